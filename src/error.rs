@@ -1,0 +1,85 @@
+//! The one error type of the crate: what is wrong, where, and what to do about it.
+
+use std::fmt;
+use std::path::Path;
+
+/// What kind of thing went wrong; decides the program's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line or an API argument is wrong (exit code 2).
+    Usage,
+    /// A file or folder cannot be used (exit code 1).
+    File,
+    /// A GPU, its driver, or its memory (exit code 1).
+    Device,
+    /// A shape, a plan or a configuration does not fit (exit code 1).
+    Model,
+    /// Training or generation cannot go on, for example a non-finite loss (exit code 1).
+    Run,
+}
+
+/// An error that names the problem, its place and the remedy.
+#[derive(Debug)]
+pub struct Error {
+    /// Decides the exit code.
+    pub kind: Kind,
+    /// What is wrong and where, one sentence without a final stop.
+    pub what: String,
+    /// What to do about it; may be empty where nothing helps.
+    pub remedy: String,
+}
+
+/// The crate's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind`, with `what` is wrong and the `remedy`.
+    pub fn new(kind: Kind, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), remedy: remedy.into() }
+    }
+
+    /// Wrong use: a flag, a value, a name.
+    pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, what, remedy)
+    }
+
+    /// A file or folder at `path` that cannot be used; `what` says why and, where known, at which place in it.
+    pub fn file(path: impl AsRef<Path>, what: impl fmt::Display, remedy: impl Into<String>) -> Self {
+        Self::new(Kind::File, format!("{}: {what}", path.as_ref().display()), remedy)
+    }
+
+    /// A device, driver or device-memory problem.
+    pub fn device(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Kind::Device, what, remedy)
+    }
+
+    /// A model, plan or configuration problem.
+    pub fn model(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Kind::Model, what, remedy)
+    }
+
+    /// A run that cannot go on.
+    pub fn run(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Kind::Run, what, remedy)
+    }
+
+    /// The program's exit code for this error: 2 for wrong use, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.remedy.is_empty() {
+            write!(f, "\n  {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

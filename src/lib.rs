@@ -1,0 +1,9 @@
+//! DeepJ on wgpu: a hand-written GPU compute engine that trains and runs DeepJ, a model that composes polyphonic
+//! piano music in a chosen mixture of composers' styles.
+//!
+//! Rooms, one way: verbs (`train`, `generate`, …) use `models`, which use `nn`, `graph`, `ops`, `gpu`. `music` stands
+//! beside and knows nothing of GPUs. `docs/ARCHITECTURE.md` draws it.
+
+pub mod error;
+
+pub use error::{Error, Result};
