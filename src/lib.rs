@@ -5,5 +5,7 @@
 //! beside and knows nothing of GPUs. `docs/ARCHITECTURE.md` draws it.
 
 pub mod error;
+pub mod gpu;
+pub mod ops;
 
 pub use error::{Error, Result};

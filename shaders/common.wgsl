@@ -1,0 +1,62 @@
+// Functions that every shader may use. The preprocessor (src/gpu/kernel.rs) puts this text behind each shader's own, so
+// line numbers in compiler messages are those of the shader's file.
+
+// The 16 words that the host rewrites before each run of a program. A shader that wants them declares
+// `@group(1) @binding(0) var<uniform> step: Step;`.
+struct Step {
+    seed: u32,
+    step: u32,
+    lr: f32,
+    nadam_m_hat_next: f32,
+    nadam_grad: f32,
+    nadam_v_correction: f32,
+    // Largest global norm of the gradient; 0 leaves gradients as they are.
+    clip_norm: f32,
+    temperature: f32,
+    reserved: array<vec4<u32>, 2>,
+}
+
+// Arguments of exp stay within +-80, where exp is finite and normal in f32: WGSL leaves infinities to the driver.
+
+fn sigmoid_(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
+}
+
+// Through exp(-2|x|), which never overflows; drivers' own tanh differ, and some give NaN for large arguments.
+fn tanh_(x: f32) -> f32 {
+    let t = exp(max(-2.0 * abs(x), -80.0));
+    return sign(x) * (1.0 - t) / (1.0 + t);
+}
+
+// log(1 + exp(x)). Binary cross-entropy of logit x and target y is softplus(x) - x y.
+fn softplus(x: f32) -> f32 {
+    return max(x, 0.0) + log(1.0 + exp(max(-abs(x), -80.0)));
+}
+
+// Hash of four words: pcg4d of Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020. The same bits as
+// src/ops/random.rs.
+fn pcg4d(key: vec4<u32>) -> vec4<u32> {
+    var v = key * 1664525u + 1013904223u;
+    v.x += v.y * v.w;
+    v.y += v.z * v.x;
+    v.z += v.x * v.y;
+    v.w += v.y * v.z;
+    v ^= v >> vec4<u32>(16u);
+    v.x += v.y * v.w;
+    v.y += v.z * v.x;
+    v.z += v.x * v.y;
+    v.w += v.y * v.z;
+    return v;
+}
+
+// A multiple of 2^-24 in [0, 1), exact in f32.
+fn uniform01(hash: u32) -> f32 {
+    return f32(hash >> 8u) * 0x1p-24f;
+}
+
+// Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else 1 / (1 - rate).
+// A function of its arguments alone, so the backward pass recomputes the forward pass's mask. 0 <= rate < 1.
+fn keep_mask(index: u32, site: u32, rate: f32, seed: u32, step: u32) -> f32 {
+    let u = uniform01(pcg4d(vec4<u32>(index, site, step, seed)).x);
+    return select(1.0 / (1.0 - rate), 0.0, u < rate);
+}

@@ -1,0 +1,130 @@
+//! What a dispatch of a shader is made of: plain data, which needs no driver.
+
+use crate::{Error, Result};
+
+/// The functions that every shader may use: `shaders/common.wgsl`.
+pub const COMMON: &str = include_str!("../../shaders/common.wgsl");
+
+/// What a shader does to a bound buffer; `Read` is `var<storage, read>`, `ReadWrite` is `var<storage, read_write>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// One entry point of an op's WGSL text, with the values of its compile-time constants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// The op's name; its text is `shaders/<op>.wgsl`.
+    pub op: &'static str,
+    /// The text of the op's own file, by `include_str!`.
+    pub source: &'static str,
+    /// The entry point's name in `source`.
+    pub entry: &'static str,
+    /// Values for `const NAME: u32 = …u;` declarations of `source`.
+    pub consts: Vec<(&'static str, u32)>,
+}
+
+impl Shader {
+    /// The text to compile: `source` with its constants put in, then [`COMMON`]. Lines keep their numbers.
+    ///
+    /// # Errors
+    /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`.
+    pub fn wgsl(&self) -> Result<String> {
+        let mut found = vec![false; self.consts.len()];
+        let mut text = String::with_capacity(self.source.len() + COMMON.len() + 1);
+        for line in self.source.lines() {
+            let declared = constant_declaration(line)
+                .and_then(|(name, digits)| Some((self.consts.iter().position(|(wanted, _)| *wanted == name)?, digits)));
+            match declared {
+                Some((i, digits)) => {
+                    found[i] = true;
+                    text.push_str(&line[..digits.start]);
+                    text.push_str(&self.consts[i].1.to_string());
+                    text.push_str(&line[digits.end..]);
+                }
+                None => text.push_str(line),
+            }
+            text.push('\n');
+        }
+        if let Some(missing) = found.iter().position(|found| !found) {
+            let name = self.consts[missing].0;
+            return Err(Error::device(
+                format!("shaders/{}.wgsl declares no constant `{name}`, which its op sets", self.op),
+                format!("it needs a line of the form `const {name}: u32 = 1u;`"),
+            ));
+        }
+        text.push_str(COMMON);
+        Ok(text)
+    }
+}
+
+/// The name and the place of the digits in a line `const NAME: u32 = <digits>u;`.
+fn constant_declaration(line: &str) -> Option<(&str, std::ops::Range<usize>)> {
+    let (name, value) = line.trim_start().strip_prefix("const ")?.split_once(": u32 = ")?;
+    let digits = value.len() - value.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let rest = &value[digits..];
+    let start = line.len() - value.len();
+    (digits > 0 && rest.starts_with("u;")).then_some((name.trim(), start..start + digits))
+}
+
+/// A range of one of the op's operands, bound as a storage buffer of f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// Which operand of the op.
+    pub arg: usize,
+    pub access: Access,
+    /// First element, a multiple of 64 (256 bytes, the largest alignment that WebGPU may ask for).
+    pub start: u64,
+    /// Elements, more than 0.
+    pub len: u64,
+}
+
+/// One run of a shader.
+///
+/// In WGSL the op's parameters are `@group(0) @binding(0) var<uniform> p: Params;`, the storage buffers follow at
+/// `@group(0) @binding(1)` and up in the order of `bindings`, and the words of the step are
+/// `@group(1) @binding(0) var<uniform> step: Step;`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dispatch {
+    pub shader: Shader,
+    pub bindings: Vec<Binding>,
+    /// The words of `Params`: u32, or f32 by its bits. Fixed when the program is built.
+    pub params: Vec<u32>,
+    /// Workgroups in x, y, z. A zero leaves the dispatch out.
+    pub grid: [u32; 3],
+    /// Whether the shader reads the words of the step.
+    pub uses_step: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "// tile\nconst TILE: u32 = 16u; // rows\nconst TILES: u32 = TILE * 2u;\nconst N: u32 = 4u;\n";
+
+    fn shader(consts: Vec<(&'static str, u32)>) -> Shader {
+        Shader { op: "example", source: SOURCE, entry: "main", consts }
+    }
+
+    #[test]
+    fn constants_are_replaced_where_they_are_declared() {
+        let text = shader(vec![("N", 7), ("TILE", 32)]).wgsl().unwrap();
+        let expected = "// tile\nconst TILE: u32 = 32u; // rows\nconst TILES: u32 = TILE * 2u;\nconst N: u32 = 7u;\n";
+        assert_eq!(text, format!("{expected}{COMMON}"));
+    }
+
+    #[test]
+    fn an_undeclared_constant_is_an_error_that_names_shader_and_constant() {
+        // TILES is declared, but by an expression, which the preprocessor must not lose.
+        for name in ["M", "TILES"] {
+            let error = shader(vec![(name, 1)]).wgsl().unwrap_err().to_string();
+            assert!(error.contains("shaders/example.wgsl") && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_common_text_parses_by_itself() {
+        naga::front::wgsl::parse_str(COMMON).unwrap_or_else(|error| panic!("{}", error.emit_to_string(COMMON)));
+    }
+}

@@ -1,0 +1,3 @@
+//! Operations, one file per op, same name as its shader.
+
+pub mod random;

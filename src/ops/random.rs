@@ -1,0 +1,62 @@
+//! Counter-based random numbers: the same functions as in `shaders/common.wgsl`, bit for bit.
+//!
+//! A value is a hash of its coordinates (element, site, step, seed), so it needs no state, does not depend on the order
+//! of evaluation, and can be computed again in the backward pass.
+
+/// Hash of four words: pcg4d of Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
+pub fn pcg4d(key: [u32; 4]) -> [u32; 4] {
+    let mut v = key.map(|word| word.wrapping_mul(1664525).wrapping_add(1013904223));
+    mix(&mut v);
+    v = v.map(|word| word ^ (word >> 16));
+    mix(&mut v);
+    v
+}
+
+fn mix(v: &mut [u32; 4]) {
+    v[0] = v[0].wrapping_add(v[1].wrapping_mul(v[3]));
+    v[1] = v[1].wrapping_add(v[2].wrapping_mul(v[0]));
+    v[2] = v[2].wrapping_add(v[0].wrapping_mul(v[1]));
+    v[3] = v[3].wrapping_add(v[1].wrapping_mul(v[2]));
+}
+
+/// A multiple of 2^-24 in [0, 1) from a hash; exact in f32.
+pub fn uniform01(hash: u32) -> f32 {
+    (hash >> 8) as f32 / (1 << 24) as f32
+}
+
+/// Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else `1 / (1 - rate)`.
+/// `0 <= rate < 1`.
+pub fn keep_mask(index: u32, site: u32, rate: f32, seed: u32, step: u32) -> f32 {
+    let u = uniform01(pcg4d([index, site, step, seed])[0]);
+    if u < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pcg4d_differs_in_every_word_of_its_key() {
+        let base = pcg4d([0; 4]);
+        for i in 0..4 {
+            let mut key = [0; 4];
+            key[i] = 1;
+            let changed = pcg4d(key);
+            let bits: u32 = base.iter().zip(changed).map(|(a, b)| (a ^ b).count_ones()).sum();
+            assert!((40..=88).contains(&bits), "one key bit of word {i} changes {bits} of 128 bits");
+        }
+    }
+
+    #[test]
+    fn keep_mask_keeps_the_mean_and_the_share() {
+        let (n, rate) = (100_000, 0.2);
+        let kept = (0..n)
+            .map(|i| keep_mask(i, 3, rate, 42, 7))
+            .filter(|&m| m != 0.0)
+            .inspect(|&m| assert_eq!(m, 1.25))
+            .count();
+        // Binomial(100000, 0.8) has standard deviation 126.
+        assert!((kept as i64 - 80_000).abs() < 5 * 126, "{kept} of {n} kept");
+        assert!((0..1000).all(|i| keep_mask(i, 0, 0.0, 1, 1) == 1.0));
+    }
+}
