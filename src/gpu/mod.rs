@@ -1,5 +1,17 @@
 //! WebGPU and nothing above it: adapters and their capabilities, buffers, pipelines, recording, reading back.
 
+mod adapter;
+mod capabilities;
+mod check;
+mod device;
 mod kernel;
+#[cfg(not(target_arch = "wasm32"))]
+mod pipeline_cache;
+mod program;
+mod wait;
 
+pub use adapter::{Checks, Device, DeviceChoice, Limits, Options, adapters, open};
+pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
+pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Shader};
+pub use program::Program;

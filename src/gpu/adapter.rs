@@ -1,0 +1,181 @@
+//! The adapters of the machine, and the choice of one.
+//!
+//! On Linux, adapters of the GL backend are found only where `XDG_RUNTIME_DIR` names a folder, which a bare machine or
+//! container may lack. wgpu's own variables apply, such as `WGPU_BACKEND=vulkan,gl`.
+
+use std::str::FromStr;
+
+use super::{Capabilities, DeviceType, Gpu};
+use crate::{Error, Result};
+
+/// Which device to compute on, as `--device` and `DEEPJ_DEVICE` name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A discrete GPU, else an integrated one, else the CPU mirror.
+    Auto,
+    /// The CPU mirror.
+    Cpu,
+    /// The adapter at this place of [`adapters`].
+    Index(usize),
+    /// The first adapter whose line in the listing contains this text, in either case.
+    Name(String),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim() {
+            "" => Err(Error::usage("an empty device name", "use auto, cpu, an adapter's index, or a part of its name")),
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            name => Ok(name.parse().map_or_else(|_| Self::Name(name.into()), Self::Index)),
+        }
+    }
+}
+
+/// Whether shaders are compiled with wgpu's run-time checks (array bounds, loop bounds, integer division).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// For tests: a shader that reads or writes out of bounds does no harm.
+    Checked,
+    /// For use: the shaders are our own and tested, and the checks cost time.
+    #[default]
+    Trusted,
+}
+
+/// Which limits and features a device is opened with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limits {
+    /// All that the adapter has.
+    #[default]
+    Adapter,
+    /// WebGPU's defaults (or less, where the adapter has less) and no optional feature, to test portable variants.
+    WebGpuDefaults,
+}
+
+/// How to open a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub checks: Checks,
+    pub limits: Limits,
+}
+
+/// What there is to compute on.
+pub enum Device {
+    Gpu(Gpu),
+    /// The CPU mirror, and why it was taken: a sentence for the user.
+    Cpu {
+        why: String,
+    },
+}
+
+/// Every adapter that can run compute shaders, discrete GPUs first, then integrated ones, software drivers last. Empty
+/// where there is no driver. The order is stable on one machine, so an index can be used again.
+pub async fn adapters() -> Vec<Capabilities> {
+    enumerate().await.into_iter().map(|(capabilities, _)| capabilities).collect()
+}
+
+/// Opens the device that `choice` names.
+///
+/// `Auto` passes over a GPU that cannot be opened and says so in [`Device::Cpu`]'s `why`.
+///
+/// # Errors
+/// A name or index that no adapter has (the error lists what there is), or a chosen adapter that cannot be opened.
+pub async fn open(choice: &DeviceChoice, options: Options) -> Result<Device> {
+    if *choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu { why: "the CPU was asked for".into() });
+    }
+    let found = enumerate().await;
+    let chosen = match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => return Ok(auto(found, options).await),
+        DeviceChoice::Index(index) => (*index < found.len()).then_some(*index),
+        DeviceChoice::Name(part) => {
+            let part = part.to_lowercase();
+            found.iter().position(|(capabilities, _)| capabilities.to_string().to_lowercase().contains(&part))
+        }
+    };
+    match chosen.and_then(|index| found.get(index)) {
+        Some((_, adapter)) => Gpu::open(adapter, options).await.map(Device::Gpu),
+        None => Err(unknown_device(choice, found.iter().map(|(capabilities, _)| capabilities))),
+    }
+}
+
+async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: Options) -> Device {
+    let mut reasons = Vec::new();
+    for (capabilities, adapter) in &found {
+        if !matches!(capabilities.device_type, DeviceType::Discrete | DeviceType::Integrated) {
+            continue;
+        }
+        match Gpu::open(adapter, options).await {
+            Ok(gpu) => return Device::Gpu(gpu),
+            Err(error) => reasons.push(error.what),
+        }
+    }
+    let mut why = if reasons.is_empty() { "no GPU was found".into() } else { reasons.join("; ") };
+    if reasons.is_empty() && !found.is_empty() {
+        // A software driver is much slower than the CPU mirror, and an unknown or virtual device may be one.
+        let names: Vec<_> = found.iter().map(|(capabilities, _)| capabilities.to_string()).collect();
+        why.push_str(&format!(" ({} only if named)", names.join(", ")));
+    }
+    Device::Cpu { why }
+}
+
+fn unknown_device<'a>(choice: &DeviceChoice, found: impl Iterator<Item = &'a Capabilities>) -> Error {
+    let what = match choice {
+        DeviceChoice::Index(index) => format!("there is no adapter {index}"),
+        DeviceChoice::Name(part) => format!("no adapter's name contains `{part}`"),
+        DeviceChoice::Auto | DeviceChoice::Cpu => "no adapter".into(),
+    };
+    let mut lines: Vec<_> = found.enumerate().map(|(index, capabilities)| format!("{index}: {capabilities}")).collect();
+    lines.push("cpu: always there".into());
+    Error::usage(what, format!("choose one of\n    {}", lines.join("\n    ")))
+}
+
+async fn enumerate() -> Vec<(Capabilities, wgpu::Adapter)> {
+    let mut description = wgpu::InstanceDescriptor::new_without_display_handle();
+    // No dispatch is indirect, so the shader that would validate those is not needed.
+    description.flags.remove(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL);
+    let instance = wgpu::Instance::new(description.with_env());
+    let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    let mut found: Vec<_> = adapters
+        .into_iter()
+        .filter(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
+        .map(|adapter| (Capabilities::of_adapter(&adapter), adapter))
+        .collect();
+    // wgpu lists backend after backend, the native ones before GL, and the sort keeps that order within a rank.
+    found.sort_by_key(|(capabilities, _)| match capabilities.device_type {
+        DeviceType::Discrete => 0,
+        DeviceType::Integrated => 1,
+        DeviceType::Virtual => 2,
+        DeviceType::Unknown => 3,
+        DeviceType::Software => 4,
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_choices_parse() {
+        let parse = |text: &str| text.parse::<DeviceChoice>();
+        assert_eq!(parse("auto").unwrap(), DeviceChoice::Auto);
+        assert_eq!(parse("cpu").unwrap(), DeviceChoice::Cpu);
+        assert_eq!(parse("1").unwrap(), DeviceChoice::Index(1));
+        assert_eq!(parse("RTX 30").unwrap(), DeviceChoice::Name("RTX 30".into()));
+        assert_eq!(parse(" ").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn an_unknown_device_is_wrong_use_and_lists_what_there_is() {
+        let error = unknown_device(&DeviceChoice::Index(7), [Capabilities::portable()].iter());
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(
+            text.contains("adapter 7") && text.contains("0: WebGPU default limits") && text.contains("cpu"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! A list of dispatches, made ready once and run many times.
+
+use std::ops::Range;
+
+use super::adapter::Checks;
+use super::check::{self, Operand};
+use super::device::lock;
+use super::{Access, Buffer, Capabilities, Dispatch, Gpu, Shader};
+use crate::{Error, Result};
+
+/// Bytes of `Step` in `shaders/common.wgsl`.
+const STEP_SIZE: u64 = 64;
+/// Where uniform blocks may start: the largest alignment that a device may ask for.
+const UNIFORM_ALIGNMENT: u64 = 256;
+
+/// Dispatches with their pipelines, parameters and bind groups, bound to the buffers that they were built with.
+pub struct Program {
+    label: String,
+    /// In the order they were given; none where the grid is empty.
+    steps: Vec<Option<Step>>,
+    /// The uniform buffer of `Step`'s words, where a dispatch reads them.
+    words: Option<(wgpu::Buffer, wgpu::BindGroup)>,
+}
+
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    grid: [u32; 3],
+    uses_step: bool,
+}
+
+/// All that a pipeline depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct PipelineKey {
+    shader: Shader,
+    accesses: Vec<Access>,
+    params_size: u64,
+    uses_step: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Program {
+    pub(super) async fn build(gpu: &Gpu, label: &str, steps: &[(Dispatch, &[&Buffer])]) -> Result<Self> {
+        let skipped = |dispatch: &Dispatch| dispatch.grid.contains(&0);
+        let mut offsets = Vec::with_capacity(steps.len());
+        let mut params: Vec<u8> = Vec::new();
+        for (dispatch, operands) in steps {
+            offsets.push(params.len() as u64);
+            if skipped(dispatch) {
+                continue;
+            }
+            let operands: Vec<_> =
+                operands.iter().map(|buffer| Operand { buffer: buffer.id, len: buffer.len() }).collect();
+            check::check(dispatch, &operands, &gpu.capabilities)?;
+            params.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
+            let end = offsets[offsets.len() - 1] + check::params_size(dispatch);
+            params.resize(end.next_multiple_of(UNIFORM_ALIGNMENT) as usize, 0);
+        }
+
+        let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params_size = (params.len() as u64).max(UNIFORM_ALIGNMENT);
+        let params_buffer = gpu.raw_buffer(&format!("{label}: parameters"), params_size, uniform).await?;
+        gpu.write_bytes(&params_buffer, 0, &params);
+        let words_layout = words_layout(gpu);
+        let words = if steps.iter().any(|(dispatch, _)| dispatch.uses_step && !skipped(dispatch)) {
+            let buffer = gpu.raw_buffer(&format!("{label}: step"), STEP_SIZE, uniform).await?;
+            let entries = [wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }];
+            let description = wgpu::BindGroupDescriptor { label: None, layout: &words_layout, entries: &entries };
+            let group = gpu.inner.device.create_bind_group(&description);
+            Some((buffer, group))
+        } else {
+            None
+        };
+
+        let mut built = Vec::with_capacity(steps.len());
+        for ((dispatch, operands), offset) in steps.iter().zip(offsets) {
+            if skipped(dispatch) {
+                built.push(None);
+                continue;
+            }
+            let Pipeline { pipeline, layout } = pipeline(gpu, dispatch, operands, &words_layout).await?;
+            let params = wgpu::BufferBinding {
+                buffer: &params_buffer,
+                offset,
+                size: wgpu::BufferSize::new(check::params_size(dispatch)),
+            };
+            let storage = dispatch.bindings.iter().map(|binding| wgpu::BufferBinding {
+                buffer: &operands[binding.arg].raw,
+                offset: binding.start * 4,
+                size: wgpu::BufferSize::new(binding.len * 4),
+            });
+            let entries: Vec<_> = std::iter::once(params)
+                .chain(storage)
+                .zip(0..)
+                .map(|(range, binding)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(range),
+                })
+                .collect();
+            let name = check::name(dispatch);
+            let description = wgpu::BindGroupDescriptor { label: Some(&name), layout: &layout, entries: &entries };
+            let group = gpu
+                .scoped(
+                    || format!("binding the buffers of {name}"),
+                    || gpu.inner.device.create_bind_group(&description),
+                )
+                .await?;
+            built.push(Some(Step { pipeline, group, grid: dispatch.grid, uses_step: dispatch.uses_step }));
+        }
+        Ok(Self { label: label.into(), steps: built, words })
+    }
+
+    /// How many dispatches it was built from, those with an empty grid included.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether it was built from no dispatch.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(super) fn step_buffer(&self) -> Option<&wgpu::Buffer> {
+        self.words.as_ref().map(|(buffer, _)| buffer)
+    }
+
+    pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>, times: u32) -> Result<()> {
+        let Some(steps) = self.steps.get(range.clone()) else {
+            return Err(Error::device(
+                format!("cannot run dispatches {range:?} of `{}`, which has {}", self.label, self.len()),
+                "",
+            ));
+        };
+        let mut pass = encoder
+            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None });
+        let mut current = None;
+        for step in (0..times).flat_map(|_| steps.iter().flatten()) {
+            if current != Some(&step.pipeline) {
+                pass.set_pipeline(&step.pipeline);
+                current = Some(&step.pipeline);
+            }
+            pass.set_bind_group(0, &step.group, &[]);
+            if let (true, Some((_, words))) = (step.uses_step, &self.words) {
+                pass.set_bind_group(1, words, &[]);
+            }
+            let [x, y, z] = step.grid;
+            pass.dispatch_workgroups(x, y, z);
+        }
+        Ok(())
+    }
+}
+
+/// The pipeline of a dispatch, from the device's store or newly compiled.
+async fn pipeline(
+    gpu: &Gpu,
+    dispatch: &Dispatch,
+    operands: &[&Buffer],
+    words_layout: &wgpu::BindGroupLayout,
+) -> Result<Pipeline> {
+    // WebGPU does not let a dispatch bind one buffer both as read-only and as writable, whatever the ranges.
+    let writes = |buffer: &Buffer| {
+        dispatch.bindings.iter().any(|other| other.access == Access::ReadWrite && operands[other.arg].id == buffer.id)
+    };
+    let accesses = dispatch
+        .bindings
+        .iter()
+        .map(|binding| if writes(operands[binding.arg]) { Access::ReadWrite } else { Access::Read })
+        .collect();
+    let key = PipelineKey {
+        shader: dispatch.shader.clone(),
+        accesses,
+        params_size: check::params_size(dispatch),
+        uses_step: dispatch.uses_step,
+    };
+    if let Some(pipeline) = lock(&gpu.inner.pipelines).get(&key) {
+        return Ok(pipeline.clone());
+    }
+
+    let mut text = dispatch.shader.wgsl()?;
+    for (i, binding) in dispatch.bindings.iter().enumerate() {
+        if binding.access == Access::Read && key.accesses[i] == Access::ReadWrite {
+            text = with_writable(&text, i + 1).ok_or_else(|| {
+                Error::device(
+                    format!("{}: binding {} shares its buffer with one that is written", check::name(dispatch), i + 1),
+                    format!("declare it on one line: `@group(0) @binding({}) var<storage, read> …`", i + 1),
+                )
+            })?;
+        }
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    check_workgroup(dispatch, &text, &gpu.capabilities)?;
+
+    let name = check::name(dispatch);
+    let pipeline = gpu.scoped(|| format!("compiling {name}"), || compile(gpu, &key, &name, text, words_layout)).await?;
+    #[cfg(not(target_arch = "wasm32"))]
+    if let Some(cache) = &gpu.inner.pipeline_cache {
+        cache.grown.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+    lock(&gpu.inner.pipelines).insert(key, pipeline.clone());
+    Ok(pipeline)
+}
+
+fn compile(gpu: &Gpu, key: &PipelineKey, name: &str, text: String, words_layout: &wgpu::BindGroupLayout) -> Pipeline {
+    let device = &gpu.inner.device;
+    let source = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+    let module = match gpu.inner.checks {
+        Checks::Checked => device.create_shader_module(source),
+        // SAFETY: the shaders are this crate's own; its tests run each of them with checks, over ragged shapes, against
+        // guard bands. Their loops end and their divisors are not zero.
+        Checks::Trusted => unsafe {
+            device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked())
+        },
+    };
+    let mut entries = vec![layout_entry(0, wgpu::BufferBindingType::Uniform, key.params_size)];
+    for (access, binding) in key.accesses.iter().zip(1..) {
+        let read_only = *access == Access::Read;
+        entries.push(layout_entry(binding, wgpu::BufferBindingType::Storage { read_only }, 4));
+    }
+    let layout =
+        device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+    let groups = [Some(&layout), key.uses_step.then_some(words_layout)];
+    let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(name),
+        bind_group_layouts: &groups[..if key.uses_step { 2 } else { 1 }],
+        immediate_size: 0,
+    });
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(name),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some(key.shader.entry),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        },
+        #[cfg(not(target_arch = "wasm32"))]
+        cache: gpu.inner.pipeline_cache.as_ref().map(|cache| &cache.cache),
+        #[cfg(target_arch = "wasm32")]
+        cache: None,
+    });
+    Pipeline { pipeline, layout }
+}
+
+fn words_layout(gpu: &Gpu) -> wgpu::BindGroupLayout {
+    gpu.inner.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("step"),
+        entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform, STEP_SIZE)],
+    })
+}
+
+/// An entry of a bind group layout. Naming the least size lets wgpu check it when the bind group is made, not at each
+/// dispatch.
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, size: u64) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: wgpu::BufferSize::new(size) },
+        count: None,
+    }
+}
+
+/// `text` with the storage buffer at `@binding(binding)` declared `read_write` instead of `read`.
+fn with_writable(text: &str, binding: usize) -> Option<String> {
+    let place = format!("@group(0) @binding({binding}) var<storage, read>");
+    let writable = format!("@group(0) @binding({binding}) var<storage, read_write>");
+    text.contains(&place).then(|| text.replacen(&place, &writable, 1))
+}
+
+/// Checks what the entry point's workgroups need against the device; wgpu leaves their memory unchecked. Text that does
+/// not parse passes: compiling it gives the better message.
+#[cfg(not(target_arch = "wasm32"))]
+fn check_workgroup(dispatch: &Dispatch, text: &str, capabilities: &Capabilities) -> Result<()> {
+    use wgpu::naga;
+
+    let Ok(module) = naga::front::wgsl::parse_str(text) else { return Ok(()) };
+    let mut validator =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    let Ok(info) = validator.validate(&module) else { return Ok(()) };
+    let Some((i, entry)) = module.entry_points.iter().enumerate().find(|(_, e)| e.name == dispatch.shader.entry) else {
+        return Ok(());
+    };
+    let refuse = |what: String| Err(Error::device(format!("{}: {what}", check::name(dispatch)), "use a smaller tile"));
+
+    let uses = info.get_entry_point(i);
+    let memory: u64 = module
+        .global_variables
+        .iter()
+        .filter(|(handle, variable)| variable.space == naga::AddressSpace::WorkGroup && !uses[*handle].is_empty())
+        .filter_map(|(_, variable)| module.types[variable.ty].inner.try_size(module.to_ctx()))
+        .map(|size| u64::from(size).next_multiple_of(16))
+        .sum();
+    let limit = u64::from(capabilities.max_compute_workgroup_storage_size);
+    if memory > limit {
+        return refuse(format!("a workgroup needs {}, the device has {}", check::bytes(memory), check::bytes(limit)));
+    }
+
+    let size = entry.workgroup_size;
+    let invocations = size.iter().map(|&n| u64::from(n)).product::<u64>();
+    let limits = [
+        capabilities.max_compute_workgroup_size_x,
+        capabilities.max_compute_workgroup_size_y,
+        capabilities.max_compute_workgroup_size_z,
+    ];
+    let limit = capabilities.max_compute_invocations_per_workgroup;
+    if invocations > u64::from(limit) || size.iter().zip(limits).any(|(&n, limit)| n > limit) {
+        return refuse(format!(
+            "a workgroup is {size:?} invocations, the device runs at most {limit}, and {limits:?} a side"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,353 @@
+//! The `gpu` room on every adapter of the machine: buffers, programs, errors, and the shaders' common functions.
+
+use deepj::gpu::{
+    Access, Binding, Checks, Device, DeviceChoice, Dispatch, Gpu, Limits, Options, Shader, adapters, open,
+};
+use deepj::ops::random;
+use pollster::block_on;
+
+/// Runs `test` on every adapter, with all its limits and checked shaders, with trusted ones, and with WebGPU's defaults.
+fn on_every_adapter(test: impl Fn(&Gpu)) {
+    let found = block_on(adapters());
+    if found.is_empty() {
+        println!("skipped: no adapter here");
+    }
+    for (index, capabilities) in found.iter().enumerate() {
+        for (checks, limits) in [
+            (Checks::Checked, Limits::Adapter),
+            (Checks::Trusted, Limits::Adapter),
+            (Checks::Checked, Limits::WebGpuDefaults),
+        ] {
+            println!("{capabilities}, {checks:?}, {limits:?}");
+            match block_on(open(&DeviceChoice::Index(index), Options { checks, limits })).unwrap() {
+                Device::Gpu(gpu) => test(&gpu),
+                Device::Cpu { why } => panic!("{why}"),
+            }
+        }
+    }
+}
+
+/// y = a x + y, in workgroups of SIZE.
+const SAXPY: &str = "
+struct Params { n: u32, a: f32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+const SIZE: u32 = 1u;
+
+@compute @workgroup_size(SIZE)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < p.n {
+        y[id.x] += p.a * x[id.x];
+    }
+}
+";
+
+fn shader(op: &'static str, source: &'static str) -> Shader {
+    Shader { op, source, entry: "main", consts: vec![] }
+}
+
+fn read(arg: usize, start: u64, len: u64) -> Binding {
+    Binding { arg, access: Access::Read, start, len }
+}
+
+fn write(arg: usize, start: u64, len: u64) -> Binding {
+    Binding { arg, access: Access::ReadWrite, start, len }
+}
+
+/// Saxpy of `n` elements at the starts of `x` and `y`, whose args are 0 and `y_arg`.
+fn saxpy(a: f32, n: u64, x: u64, y_arg: usize, y: u64) -> Dispatch {
+    Dispatch {
+        shader: Shader { consts: vec![("SIZE", 64)], ..shader("saxpy", SAXPY) },
+        bindings: vec![read(0, x, n), write(y_arg, y, n)],
+        params: vec![n as u32, a.to_bits()],
+        grid: [n.div_ceil(64) as u32, 1, 1],
+        uses_step: false,
+    }
+}
+
+fn sequence(n: usize) -> Vec<f32> {
+    (0..n).map(|i| i as f32).collect()
+}
+
+#[test]
+fn a_program_runs_on_ranges_as_often_as_asked() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let x = gpu.buffer("x", 300).await.unwrap();
+            let y = gpu.buffer("y", 500).await.unwrap();
+            gpu.write(&x, 0, &sequence(300)).unwrap();
+            gpu.write(&y, 10, &[1000.0; 490]).unwrap();
+            let skipped = Dispatch { grid: [1, 0, 1], ..saxpy(f32::NAN, 100, 0, 1, 0) };
+            let steps = [
+                (saxpy(2.0, 100, 64, 1, 128), &[&x, &y][..]),
+                (skipped, &[&x, &y]),
+                (saxpy(0.5, 300, 0, 1, 192), &[&x, &y]),
+            ];
+            let program = gpu.program("saxpy", &steps).await.unwrap();
+            assert_eq!(program.len(), 3);
+            gpu.submit(&program, 3, &[0; 16]).unwrap();
+            gpu.wait().await.unwrap();
+            // Alone, the first dispatch adds once more.
+            gpu.run_range(&program, 0..1, &[0; 16]).await.unwrap();
+
+            let expected: Vec<f32> = (0..500)
+                .map(|i| {
+                    let mut value = if i < 10 { 0.0 } else { 1000.0 };
+                    if (128..228).contains(&i) {
+                        value += 4.0 * 2.0 * (64 + i - 128) as f32;
+                    }
+                    if (192..492).contains(&i) {
+                        value += 3.0 * 0.5 * (i - 192) as f32;
+                    }
+                    value
+                })
+                .collect();
+            let parts = gpu.read(&[(&y, 0, 500), (&x, 299, 1), (&x, 7, 0), (&y, 5, 100)]).await.unwrap();
+            assert_eq!(parts[0], expected);
+            assert_eq!(parts[1..3], [vec![299.0], vec![]]);
+            assert_eq!(parts[3], expected[5..105]);
+
+            let error = gpu.run_range(&program, 2..4, &[0; 16]).await.unwrap_err().to_string();
+            assert!(error.contains("2..4") && error.contains("has 3"), "{error}");
+        });
+    });
+}
+
+#[test]
+fn one_buffer_may_be_read_and_written_in_disjoint_ranges() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let arena = gpu.buffer("arena", 256).await.unwrap();
+            gpu.write(&arena, 0, &sequence(64)).unwrap();
+            let program = gpu.program("arena", &[(saxpy(3.0, 64, 0, 0, 128), &[&arena])]).await.unwrap();
+            gpu.submit(&program, 1, &[0; 16]).unwrap();
+            let arena_now = gpu.read(&[(&arena, 0, 256)]).await.unwrap().remove(0);
+            assert_eq!(arena_now[..64], sequence(64));
+            assert!(arena_now[128..192].iter().zip(sequence(64)).all(|(y, x)| *y == 3.0 * x));
+            assert!(arena_now[64..128].iter().chain(&arena_now[192..]).all(|&y| y == 0.0));
+
+            let error =
+                gpu.program("overlap", &[(saxpy(3.0, 65, 0, 0, 64), &[&arena])]).await.err().unwrap().to_string();
+            assert!(error.contains("shaders/saxpy.wgsl") && error.contains("overlap"), "{error}");
+        });
+    });
+}
+
+/// Each word of the step in turn, as bits, and the four words of pcg4d, in halves that f32 holds exactly; then uniform01
+/// and keep_mask.
+const RANDOM: &str = "
+struct Params { n: u32, rate: f32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [n, 10]
+@group(1) @binding(0) var<uniform> step: Step;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= p.n {
+        return;
+    }
+    let hash = pcg4d(vec4<u32>(id.x, id.x * 77u, step.step, step.seed));
+    for (var i = 0u; i < 4u; i++) {
+        y[id.x * 10u + 2u * i] = f32(hash[i] >> 16u);
+        y[id.x * 10u + 2u * i + 1u] = f32(hash[i] & 0xffffu);
+    }
+    y[id.x * 10u + 8u] = uniform01(hash.x);
+    y[id.x * 10u + 9u] = keep_mask(id.x, 5u, p.rate, step.seed, step.step);
+}
+";
+
+#[test]
+fn random_numbers_are_those_of_the_host() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let (n, rate, seed, step) = (1000u32, 0.2f32, 0xdead_beef, 123_456_789);
+            let y = gpu.buffer("y", 10 * u64::from(n)).await.unwrap();
+            let dispatch = Dispatch {
+                shader: shader("random", RANDOM),
+                bindings: vec![write(0, 0, 10 * u64::from(n))],
+                params: vec![n, rate.to_bits()],
+                grid: [n.div_ceil(64), 1, 1],
+                uses_step: true,
+            };
+            let program = gpu.program("random", &[(dispatch, &[&y])]).await.unwrap();
+            let mut words = [0; 16];
+            words[..2].copy_from_slice(&[seed, step]);
+            gpu.submit(&program, 1, &words).unwrap();
+            let values = gpu.read(&[(&y, 0, y.len())]).await.unwrap().remove(0);
+            for (i, row) in (0..n).zip(values.chunks_exact(10)) {
+                let hash = random::pcg4d([i, i.wrapping_mul(77), step, seed]);
+                for (word, halves) in hash.iter().zip(row.chunks_exact(2)) {
+                    assert_eq!(halves, [(word >> 16) as f32, (word & 0xffff) as f32]);
+                }
+                assert_eq!(row[8], random::uniform01(hash[0]));
+                let mask = random::keep_mask(i, 5, rate, seed, step);
+                // WGSL allows a division 2.5 units in the last place of error.
+                assert!(
+                    if mask == 0.0 { row[9] == 0.0 } else { (row[9] / mask - 1.0).abs() < 3e-7 },
+                    "{} {mask}",
+                    row[9]
+                );
+            }
+        });
+    });
+}
+
+/// sigmoid_, tanh_ and softplus of x.
+const ACTIVATIONS: &str = "
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [n]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [3, n]
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n = arrayLength(&x);
+    if id.x < n {
+        y[id.x] = sigmoid_(x[id.x]);
+        y[n + id.x] = tanh_(x[id.x]);
+        y[2u * n + id.x] = softplus(x[id.x]);
+    }
+}
+";
+
+#[test]
+fn activations_are_finite_and_right_far_out() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let mut inputs: Vec<f32> = (-4000..=4000).map(|i| i as f32 * 0.005).collect();
+            for far in [30.0, 79.0, 88.0, 89.0, 104.0, 1e3, 1e4, 1e30] {
+                inputs.extend([far, -far]);
+            }
+            let n = inputs.len() as u64;
+            let x = gpu.buffer("x", n).await.unwrap();
+            let y = gpu.buffer("y", 3 * n).await.unwrap();
+            gpu.write(&x, 0, &inputs).unwrap();
+            let dispatch = Dispatch {
+                shader: shader("activations", ACTIVATIONS),
+                bindings: vec![read(0, 0, n), write(1, 0, 3 * n)],
+                params: vec![],
+                grid: [n.div_ceil(64) as u32, 1, 1],
+                uses_step: false,
+            };
+            let program = gpu.program("activations", &[(dispatch, &[&x, &y])]).await.unwrap();
+            gpu.submit(&program, 1, &[0; 16]).unwrap();
+            let values = gpu.read(&[(&y, 0, y.len())]).await.unwrap().remove(0);
+            let exact: [fn(f64) -> f64; 3] =
+                [|x| 1.0 / (1.0 + (-x).exp()), f64::tanh, |x| x.max(0.0) + (-x.abs()).exp().ln_1p()];
+            for (function, values) in exact.iter().zip(values.chunks_exact(inputs.len())) {
+                for (&x, &value) in inputs.iter().zip(values) {
+                    let expected = function(f64::from(x));
+                    // WGSL's log is good to 2^-21 between 1/2 and 2, its exp to 3 + 2 |x| units in the last place.
+                    let tolerance = 1e-6 + 2e-7 * expected.abs();
+                    assert!((f64::from(value) - expected).abs() <= tolerance, "f({x}) = {value}, expected {expected}");
+                }
+            }
+        });
+    });
+}
+
+fn program_error(gpu: &Gpu, dispatch: Dispatch) -> String {
+    block_on(async {
+        let x = gpu.buffer("x", 128).await.unwrap();
+        let y = gpu.buffer("y", 128).await.unwrap();
+        let error = gpu.program("wrong", &[(dispatch, &[&x, &y])]).await.err().expect("an error").to_string();
+        // The device is as good as before.
+        let program = gpu.program("right", &[(saxpy(1.0, 64, 0, 1, 0), &[&x, &y])]).await.unwrap();
+        gpu.submit(&program, 1, &[0; 16]).unwrap();
+        gpu.wait().await.unwrap();
+        error
+    })
+}
+
+#[test]
+fn a_wrong_shader_is_an_error_that_names_the_op() {
+    on_every_adapter(|gpu| {
+        let wrong = |source| Dispatch { shader: shader("wrong_op", source), ..saxpy(1.0, 64, 0, 1, 0) };
+        let cases = [
+            (wrong("fn main() { let x = ; }"), "expected expression"),
+            (wrong("@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }"), "u32"),
+            (wrong("@compute @workgroup_size(1) fn other() {}"), "main"),
+            (wrong("@compute @workgroup_size(4096) fn main() {}"), "4096"),
+            (
+                wrong("var<workgroup> a: array<f32, 1000000>; @compute @workgroup_size(1) fn main() { a[0] = 1.0; }"),
+                "3.8 MiB",
+            ),
+            // Declared as it is not bound.
+            (
+                wrong(
+                    "@group(0) @binding(2) var<storage, read> y: array<f32>;
+                    @compute @workgroup_size(1) fn main() { let a = y[0]; }",
+                ),
+                "binding",
+            ),
+            // Parameters longer than those given.
+            (
+                wrong(
+                    "@group(0) @binding(0) var<uniform> p: array<vec4<u32>, 2>;
+                    @compute @workgroup_size(1) fn main() { let a = p[1]; }",
+                ),
+                "32",
+            ),
+            (Dispatch { grid: [1 << 24, 1 << 24, 1 << 31], ..wrong(SAXPY) }, "in a dimension"),
+        ];
+        for (dispatch, reason) in cases {
+            let error = program_error(gpu, dispatch);
+            assert!(error.contains("shaders/wrong_op.wgsl") && error.contains(reason), "{error}, expected {reason}");
+        }
+        let missing = Shader { consts: vec![("TILE", 1)], ..shader("wrong_op", SAXPY) };
+        let error = program_error(gpu, Dispatch { shader: missing, ..saxpy(1.0, 64, 0, 1, 0) });
+        assert!(error.contains("wrong_op") && error.contains("TILE"), "{error}");
+    });
+}
+
+#[test]
+fn a_buffer_too_large_is_an_error_that_names_the_size() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            for elements in [gpu.capabilities.max_buffer_size / 4 + 1, u64::MAX] {
+                let error = gpu.buffer("huge", elements).await.err().expect("an error").to_string();
+                assert!(error.contains("huge") && error.contains("GiB") || error.contains("MiB"), "{error}");
+            }
+            let small = gpu.buffer("small", 10).await.unwrap();
+            let error = gpu.write(&small, 8, &[1.0; 3]).unwrap_err().to_string();
+            assert!(error.contains("3 elements at 8") && error.contains("small"), "{error}");
+            let error = gpu.read(&[(&small, u64::MAX, 1)]).await.unwrap_err().to_string();
+            assert!(error.contains("which has 10"), "{error}");
+            assert_eq!(gpu.read(&[(&small, 0, 10)]).await.unwrap(), [vec![0.0; 10]]);
+        });
+    });
+}
+
+#[test]
+fn an_unknown_device_lists_the_adapters() {
+    for choice in ["no such device", "99"] {
+        let choice = choice.parse().unwrap();
+        let error = block_on(open(&choice, Options::default())).err().expect("an error");
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        assert!(text.contains("cpu"), "{text}");
+        for capabilities in block_on(adapters()) {
+            assert!(text.contains(&capabilities.name), "{text}");
+        }
+    }
+}
+
+#[test]
+fn devices_are_chosen_by_name_and_software_only_if_named() {
+    let found = block_on(adapters());
+    for (index, capabilities) in found.iter().enumerate() {
+        let part = capabilities.to_string().to_uppercase();
+        if found[..index].iter().any(|earlier| earlier.to_string().to_uppercase().contains(&part)) {
+            continue;
+        }
+        match block_on(open(&part.parse().unwrap(), Options::default())).unwrap() {
+            Device::Gpu(gpu) => assert_eq!(gpu.capabilities.name, capabilities.name),
+            Device::Cpu { why } => panic!("{why}"),
+        }
+    }
+    use deepj::gpu::DeviceType::{Discrete, Integrated};
+    match block_on(open(&DeviceChoice::Auto, Options::default())).unwrap() {
+        Device::Gpu(gpu) => assert!(matches!(gpu.capabilities.device_type, Discrete | Integrated)),
+        Device::Cpu { why } => assert!(!why.is_empty()),
+    }
+    assert!(matches!(block_on(open(&DeviceChoice::Cpu, Options::default())).unwrap(), Device::Cpu { .. }));
+}
