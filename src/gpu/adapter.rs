@@ -1,7 +1,8 @@
 //! The adapters of the machine, and the choice of one.
 //!
-//! On Linux, adapters of the GL backend are found only where `XDG_RUNTIME_DIR` names a folder, which a bare machine or
-//! container may lack. wgpu's own variables apply, such as `WGPU_BACKEND=vulkan,gl`.
+//! wgpu's own variables apply, such as `WGPU_BACKEND=vulkan,gl`. Where `XDG_RUNTIME_DIR` is not set, as on a bare machine or
+//! in a container, Wayland's library complains on standard error when the GL backend looks for adapters; that is harmless
+//! if EGL can do without a display, as Mesa's can.
 
 use std::str::FromStr;
 

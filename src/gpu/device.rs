@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapter::{Checks, Limits, Options};
@@ -41,14 +41,20 @@ pub(super) struct PipelineCache {
     pub(super) cache: wgpu::PipelineCache,
     path: std::path::PathBuf,
     /// Whether pipelines were built that the file may lack.
-    pub(super) grown: AtomicBool,
+    pub(super) grown: std::sync::atomic::AtomicBool,
 }
 
 /// What the driver reported outside of any call.
 #[derive(Default)]
 struct Faults {
     lost: Mutex<Option<String>>,
-    uncaptured: Mutex<Option<wgpu::Error>>,
+    uncaptured: Mutex<Option<Fault>>,
+}
+
+/// An error of the driver's in our words.
+struct Fault {
+    what: String,
+    remedy: &'static str,
 }
 
 /// A buffer of f32 on a device, zero when made.
@@ -114,7 +120,7 @@ impl Gpu {
         });
         let reported = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
-            lock(&reported.uncaptured).get_or_insert(error);
+            lock(&reported.uncaptured).get_or_insert(Fault::of(&error));
         }));
 
         Ok(Self {
@@ -315,7 +321,7 @@ impl Gpu {
         async move {
             let (memory, internal, validation) = (memory.await, internal.await, validation.await);
             if let Some(error) = memory.or(internal).or(validation) {
-                return Err(driver_error(&asked(), &error));
+                return Err(Fault::of(&error).met(&asked()));
             }
             self.faults(asked)?;
             Ok(made)
@@ -331,7 +337,7 @@ impl Gpu {
             ));
         }
         match lock(&self.inner.faults.uncaptured).take() {
-            Some(error) => Err(driver_error(&asked(), &error)),
+            Some(fault) => Err(fault.met(&asked())),
             None => Ok(()),
         }
     }
@@ -363,23 +369,70 @@ fn open_pipeline_cache(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Option
     Some(PipelineCache { cache, path, grown: false.into() })
 }
 
-fn driver_error(asked: &str, error: &wgpu::Error) -> Error {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => Error::device(
-            format!("{asked}: the GPU is out of memory"),
-            "lower the batch or the sequence length, close other programs that use the GPU, or use --device cpu",
-        ),
-        wgpu::Error::Validation { description, .. } => {
-            Error::device(format!("{asked} was refused: {}", description.trim()), "the shader or the plan has a defect")
-        }
-        wgpu::Error::Internal { description, .. } => Error::device(
-            format!("{asked}: the driver failed: {}", description.trim()),
-            "update the driver, or choose another device with --device (`deepj adapters` lists them)",
-        ),
+impl Fault {
+    fn of(error: &wgpu::Error) -> Self {
+        let (what, remedy) = match error {
+            wgpu::Error::OutOfMemory { .. } => (
+                "the GPU is out of memory".into(),
+                "lower the batch or the sequence length, close other programs that use the GPU, or use --device cpu",
+            ),
+            wgpu::Error::Validation { description, .. } => {
+                (format!("refused: {}", description.trim()), "the shader or the plan has a defect")
+            }
+            wgpu::Error::Internal { description, .. } => (
+                format!("the driver failed: {}", description.trim()),
+                "update the driver, or choose another device with --device (`deepj adapters` lists them)",
+            ),
+        };
+        Self { what, remedy }
+    }
+
+    fn met(self, asked: &str) -> Error {
+        Error::device(format!("{asked}: {}", self.what), self.remedy)
     }
 }
 
 /// Locks, also after a panic elsewhere: what these mutexes hold is whole at any time.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Device, DeviceChoice, adapters, open};
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_an_error_of_every_call() {
+        pollster::block_on(async {
+            let found = adapters().await;
+            if found.is_empty() {
+                println!("skipped: no adapter here");
+            }
+            for index in 0..found.len() {
+                let Ok(Device::Gpu(gpu)) = open(&DeviceChoice::Index(index), Options::default()).await else {
+                    panic!("adapter {index} cannot be opened");
+                };
+                let buffer = gpu.buffer("buffer", 10).await.unwrap();
+                let program = gpu.program("empty", &[]).await.unwrap();
+                gpu.wait().await.unwrap();
+                gpu.inner.device.destroy();
+                // Whoever was waiting is told.
+                let signal = Arc::new(Signal::<()>::default());
+                let errors = [
+                    gpu.arrival(&signal, None, || "waiting".into()).await.err(),
+                    gpu.wait().await.err(),
+                    gpu.buffer("more", 10).await.err(),
+                    gpu.write(&buffer, 0, &[1.0]).err(),
+                    gpu.submit(&program, 1, &[0; 16]).err(),
+                    gpu.read(&[(&buffer, 0, 10)]).await.err(),
+                    gpu.program("more", &[]).await.err(),
+                ];
+                for error in errors {
+                    let error = error.expect("an error").to_string();
+                    assert!(error.contains("lost"), "{error}");
+                }
+            }
+        });
+    }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::adapter::Checks;
 use super::check::{self, Operand};
 use super::device::lock;
-use super::{Access, Buffer, Capabilities, Dispatch, Gpu, Shader};
+use super::{Access, Buffer, Dispatch, Gpu, Shader};
 use crate::{Error, Result};
 
 /// Bytes of `Step` in `shaders/common.wgsl`.
@@ -278,7 +278,7 @@ fn with_writable(text: &str, binding: usize) -> Option<String> {
 /// Checks what the entry point's workgroups need against the device; wgpu leaves their memory unchecked. Text that does
 /// not parse passes: compiling it gives the better message.
 #[cfg(not(target_arch = "wasm32"))]
-fn check_workgroup(dispatch: &Dispatch, text: &str, capabilities: &Capabilities) -> Result<()> {
+fn check_workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities) -> Result<()> {
     use wgpu::naga;
 
     let Ok(module) = naga::front::wgsl::parse_str(text) else { return Ok(()) };

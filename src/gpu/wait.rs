@@ -1,11 +1,15 @@
 //! Waiting for the GPU without spinning.
 
-use std::sync::Mutex;
+use std::future;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::{future, sync::Arc};
+#[cfg(not(target_arch = "wasm32"))]
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use super::Gpu;
 use super::device::lock;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::Error;
 use crate::Result;
 
 /// A value that a callback of the driver delivers.
@@ -43,6 +47,9 @@ impl<T> Signal<T> {
 
 impl Gpu {
     /// Waits for `signal`, which the end of `submission` (or of all submissions so far) sets. `asked` says what for.
+    ///
+    /// Natively each poll blocks for a bounded time, so that a caller who polls several futures gets on with the others;
+    /// in a browser, callbacks wake the future.
     pub(super) async fn arrival<T>(
         &self,
         signal: &Arc<Signal<T>>,
@@ -50,20 +57,23 @@ impl Gpu {
         asked: impl Fn() -> String,
     ) -> Result<T> {
         #[cfg(target_arch = "wasm32")]
-        let _ = submission; // The browser runs the callbacks by itself.
+        let _ = submission;
         #[cfg(not(target_arch = "wasm32"))]
-        let mut empty_polls = 0;
+        let mut silence = 0;
         future::poll_fn(move |context| {
             if let Poll::Ready(value) = signal.poll(context) {
                 return Poll::Ready(Ok(value));
             }
             #[cfg(not(target_arch = "wasm32"))]
             {
-                let polled = self.poll_for_a_while(submission.clone(), &mut empty_polls, &asked);
+                let finished = self.poll_for_a_while(submission.clone(), &asked);
                 if let Poll::Ready(value) = signal.poll(context) {
                     return Poll::Ready(Ok(value));
                 }
-                polled?;
+                if finished? {
+                    silence += 1;
+                    self.bear_silence(silence, &asked)?;
+                }
                 context.waker().wake_by_ref();
             }
             self.faults(&asked)?;
@@ -72,43 +82,33 @@ impl Gpu {
         .await
     }
 
-    /// Lets the device work off callbacks, blocking for a bounded time, so that a caller who polls several futures gets
-    /// on with the others.
+    /// Lets the device run callbacks, and waits for a while until `submission` (or all so far) is finished; returns
+    /// whether it is.
     #[cfg(not(target_arch = "wasm32"))]
-    fn poll_for_a_while(
-        &self,
-        submission_index: Option<wgpu::SubmissionIndex>,
-        empty_polls: &mut u32,
-        asked: impl Fn() -> String,
-    ) -> Result<()> {
-        use std::time::Duration;
-
-        use crate::Error;
-
+    fn poll_for_a_while(&self, submission: Option<wgpu::SubmissionIndex>, asked: &impl Fn() -> String) -> Result<bool> {
         const SLICE: Duration = Duration::from_millis(50);
+        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: Some(SLICE) };
+        // wgpu panics here when it finds the device lost, after it has told the callback for lost devices.
+        let reason = match std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.device.poll(poll))) {
+            Ok(Ok(_)) => return Ok(true),
+            Ok(Err(wgpu::PollError::Timeout)) => return Ok(false),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the driver failed".into(),
+        };
+        self.faults(asked)?;
+        Err(Error::device(format!("{}: {reason}", asked()), "update the driver, or choose another device"))
+    }
+
+    /// The work is finished, but the signal has not come. Another thread that polled first may be about to give it, so
+    /// this pauses; after about ten seconds it is an error.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn bear_silence(&self, count: u32, asked: &impl Fn() -> String) -> Result<()> {
         const PAUSE: Duration = Duration::from_millis(1);
         const PATIENCE: u32 = 10_000;
-
-        let poll = wgpu::PollType::Wait { submission_index, timeout: Some(SLICE) };
-        // wgpu panics here when it finds the device lost, after telling the callback for lost devices.
-        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.inner.device.poll(poll)));
-        match polled {
-            Ok(Err(wgpu::PollError::Timeout)) => Ok(()),
-            // Another thread may have polled before us and be about to call back; if nothing comes, nothing will.
-            Ok(Ok(_)) if *empty_polls < PATIENCE => {
-                *empty_polls += 1;
-                std::thread::sleep(PAUSE);
-                Ok(())
-            }
-            Ok(Ok(_)) => Err(Error::device(format!("{}: the driver never answered", asked()), "update the driver")),
-            Ok(Err(error)) => {
-                self.faults(&asked)?;
-                Err(Error::device(format!("{}: {error}", asked()), ""))
-            }
-            Err(_) => {
-                self.faults(&asked)?;
-                Err(Error::device(format!("{}: the driver failed", asked()), "update the driver"))
-            }
+        if count > PATIENCE {
+            return Err(Error::device(format!("{}: the driver never answered", asked()), "update the driver"));
         }
+        std::thread::sleep(PAUSE);
+        Ok(())
     }
 }
