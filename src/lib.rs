@@ -6,6 +6,9 @@
 
 pub mod error;
 pub mod gpu;
+pub mod graph;
+pub mod models;
+pub mod nn;
 pub mod ops;
 
 pub use error::{Error, Result};

@@ -134,7 +134,8 @@ fn one_buffer_may_be_read_and_written_in_disjoint_ranges() {
     });
 }
 
-/// The four words of pcg4d, in halves that f32 holds exactly; then uniform01 and keep_mask.
+/// Each word of the step in turn, as bits, and the four words of pcg4d, in halves that f32 holds exactly; then uniform01
+/// and keep_mask.
 const RANDOM: &str = "
 struct Params { n: u32, rate: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -169,8 +170,6 @@ fn random_numbers_are_those_of_the_host() {
                 grid: [n.div_ceil(64), 1, 1],
                 uses_step: true,
             };
-            // The second program takes the first one's pipeline.
-            gpu.program("first", &[(dispatch.clone(), &[&y])]).await.unwrap();
             let program = gpu.program("random", &[(dispatch, &[&y])]).await.unwrap();
             let mut words = [0; 16];
             words[..2].copy_from_slice(&[seed, step]);

@@ -1,3 +1,249 @@
-//! Operations, one file per op, same name as its shader.
+//! Operations: one file per op, the same name as its shader. Each file declares the op's operands and cost, runs it on
+//! the CPU in f32 and f64 (the mirror), says how it is recorded as GPU dispatches, and holds its gradient.
+//!
+//! An op knows shapes but no buffers: operands are bound by the graph, in the order of [`Op::args`].
 
+use std::fmt;
+
+use crate::error::Result;
+use crate::gpu::{Access, Capabilities};
+
+pub mod add;
+pub mod carry;
+pub mod dropout;
+pub mod features;
+pub mod gemm;
+pub mod loss;
+pub mod lstm;
+pub mod nadam;
+pub mod note_input;
+pub mod note_sweep;
+pub mod octave_conv;
 pub mod random;
+pub mod real;
+pub mod recorder;
+pub mod reduce;
+pub mod tanh_grad;
+
+pub use real::Real;
+pub use recorder::Recorder;
+
+/// A tensor of the graph: a storage root. Its shape is known to whoever made it; ops see flat f32 ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TensorId(pub u32);
+
+/// A range of a tensor, in elements. What ops are bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The storage root.
+    pub tensor: TensorId,
+    /// First element.
+    pub start: usize,
+    /// Number of elements.
+    pub len: usize,
+}
+
+impl View {
+    /// The sub-range `[start, start + len)` of this view.
+    pub fn slice(self, start: usize, len: usize) -> View {
+        debug_assert!(start + len <= self.len);
+        View { tensor: self.tensor, start: self.start + start, len }
+    }
+}
+
+/// One operand of an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arg {
+    /// Name as in the shader's binding.
+    pub name: &'static str,
+    /// Number of f32 elements.
+    pub len: usize,
+    /// `Read`, or `ReadWrite` for every operand that the op writes.
+    pub access: Access,
+}
+
+impl Arg {
+    /// An operand that is only read.
+    pub const fn read(name: &'static str, len: usize) -> Self {
+        Self { name, len, access: Access::Read }
+    }
+
+    /// An operand that is written, and possibly read too.
+    pub const fn write(name: &'static str, len: usize) -> Self {
+        Self { name, len, access: Access::ReadWrite }
+    }
+}
+
+/// What running an op once costs, from shapes alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Floating-point operations; a multiply-add counts 2, a transcendental function 1.
+    pub flops: u64,
+    /// Compulsory traffic: every operand element touched once, in bytes.
+    pub bytes: u64,
+}
+
+/// What changes from run to run without being a tensor: 16 words, rewritten by the host before each run.
+///
+/// The shaders' `struct Step` in `shaders/common.wgsl` has the same words in the same order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Step {
+    /// Seed of all random decisions.
+    pub seed: u32,
+    /// Counter that makes the masks of each run differ.
+    pub step: u32,
+    /// Learning rate.
+    pub lr: f32,
+    /// Nadam: factor of the first moment, `mu[t+1] / (1 - prod mu[1..=t+1])`.
+    pub nadam_moment: f32,
+    /// Nadam: factor of the gradient, `(1 - mu[t]) / (1 - prod mu[1..=t])`.
+    pub nadam_gradient: f32,
+    /// Nadam: bias correction of the second moment, `1 / (1 - beta2^t)`.
+    pub nadam_variance: f32,
+    /// Largest global gradient norm; 0 leaves gradients as they are.
+    pub clip_norm: f32,
+    /// Sampling temperature.
+    pub temperature: f32,
+    /// 1 where generation is led through given notes (priming), 0 where it samples.
+    pub forced: f32,
+    /// Silence temperature: what each consecutive silent step adds to the temperature (paper, section IV-B: 0.1).
+    pub silence: f32,
+}
+
+impl Step {
+    /// The words as the GPU reads them.
+    pub fn words(&self) -> [u32; 16] {
+        let mut w = [0; 16];
+        w[0] = self.seed;
+        w[1] = self.step;
+        let floats = [
+            self.lr,
+            self.nadam_moment,
+            self.nadam_gradient,
+            self.nadam_variance,
+            self.clip_norm,
+            self.temperature,
+            self.forced,
+            self.silence,
+        ];
+        for (slot, f) in w[2..].iter_mut().zip(floats) {
+            *slot = f.to_bits();
+        }
+        w
+    }
+}
+
+/// Operands of a mirror call, split by access; each list keeps the order of [`Op::args`].
+pub struct Args<'a, R> {
+    /// Operands with `Access::Read`.
+    pub reads: Vec<&'a [R]>,
+    /// Operands with `Access::ReadWrite`.
+    pub writes: Vec<&'a mut [R]>,
+}
+
+impl<'a, R> Args<'a, R> {
+    /// The operands as arrays. An op knows how many it declared, so another count is a bug in the op itself.
+    pub fn take<const I: usize, const O: usize>(self) -> ([&'a [R]; I], [&'a mut [R]; O]) {
+        let reads = self.reads.try_into().unwrap_or_else(|v: Vec<_>| panic!("{} operands read, {I} declared", v.len()));
+        let writes =
+            self.writes.try_into().unwrap_or_else(|v: Vec<_>| panic!("{} operands written, {O} declared", v.len()));
+        (reads, writes)
+    }
+}
+
+/// What an op's gradient may do to the graph: ask for gradients that arrived, append nodes, contribute gradients.
+pub trait Tape {
+    /// The gradient that arrived at `y`, or `None` if nothing flows back from there.
+    fn grad(&self, y: View) -> Option<View>;
+    /// Whether anything upstream of `x` wants a gradient.
+    fn wants_grad(&self, x: View) -> bool;
+    /// A new temporary of `len` elements.
+    fn temp(&mut self, name: &str, len: usize) -> View;
+    /// Appends a node.
+    fn push(&mut self, op: Box<dyn Op>, operands: &[View]);
+    /// Appends a node whose last operand, bound here, is the gradient of `x`. A second contribution to the same `x` is
+    /// added to the first. Nothing is appended if `x` wants no gradient.
+    fn contribute(&mut self, x: View, op: Box<dyn Op>, operands: &[View]);
+    /// Declares that the gradient of `x` now stands in `grad` (for ops that turn a value into its gradient in place).
+    fn set_grad(&mut self, x: View, grad: View);
+}
+
+/// One operation with its shapes.
+pub trait Op: fmt::Debug + Send + Sync {
+    /// The op's name: this file's, and its shader's.
+    fn name(&self) -> &'static str;
+    /// Name, mode and shape for people: `gemm NN 768x1024x256`.
+    fn label(&self) -> String;
+    /// The operands, all read ones first.
+    fn args(&self) -> Vec<Arg>;
+    /// FLOPs and bytes of one run.
+    fn cost(&self) -> Cost;
+    /// The CPU mirror in f32: what `--device cpu` runs.
+    fn mirror_f32(&self, step: &Step, args: Args<'_, f32>);
+    /// The CPU mirror in f64: the oracle of the kernel tests.
+    fn mirror_f64(&self, step: &Step, args: Args<'_, f64>);
+    /// Names of the kernel variants that are legal with these capabilities; the first is portable, that is within
+    /// WebGPU default limits and without optional features.
+    fn variants(&self, _capabilities: &Capabilities) -> Vec<&'static str> {
+        vec![]
+    }
+    /// The op as dispatches. `recorder` knows where each operand stands and cuts nothing: an op whose operand is larger
+    /// than one binding may hold records several dispatches.
+    fn record(&self, variant: &str, _recorder: &mut Recorder<'_>) -> Result<()> {
+        Err(crate::Error::device(format!("{} has no kernel {variant}", self.name()), ""))
+    }
+    /// Appends the nodes of this op's gradient for a node with these operands. Ops without one (optimiser, metrics,
+    /// sampling) append nothing.
+    fn gradient(&self, _tape: &mut dyn Tape, _operands: &[View]) {}
+    /// The same op adding to its last operand instead of overwriting it, where the op can.
+    fn accumulating(&self) -> Option<Box<dyn Op>> {
+        None
+    }
+    /// The FLOPs and bytes for which `args` stand, as a default for [`Op::cost`]'s bytes.
+    fn operand_bytes(&self) -> u64 {
+        self.args().iter().map(|a| 4 * a.len as u64).sum()
+    }
+}
+
+/// Wires the two mirror entry points of [`Op`] to one generic `fn mirror<R: Real>(&self, &Step, Args<R>)`.
+macro_rules! mirror_both {
+    () => {
+        fn mirror_f32(&self, step: &$crate::ops::Step, args: $crate::ops::Args<'_, f32>) {
+            self.mirror(step, args)
+        }
+        fn mirror_f64(&self, step: &$crate::ops::Step, args: $crate::ops::Args<'_, f64>) {
+            self.mirror(step, args)
+        }
+    };
+}
+pub(crate) use mirror_both;
+
+/// Which of several sequences a row belongs to: rows are numbered so that row `r` is of sequence
+/// `(r / inner) % sequences`. On the time axis rows are `(b, n)`, so `inner = N`; on the note axis `(t, b)`, `inner = 1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowGroups {
+    /// Consecutive rows of one sequence.
+    pub inner: usize,
+    /// Number of sequences.
+    pub sequences: usize,
+}
+
+impl RowGroups {
+    /// The sequence of row `r`.
+    pub fn of(&self, r: usize) -> usize {
+        (r / self.inner) % self.sequences
+    }
+}
+
+/// Runs `op` on the CPU in the precision of `R`.
+pub fn mirror<R: Real>(op: &dyn Op, step: &Step, args: Args<'_, R>) {
+    R::mirror(op, step, args)
+}
+
+/// Reports an op variant that does not exist; variants come from [`Op::variants`] or a user's `--variant`.
+pub(crate) fn unknown_variant(op: &dyn Op, variant: &str) -> crate::Error {
+    crate::Error::usage(
+        format!("op `{}` has no kernel variant `{variant}`", op.name()),
+        format!("known on every adapter: {}", op.variants(&Capabilities::portable()).join(", ")),
+    )
+}

@@ -1,0 +1,299 @@
+//! A model as a list of nodes: written once as forward calls, extended by the reverse walk, compiled to a [`Plan`], run by
+//! a [`Session`] on a GPU or on the CPU.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::Access;
+use crate::ops::add::Add;
+use crate::ops::{Op, Tape, TensorId, View};
+
+pub mod mirror;
+pub mod plan;
+pub mod session;
+
+pub use mirror::Mirror;
+pub use plan::Plan;
+pub use session::{ProgramId, Session};
+
+/// What a tensor is for; decides who owns its memory and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// All parameters, one after the other; shared by all programs of a session.
+    Params,
+    /// Their gradients, at the same places.
+    Grads,
+    /// The optimiser's first moments, at the same places.
+    Moment1,
+    /// The optimiser's second moments, at the same places.
+    Moment2,
+    /// Written by the host before a run, read by nodes.
+    Input,
+    /// Kept from run to run; starts at zero.
+    State,
+    /// Written by nodes, read by the host after a run.
+    Output,
+    /// Lives between two nodes of one run; its memory is shared with others.
+    Temp,
+}
+
+impl Kind {
+    /// The four arenas that all programs of a session share, in the order of their storage.
+    pub const ARENAS: [Kind; 4] = [Kind::Params, Kind::Grads, Kind::Moment1, Kind::Moment2];
+
+    /// The arena's place in [`Kind::ARENAS`].
+    pub fn arena(self) -> Option<usize> {
+        Self::ARENAS.iter().position(|&a| a == self)
+    }
+}
+
+/// A storage root.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Name for people.
+    pub name: String,
+    /// f32 elements.
+    pub len: usize,
+    /// What it is for.
+    pub kind: Kind,
+}
+
+/// One op bound to its operands.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What runs.
+    pub op: Arc<dyn Op>,
+    /// In the order of [`Op::args`].
+    pub operands: Vec<View>,
+    /// Where in the model: `time_axis.0.input`, `backward of …`.
+    pub scope: String,
+}
+
+impl Node {
+    /// Scope and op, for listings and error messages.
+    pub fn label(&self) -> String {
+        format!("{}: {}", self.scope, self.op.label())
+    }
+}
+
+/// How a parameter starts (spec, "Initialisation").
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Uniform in `+-sqrt(6 / (fan_in + fan_out))` (Glorot & Bengio 2010).
+    Glorot {
+        /// Inputs of one output.
+        fan_in: usize,
+        /// Outputs of one input.
+        fan_out: usize,
+    },
+    /// Each `[H, H]` gate block orthogonal (Saxe et al. 2013).
+    OrthogonalGates,
+    /// All zero.
+    Zero,
+    /// LSTM bias in gate order i, f, g, o: zero but 1 for the forget gate (Jozefowicz et al. 2015).
+    ForgetOne,
+}
+
+/// A named parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// Name in checkpoints.
+    pub name: String,
+    /// Shape, row-major.
+    pub shape: Vec<usize>,
+    /// Where it stands in the arena of all parameters.
+    pub view: View,
+    /// How it starts.
+    pub init: Init,
+}
+
+/// Parameters start on multiples of 64 elements (256 bytes), which every adapter can bind.
+const PARAM_ALIGN: usize = 64;
+
+/// Nodes and tensors under construction.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Storage roots; a [`TensorId`] is an index here.
+    pub tensors: Vec<Tensor>,
+    /// Nodes in the order they run.
+    pub nodes: Vec<Node>,
+    /// Parameters in the order they were declared.
+    pub params: Vec<Param>,
+    arenas: [Option<TensorId>; 4],
+    scope: Vec<String>,
+    /// Roots whose values depend on parameters.
+    dependent: HashSet<TensorId>,
+    grads: HashMap<View, View>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new tensor of `len` elements.
+    pub fn tensor(&mut self, name: impl Into<String>, len: usize, kind: Kind) -> View {
+        let id = TensorId(self.tensors.len() as u32);
+        let name = self.scoped(&name.into());
+        self.tensors.push(Tensor { name, len, kind });
+        View { tensor: id, start: 0, len }
+    }
+
+    /// The arena of this kind, made at first use; as long as the parameters declared so far.
+    pub fn arena(&mut self, kind: Kind) -> View {
+        let Some(slot) = kind.arena() else { return self.tensor(format!("{kind:?}"), 0, kind) };
+        let len = self.params_len();
+        let id = *self.arenas[slot].get_or_insert_with(|| {
+            self.tensors.push(Tensor { name: format!("{kind:?}").to_lowercase(), len: 0, kind });
+            TensorId(self.tensors.len() as u32 - 1)
+        });
+        self.tensors[id.0 as usize].len = len;
+        View { tensor: id, start: 0, len }
+    }
+
+    /// Elements of the parameter arena, padding included.
+    pub fn params_len(&self) -> usize {
+        self.params.last().map_or(0, |p| (p.view.start + p.view.len).next_multiple_of(PARAM_ALIGN))
+    }
+
+    /// Declares a parameter.
+    pub fn param(&mut self, name: &str, shape: &[usize], init: Init) -> View {
+        let start = self.params_len();
+        let len = shape.iter().product();
+        let arena = self.arena(Kind::Params);
+        let view = View { tensor: arena.tensor, start, len };
+        self.params.push(Param { name: self.scoped(name), shape: shape.to_vec(), view, init });
+        self.dependent.insert(arena.tensor);
+        self.arena(Kind::Params);
+        view
+    }
+
+    /// Runs `f` with `name` appended to the names of what it makes.
+    pub fn scope<T>(&mut self, name: &str, f: impl FnOnce(&mut Self) -> T) -> T {
+        self.scope.push(name.to_string());
+        let result = f(self);
+        self.scope.pop();
+        result
+    }
+
+    fn scoped(&self, name: &str) -> String {
+        self.scope.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
+    }
+
+    fn append(&mut self, op: Arc<dyn Op>, operands: &[View]) {
+        let args = op.args();
+        assert_eq!(args.len(), operands.len(), "{}: operands", op.label());
+        for (arg, view) in args.iter().zip(operands) {
+            assert_eq!(arg.len, view.len, "{}: operand `{}`", op.label(), arg.name);
+            let tensor = &self.tensors[view.tensor.0 as usize];
+            assert!(
+                view.start + view.len <= tensor.len,
+                "{}: operand `{}` leaves `{}`",
+                op.label(),
+                arg.name,
+                tensor.name
+            );
+        }
+        // WebGPU forbids a buffer that is both read-only and writable in one dispatch; so does the mirror's borrowing.
+        for (arg, view) in args.iter().zip(operands).filter(|(arg, _)| arg.access == Access::ReadWrite) {
+            for (other, read) in args.iter().zip(operands).filter(|(other, _)| other.access == Access::Read) {
+                let (label, name) = (op.label(), &self.tensors[view.tensor.0 as usize].name);
+                assert_ne!(
+                    view.tensor, read.tensor,
+                    "{label}: `{}` writes `{name}`, which `{}` reads",
+                    arg.name, other.name
+                );
+            }
+        }
+        if operands.iter().any(|v| self.dependent.contains(&v.tensor)) {
+            let written = args.iter().zip(operands).filter(|(arg, _)| arg.access == Access::ReadWrite);
+            self.dependent.extend(written.map(|(_, view)| view.tensor));
+        }
+        self.nodes.push(Node { op, operands: operands.to_vec(), scope: self.scope.join(".") });
+    }
+
+    /// Appends a node that runs `op` on `operands` (in the order of [`Op::args`]).
+    ///
+    /// # Panics
+    /// If operands do not have the declared lengths: a model that wires ops wrongly is a bug, whatever the input.
+    pub fn apply(&mut self, op: impl Op + 'static, operands: &[View]) {
+        self.append(Arc::new(op), operands);
+    }
+
+    /// A new temporary.
+    pub fn temp(&mut self, name: &str, len: usize) -> View {
+        self.tensor(name, len, Kind::Temp)
+    }
+
+    /// Appends the gradient nodes of everything so far: `seed` is the gradient of `y` that the walk starts from.
+    ///
+    /// # Errors
+    /// A parameter that `y` does not depend on.
+    pub fn backward(&mut self, y: View, seed: View) -> Result<()> {
+        self.arena(Kind::Grads);
+        self.grads.insert(y, seed);
+        for i in (0..self.nodes.len()).rev() {
+            let Node { op, operands, scope } = self.nodes[i].clone();
+            let name = if scope.is_empty() { "grad".to_string() } else { format!("grad.{scope}") };
+            self.scope(&name, |graph| op.gradient(graph, &operands));
+        }
+        match self.params.iter().find(|p| !self.grads.contains_key(&p.view)) {
+            Some(p) => Err(Error::model(format!("no gradient reaches the parameter `{}`", p.name), "")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Tape for Graph {
+    fn grad(&self, y: View) -> Option<View> {
+        self.grads.get(&y).copied()
+    }
+
+    fn wants_grad(&self, x: View) -> bool {
+        self.dependent.contains(&x.tensor)
+    }
+
+    fn temp(&mut self, name: &str, len: usize) -> View {
+        self.tensor(name, len, Kind::Temp)
+    }
+
+    fn push(&mut self, op: Box<dyn Op>, operands: &[View]) {
+        self.append(Arc::from(op), operands);
+    }
+
+    fn contribute(&mut self, x: View, op: Box<dyn Op>, operands: &[View]) {
+        if !self.wants_grad(x) {
+            return;
+        }
+        let before = self.grads.get(&x).copied();
+        let target = match before {
+            Some(target) => target,
+            None if self.tensors[x.tensor.0 as usize].kind == Kind::Params => {
+                View { tensor: self.arena(Kind::Grads).tensor, ..x }
+            }
+            None => {
+                let name = format!("d({})", self.tensors[x.tensor.0 as usize].name);
+                self.tensors.push(Tensor { name, len: x.len, kind: Kind::Temp });
+                View { tensor: TensorId(self.tensors.len() as u32 - 1), start: 0, len: x.len }
+            }
+        };
+        self.grads.insert(x, target);
+        let with = |target: View| operands.iter().copied().chain([target]).collect::<Vec<_>>();
+        match (before, op.accumulating()) {
+            (None, _) => self.append(Arc::from(op), &with(target)),
+            (Some(_), Some(adding)) => self.append(Arc::from(adding), &with(target)),
+            (Some(_), None) => {
+                let part = Graph::temp(self, "part", x.len);
+                self.append(Arc::from(op), &with(part));
+                self.append(Arc::new(Add { len: x.len }), &[part, target]);
+            }
+        }
+    }
+
+    fn set_grad(&mut self, x: View, grad: View) {
+        self.grads.insert(x, grad);
+    }
+}

@@ -1,0 +1,188 @@
+//! A graph made ready to run: buffers assigned by lifetime, costs summed, everything known before anything is allocated.
+
+use std::fmt::Write;
+
+use super::{Graph, Kind, Node, Param, Tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{Access, Capabilities, Dispatch};
+use crate::ops::{Cost, Recorder, View};
+
+/// Where a tensor's memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Home {
+    /// In an arena of the session, by its place in [`Kind::ARENAS`].
+    Arena(usize),
+    /// In a buffer of the program.
+    Slot(usize),
+}
+
+/// A graph with a place for every tensor.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name for listings and device labels.
+    pub name: String,
+    /// Storage roots.
+    pub tensors: Vec<Tensor>,
+    /// What runs, in order.
+    pub nodes: Vec<Node>,
+    /// The model's parameters.
+    pub params: Vec<Param>,
+    /// Elements of each parameter arena.
+    pub params_len: usize,
+    /// Elements of each buffer of the program.
+    pub slots: Vec<usize>,
+    /// Which arenas the nodes touch.
+    pub arenas: [bool; 4],
+    homes: Vec<Home>,
+}
+
+impl Plan {
+    /// Assigns every tensor a buffer. Temporaries whose lifetimes do not overlap share one; all others have their own.
+    pub fn compile(name: impl Into<String>, graph: Graph) -> Self {
+        let params_len = graph.params_len();
+        let Graph { tensors, nodes, params, .. } = graph;
+        let mut lives: Vec<Option<(usize, usize)>> = vec![None; tensors.len()];
+        for (i, node) in nodes.iter().enumerate() {
+            for view in &node.operands {
+                let life = &mut lives[view.tensor.0 as usize];
+                *life = Some((life.map_or(i, |(first, _)| first), i));
+            }
+        }
+        let mut arenas = [false; 4];
+        let mut slots: Vec<usize> = Vec::new();
+        let mut homes = vec![Home::Slot(usize::MAX); tensors.len()];
+        for (id, tensor) in tensors.iter().enumerate() {
+            if let Some(arena) = tensor.kind.arena() {
+                arenas[arena] |= lives[id].is_some();
+                homes[id] = Home::Arena(arena);
+            } else if tensor.kind != Kind::Temp {
+                homes[id] = Home::Slot(slots.len());
+                slots.push(tensor.len);
+            }
+        }
+        // Temporaries in order of birth take the free buffer that needs to grow least, or else shrinks least.
+        let shared_from = slots.len();
+        let mut free_at: Vec<usize> = vec![];
+        let mut temps: Vec<(usize, usize, usize)> = tensors
+            .iter()
+            .enumerate()
+            .filter(|(_, t)| t.kind == Kind::Temp)
+            .filter_map(|(id, _)| lives[id].map(|(first, last)| (first, last, id)))
+            .collect();
+        temps.sort_unstable();
+        for (first, last, id) in temps {
+            let len = tensors[id].len;
+            let slot = (0..free_at.len())
+                .filter(|&s| free_at[s] < first)
+                .min_by_key(|&s| (len.saturating_sub(slots[shared_from + s]), slots[shared_from + s].abs_diff(len)));
+            let slot = slot.unwrap_or_else(|| {
+                free_at.push(0);
+                slots.push(0);
+                free_at.len() - 1
+            });
+            free_at[slot] = last;
+            slots[shared_from + slot] = slots[shared_from + slot].max(len);
+            homes[id] = Home::Slot(shared_from + slot);
+        }
+        Self { name: name.into(), tensors, nodes, params, params_len, slots, arenas, homes }
+    }
+
+    /// Where the view's tensor lives.
+    pub fn home(&self, view: View) -> Home {
+        self.homes[view.tensor.0 as usize]
+    }
+
+    /// FLOPs and bytes of one run.
+    pub fn cost(&self) -> Cost {
+        self.nodes
+            .iter()
+            .map(|n| n.op.cost())
+            .fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
+    }
+
+    /// Bytes that a session with this program alone holds: its buffers and the arenas it touches.
+    pub fn memory_bytes(&self) -> u64 {
+        let arenas = self.arenas.iter().filter(|&&used| used).count() * self.params_len;
+        4 * (self.slots.iter().sum::<usize>() + arenas) as u64
+    }
+
+    /// Fails if a buffer is larger than the adapter allows, and says by how much.
+    ///
+    /// # Errors
+    /// Names the largest tensor, its size and the limit.
+    pub fn check_fits(&self, capabilities: &Capabilities) -> Result<()> {
+        let Some((id, tensor)) = self.tensors.iter().enumerate().max_by_key(|(_, t)| t.len) else { return Ok(()) };
+        let bytes = 4 * tensor.len as u64;
+        if bytes <= capabilities.max_buffer_size && self.homes[id] != Home::Slot(usize::MAX) {
+            return Ok(());
+        }
+        let mib = |b: u64| b as f64 / (1 << 20) as f64;
+        Err(Error::model(
+            format!(
+                "{}: the tensor `{}` needs {:.0} MiB, {:.0} MiB more than the largest buffer of {}",
+                self.name,
+                tensor.name,
+                mib(bytes),
+                mib(bytes.saturating_sub(capabilities.max_buffer_size)),
+                capabilities.name
+            ),
+            "use a smaller --batch or --seq",
+        ))
+    }
+
+    /// The dispatches of node `i`, in the variant that `choose` names.
+    ///
+    /// # Errors
+    /// What the op's recording reports: an unknown variant, a shape that does not fit.
+    pub fn dispatches(&self, i: usize, capabilities: &Capabilities, variant: &str) -> Result<Vec<Dispatch>> {
+        let node = &self.nodes[i];
+        Recorder::record(node.op.as_ref(), variant, capabilities, &node.operands)
+    }
+
+    /// The plan for people: nodes with cost, buffers with tenants, totals. `dispatches` gives each node's variant and
+    /// number of dispatches where the plan is for a GPU.
+    pub fn explain(&self, dispatches: Option<&[(&str, usize)]>) -> String {
+        let mib = |elements: usize| elements as f64 * 4.0 / (1 << 20) as f64;
+        let mut s = String::new();
+        let _ = writeln!(s, "plan `{}`", self.name);
+        let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>18}  node", "", "MFLOP", "MiB", "dispatches");
+        for (i, node) in self.nodes.iter().enumerate() {
+            let cost = node.op.cost();
+            let kernel = dispatches.map_or("mirror".to_string(), |d| format!("{} x {}", d[i].1, d[i].0));
+            let (mflop, mb) = (cost.flops as f64 / 1e6, cost.bytes as f64 / (1 << 20) as f64);
+            let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>18}  {}", node.label());
+        }
+        let _ = writeln!(s, "{:>4} {:>10}  buffer", "", "MiB");
+        for (slot, &len) in self.slots.iter().enumerate() {
+            let tenants: Vec<&str> = self
+                .tensors
+                .iter()
+                .zip(&self.homes)
+                .filter(|(_, home)| **home == Home::Slot(slot))
+                .map(|(t, _)| t.name.as_str())
+                .collect();
+            let _ = writeln!(s, "{slot:>4} {:>10.2}  {}", mib(len), tenants.join(", "));
+        }
+        for (kind, _) in Kind::ARENAS.iter().zip(self.arenas).filter(|(_, used)| *used) {
+            let _ = writeln!(s, "{:>4} {:>10.2}  {}", "", mib(self.params_len), format!("{kind:?}").to_lowercase());
+        }
+        let cost = self.cost();
+        let _ = writeln!(
+            s,
+            "total: {} nodes{}, {:.2} GFLOP, {:.2} GiB touched at least, {:.1} MiB of memory",
+            self.nodes.len(),
+            dispatches.map_or(String::new(), |d| format!(", {} dispatches", d.iter().map(|d| d.1).sum::<usize>())),
+            cost.flops as f64 / 1e9,
+            cost.bytes as f64 / (1u64 << 30) as f64,
+            self.memory_bytes() as f64 / (1 << 20) as f64,
+        );
+        s
+    }
+
+    /// The operands of node `i` that it writes.
+    pub fn written(&self, i: usize) -> Vec<View> {
+        let node = &self.nodes[i];
+        let args = node.op.args();
+        args.iter().zip(&node.operands).filter(|(a, _)| a.access == Access::ReadWrite).map(|(_, &v)| v).collect()
+    }
+}

@@ -1,0 +1,267 @@
+//! Where plans run: one device, one set of parameter arenas, any number of programs on them.
+
+use super::Kind;
+use super::mirror::{self, Arenas, Mirror};
+use super::plan::{Home, Plan};
+use crate::error::{Error, Result};
+use crate::gpu::{Buffer, Capabilities, Device, Dispatch, Gpu, Program};
+use crate::ops::{Step, View};
+
+/// Which program of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProgramId(usize);
+
+/// Kernel variants asked for by op name, first match wins; other ops take their first variant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variants(pub Vec<(String, String)>);
+
+impl Variants {
+    /// The variant for an op whose legal ones are `legal`.
+    fn choose<'a>(&'a self, op: &str, legal: &[&'a str]) -> Result<&'a str> {
+        let first = legal.first().copied().unwrap_or_default();
+        let Some((_, wanted)) = self.0.iter().find(|(name, _)| name == op) else { return Ok(first) };
+        match legal.contains(&wanted.as_str()) {
+            true => Ok(wanted),
+            // A name such as `lstm` stands for several kernels, of which only some have the variant.
+            false => Ok(first),
+        }
+    }
+}
+
+/// A plan on a GPU.
+struct OnGpu {
+    plan: Plan,
+    slots: Vec<Buffer>,
+    program: Program,
+    /// The dispatches of node `i` are `starts[i] .. starts[i + 1]`.
+    starts: Vec<usize>,
+}
+
+enum Backend {
+    Cpu { arenas: Arenas<f32>, programs: Vec<Mirror<f32>> },
+    Gpu { gpu: Gpu, arenas: [Option<Buffer>; 4], programs: Vec<OnGpu>, variants: Variants },
+}
+
+/// A device with the parameters of one model and the programs that use them.
+///
+/// All programs must come from models that declare the same parameters, so that they agree on the arenas' layout.
+pub struct Session {
+    backend: Backend,
+    params_len: Option<usize>,
+}
+
+impl Session {
+    /// A session on this device, without programs.
+    pub fn new(device: Device, variants: Variants) -> Self {
+        let backend = match device {
+            Device::Cpu { .. } => Backend::Cpu { arenas: Default::default(), programs: vec![] },
+            Device::Gpu(gpu) => Backend::Gpu { gpu, arenas: Default::default(), programs: vec![], variants },
+        };
+        Self { backend, params_len: None }
+    }
+
+    /// The GPU's capabilities, or `None` on the CPU.
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        match &self.backend {
+            Backend::Cpu { .. } => None,
+            Backend::Gpu { gpu, .. } => Some(&gpu.capabilities),
+        }
+    }
+
+    /// Allocates the plan's buffers and makes it runnable; grows the arenas that it is the first to need.
+    ///
+    /// # Errors
+    /// Parameters laid out otherwise than in earlier programs; a buffer over the adapter's limit or out of memory; a
+    /// kernel that the driver refuses.
+    pub async fn add(&mut self, plan: Plan) -> Result<ProgramId> {
+        if *self.params_len.get_or_insert(plan.params_len) != plan.params_len {
+            let what = format!("the plan `{}` has other parameters than the session's first", plan.name);
+            return Err(Error::model(what, "build all plans of a session from one configuration"));
+        }
+        match &mut self.backend {
+            Backend::Cpu { arenas, programs } => {
+                for (arena, new) in arenas.iter_mut().zip(mirror::arenas(&plan)) {
+                    if arena.is_empty() {
+                        *arena = new;
+                    }
+                }
+                programs.push(Mirror::new(plan));
+                Ok(ProgramId(programs.len() - 1))
+            }
+            Backend::Gpu { gpu, arenas, programs, variants } => {
+                plan.check_fits(&gpu.capabilities)?;
+                for ((arena, used), kind) in arenas.iter_mut().zip(plan.arenas).zip(Kind::ARENAS) {
+                    if used && arena.is_none() {
+                        *arena = Some(gpu.buffer(&format!("{kind:?}"), plan.params_len as u64).await?);
+                    }
+                }
+                let mut slots = Vec::with_capacity(plan.slots.len());
+                for (i, &len) in plan.slots.iter().enumerate() {
+                    slots.push(gpu.buffer(&format!("{} buffer {i}", plan.name), len as u64).await?);
+                }
+                let (dispatches, starts) = record(&plan, &gpu.capabilities, variants)?;
+                let mut operands: Vec<Vec<&Buffer>> = Vec::with_capacity(plan.nodes.len());
+                for node in &plan.nodes {
+                    let buffers = node.operands.iter().map(|&v| buffer(arenas, &slots, plan.home(v)));
+                    operands.push(buffers.collect::<Result<_>>()?);
+                }
+                let mut steps = Vec::with_capacity(dispatches.len());
+                for (i, range) in starts.windows(2).enumerate() {
+                    for dispatch in &dispatches[range[0]..range[1]] {
+                        steps.push((dispatch.clone(), operands[i].as_slice()));
+                    }
+                }
+                let program = gpu.program(&plan.name, &steps).await?;
+                programs.push(OnGpu { plan, slots, program, starts });
+                Ok(ProgramId(programs.len() - 1))
+            }
+        }
+    }
+
+    /// The plan of a program.
+    pub fn plan(&self, id: ProgramId) -> &Plan {
+        match &self.backend {
+            Backend::Cpu { programs, .. } => programs[id.0].plan(),
+            Backend::Gpu { programs, .. } => &programs[id.0].plan,
+        }
+    }
+
+    /// Writes a view, which takes effect before the next run.
+    ///
+    /// # Errors
+    /// A lost device.
+    ///
+    /// # Panics
+    /// If `data` is not as long as the view: a bug in the caller.
+    pub fn write(&mut self, id: ProgramId, view: View, data: &[f32]) -> Result<()> {
+        assert_eq!(view.len, data.len(), "write of another length than the view's");
+        match &mut self.backend {
+            Backend::Cpu { arenas, programs } => {
+                programs[id.0].get_mut(arenas, view).copy_from_slice(data);
+                Ok(())
+            }
+            Backend::Gpu { gpu, arenas, programs, .. } => {
+                let program = &programs[id.0];
+                let buffer = buffer(arenas, &program.slots, program.plan.home(view))?;
+                gpu.write(buffer, view.start as u64, data)
+            }
+        }
+    }
+
+    /// Waits for what was submitted and reads views, all in one copy.
+    ///
+    /// # Errors
+    /// A lost device, or what went wrong in runs submitted before.
+    pub async fn read(&self, id: ProgramId, views: &[View]) -> Result<Vec<Vec<f32>>> {
+        match &self.backend {
+            Backend::Cpu { arenas, programs } => {
+                Ok(views.iter().map(|&v| programs[id.0].get(arenas, v).to_vec()).collect())
+            }
+            Backend::Gpu { gpu, arenas, programs, .. } => {
+                let program = &programs[id.0];
+                let parts = views
+                    .iter()
+                    .map(|v| Ok((buffer(arenas, &program.slots, program.plan.home(*v))?, v.start as u64, v.len as u64)))
+                    .collect::<Result<Vec<_>>>()?;
+                gpu.read(&parts).await
+            }
+        }
+    }
+
+    /// Runs the program `times` times in a row, on a GPU in one submission.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn run(&mut self, id: ProgramId, times: u32, step: &Step) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu { arenas, programs } => {
+                for _ in 0..times {
+                    programs[id.0].run(arenas, step);
+                }
+                Ok(())
+            }
+            Backend::Gpu { gpu, programs, .. } => gpu.submit(&programs[id.0].program, times, &step.words()),
+        }
+    }
+
+    /// Runs the program once, node by node, and names the first node that writes a value that is not finite.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn first_non_finite(&mut self, id: ProgramId, step: &Step) -> Result<Option<String>> {
+        match &mut self.backend {
+            Backend::Cpu { arenas, programs } => {
+                let program = &mut programs[id.0];
+                for i in 0..program.plan().nodes.len() {
+                    program.run_node(arenas, i, step);
+                    if !program.finite(arenas, i) {
+                        return Ok(Some(program.plan().nodes[i].label()));
+                    }
+                }
+            }
+            Backend::Gpu { gpu, arenas, programs, .. } => {
+                let OnGpu { plan, slots, program, starts } = &programs[id.0];
+                for i in 0..plan.nodes.len() {
+                    gpu.run_range(program, starts[i]..starts[i + 1], &step.words()).await?;
+                    let written = plan.written(i);
+                    let parts = written
+                        .iter()
+                        .map(|v| Ok((buffer(arenas, slots, plan.home(*v))?, v.start as u64, v.len as u64)))
+                        .collect::<Result<Vec<_>>>()?;
+                    let values = gpu.read(&parts).await?;
+                    if !values.iter().flatten().all(|x| x.is_finite()) {
+                        return Ok(Some(plan.nodes[i].label()));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until everything submitted has run.
+    ///
+    /// # Errors
+    /// A lost device, or what went wrong in runs submitted before.
+    pub async fn wait(&self) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(()),
+            Backend::Gpu { gpu, .. } => gpu.wait().await,
+        }
+    }
+}
+
+/// The buffer where a tensor lives.
+fn buffer<'a>(arenas: &'a [Option<Buffer>; 4], slots: &'a [Buffer], home: Home) -> Result<&'a Buffer> {
+    let found = match home {
+        Home::Arena(a) => arenas[a].as_ref(),
+        Home::Slot(s) => slots.get(s),
+    };
+    found.ok_or_else(|| Error::model("a tensor that no node touches has no buffer", ""))
+}
+
+/// All dispatches of a plan, and where each node's begin.
+fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Result<(Vec<Dispatch>, Vec<usize>)> {
+    let (mut dispatches, mut starts) = (vec![], vec![0]);
+    for (i, node) in plan.nodes.iter().enumerate() {
+        let legal = node.op.variants(capabilities);
+        let variant = variants.choose(node.op.name(), &legal)?;
+        dispatches.extend(plan.dispatches(i, capabilities, variant)?);
+        starts.push(dispatches.len());
+    }
+    Ok((dispatches, starts))
+}
+
+/// The plan for people, with the dispatches that this adapter would run, or for the CPU without one.
+///
+/// # Errors
+/// What recording reports.
+pub fn explain(plan: &Plan, capabilities: Option<&Capabilities>, variants: &Variants) -> Result<String> {
+    let Some(capabilities) = capabilities else { return Ok(plan.explain(None)) };
+    let (_, starts) = record(plan, capabilities, variants)?;
+    let mut chosen = vec![];
+    for (node, range) in plan.nodes.iter().zip(starts.windows(2)) {
+        let legal = node.op.variants(capabilities);
+        chosen.push((variants.choose(node.op.name(), &legal)?, range[1] - range[0]));
+    }
+    Ok(plan.explain(Some(&chosen)))
+}

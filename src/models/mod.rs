@@ -1,0 +1,3 @@
+//! Models: configuration and wiring, readable beside the paper's figure.
+
+pub mod deepj;

@@ -1,0 +1,133 @@
+//! An LSTM layer over a sequence, conditioned on style.
+
+use super::style::{Conditioning, Widths};
+use crate::graph::{Graph, Init, Kind};
+use crate::ops::carry::{Carry, Source};
+use crate::ops::dropout::Drop;
+use crate::ops::gemm::{Gemm, Layout};
+use crate::ops::lstm::Lstm;
+use crate::ops::{RowGroups, View};
+
+/// Parameters: `input [inputs, 4H]`, `recurrent [H, 4H]`, `bias [4H]`, gates in the order i, f, g, o, and those of the
+/// style conditioning.
+#[derive(Clone, Copy, Debug)]
+pub struct LstmLayer {
+    /// `[inputs, 4H]`.
+    pub input: View,
+    /// `[H, 4H]`.
+    pub recurrent: View,
+    /// `[4H]`.
+    pub bias: View,
+    /// How style enters.
+    pub conditioning: Conditioning,
+    /// H.
+    pub units: usize,
+    /// Widths of style, input and gates.
+    pub widths: Widths,
+}
+
+/// The rows of an LSTM's sequences.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    /// T, steps of the sequence.
+    pub steps: usize,
+    /// Independent sequences.
+    pub rows: usize,
+    /// Which batch lane each row belongs to.
+    pub groups: RowGroups,
+}
+
+/// Where the state of a sequence starts.
+#[derive(Clone, Copy, Debug)]
+pub enum State {
+    /// From zero each time.
+    Zero,
+    /// From where the run before ended, row by row times `keep [batch]` where that is given.
+    Carried {
+        /// 1 to carry on, 0 to start anew, for each batch lane.
+        keep: Option<View>,
+    },
+}
+
+/// What a layer gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// `[T, rows, H]`.
+    pub h: View,
+    /// The tensors in which the state is kept from run to run, `[rows, H]` each: h and c.
+    pub state: Option<[View; 2]>,
+}
+
+impl LstmLayer {
+    /// Declares the parameters; `condition` declares those of the style.
+    pub fn new(
+        graph: &mut Graph,
+        name: &str,
+        widths: Widths,
+        condition: impl FnOnce(&mut Graph, Widths) -> Conditioning,
+    ) -> Self {
+        let units = widths.gates / 4;
+        graph.scope(name, |graph| Self {
+            // Glorot's bounds are those of one gate, as if the four matrices stood apart.
+            input: graph.param(
+                "input",
+                &[widths.input, widths.gates],
+                Init::Glorot { fan_in: widths.input, fan_out: units },
+            ),
+            recurrent: graph.param("recurrent", &[units, widths.gates], Init::OrthogonalGates),
+            bias: graph.param("bias", &[widths.gates], Init::ForgetOne),
+            conditioning: condition(graph, widths),
+            units,
+            widths,
+        })
+    }
+
+    /// Appends the gate biases from the style embedding; see [`Conditioning::gate_bias`].
+    pub fn gate_bias(&self, graph: &mut Graph, embedding: View, batch: usize, drop: Drop) -> (View, usize) {
+        self.conditioning.gate_bias(graph, embedding, batch, self.widths, (self.input, self.bias), drop)
+    }
+
+    /// Appends the layer on `x [T, rows, inputs]`.
+    pub fn forward(
+        &self,
+        graph: &mut Graph,
+        x: View,
+        rows: Rows,
+        (bias, sequences): (View, usize),
+        state: State,
+    ) -> Output {
+        let (steps, n, units, gates_width) = (rows.steps, rows.rows, self.units, self.widths.gates);
+        let gates = graph.temp("gates", steps * n * gates_width);
+        let groups = if sequences == 1 { RowGroups { inner: 1, sequences: 1 } } else { rows.groups };
+        let product = Gemm::new(Layout::NN, steps * n, gates_width, self.widths.input).with_bias(groups);
+        graph.apply(product, &[x, self.input, bias, gates]);
+        let size = n * units;
+        let h = graph.temp("h", (steps + 1) * size);
+        let c = graph.temp("c", (steps + 1) * size);
+        let carry = |source| Carry { rows: n, width: units, source };
+        let kept = match state {
+            State::Zero => {
+                graph.apply(carry(Source::Zero), &[h.slice(0, size)]);
+                graph.apply(carry(Source::Zero), &[c.slice(0, size)]);
+                None
+            }
+            State::Carried { keep } => {
+                let kept = [graph.tensor("state_h", size, Kind::State), graph.tensor("state_c", size, Kind::State)];
+                for (from, to) in kept.into_iter().zip([h, c]) {
+                    match keep {
+                        Some(keep) => {
+                            graph.apply(carry(Source::Keep(rows.groups)), &[from, keep, to.slice(0, size)]);
+                        }
+                        None => graph.apply(carry(Source::Copy), &[from, to.slice(0, size)]),
+                    }
+                }
+                Some(kept)
+            }
+        };
+        graph.apply(Lstm { steps, rows: n, units }, &[self.recurrent, gates, h, c]);
+        for (from, to) in [h, c].into_iter().zip(kept.into_iter().flatten()) {
+            graph.apply(carry(Source::Copy), &[from.slice(steps * size, size), to]);
+        }
+        Output { h: h.slice(size, steps * size), state: kept }
+    }
+}

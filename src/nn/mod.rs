@@ -1,0 +1,9 @@
+//! Layers made of ops. A layer declares its parameters and appends its nodes; what it is, the ops say.
+
+pub mod dense;
+pub mod init;
+pub mod losses;
+pub mod lstm;
+pub mod nadam;
+pub mod octave_conv;
+pub mod style;

@@ -1,0 +1,42 @@
+//! Addition in place: joins the gradients of a value that is used more than once.
+
+use super::real::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+
+/// `y += x`. Operands: `x [len]`, `y [len]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Add {
+    /// Elements.
+    pub len: usize,
+}
+
+impl Add {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([x], [y]) = args.take();
+        vectorized(|| {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y += x;
+            }
+        });
+    }
+}
+
+impl Op for Add {
+    fn name(&self) -> &'static str {
+        "add"
+    }
+
+    fn label(&self) -> String {
+        format!("add {}", self.len)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("x", self.len), Arg::write("y", self.len)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: self.len as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

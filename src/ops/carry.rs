@@ -1,0 +1,83 @@
+//! The LSTM state at the border of a window: starts it from zero, from the last window, or lane by lane from either.
+
+use super::{Arg, Args, Cost, Op, Real, RowGroups, Step, mirror_both};
+
+/// Where a state comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// All zero. Operands: `y`.
+    Zero,
+    /// A copy. Operands: `x`, `y`.
+    Copy,
+    /// A copy scaled row by row with `keep[sequence of the row]`: 1 carries on, 0 starts anew.
+    /// Operands: `x`, `keep [sequences]`, `y`.
+    Keep(RowGroups),
+}
+
+/// `y = source`, both `[rows, width]`. Gradients stop here: truncated backpropagation through time detaches the state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Carry {
+    /// Rows of the state.
+    pub rows: usize,
+    /// Columns of the state.
+    pub width: usize,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+impl Carry {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        match self.source {
+            Source::Zero => {
+                let ([], [y]) = args.take();
+                y.fill(R::ZERO);
+            }
+            Source::Copy => {
+                let ([x], [y]) = args.take();
+                y.copy_from_slice(x);
+            }
+            Source::Keep(groups) => {
+                let ([x, keep], [y]) = args.take();
+                for (r, (y, x)) in y.chunks_exact_mut(self.width).zip(x.chunks_exact(self.width)).enumerate() {
+                    let factor = keep[groups.of(r)];
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor);
+                }
+            }
+        }
+    }
+}
+
+impl Op for Carry {
+    fn name(&self) -> &'static str {
+        "carry"
+    }
+
+    fn label(&self) -> String {
+        let source = match self.source {
+            Source::Zero => "zero",
+            Source::Copy => "copy",
+            Source::Keep(_) => "keep",
+        };
+        format!("carry {source} {}x{}", self.rows, self.width)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let len = self.rows * self.width;
+        let mut args = vec![];
+        if self.source != Source::Zero {
+            args.push(Arg::read("x", len));
+        }
+        if let Source::Keep(groups) = self.source {
+            args.push(Arg::read("keep", groups.sequences));
+        }
+        args.push(Arg::write("y", len));
+        args
+    }
+
+    fn cost(&self) -> Cost {
+        let flops = if matches!(self.source, Source::Keep(_)) { (self.rows * self.width) as u64 } else { 0 };
+        Cost { flops, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

@@ -1,0 +1,78 @@
+//! Inverted dropout with counter-based masks: the backward pass computes the mask again instead of storing it.
+
+use rayon::prelude::*;
+
+use super::random::keep_mask;
+use super::real::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+
+/// Where and how strongly to drop; rate 0 leaves everything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drop {
+    /// Number of the dropout site in the model; sites have masks of their own.
+    pub site: u32,
+    /// Probability that an element becomes 0.
+    pub rate: f32,
+}
+
+impl Drop {
+    /// No dropout, as in evaluation and generation.
+    pub const NONE: Drop = Drop { site: 0, rate: 0.0 };
+
+    /// The factor of element `index`: 0, or `1 / (1 - rate)`.
+    #[inline(always)]
+    pub fn factor<R: Real>(&self, step: &Step, index: usize) -> R {
+        if self.rate == 0.0 {
+            return R::ONE;
+        }
+        R::of(keep_mask(index as u32, self.site, self.rate, step.seed, step.step) as f64)
+    }
+}
+
+/// `y = x * mask`. Operands: `x [len]`, `y [len]`. Its gradient is the same op on the gradients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dropout {
+    /// Elements; at most 2^32, since the mask's counter is a 32-bit word.
+    pub len: usize,
+    /// Site and rate.
+    pub drop: Drop,
+}
+
+impl Dropout {
+    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+        let ([x], [y]) = args.take();
+        const BLOCK: usize = 1 << 14;
+        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate().for_each(|(block, (y, x))| {
+            vectorized(|| {
+                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                    *y = x * self.drop.factor::<R>(step, block * BLOCK + i);
+                }
+            })
+        });
+    }
+}
+
+impl Op for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn label(&self) -> String {
+        format!("dropout {} rate {}", self.len, self.drop.rate)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("x", self.len), Arg::write("y", self.len)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: self.len as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let Some(dy) = tape.grad(operands[1]) else { return };
+        tape.contribute(operands[0], Box::new(self.clone()), &[dy]);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the time axis sees of each note: its place, its pitch class, what sounds around it, the beat. Everything but the
+//! octave convolution is computed here from indices, so nothing of it is uploaded or stored as a one-hot.
+
+use rayon::prelude::*;
+
+use super::dropout::Drop;
+use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+
+/// Semitones of an octave.
+pub const OCTAVE: usize = 12;
+/// Columns before the octave features: pitch position, pitch class, pitch-class count.
+pub const BEFORE_OCTAVE: usize = 1 + OCTAVE + 1;
+
+/// Joins, in this order: pitch position `n / N` (1), pitch class one-hot (12), how many notes of this pitch class sound
+/// in this step (1), the octave features with dropout, the beat one-hot with dropout (spec, section 2.4).
+///
+/// Operands: `notes [T, B, N, 3]` (already dropped out), `octave [T, B, N, F]`, `start [B]` (index in the piece of the
+/// first step, which decides the beat; may be negative), `y [T, B, N, 14 + F + q]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    /// T.
+    pub steps: usize,
+    /// B.
+    pub batch: usize,
+    /// N.
+    pub notes: usize,
+    /// MIDI pitch of note 0, which decides the pitch classes.
+    pub lowest: usize,
+    /// F, columns of the octave features.
+    pub octave: usize,
+    /// q, steps of a bar.
+    pub beats: usize,
+    /// Dropout of the octave features.
+    pub octave_drop: Drop,
+    /// Dropout of the beat: one mask for all notes of a step.
+    pub beat_drop: Drop,
+}
+
+/// `doctave = mask * dy[.., 14 .. 14 + F]`. Operands: `dy [T, B, N, 14 + F + q]`, `doctave [T, B, N, F]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeaturesGrad(pub Features);
+
+impl Features {
+    /// Columns of the result.
+    pub fn width(&self) -> usize {
+        BEFORE_OCTAVE + self.octave + self.beats
+    }
+
+    fn cells(&self) -> usize {
+        self.steps * self.batch * self.notes
+    }
+
+    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+        let ([notes, octave, start], [y]) = args.take();
+        let (n_notes, width) = (self.notes, self.width());
+        y.par_chunks_mut(n_notes * width).enumerate().for_each(|(tb, y)| {
+            let notes = &notes[tb * n_notes * 3..][..n_notes * 3];
+            let mut counts = [R::ZERO; OCTAVE];
+            for n in 0..n_notes {
+                counts[(self.lowest + n) % OCTAVE] += notes[n * 3];
+            }
+            let (t, b) = (tb / self.batch, tb % self.batch);
+            let beat = (start[b].to_f64() as i64 + t as i64).rem_euclid(self.beats as i64) as usize;
+            let beat_value = self.beat_drop.factor::<R>(step, tb * self.beats + beat);
+            for (n, y) in y.chunks_exact_mut(width).enumerate() {
+                y.fill(R::ZERO);
+                let class = (self.lowest + n) % OCTAVE;
+                y[0] = R::of(n as f64 / n_notes as f64);
+                y[1 + class] = R::ONE;
+                y[1 + OCTAVE] = counts[class];
+                let cell = (tb * n_notes + n) * self.octave;
+                for (j, y) in y[BEFORE_OCTAVE..][..self.octave].iter_mut().enumerate() {
+                    *y = octave[cell + j] * self.octave_drop.factor::<R>(step, cell + j);
+                }
+                y[BEFORE_OCTAVE + self.octave + beat] = beat_value;
+            }
+        });
+    }
+}
+
+impl FeaturesGrad {
+    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+        let ([dy], [doctave]) = args.take();
+        let (f, width) = (self.0.octave, self.0.width());
+        doctave.par_chunks_mut(f).zip(dy.par_chunks(width)).enumerate().for_each(|(cell, (doctave, dy))| {
+            for (j, (d, &dy)) in doctave.iter_mut().zip(&dy[BEFORE_OCTAVE..]).enumerate() {
+                *d = dy * self.0.octave_drop.factor::<R>(step, cell * f + j);
+            }
+        });
+    }
+}
+
+impl Op for Features {
+    fn name(&self) -> &'static str {
+        "features"
+    }
+
+    fn label(&self) -> String {
+        format!("features forward T={} B={} N={} width {}", self.steps, self.batch, self.notes, self.width())
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let cells = self.cells();
+        vec![
+            Arg::read("notes", cells * 3),
+            Arg::read("octave", cells * self.octave),
+            Arg::read("start", self.batch),
+            Arg::write("y", cells * self.width()),
+        ]
+    }
+
+    /// One multiplication for each octave feature, one addition for each note's count.
+    fn cost(&self) -> Cost {
+        Cost { flops: (self.cells() * (self.octave + 1)) as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    /// The notes get no gradient: they are the model's input.
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let Some(dy) = tape.grad(operands[3]) else { return };
+        tape.contribute(operands[1], Box::new(FeaturesGrad(self.clone())), &[dy]);
+    }
+}
+
+impl Op for FeaturesGrad {
+    fn name(&self) -> &'static str {
+        "features"
+    }
+
+    fn label(&self) -> String {
+        format!("features backward T={} B={} N={} width {}", self.0.steps, self.0.batch, self.0.notes, self.0.width())
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let cells = self.0.cells();
+        vec![Arg::read("dy", cells * self.0.width()), Arg::write("doctave", cells * self.0.octave)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: (self.0.cells() * self.0.octave) as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

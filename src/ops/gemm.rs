@@ -1,0 +1,183 @@
+//! Matrix product with an optional bias and tanh: the dense layers, the hoisted input products of the LSTMs and all
+//! weight gradients.
+
+use rayon::prelude::*;
+
+use super::real::{Mat, matmul, vectorized};
+use super::reduce::SumRows;
+use super::tanh_grad::TanhGrad;
+use super::{Arg, Args, Cost, Op, Real, RowGroups, Step, Tape, View, mirror_both};
+
+/// Which operands are stored transposed. `C` is always `[m, n]`, all matrices row by row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `A [m, k]`, `B [k, n]`.
+    NN,
+    /// `A [m, k]`, `B [n, k]`.
+    NT,
+    /// `A [k, m]`, `B [k, n]`.
+    TN,
+}
+
+/// What is applied to the product and its bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// Nothing.
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+}
+
+/// `C = activation(A B + bias)`, or `C += A B` with `accumulate`.
+///
+/// Operands: `a`, `b`, `bias [sequences, n]` where there is one, and `c [m, n]`. Row `r` of `C` takes the bias row of its
+/// sequence; a plain bias vector is a bias for one sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gemm {
+    /// Storage of `A` and `B`.
+    pub layout: Layout,
+    /// Rows of `C`.
+    pub m: usize,
+    /// Columns of `C`.
+    pub n: usize,
+    /// Length of the inner sums.
+    pub k: usize,
+    /// The bias, if any: which of its rows each row of `C` takes.
+    pub bias: Option<RowGroups>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Adds to `C` instead of overwriting it; only without bias and activation.
+    pub accumulate: bool,
+}
+
+impl Gemm {
+    /// A plain product.
+    pub fn new(layout: Layout, m: usize, n: usize, k: usize) -> Self {
+        Self { layout, m, n, k, bias: None, activation: Activation::Identity, accumulate: false }
+    }
+
+    /// The same with a bias.
+    pub fn with_bias(self, groups: RowGroups) -> Self {
+        Self { bias: Some(groups), ..self }
+    }
+
+    /// The same with a bias vector that all rows share.
+    pub fn with_bias_vector(self) -> Self {
+        self.with_bias(RowGroups { inner: 1, sequences: 1 })
+    }
+
+    /// The same with tanh.
+    pub fn with_tanh(self) -> Self {
+        Self { activation: Activation::Tanh, ..self }
+    }
+
+    /// `rows` rows of `A B` (first row `first`), with bias and activation, into `c`.
+    fn mirror_rows<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], first: usize, threads: bool) {
+        let (n, k) = (self.n, self.k);
+        let rows = c.len() / n;
+        if let (Some(bias), Some(groups)) = (bias, self.bias) {
+            for (r, row) in c.chunks_exact_mut(n).enumerate() {
+                let s = groups.of(first + r);
+                row.copy_from_slice(&bias[s * n..(s + 1) * n]);
+            }
+        }
+        let a = match self.layout {
+            Layout::NN | Layout::NT => Mat::new(&a[first * k..], rows, k, k),
+            Layout::TN => Mat::new(&a[first..], k, rows, self.m).t(),
+        };
+        let b = match self.layout {
+            Layout::NN | Layout::TN => Mat::new(b, k, n, n),
+            Layout::NT => Mat::new(b, n, k, k).t(),
+        };
+        matmul(c, n, a, b, self.accumulate || bias.is_some(), threads);
+        if self.activation == Activation::Tanh {
+            vectorized(|| c.iter_mut().for_each(|y| *y = y.tanh()));
+        }
+    }
+
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let (a, b, bias, c) = if self.bias.is_some() {
+            let ([a, b, bias], [c]) = args.take();
+            (a, b, Some(bias), c)
+        } else {
+            let ([a, b], [c]) = args.take();
+            (a, b, None, c)
+        };
+        // Row blocks tall enough to pay for packing `B` again, several a thread; a tall `K` is left whole, so that every
+        // sum has one order whatever the number of threads.
+        let block = 768;
+        if self.layout == Layout::TN || self.m < 2 * block {
+            let threads = 2 * self.m * self.n * self.k > 1 << 22;
+            self.mirror_rows(a, b, bias, c, 0, threads);
+        } else {
+            c.par_chunks_mut(block * self.n)
+                .enumerate()
+                .for_each(|(i, c)| self.mirror_rows(a, b, bias, c, i * block, false));
+        }
+    }
+}
+
+impl Op for Gemm {
+    fn name(&self) -> &'static str {
+        "gemm"
+    }
+
+    fn label(&self) -> String {
+        let bias = if self.bias.is_some() { " bias" } else { "" };
+        let tanh = if self.activation == Activation::Tanh { " tanh" } else { "" };
+        let add = if self.accumulate { " accumulate" } else { "" };
+        format!("gemm {:?} {}x{}x{}{bias}{tanh}{add}", self.layout, self.m, self.n, self.k)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let mut args = vec![Arg::read("a", self.m * self.k), Arg::read("b", self.k * self.n)];
+        if let Some(groups) = self.bias {
+            args.push(Arg::read("bias", groups.sequences * self.n));
+        }
+        args.push(Arg::write("c", self.m * self.n));
+        args
+    }
+
+    fn cost(&self) -> Cost {
+        let outputs = (self.m * self.n) as u64;
+        let epilogue =
+            u64::from(self.bias.is_some() || self.accumulate) + u64::from(self.activation == Activation::Tanh);
+        Cost { flops: outputs * (2 * self.k as u64 + epilogue), bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let (a, b, c) = (operands[0], operands[1], operands[operands.len() - 1]);
+        let Some(mut dc) = tape.grad(c) else { return };
+        if self.activation == Activation::Tanh {
+            let dz = tape.temp("dz", c.len);
+            tape.push(Box::new(TanhGrad { len: c.len }), &[c, dc, dz]);
+            dc = dz;
+        }
+        let (m, n, k) = (self.m, self.n, self.k);
+        let product = |layout, m, n, k| Box::new(Gemm::new(layout, m, n, k));
+        match self.layout {
+            Layout::NN => {
+                tape.contribute(a, product(Layout::NT, m, k, n), &[dc, b]);
+                tape.contribute(b, product(Layout::TN, k, n, m), &[a, dc]);
+            }
+            Layout::NT => {
+                tape.contribute(a, product(Layout::NN, m, k, n), &[dc, b]);
+                tape.contribute(b, product(Layout::TN, n, k, m), &[dc, a]);
+            }
+            Layout::TN => {
+                tape.contribute(a, product(Layout::NT, k, m, n), &[b, dc]);
+                tape.contribute(b, product(Layout::NN, k, n, m), &[a, dc]);
+            }
+        }
+        if let Some(groups) = self.bias {
+            tape.contribute(operands[2], Box::new(SumRows::new(m, n, groups)), &[dc]);
+        }
+    }
+
+    fn accumulating(&self) -> Option<Box<dyn Op>> {
+        let plain = self.bias.is_none() && self.activation == Activation::Identity;
+        plain.then(|| Box::new(Gemm { accumulate: true, ..self.clone() }) as Box<dyn Op>)
+    }
+}

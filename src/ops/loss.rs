@@ -1,0 +1,139 @@
+//! The three losses from logits, masked by what the target plays (paper, section III-B; spec, "Loss").
+
+use super::note_input::CHANNELS;
+use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+
+/// The sizes and the mask that the loss and its gradient share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// T * B.
+    pub rows: usize,
+    /// N.
+    pub notes: usize,
+    /// Whether replay and dynamics count only where the target plays (the paper's way; off to measure its claim).
+    pub masked: bool,
+}
+
+/// `losses[r] = weight[r] * sum over notes of [BCE(play), mask * BCE(replay), mask * (dynamics - target)^2]`.
+///
+/// Play and replay are logits, dynamics is linear. With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the
+/// sums over rows are means over the valid (t, b, n) cells.
+///
+/// Operands: `logits [N, rows, 3]`, `target [rows, N, 3]`, `weight [rows]`, `losses [rows, 3]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss(pub Shape);
+
+/// The gradient of [`Loss`]. Operands: `logits`, `target`, `weight`, `dlosses [rows, 3]`, `dlogits [N, rows, 3]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossGrad(pub Shape);
+
+impl Shape {
+    fn cells(&self) -> usize {
+        self.rows * self.notes
+    }
+    fn mask<R: Real>(&self, play: R) -> R {
+        if self.masked { play } else { R::ONE }
+    }
+}
+
+impl Loss {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([logits, target, weight], [losses]) = args.take();
+        let s = &self.0;
+        for (r, losses) in losses.chunks_exact_mut(CHANNELS).enumerate() {
+            let mut sums = [R::ZERO; CHANNELS];
+            for n in 0..s.notes {
+                let logit = &logits[(n * s.rows + r) * CHANNELS..][..CHANNELS];
+                let target = &target[(r * s.notes + n) * CHANNELS..][..CHANNELS];
+                let mask = s.mask(target[0]);
+                let error = logit[2] - target[2];
+                // BCE from a logit z with target y: ln(1 + e^z) - y z.
+                sums[0] += logit[0].softplus() - target[0] * logit[0];
+                sums[1] += mask * (logit[1].softplus() - target[1] * logit[1]);
+                sums[2] += mask * error * error;
+            }
+            for (loss, sum) in losses.iter_mut().zip(sums) {
+                *loss = weight[r] * sum;
+            }
+        }
+    }
+}
+
+impl LossGrad {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([logits, target, weight, dlosses], [dlogits]) = args.take();
+        let s = &self.0;
+        for (i, (d, logit)) in dlogits.chunks_exact_mut(CHANNELS).zip(logits.chunks_exact(CHANNELS)).enumerate() {
+            let (n, r) = (i / s.rows, i % s.rows);
+            let target = &target[(r * s.notes + n) * CHANNELS..][..CHANNELS];
+            let scale = &dlosses[r * CHANNELS..][..CHANNELS];
+            let mask = s.mask(target[0]) * weight[r];
+            let error = logit[2] - target[2];
+            d[0] = scale[0] * weight[r] * (logit[0].sigmoid() - target[0]);
+            d[1] = scale[1] * mask * (logit[1].sigmoid() - target[1]);
+            d[2] = scale[2] * mask * (error + error);
+        }
+    }
+}
+
+impl Op for Loss {
+    fn name(&self) -> &'static str {
+        "loss"
+    }
+
+    fn label(&self) -> String {
+        format!("loss forward rows={} N={}{}", self.0.rows, self.0.notes, if self.0.masked { "" } else { " unmasked" })
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let cells = self.0.cells() * CHANNELS;
+        vec![
+            Arg::read("logits", cells),
+            Arg::read("target", cells),
+            Arg::read("weight", self.0.rows),
+            Arg::write("losses", self.0.rows * CHANNELS),
+        ]
+    }
+
+    /// A cell costs twice 8 for a cross-entropy (two transcendental functions among them), 3 for the square, 2 masks and
+    /// 3 sums; a row 3 weights.
+    fn cost(&self) -> Cost {
+        Cost { flops: (self.0.cells() * 24 + self.0.rows * 3) as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let [logits, target, weight, losses] = *operands else { return };
+        let Some(dlosses) = tape.grad(losses) else { return };
+        tape.contribute(logits, Box::new(LossGrad(self.0)), &[logits, target, weight, dlosses]);
+    }
+}
+
+impl Op for LossGrad {
+    fn name(&self) -> &'static str {
+        "loss"
+    }
+
+    fn label(&self) -> String {
+        format!("loss backward rows={} N={}{}", self.0.rows, self.0.notes, if self.0.masked { "" } else { " unmasked" })
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let cells = self.0.cells() * CHANNELS;
+        vec![
+            Arg::read("logits", cells),
+            Arg::read("target", cells),
+            Arg::read("weight", self.0.rows),
+            Arg::read("dlosses", self.0.rows * CHANNELS),
+            Arg::write("dlogits", cells),
+        ]
+    }
+
+    /// A cell costs twice 4 for a sigmoid and its difference, 2 for the error, 1 for the mask and 6 for the scales.
+    fn cost(&self) -> Cost {
+        Cost { flops: (self.0.cells() * 17) as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

@@ -1,0 +1,246 @@
+//! LSTM over a sequence, forward and backward, with the input product hoisted out: one [`Gemm`] over all steps before,
+//! one for each weight gradient after (Appleyard et al. 2016). Gates stand in the order i, f, g, o.
+
+use rayon::prelude::*;
+
+use super::gemm::{Gemm, Layout};
+use super::real::{Mat, matmul, vectorized};
+use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+
+/// `[i f g o] = gates[t] + h[t] R`; `c[t+1] = sigmoid(f) c[t] + sigmoid(i) tanh(g)`; `h[t+1] = sigmoid(o) tanh(c[t+1])`.
+///
+/// Operands:
+/// - `recurrent [H, 4H]`, the matrix `R`;
+/// - `gates [T, rows, 4H]`: on entry the input products with biases, on exit the activated gates;
+/// - `h [T+1, rows, H]` and `c [T+1, rows, H]`: slot 0 holds the initial state, slot T the final one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lstm {
+    /// T, steps of the sequence.
+    pub steps: usize,
+    /// Independent sequences.
+    pub rows: usize,
+    /// H, units.
+    pub units: usize,
+}
+
+/// The gradient of [`Lstm`] with respect to its gates' pre-activations.
+///
+/// Operands:
+/// - `recurrent [H, 4H]`;
+/// - `dh [T, rows, H]`: gradients of `h[1..=T]` from above;
+/// - `c [T+1, rows, H]` as the forward pass left it;
+/// - `gates [T, rows, 4H]`: on entry the activated gates, on exit the gradients of the pre-activations;
+/// - `dc [rows, H]`: scratch, the gradient of `c` on its way back.
+///
+/// The gradient of the initial state is not computed: truncated backpropagation stops there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LstmGrad {
+    /// T, steps of the sequence.
+    pub steps: usize,
+    /// Independent sequences.
+    pub rows: usize,
+    /// H, units.
+    pub units: usize,
+}
+
+/// Cuts `data [steps, rows, width]` at the row numbers `cuts`: for each block of rows, its slice of every step.
+fn split_rows<'a, R>(data: &'a mut [R], rows: usize, width: usize, cuts: &[usize]) -> Vec<Vec<&'a mut [R]>> {
+    let mut blocks: Vec<Vec<&mut [R]>> = cuts.windows(2).map(|_| Vec::new()).collect();
+    for mut step in data.chunks_exact_mut(rows * width) {
+        for (block, cut) in blocks.iter_mut().zip(cuts.windows(2)) {
+            let (head, tail) = step.split_at_mut((cut[1] - cut[0]) * width);
+            block.push(head);
+            step = tail;
+        }
+    }
+    blocks
+}
+
+/// Row numbers at which to cut `rows` rows into one block a thread.
+fn cuts(rows: usize) -> Vec<usize> {
+    let blocks = rayon::current_num_threads().clamp(1, rows.max(1));
+    (0..=blocks).map(|i| rows * i / blocks).collect()
+}
+
+/// One step of one row: activates `gates [4H]` in place, writes `c` and `h`.
+#[inline(always)]
+pub(super) fn cell<R: Real>(gates: &mut [R], c_before: &[R], c: &mut [R], h: &mut [R]) {
+    let n = h.len();
+    let (gi, rest) = gates.split_at_mut(n);
+    let (gf, rest) = rest.split_at_mut(n);
+    let (gg, go) = rest.split_at_mut(n);
+    let (go, c_before, c) = (&mut go[..n], &c_before[..n], &mut c[..n]);
+    for j in 0..n {
+        let i = gi[j].sigmoid();
+        let f = gf[j].sigmoid();
+        let g = gg[j].tanh();
+        let o = go[j].sigmoid();
+        let s = f * c_before[j] + i * g;
+        gi[j] = i;
+        gf[j] = f;
+        gg[j] = g;
+        go[j] = o;
+        c[j] = s;
+        h[j] = o * s.tanh();
+    }
+}
+
+/// One step of one row backwards: turns activated `gates [4H]` into gradients of the pre-activations and takes `dc` from
+/// the step's own to the one before.
+#[inline(always)]
+fn cell_grad<R: Real>(gates: &mut [R], dh: &[R], c_before: &[R], c: &[R], dc: &mut [R]) {
+    let n = dh.len();
+    let (gi, rest) = gates.split_at_mut(n);
+    let (gf, rest) = rest.split_at_mut(n);
+    let (gg, go) = rest.split_at_mut(n);
+    let (go, c_before, c, dc) = (&mut go[..n], &c_before[..n], &c[..n], &mut dc[..n]);
+    for j in 0..n {
+        let (i, f, g, o) = (gi[j], gf[j], gg[j], go[j]);
+        let tc = c[j].tanh();
+        let d = dc[j] + dh[j] * o * (R::ONE - tc * tc);
+        gi[j] = d * g * i * (R::ONE - i);
+        gf[j] = d * c_before[j] * f * (R::ONE - f);
+        gg[j] = d * i * (R::ONE - g * g);
+        go[j] = dh[j] * tc * o * (R::ONE - o);
+        dc[j] = d * f;
+    }
+}
+
+impl Lstm {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([recurrent], [gates, h, c]) = args.take();
+        let (rows, units) = (self.rows, self.units);
+        let cuts = cuts(rows);
+        let gates = split_rows(gates, rows, 4 * units, &cuts);
+        let h = split_rows(h, rows, units, &cuts);
+        let c = split_rows(c, rows, units, &cuts);
+        let r = Mat::new(recurrent, units, 4 * units, 4 * units);
+        gates.into_par_iter().zip(h).zip(c).for_each(|((mut gates, mut h), mut c)| {
+            for t in 0..self.steps {
+                let (h_before, h_after) = h.split_at_mut(t + 1);
+                let (c_before, c_after) = c.split_at_mut(t + 1);
+                let (h_before, h) = (&*h_before[t], &mut *h_after[0]);
+                let (c_before, c) = (&*c_before[t], &mut *c_after[0]);
+                let gates = &mut *gates[t];
+                matmul(gates, 4 * units, Mat::new(h_before, h_before.len() / units, units, units), r, true, false);
+                vectorized(|| {
+                    for (((gates, c_before), c), h) in gates
+                        .chunks_exact_mut(4 * units)
+                        .zip(c_before.chunks_exact(units))
+                        .zip(c.chunks_exact_mut(units))
+                        .zip(h.chunks_exact_mut(units))
+                    {
+                        cell(gates, c_before, c, h);
+                    }
+                });
+            }
+        });
+    }
+}
+
+impl LstmGrad {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([recurrent, dh, c], [gates, dc]) = args.take();
+        let (rows, units) = (self.rows, self.units);
+        let cuts = cuts(rows);
+        let gates = split_rows(gates, rows, 4 * units, &cuts);
+        let dc = split_rows(dc, rows, units, &cuts);
+        let r = Mat::new(recurrent, units, 4 * units, 4 * units).t();
+        gates.into_par_iter().zip(dc).zip(cuts).for_each(|((mut gates, mut dc), first)| {
+            let dc = &mut *dc[0];
+            dc.fill(R::ZERO);
+            let len = dc.len();
+            let at = |t: usize| (t * rows + first) * units..(t * rows + first) * units + len;
+            let mut total = vec![R::ZERO; len];
+            for t in (0..self.steps).rev() {
+                total.copy_from_slice(&dh[at(t)]);
+                let (gates, later) = gates.split_at_mut(t + 1);
+                if let Some(later) = later.first() {
+                    matmul(&mut total, units, Mat::new(later, len / units, 4 * units, 4 * units), r, true, false);
+                }
+                let (c_before, c) = (&c[at(t)], &c[at(t + 1)]);
+                let gates = &mut *gates[t];
+                vectorized(|| {
+                    for ((((gates, dh), c_before), c), dc) in gates
+                        .chunks_exact_mut(4 * units)
+                        .zip(total.chunks_exact(units))
+                        .zip(c_before.chunks_exact(units))
+                        .zip(c.chunks_exact(units))
+                        .zip(dc.chunks_exact_mut(units))
+                    {
+                        cell_grad(gates, dh, c_before, c, dc);
+                    }
+                });
+            }
+        });
+    }
+}
+
+impl Op for Lstm {
+    fn name(&self) -> &'static str {
+        "lstm"
+    }
+
+    fn label(&self) -> String {
+        format!("lstm forward T={} rows={} H={}", self.steps, self.rows, self.units)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let (t, r, h) = (self.steps, self.rows, self.units);
+        vec![
+            Arg::read("recurrent", h * 4 * h),
+            Arg::write("gates", t * r * 4 * h),
+            Arg::write("h", (t + 1) * r * h),
+            Arg::write("c", (t + 1) * r * h),
+        ]
+    }
+
+    /// A unit costs 8H for its four products, 5 transcendental functions, 3 for `c` and 1 for `h`.
+    fn cost(&self) -> Cost {
+        let cells = (self.steps * self.rows * self.units) as u64;
+        Cost { flops: cells * (8 * self.units as u64 + 9), bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let [recurrent, gates, h, c] = *operands else { return };
+        let (steps, rows, units) = (self.steps, self.rows, self.units);
+        let all = steps * rows * units;
+        let Some(dh) = tape.grad(h.slice(rows * units, all)) else { return };
+        let dc = tape.temp("dc", rows * units);
+        tape.push(Box::new(LstmGrad { steps, rows, units }), &[recurrent, dh, c, gates, dc]);
+        tape.set_grad(gates, gates);
+        let product = Gemm::new(Layout::TN, units, 4 * units, steps * rows);
+        tape.contribute(recurrent, Box::new(product), &[h.slice(0, all), gates]);
+    }
+}
+
+impl Op for LstmGrad {
+    fn name(&self) -> &'static str {
+        "lstm"
+    }
+
+    fn label(&self) -> String {
+        format!("lstm backward T={} rows={} H={}", self.steps, self.rows, self.units)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let (t, r, h) = (self.steps, self.rows, self.units);
+        vec![
+            Arg::read("recurrent", h * 4 * h),
+            Arg::read("dh", t * r * h),
+            Arg::read("c", (t + 1) * r * h),
+            Arg::write("gates", t * r * 4 * h),
+            Arg::write("dc", r * h),
+        ]
+    }
+
+    /// A unit costs 8H for `dgates R^T` (all steps but the last), and 23 for the derivatives, tanh among them.
+    fn cost(&self) -> Cost {
+        let (t, r, h) = (self.steps as u64, self.rows as u64, self.units as u64);
+        Cost { flops: t.saturating_sub(1) * r * h * 8 * h + t * r * h * 23, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

@@ -1,0 +1,84 @@
+//! Nadam (Dozat 2016) over all parameters in one dispatch.
+
+use rayon::prelude::*;
+
+use super::real::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+
+/// One update of all parameters, with the schedule's factors taken from [`Step`] (see `nn::nadam`):
+///
+/// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+/// `p -= lr (nadam_gradient g + nadam_moment m) / (sqrt(nadam_variance v) + epsilon)`.
+///
+/// Gradients are scaled to `clip_norm` where that is set and their global norm is larger. Where the norm is not finite
+/// nothing is changed, so that the step can be run again to find the cause.
+///
+/// Operands: `g [len]`, `squared_norm [1]`, `p [len]`, `m [len]`, `v [len]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nadam {
+    /// Parameters.
+    pub len: usize,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+}
+
+impl Nadam {
+    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+        let ([g, squared_norm], [p, m, v]) = args.take();
+        let norm = squared_norm[0].to_f64().sqrt();
+        if !norm.is_finite() {
+            return;
+        }
+        let clip = step.clip_norm as f64;
+        let scale = R::of(if clip > 0.0 && norm > clip { clip / norm } else { 1.0 });
+        let (beta1, beta2, epsilon) = (R::of(self.beta1 as f64), R::of(self.beta2 as f64), R::of(self.epsilon as f64));
+        let [lr, from_g, from_m, from_v] =
+            [step.lr, step.nadam_gradient, step.nadam_moment, step.nadam_variance].map(|x| R::of(x as f64));
+        const BLOCK: usize = 1 << 14;
+        p.par_chunks_mut(BLOCK)
+            .zip(m.par_chunks_mut(BLOCK))
+            .zip(v.par_chunks_mut(BLOCK))
+            .zip(g.par_chunks(BLOCK))
+            .for_each(|(((p, m), v), g)| {
+                vectorized(|| {
+                    for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                        let g = g * scale;
+                        *m = beta1 * *m + (R::ONE - beta1) * g;
+                        *v = beta2 * *v + (R::ONE - beta2) * g * g;
+                        *p -= lr * (from_g * g + from_m * *m) / ((from_v * *v).sqrt() + epsilon);
+                    }
+                });
+            });
+    }
+}
+
+impl Op for Nadam {
+    fn name(&self) -> &'static str {
+        "nadam"
+    }
+
+    fn label(&self) -> String {
+        format!("nadam {}", self.len)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![
+            Arg::read("g", self.len),
+            Arg::read("squared_norm", 1),
+            Arg::write("p", self.len),
+            Arg::write("m", self.len),
+            Arg::write("v", self.len),
+        ]
+    }
+
+    /// 1 for the clip, 3 for `m`, 4 for `v`, 9 for the update.
+    fn cost(&self) -> Cost {
+        Cost { flops: 17 * self.len as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

@@ -1,0 +1,221 @@
+//! Octave convolution: a 1-D convolution over pitch that gives each note features of the octave around it (paper,
+//! section III-C).
+
+use rayon::prelude::*;
+
+use super::real::vectorized;
+use super::reduce::SumRows;
+use super::tanh_grad::TanhGrad;
+use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+
+/// The sizes that the convolution and its gradients share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Independent pitch axes: T * B.
+    pub rows: usize,
+    /// N, notes of the pitch axis.
+    pub notes: usize,
+    /// Input channels: 3 (play, replay, dynamics).
+    pub channels: usize,
+    /// Taps, odd: 25 for an octave below to an octave above.
+    pub taps: usize,
+    /// Output features.
+    pub filters: usize,
+}
+
+impl Shape {
+    fn x(&self) -> usize {
+        self.rows * self.notes * self.channels
+    }
+    fn w(&self) -> usize {
+        self.taps * self.channels * self.filters
+    }
+    fn y(&self) -> usize {
+        self.rows * self.notes * self.filters
+    }
+    /// Taps that fall inside the pitch axis, summed over all notes: outside it the input is zero and costs nothing.
+    fn inner_taps(&self) -> usize {
+        let half = self.taps / 2;
+        (0..self.notes).map(|n| (n + half + 1).min(self.notes) - n.saturating_sub(half)).sum()
+    }
+    fn products(&self) -> u64 {
+        2 * (self.rows * self.inner_taps() * self.channels * self.filters) as u64
+    }
+    /// For every input note `m` and tap `k` inside the axis: the output note that it reaches.
+    fn reached(&self, m: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (half, notes) = (self.taps / 2, self.notes);
+        (0..self.taps).filter_map(move |k| (m + half).checked_sub(k).filter(|&n| n < notes).map(|n| (k, n)))
+    }
+    fn label(&self, what: &str) -> String {
+        format!(
+            "octave_conv {what} {}x{} {}->{} taps {}",
+            self.rows, self.notes, self.channels, self.filters, self.taps
+        )
+    }
+}
+
+/// `y[r, n, :] = tanh(bias + sum over taps k of x[r, n + k - taps/2, :] w[k])`, zero outside the pitch axis.
+///
+/// Operands: `x [rows, N, channels]`, `w [taps, channels, filters]`, `bias [filters]`, `y [rows, N, filters]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OctaveConv(pub Shape);
+
+/// `dw[k, c, :] = sum over rows and notes of x[r, n + k - taps/2, c] dz[r, n, :]`.
+///
+/// Operands: `x`, `dz [rows, N, filters]`, `dw [taps, channels, filters]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OctaveConvWeightGrad(pub Shape);
+
+/// `dx[r, m, c] = sum over taps k of dz[r, m - k + taps/2, :] w[k, c, :]`. Operands: `w`, `dz`, `dx [rows, N, channels]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OctaveConvInputGrad(pub Shape);
+
+/// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
+const BLOCK: usize = 64;
+
+impl OctaveConv {
+    /// Inputs are mostly silent notes, so the mirror scatters each sounding value instead of gathering all taps.
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([x, w, bias], [y]) = args.take();
+        let s = &self.0;
+        let per_row = s.notes * s.filters;
+        y.par_chunks_mut(per_row).zip(x.par_chunks(s.notes * s.channels)).for_each(|(y, x)| {
+            vectorized(|| {
+                y.chunks_exact_mut(s.filters).for_each(|y| y.copy_from_slice(bias));
+                for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x != R::ZERO) {
+                    let (m, c) = (i / s.channels, i % s.channels);
+                    for (k, n) in s.reached(m) {
+                        let w = &w[(k * s.channels + c) * s.filters..][..s.filters];
+                        y[n * s.filters..][..s.filters].iter_mut().zip(w).for_each(|(y, &w)| *y += x * w);
+                    }
+                }
+                y.iter_mut().for_each(|y| *y = y.tanh());
+            })
+        });
+    }
+}
+
+impl OctaveConvWeightGrad {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([x, dz], [dw]) = args.take();
+        let s = &self.0;
+        let (x_row, z_row) = (s.notes * s.channels, s.notes * s.filters);
+        let partials: Vec<Vec<R>> = x
+            .par_chunks(BLOCK * x_row)
+            .zip(dz.par_chunks(BLOCK * z_row))
+            .map(|(x, dz)| {
+                let mut sums = vec![R::ZERO; s.w()];
+                vectorized(|| {
+                    for (x, dz) in x.chunks_exact(x_row).zip(dz.chunks_exact(z_row)) {
+                        for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x != R::ZERO) {
+                            let (m, c) = (i / s.channels, i % s.channels);
+                            for (k, n) in s.reached(m) {
+                                let dz = &dz[n * s.filters..][..s.filters];
+                                let sums = &mut sums[(k * s.channels + c) * s.filters..][..s.filters];
+                                sums.iter_mut().zip(dz).for_each(|(sum, &dz)| *sum += x * dz);
+                            }
+                        }
+                    }
+                });
+                sums
+            })
+            .collect();
+        dw.fill(R::ZERO);
+        for sums in partials {
+            dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
+        }
+    }
+}
+
+impl OctaveConvInputGrad {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([w, dz], [dx]) = args.take();
+        let s = &self.0;
+        dx.par_chunks_mut(s.notes * s.channels).zip(dz.par_chunks(s.notes * s.filters)).for_each(|(dx, dz)| {
+            for (i, dx) in dx.iter_mut().enumerate() {
+                let (m, c) = (i / s.channels, i % s.channels);
+                *dx = s
+                    .reached(m)
+                    .map(|(k, n)| {
+                        let w = &w[(k * s.channels + c) * s.filters..][..s.filters];
+                        let dz = &dz[n * s.filters..][..s.filters];
+                        w.iter().zip(dz).map(|(&w, &dz)| w * dz).sum::<R>()
+                    })
+                    .sum();
+            }
+        });
+    }
+}
+
+impl Op for OctaveConv {
+    fn name(&self) -> &'static str {
+        "octave_conv"
+    }
+
+    fn label(&self) -> String {
+        self.0.label("forward")
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let s = &self.0;
+        vec![Arg::read("x", s.x()), Arg::read("w", s.w()), Arg::read("bias", s.filters), Arg::write("y", s.y())]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: self.0.products() + 2 * self.0.y() as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let [x, w, bias, y] = *operands else { return };
+        let Some(dy) = tape.grad(y) else { return };
+        let dz = tape.temp("dz", y.len);
+        tape.push(Box::new(TanhGrad { len: y.len }), &[y, dy, dz]);
+        tape.contribute(x, Box::new(OctaveConvInputGrad(self.0)), &[w, dz]);
+        tape.contribute(w, Box::new(OctaveConvWeightGrad(self.0)), &[x, dz]);
+        tape.contribute(bias, Box::new(SumRows::all(self.0.rows * self.0.notes, self.0.filters)), &[dz]);
+    }
+}
+
+impl Op for OctaveConvWeightGrad {
+    fn name(&self) -> &'static str {
+        "octave_conv"
+    }
+
+    fn label(&self) -> String {
+        self.0.label("weight_grad")
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let s = &self.0;
+        vec![Arg::read("x", s.x()), Arg::read("dz", s.y()), Arg::write("dw", s.w())]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: self.0.products(), bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}
+
+impl Op for OctaveConvInputGrad {
+    fn name(&self) -> &'static str {
+        "octave_conv"
+    }
+
+    fn label(&self) -> String {
+        self.0.label("input_grad")
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        let s = &self.0;
+        vec![Arg::read("w", s.w()), Arg::read("dz", s.y()), Arg::write("dx", s.x())]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: self.0.products(), bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

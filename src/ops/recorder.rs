@@ -1,0 +1,137 @@
+//! How an op becomes dispatches: binds ranges of its operands and leaves alignment to one place.
+
+use super::View;
+use crate::error::Result;
+use crate::gpu::{Access, Binding, Capabilities, Dispatch, Shader};
+
+/// Storage bindings must start on a multiple of 256 bytes; the remainder goes to the shader as an offset.
+const ALIGN: usize = 64;
+
+/// The shader file `shaders/<op>.wgsl`, its entry point and compile-time constants.
+macro_rules! shader {
+    ($op:literal, $entry:expr, [$(($name:expr, $value:expr)),* $(,)?]) => {
+        $crate::gpu::Shader {
+            op: $op,
+            source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $op, ".wgsl")),
+            entry: $entry,
+            consts: vec![$(($name, $value as u32)),*],
+        }
+    };
+}
+pub(crate) use shader;
+
+/// Collects the dispatches of one op.
+pub struct Recorder<'a> {
+    /// What the adapter can do.
+    pub capabilities: &'a Capabilities,
+    operands: &'a [View],
+    dispatches: Vec<Dispatch>,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder for an op bound to `operands`.
+    pub fn new(capabilities: &'a Capabilities, operands: &'a [View]) -> Self {
+        Self { capabilities, operands, dispatches: Vec::new() }
+    }
+
+    /// Records `op` in one of its variants and returns the dispatches.
+    pub fn record(
+        op: &dyn super::Op,
+        variant: &str,
+        capabilities: &'a Capabilities,
+        operands: &'a [View],
+    ) -> Result<Vec<Dispatch>> {
+        let mut recorder = Self::new(capabilities, operands);
+        op.record(variant, &mut recorder)?;
+        Ok(recorder.dispatches)
+    }
+
+    /// Starts a dispatch; finish it with [`Building::groups`] or [`Building::grid`].
+    pub fn dispatch(&mut self, shader: Shader) -> Building<'_, 'a> {
+        let dispatch = Dispatch { shader, bindings: vec![], params: vec![], grid: [0; 3], uses_step: false };
+        Building { recorder: self, dispatch, words: vec![] }
+    }
+
+    /// How many rows one dispatch may cover so that no binding passes the adapter's limit, when the operands that are
+    /// cut hold `widths` elements a row. At least 1.
+    pub fn rows_per_binding(&self, widths: &[usize]) -> usize {
+        let limit = (self.capabilities.max_storage_buffer_binding_size / 4) as usize;
+        let widest = widths.iter().copied().max().unwrap_or(1).max(1);
+        (limit.saturating_sub(ALIGN) / widest).max(1)
+    }
+}
+
+/// A dispatch under construction. The shader's `Params` start with one offset word for each storage binding, in binding
+/// order (elements between the bound range's start and the operand's), then the op's own words.
+pub struct Building<'r, 'a> {
+    recorder: &'r mut Recorder<'a>,
+    dispatch: Dispatch,
+    words: Vec<u32>,
+}
+
+impl Building<'_, '_> {
+    fn bind(mut self, arg: usize, start: usize, len: usize, access: Access) -> Self {
+        let absolute = self.recorder.operands[arg].start + start;
+        let aligned = absolute / ALIGN * ALIGN;
+        let offset = absolute - aligned;
+        self.dispatch.bindings.push(Binding { arg, access, start: aligned as u64, len: (len + offset) as u64 });
+        self.dispatch.params.push(offset as u32);
+        self
+    }
+
+    /// Binds elements `[start, start + len)` of operand `arg` for reading.
+    pub fn read(self, arg: usize, start: usize, len: usize) -> Self {
+        self.bind(arg, start, len, Access::Read)
+    }
+
+    /// Binds elements `[start, start + len)` of operand `arg` for reading and writing.
+    pub fn write(self, arg: usize, start: usize, len: usize) -> Self {
+        self.bind(arg, start, len, Access::ReadWrite)
+    }
+
+    /// Binds the whole of operand `arg` for reading.
+    pub fn read_all(self, arg: usize) -> Self {
+        let len = self.recorder.operands[arg].len;
+        self.read(arg, 0, len)
+    }
+
+    /// Binds the whole of operand `arg` for reading and writing.
+    pub fn write_all(self, arg: usize) -> Self {
+        let len = self.recorder.operands[arg].len;
+        self.write(arg, 0, len)
+    }
+
+    /// Appends an integer parameter.
+    pub fn word(mut self, value: usize) -> Self {
+        self.words.push(value as u32);
+        self
+    }
+
+    /// Appends a float parameter.
+    pub fn float(mut self, value: f32) -> Self {
+        self.words.push(value.to_bits());
+        self
+    }
+
+    /// Binds the per-run words at `@group(1) @binding(0)`.
+    pub fn step(mut self) -> Self {
+        self.dispatch.uses_step = true;
+        self
+    }
+
+    /// Ends the dispatch with `groups` workgroups in a line, folded into x and y where x alone may not hold them: a
+    /// shader's group number is `workgroup_id.y * num_workgroups.x + workgroup_id.x`, and surplus groups must do nothing.
+    pub fn groups(self, groups: usize) {
+        let limit = self.recorder.capabilities.max_compute_workgroups_per_dimension.max(1) as usize;
+        let rows = groups.div_ceil(limit).max(1);
+        let x = groups.div_ceil(rows);
+        self.grid([x, rows, 1])
+    }
+
+    /// Ends the dispatch with this grid of workgroups.
+    pub fn grid(mut self, grid: [usize; 3]) {
+        self.dispatch.params.append(&mut self.words);
+        self.dispatch.grid = grid.map(|g| g as u32);
+        self.recorder.dispatches.push(self.dispatch);
+    }
+}

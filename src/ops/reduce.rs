@@ -1,0 +1,186 @@
+//! Sums over rows in a fixed order, their gradient, and the squared norm of a vector.
+
+use rayon::prelude::*;
+
+use super::real::vectorized;
+use super::{Arg, Args, Cost, Op, Real, RowGroups, Step, Tape, View, mirror_both};
+
+/// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
+const BLOCK: usize = 1024;
+
+/// `y[s, :] = sum of x[r, :] over the rows r of sequence s`: bias gradients and loss totals.
+///
+/// Operands: `x [rows, cols]`, `y [sequences, cols]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SumRows {
+    /// Rows of `x`.
+    pub rows: usize,
+    /// Columns of both.
+    pub cols: usize,
+    /// Which row of `y` each row of `x` goes to.
+    pub groups: RowGroups,
+    /// Adds to `y` instead of overwriting it.
+    pub accumulate: bool,
+}
+
+impl SumRows {
+    /// The sum that overwrites its result.
+    pub fn new(rows: usize, cols: usize, groups: RowGroups) -> Self {
+        Self { rows, cols, groups, accumulate: false }
+    }
+
+    /// The sum over all rows.
+    pub fn all(rows: usize, cols: usize) -> Self {
+        Self::new(rows, cols, RowGroups { inner: 1, sequences: 1 })
+    }
+
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([x], [y]) = args.take();
+        let cols = self.cols;
+        let partials: Vec<Vec<R>> = x
+            .par_chunks(BLOCK * cols)
+            .enumerate()
+            .map(|(block, x)| {
+                let mut sums = vec![R::ZERO; self.groups.sequences * cols];
+                vectorized(|| {
+                    for (i, row) in x.chunks_exact(cols).enumerate() {
+                        let s = self.groups.of(block * BLOCK + i);
+                        for (sum, &x) in sums[s * cols..(s + 1) * cols].iter_mut().zip(row) {
+                            *sum += x;
+                        }
+                    }
+                });
+                sums
+            })
+            .collect();
+        if !self.accumulate {
+            y.fill(R::ZERO);
+        }
+        for sums in partials {
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y += sum;
+            }
+        }
+    }
+}
+
+impl Op for SumRows {
+    fn name(&self) -> &'static str {
+        "reduce"
+    }
+
+    fn label(&self) -> String {
+        let add = if self.accumulate { " accumulate" } else { "" };
+        format!("reduce sum_rows {}x{} to {}{add}", self.rows, self.cols, self.groups.sequences)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("x", self.rows * self.cols), Arg::write("y", self.groups.sequences * self.cols)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: (self.rows * self.cols) as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let Some(dy) = tape.grad(operands[1]) else { return };
+        let op = BroadcastRows { rows: self.rows, cols: self.cols, groups: self.groups };
+        tape.contribute(operands[0], Box::new(op), &[dy]);
+    }
+
+    fn accumulating(&self) -> Option<Box<dyn Op>> {
+        Some(Box::new(Self { accumulate: true, ..self.clone() }))
+    }
+}
+
+/// `x[r, :] = y[sequence of r, :]`, the gradient of [`SumRows`]. Operands: `y [sequences, cols]`, `x [rows, cols]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BroadcastRows {
+    /// Rows of `x`.
+    pub rows: usize,
+    /// Columns of both.
+    pub cols: usize,
+    /// Which row of `y` each row of `x` takes.
+    pub groups: RowGroups,
+}
+
+impl BroadcastRows {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([y], [x]) = args.take();
+        for (r, row) in x.chunks_exact_mut(self.cols).enumerate() {
+            let s = self.groups.of(r);
+            row.copy_from_slice(&y[s * self.cols..(s + 1) * self.cols]);
+        }
+    }
+}
+
+impl Op for BroadcastRows {
+    fn name(&self) -> &'static str {
+        "reduce"
+    }
+
+    fn label(&self) -> String {
+        format!("reduce broadcast_rows {}x{} from {}", self.rows, self.cols, self.groups.sequences)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("y", self.groups.sequences * self.cols), Arg::write("x", self.rows * self.cols)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: 0, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
+        let Some(dx) = tape.grad(operands[1]) else { return };
+        tape.contribute(operands[0], Box::new(SumRows::new(self.rows, self.cols, self.groups)), &[dx]);
+    }
+}
+
+/// Partial sums of squares: `partials[i] = sum of x[j]^2 for j in [1024 i, 1024 (i + 1))`.
+///
+/// With [`SumRows`] over the partials this is the squared global gradient norm. Operands: `x [len]`,
+/// `partials [ceil(len / 1024)]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SquaredNorm {
+    /// Elements.
+    pub len: usize,
+}
+
+impl SquaredNorm {
+    /// Number of partial sums.
+    pub fn partials(&self) -> usize {
+        self.len.div_ceil(BLOCK)
+    }
+
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([x], [partials]) = args.take();
+        for (sum, x) in partials.iter_mut().zip(x.chunks(BLOCK)) {
+            *sum = x.iter().map(|&x| x * x).sum();
+        }
+    }
+}
+
+impl Op for SquaredNorm {
+    fn name(&self) -> &'static str {
+        "reduce"
+    }
+
+    fn label(&self) -> String {
+        format!("reduce squared_norm {}", self.len)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("x", self.len), Arg::write("partials", self.partials())]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: 2 * self.len as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}

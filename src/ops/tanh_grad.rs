@@ -1,0 +1,42 @@
+//! Gradient of tanh from its value: `dx = dy (1 - y^2)`.
+
+use super::real::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+
+/// `dx = dy (1 - y^2)`. Operands: `y`, `dy`, `dx`, each `[len]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TanhGrad {
+    /// Elements.
+    pub len: usize,
+}
+
+impl TanhGrad {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([y, dy], [dx]) = args.take();
+        vectorized(|| {
+            for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+                *dx = dy * (R::ONE - y * y);
+            }
+        });
+    }
+}
+
+impl Op for TanhGrad {
+    fn name(&self) -> &'static str {
+        "tanh_grad"
+    }
+
+    fn label(&self) -> String {
+        format!("tanh_grad {}", self.len)
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("y", self.len), Arg::read("dy", self.len), Arg::write("dx", self.len)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: 3 * self.len as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+}
