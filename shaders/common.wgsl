@@ -7,13 +7,16 @@ struct Step {
     seed: u32,
     step: u32,
     lr: f32,
-    nadam_m_hat_next: f32,
-    nadam_grad: f32,
-    nadam_v_correction: f32,
+    nadam_moment: f32,
+    nadam_gradient: f32,
+    nadam_variance: f32,
     // Largest global norm of the gradient; 0 leaves gradients as they are.
     clip_norm: f32,
     temperature: f32,
-    reserved: array<vec4<u32>, 2>,
+    forced: f32,
+    silence: f32,
+    unused: vec2<u32>,
+    unused_too: vec4<u32>,
 }
 
 // Arguments of exp stay within +-80, where exp is finite and normal in f32: WGSL leaves infinities to the driver.
@@ -54,9 +57,10 @@ fn uniform01(hash: u32) -> f32 {
     return f32(hash >> 8u) * 0x1p-24f;
 }
 
-// Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else 1 / (1 - rate).
-// A function of its arguments alone, so the backward pass recomputes the forward pass's mask. 0 <= rate < 1.
-fn keep_mask(index: u32, site: u32, rate: f32, seed: u32, step: u32) -> f32 {
+// Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else `kept`, which is
+// 1 / (1 - rate) as the host divides, since WGSL's division may be off by some units in the last place. A function of its
+// arguments alone, so the backward pass recomputes the forward pass's mask. 0 <= rate < 1.
+fn keep_mask(index: u32, site: u32, rate: f32, kept: f32, seed: u32, step: u32) -> f32 {
     let u = uniform01(pcg4d(vec4<u32>(index, site, step, seed)).x);
-    return select(1.0 / (1.0 - rate), 0.0, u < rate);
+    return select(kept, 0.0, u < rate);
 }

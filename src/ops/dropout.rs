@@ -19,6 +19,11 @@ impl Drop {
     /// No dropout, as in evaluation and generation.
     pub const NONE: Drop = Drop { site: 0, rate: 0.0 };
 
+    /// The factor of what is kept, `1 / (1 - rate)`: a word of the shaders, whose own division is inexact.
+    pub fn kept(&self) -> f32 {
+        1.0 / (1.0 - self.rate)
+    }
+
     /// The factor of element `index`: 0, or `1 / (1 - rate)`.
     #[inline(always)]
     pub fn factor<R: Real>(&self, step: &Step, index: usize) -> R {
