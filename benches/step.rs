@@ -1,0 +1,133 @@
+//! Times one training step, or generation, of DeepJ in the paper's sizes and prints one JSON line:
+//! `cargo bench --bench step -- [--batch 4] [--seq 128] [--runs 5] [--generate] [--device cpu]`.
+//!
+//! The median of the runs follows one warm-up run. Data are random with the density of real rolls: the work hardly
+//! depends on them.
+
+use std::time::Instant;
+
+use deepj::error::{Error, Result};
+use deepj::gpu::{self, DeviceChoice, Options};
+use deepj::graph::Session;
+use deepj::graph::session::Variants;
+use deepj::models::deepj::{Config, Mode, Preset, build, build_generate};
+use deepj::nn::{init, nadam};
+use deepj::ops::random::{pcg4d, uniform01};
+use deepj::ops::{Step, View};
+
+struct Flags {
+    batch: usize,
+    seq: usize,
+    runs: usize,
+    generate: bool,
+    device: DeviceChoice,
+}
+
+fn flags() -> Result<Flags> {
+    let mut flags = Flags { batch: 4, seq: 128, runs: 5, generate: false, device: DeviceChoice::Cpu };
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        let mut value = || args.next().ok_or_else(|| Error::usage(format!("{flag} wants a value"), ""));
+        let number = |text: String| text.parse().map_err(|_| Error::usage(format!("`{text}` is not a number"), ""));
+        match flag.as_str() {
+            "--batch" => flags.batch = number(value()?)?,
+            "--seq" => flags.seq = number(value()?)?,
+            "--runs" => flags.runs = number(value()?)?,
+            "--device" => flags.device = value()?.parse()?,
+            "--generate" => flags.generate = true,
+            "--bench" => {} // cargo's own
+            _ => return Err(Error::usage(format!("unknown flag {flag}"), "see the head of benches/step.rs")),
+        }
+    }
+    Ok(flags)
+}
+
+/// `cells` triples of play, replay and dynamics at 8 % density.
+fn notes(cells: usize) -> Vec<f32> {
+    let cell = |i: usize| {
+        let [play, replay, dynamics, _] = pcg4d([i as u32, 0, 0, 1]).map(uniform01);
+        let play = f32::from(play < 0.08);
+        [play, play * f32::from(replay < 0.3), play * dynamics]
+    };
+    (0..cells).flat_map(cell).collect()
+}
+
+async fn bench(flags: Flags) -> Result<()> {
+    let config = Config::preset(Preset::Paper, 23);
+    let device = gpu::open(&flags.device, Options::default()).await?;
+    let mut session = Session::new(device, Variants::default());
+    let Flags { batch, seq, runs, .. } = flags;
+    let (id, outputs, flops, times);
+    if flags.generate {
+        let built = build_generate(&config, batch, seq)?;
+        (outputs, flops, times) = (built.io.roll, built.plan.cost().flops * seq as u64, seq as u32);
+        let (params, len, io) = (built.plan.params.clone(), built.plan.params_len, built.io);
+        id = session.add(built.plan).await?;
+        write_params(&mut session, id, &params, len)?;
+        session.write(id, io.style, &one_hot(batch, 23))?;
+    } else {
+        let built = build(&config, Mode::Train(nadam::Settings::default()), batch, seq)?;
+        (outputs, flops, times) = (built.io.losses, built.plan.cost().flops, 1);
+        let (params, len, io) = (built.plan.params.clone(), built.plan.params_len, built.io);
+        id = session.add(built.plan).await?;
+        write_params(&mut session, id, &params, len)?;
+        session.write(id, io.roll, &notes((seq + 1) * batch * config.notes))?;
+        session.write(id, io.style, &one_hot(batch, 23))?;
+        session.write(id, io.weight, &vec![1.0 / (batch * seq * config.notes) as f32; batch * seq])?;
+        if let Some(weights) = io.loss_weights {
+            session.write(id, weights, &[1.0; 3])?;
+        }
+    }
+    let mut step = Step { seed: 1, temperature: 1.0, ..Step::default() };
+    let mut schedule = nadam::Schedule::default();
+    let mut seconds = vec![];
+    let mut last = vec![];
+    for _ in 0..=runs {
+        step.step += 1;
+        schedule.advance(&nadam::Settings::default(), &mut step);
+        let start = Instant::now();
+        session.run(id, times, &step)?;
+        last = session.read(id, &[outputs]).await?.remove(0);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.remove(0);
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    let what = if flags.generate { "generate" } else { "train" };
+    let result = serde_json::json!({
+        "what": what, "device": session.capabilities().map_or("cpu".into(), |c| c.to_string()),
+        "batch": batch, "seq": seq, "runs": runs, "median_s": median, "min_s": seconds[0],
+        "max_s": seconds[seconds.len() - 1], "gflops": flops as f64 / median / 1e9,
+        "steps_per_s": times as f64 / median, "check": &last[..3], "peak_rss_mib": peak_rss_mib(),
+    });
+    println!("{result}");
+    Ok(())
+}
+
+fn write_params(
+    session: &mut Session,
+    id: deepj::graph::ProgramId,
+    params: &[deepj::graph::Param],
+    len: usize,
+) -> Result<()> {
+    let tensor = params[0].view.tensor;
+    session.write(id, View { tensor, start: 0, len }, &init::initialise(params, len, 1))
+}
+
+fn one_hot(rows: usize, width: usize) -> Vec<f32> {
+    (0..rows * width).map(|i| f32::from(i % width == i / width % width)).collect()
+}
+
+/// The process' peak memory, where the system tells (Linux).
+fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
+
+fn main() {
+    if let Err(error) = flags().and_then(|f| pollster::block_on(bench(f))) {
+        eprintln!("error: {error}");
+        std::process::exit(error.exit_code().into());
+    }
+}
