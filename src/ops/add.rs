@@ -13,11 +13,14 @@ pub struct Add {
 impl Add {
     fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
-        vectorized(|| {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y += x;
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y += x;
+                }
+            },
+        );
     }
 }
 

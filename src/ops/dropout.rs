@@ -48,11 +48,14 @@ impl Dropout {
         let ([x], [y]) = args.take();
         const BLOCK: usize = 1 << 14;
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate().for_each(|(block, (y, x))| {
-            vectorized(|| {
-                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                    *y = x * self.drop.factor::<R>(step, block * BLOCK + i);
-                }
-            })
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                        *y = x * self.drop.factor::<R>(step, block * BLOCK + i);
+                    }
+                },
+            )
         });
     }
 }

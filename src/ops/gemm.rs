@@ -91,7 +91,10 @@ impl Gemm {
         };
         matmul(c, n, a, b, self.accumulate || bias.is_some(), threads);
         if self.activation == Activation::Tanh {
-            vectorized(|| c.iter_mut().for_each(|y| *y = y.tanh()));
+            vectorized(
+                #[inline(always)]
+                || c.iter_mut().for_each(|y| *y = y.tanh()),
+            );
         }
     }
 

@@ -44,14 +44,17 @@ impl Nadam {
             .zip(v.par_chunks_mut(BLOCK))
             .zip(g.par_chunks(BLOCK))
             .for_each(|(((p, m), v), g)| {
-                vectorized(|| {
-                    for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                        let g = g * scale;
-                        *m = beta1 * *m + (R::ONE - beta1) * g;
-                        *v = beta2 * *v + (R::ONE - beta2) * g * g;
-                        *p -= lr * (from_g * g + from_m * *m) / ((from_v * *v).sqrt() + epsilon);
-                    }
-                });
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+                            let g = g * scale;
+                            *m = beta1 * *m + (R::ONE - beta1) * g;
+                            *v = beta2 * *v + (R::ONE - beta2) * g * g;
+                            *p -= lr * (from_g * g + from_m * *m) / ((from_v * *v).sqrt() + epsilon);
+                        }
+                    },
+                );
             });
     }
 }

@@ -130,13 +130,16 @@ impl NoteSweep {
         let mut logits = vec![R::ZERO; pieces * CHANNELS];
         let mut activate = |gates: &mut [R], c: &mut [R], h_out: &mut [R]| {
             c_before.copy_from_slice(c);
-            vectorized(|| {
-                for p in 0..pieces {
-                    let unit = p * h..(p + 1) * h;
-                    let gates = &mut gates[p * 4 * h..(p + 1) * 4 * h];
-                    cell(gates, &c_before[unit.clone()], &mut c[unit.clone()], &mut h_out[unit]);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for p in 0..pieces {
+                        let unit = p * h..(p + 1) * h;
+                        let gates = &mut gates[p * 4 * h..(p + 1) * 4 * h];
+                        cell(gates, &c_before[unit.clone()], &mut c[unit.clone()], &mut h_out[unit]);
+                    }
+                },
+            );
         };
         for n in 0..n_notes {
             for (p, gates) in gates.chunks_exact_mut(4 * h).enumerate() {

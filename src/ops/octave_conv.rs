@@ -80,17 +80,20 @@ impl OctaveConv {
         let s = &self.0;
         let per_row = s.notes * s.filters;
         y.par_chunks_mut(per_row).zip(x.par_chunks(s.notes * s.channels)).for_each(|(y, x)| {
-            vectorized(|| {
-                y.chunks_exact_mut(s.filters).for_each(|y| y.copy_from_slice(bias));
-                for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x != R::ZERO) {
-                    let (m, c) = (i / s.channels, i % s.channels);
-                    for (k, n) in s.reached(m) {
-                        let w = &w[(k * s.channels + c) * s.filters..][..s.filters];
-                        y[n * s.filters..][..s.filters].iter_mut().zip(w).for_each(|(y, &w)| *y += x * w);
+            vectorized(
+                #[inline(always)]
+                || {
+                    y.chunks_exact_mut(s.filters).for_each(|y| y.copy_from_slice(bias));
+                    for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x != R::ZERO) {
+                        let (m, c) = (i / s.channels, i % s.channels);
+                        for (k, n) in s.reached(m) {
+                            let w = &w[(k * s.channels + c) * s.filters..][..s.filters];
+                            y[n * s.filters..][..s.filters].iter_mut().zip(w).for_each(|(y, &w)| *y += x * w);
+                        }
                     }
-                }
-                y.iter_mut().for_each(|y| *y = y.tanh());
-            })
+                    y.iter_mut().for_each(|y| *y = y.tanh());
+                },
+            )
         });
     }
 }
@@ -105,18 +108,21 @@ impl OctaveConvWeightGrad {
             .zip(dz.par_chunks(BLOCK * z_row))
             .map(|(x, dz)| {
                 let mut sums = vec![R::ZERO; s.w()];
-                vectorized(|| {
-                    for (x, dz) in x.chunks_exact(x_row).zip(dz.chunks_exact(z_row)) {
-                        for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x != R::ZERO) {
-                            let (m, c) = (i / s.channels, i % s.channels);
-                            for (k, n) in s.reached(m) {
-                                let dz = &dz[n * s.filters..][..s.filters];
-                                let sums = &mut sums[(k * s.channels + c) * s.filters..][..s.filters];
-                                sums.iter_mut().zip(dz).for_each(|(sum, &dz)| *sum += x * dz);
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (x, dz) in x.chunks_exact(x_row).zip(dz.chunks_exact(z_row)) {
+                            for (i, &x) in x.iter().enumerate().filter(|(_, x)| **x != R::ZERO) {
+                                let (m, c) = (i / s.channels, i % s.channels);
+                                for (k, n) in s.reached(m) {
+                                    let dz = &dz[n * s.filters..][..s.filters];
+                                    let sums = &mut sums[(k * s.channels + c) * s.filters..][..s.filters];
+                                    sums.iter_mut().zip(dz).for_each(|(sum, &dz)| *sum += x * dz);
+                                }
                             }
                         }
-                    }
-                });
+                    },
+                );
                 sums
             })
             .collect();

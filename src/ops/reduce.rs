@@ -42,14 +42,17 @@ impl SumRows {
             .enumerate()
             .map(|(block, x)| {
                 let mut sums = vec![R::ZERO; self.groups.sequences * cols];
-                vectorized(|| {
-                    for (i, row) in x.chunks_exact(cols).enumerate() {
-                        let s = self.groups.of(block * BLOCK + i);
-                        for (sum, &x) in sums[s * cols..(s + 1) * cols].iter_mut().zip(row) {
-                            *sum += x;
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (i, row) in x.chunks_exact(cols).enumerate() {
+                            let s = self.groups.of(block * BLOCK + i);
+                            for (sum, &x) in sums[s * cols..(s + 1) * cols].iter_mut().zip(row) {
+                                *sum += x;
+                            }
                         }
-                    }
-                });
+                    },
+                );
                 sums
             })
             .collect();

@@ -13,11 +13,14 @@ pub struct TanhGrad {
 impl TanhGrad {
     fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
         let ([y, dy], [dx]) = args.take();
-        vectorized(|| {
-            for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
-                *dx = dy * (R::ONE - y * y);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((dx, &dy), &y) in dx.iter_mut().zip(dy).zip(y) {
+                    *dx = dy * (R::ONE - y * y);
+                }
+            },
+        );
     }
 }
 
