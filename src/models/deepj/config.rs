@@ -32,6 +32,18 @@ pub enum Join {
 pub enum Octave {
     /// Through a learned 1-D convolution: the paper's model.
     Conv,
+    /// As it is: each note's raw neighbours. Not built so far; [`Config::check`] refuses it.
+    Direct,
+}
+
+/// How dynamics are represented (spec, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dynamics {
+    /// One linear output, the velocity divided by 127: the paper's model.
+    Scalar,
+    /// A distribution over 128 velocities. Not built so far; [`Config::check`] refuses it.
+    Categorical,
 }
 
 /// Named sizes.
@@ -76,6 +88,8 @@ pub struct Config {
     pub join: Join,
     /// How a note sees the octave around it.
     pub octave: Octave,
+    /// How dynamics are represented.
+    pub dynamics: Dynamics,
     /// Whether replay and dynamics count only where the target plays.
     pub masked_losses: bool,
 }
@@ -98,6 +112,7 @@ impl Config {
             style: StyleUse::PerLayer,
             join: Join::Sum,
             octave: Octave::Conv,
+            dynamics: Dynamics::Scalar,
             masked_losses: true,
         };
         match preset {
@@ -130,6 +145,12 @@ impl Config {
             if value == 0 || value > 1 << 16 {
                 return Err(Error::model(format!("configuration: {name} = {value}"), "it must be 1 to 65536"));
             }
+        }
+        if self.octave == Octave::Direct {
+            return Err(Error::model("configuration: octave = \"direct\" is not built", "use \"conv\""));
+        }
+        if self.dynamics == Dynamics::Categorical {
+            return Err(Error::model("configuration: dynamics = \"categorical\" is not built", "use \"scalar\""));
         }
         if self.taps.is_multiple_of(2) {
             return Err(Error::model(format!("configuration: taps = {}", self.taps), "it must be odd"));

@@ -2,7 +2,7 @@
 
 mod config;
 
-pub use config::{Config, Join, Octave, Preset, StyleUse};
+pub use config::{Config, Dynamics, Join, Octave, Preset, StyleUse};
 
 use crate::error::Result;
 use crate::graph::{Graph, Kind, Plan};
