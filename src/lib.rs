@@ -4,6 +4,8 @@
 //! Rooms, one way: verbs (`train`, `generate`, …) use `models`, which use `nn`, `graph`, `ops`, `gpu`. `music` stands
 //! beside and knows nothing of GPUs. `docs/ARCHITECTURE.md` draws it.
 
+#[path = "../data/mod.rs"]
+pub mod data;
 pub mod error;
 pub mod gpu;
 pub mod graph;
