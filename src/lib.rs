@@ -10,6 +10,7 @@ pub mod error;
 pub mod gpu;
 pub mod graph;
 pub mod models;
+pub mod music;
 pub mod nn;
 pub mod ops;
 
