@@ -4,14 +4,17 @@
 //! Rooms, one way: verbs (`train`, `generate`, …) use `models`, which use `nn`, `graph`, `ops`, `gpu`. `music` stands
 //! beside and knows nothing of GPUs. `docs/ARCHITECTURE.md` draws it.
 
+pub mod checkpoint;
 #[path = "../data/mod.rs"]
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod gpu;
 pub mod graph;
 pub mod models;
 pub mod music;
 pub mod nn;
 pub mod ops;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{Graph, Kind, Node, Param, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Capabilities, Dispatch};
-use crate::ops::{Cost, Recorder, View};
+use crate::ops::{Cost, Recorder, TensorId, View};
 
 /// Where a tensor's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,6 +90,13 @@ impl Plan {
     /// Where the view's tensor lives.
     pub fn home(&self, view: View) -> Home {
         self.homes[view.tensor.0 as usize]
+    }
+
+    /// All of an arena, for reading or writing it as a whole; empty where no node touches it.
+    pub fn arena(&self, kind: Kind) -> View {
+        let id = self.tensors.iter().position(|t| t.kind == kind).unwrap_or_default();
+        let len = if self.tensors.get(id).is_some_and(|t| t.kind == kind) { self.params_len } else { 0 };
+        View { tensor: TensorId(id as u32), start: 0, len }
     }
 
     /// FLOPs and bytes of one run.

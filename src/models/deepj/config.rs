@@ -155,8 +155,8 @@ impl Config {
         if self.taps.is_multiple_of(2) {
             return Err(Error::model(format!("configuration: taps = {}", self.taps), "it must be odd"));
         }
-        if self.lowest + self.notes > 128 {
-            let top = self.lowest + self.notes - 1;
+        if self.lowest.saturating_add(self.notes) > 128 {
+            let top = self.lowest.saturating_add(self.notes) - 1;
             return Err(Error::model(format!("configuration: notes up to MIDI pitch {top}"), "MIDI ends at 127"));
         }
         for (name, rate) in [("input_dropout", self.input_dropout), ("dropout", self.dropout)] {

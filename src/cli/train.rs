@@ -1,0 +1,275 @@
+//! `deepj train`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use deepj::Result;
+use deepj::checkpoint::Budget;
+use deepj::gpu::Device;
+use deepj::models::deepj::Preset;
+use deepj::music::{Bptt, NoteRange};
+use deepj::train::{Observer, Options, Started, StepRecord, ValidationRecord, prepare, train};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use super::{DeviceArguments, pair, say, say_json, stop_flag};
+
+/// Train a model.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  deepj train --data midi --out runs/first --steps 20000
+  deepj train --out runs/first --resume --steps 40000
+  deepj train --data midi --preset paper --set dropout=0.3 --explain")]
+pub struct Train {
+    /// The corpus: a folder with <genre>/<composer>/*.mid
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The run's folder [default: runs/<date-time>-<preset>]
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Go on with the run in --out exactly where it was saved last
+    #[arg(long)]
+    resume: bool,
+    /// Replace the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+    /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
+    #[arg(long, value_parser = preset)]
+    preset: Option<Preset>,
+    /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Pieces side by side in a batch [default: 16]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Time steps of a window, 16 a bar [default: 128]
+    #[arg(long, value_name = "N")]
+    seq: Option<usize>,
+    /// How to walk through pieces: stateful (carrying the state) or windowed (the authors' way) [default: stateful]
+    #[arg(long)]
+    bptt: Option<Bptt>,
+    /// Learning rate [default: 0.002]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// Limit the global gradient norm; 0 for no limit [default: 0]
+    #[arg(long, value_name = "X")]
+    clip_norm: Option<f64>,
+    /// Seed of initial values, orders and dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
+    /// Seed of the split into training, validation and test pieces [default: 0]
+    #[arg(long, value_name = "N")]
+    split_seed: Option<u64>,
+    /// MIDI pitches of the rolls [default: 36..=83]
+    #[arg(long, value_name = "LOW..=HIGH")]
+    notes: Option<NoteRange>,
+    /// Extend notes to the release of the sustain pedal
+    #[arg(long)]
+    pedal: bool,
+    /// Fail if one file of the corpus cannot be used, instead of skipping it
+    #[arg(long)]
+    strict: bool,
+    /// Stop after so many updates
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Stop after so many times through the training pieces
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Stop after so many minutes
+    #[arg(long, value_name = "N")]
+    minutes: Option<f64>,
+    /// Stop after so many validations without a better loss
+    #[arg(long, value_name = "N")]
+    patience: Option<u64>,
+    /// Updates between validations [default: an epoch, at most 200]
+    #[arg(long, value_name = "N")]
+    validate_every: Option<u64>,
+    /// Updates between checkpoints [default: as validations]
+    #[arg(long, value_name = "N")]
+    save_every: Option<u64>,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+fn preset(text: &str) -> std::result::Result<Preset, String> {
+    match text {
+        "paper" => Ok(Preset::Paper),
+        "small" => Ok(Preset::Small),
+        _ => Err("give paper or small".into()),
+    }
+}
+
+impl Train {
+    pub fn run(self) -> Result<()> {
+        let options = Options {
+            data: self.data,
+            out: self.out,
+            resume: self.resume,
+            force: self.force,
+            preset: self.preset,
+            set: self.set,
+            notes: self.notes,
+            pedal: self.pedal,
+            strict: self.strict,
+            bptt: self.bptt,
+            batch: self.batch,
+            seq: self.seq,
+            lr: self.lr,
+            clip_norm: self.clip_norm,
+            seed: self.seed,
+            split_seed: self.split_seed,
+            budget: Budget { steps: self.steps, epochs: self.epochs, minutes: self.minutes, patience: self.patience },
+            validate_every: self.validate_every,
+            save_every: self.save_every,
+        };
+        let device = self.device.open()?;
+        let prepared = prepare(&options, matches!(device, Device::Cpu { .. }))?;
+        let stop = stop_flag();
+        let mut progress = Progress::new();
+        let outcome = pollster::block_on(train(prepared, device, self.device.variants(), &mut progress, &stop));
+        progress.bar.finish_and_clear();
+        let outcome = outcome?;
+        if self.json {
+            return say_json(&outcome);
+        }
+        say(format_args!(
+            "{} updates, {:.2} epochs, {}: ended by {:?}",
+            outcome.step,
+            outcome.epochs,
+            HumanDuration(Duration::from_secs_f64(outcome.seconds)),
+            outcome.end
+        ));
+        if let (Some(best), Some(path)) = (outcome.best, &outcome.best_checkpoint) {
+            say(format_args!(
+                "best after update {}: loss {:.4}, play {:.3} nats a step: {}",
+                best.step,
+                best.loss,
+                best.play_nats_per_step,
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Shows how training goes, on standard error: a bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    flops: u64,
+    since: Mean,
+}
+
+/// Sums since the last line.
+struct Mean {
+    began: Instant,
+    updates: u32,
+    losses: [f64; 3],
+    nats: f64,
+}
+
+impl Mean {
+    fn new() -> Self {
+        Self { began: Instant::now(), updates: 0, losses: [0.0; 3], nats: 0.0 }
+    }
+}
+
+/// Time between two lines.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Length of the bar.
+const BAR: u64 = 10_000;
+
+impl Progress {
+    fn new() -> Self {
+        Self { bar: ProgressBar::hidden(), flops: 0, since: Mean::new() }
+    }
+
+    fn line(&self, text: impl std::fmt::Display) {
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.println(text.to_string());
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn started(&mut self, s: &Started) {
+        for notice in &s.notices {
+            eprintln!("note: {notice}");
+        }
+        eprintln!(
+            "{}: {} parameters on {}, {} training and {} validation pieces, {:.1} GFLOP an update, {:.0} MiB",
+            s.out,
+            s.parameters,
+            s.device,
+            s.train_files,
+            s.validation_files,
+            s.flops as f64 / 1e9,
+            s.memory_bytes as f64 / f64::from(1 << 20)
+        );
+        if s.step > 0 {
+            eprintln!("going on after update {}", s.step);
+        }
+        self.flops = s.flops;
+        self.bar = ProgressBar::new(BAR);
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent}% ETA {eta}\n{msg}") {
+            self.bar.set_style(style);
+        }
+        self.since = Mean::new();
+    }
+
+    fn stepped(&mut self, r: &StepRecord) {
+        self.since.updates += 1;
+        self.since.nats += r.play_nats_per_step;
+        for (sum, loss) in self.since.losses.iter_mut().zip([r.play_bce, r.replay_bce, r.dynamics_mse]) {
+            *sum += loss;
+        }
+        if let Some(done) = r.done {
+            self.bar.set_position((done * BAR as f64) as u64);
+        }
+        let wait = if self.bar.is_hidden() { LINE_EVERY } else { Duration::from_secs(1) };
+        let elapsed = self.since.began.elapsed();
+        if elapsed < wait {
+            return;
+        }
+        let n = f64::from(self.since.updates);
+        let [play, replay, dynamics] = self.since.losses.map(|sum| sum / n);
+        let rate = n / elapsed.as_secs_f64();
+        let text = format!(
+            "update {} epoch {:.2}: loss {:.4} (play {play:.4}, replay {replay:.4}, dynamics {dynamics:.4}), {:.3} nats a \
+             step, {rate:.2} updates/s, {:.1} GFLOP/s",
+            r.step,
+            r.epochs,
+            play + replay + dynamics,
+            self.since.nats / n,
+            rate * self.flops as f64 / 1e9
+        );
+        if self.bar.is_hidden() {
+            eprintln!("{text}");
+        } else {
+            self.bar.set_message(text);
+        }
+        self.since = Mean::new();
+    }
+
+    fn validated(&mut self, r: &ValidationRecord) {
+        let m = &r.metrics;
+        self.line(format_args!(
+            "validation after update {}: loss {:.4} (play {:.4}, replay {:.4}, dynamics {:.4}), {:.3} nats a step{}",
+            r.step,
+            m.loss,
+            m.play_bce,
+            m.replay_bce,
+            m.dynamics_mse,
+            m.play_nats_per_step,
+            if r.best { ", the best so far" } else { "" }
+        ));
+        self.since = Mean::new();
+    }
+
+    fn saved(&mut self, _: &Path) {}
+}
