@@ -125,7 +125,7 @@ fn read_corpus(data: Option<&PathBuf>, range: NoteRange, pedal: bool, strict: bo
     let options = CorpusOptions { range, pedal, strict };
     match data {
         Some(dir) => Corpus::read(dir, &options),
-        None => Err(Error::usage("no corpus is given", "name its folder with --data DIR")),
+        None => Corpus::from_files("the program's corpus", crate::data::FILES, &options),
     }
 }
 
