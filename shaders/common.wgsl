@@ -19,6 +19,12 @@ struct Step {
     unused_too: vec4<u32>,
 }
 
+// The number of a workgroup where the host folded a line of groups into x and y (`Building::groups`). The last row may be
+// longer than the line, so what a group does is guarded by its number.
+fn group_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> u32 {
+    return workgroup_id.y * num_workgroups.x + workgroup_id.x;
+}
+
 // Arguments of exp stay within +-80, where exp is finite and normal in f32: WGSL leaves infinities to the driver.
 
 fn sigmoid_(x: f32) -> f32 {

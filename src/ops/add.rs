@@ -1,7 +1,10 @@
 //! Addition in place: joins the gradients of a value that is used more than once.
 
 use super::real::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// `y += x`. Operands: `x [len]`, `y [len]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,4 +45,16 @@ impl Op for Add {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for (start, len) in recorder.row_chunks(self.len, &[1]) {
+            let dispatch = recorder.dispatch(shader!("add", "main", []));
+            dispatch.read(0, start, len).write(1, start, len).word(len).groups(len.div_ceil(256));
+        }
+        Ok(())
+    }
 }

@@ -1,6 +1,9 @@
 //! The LSTM state at the border of a window: starts it from zero, from the last window, or lane by lane from either.
 
-use super::{Arg, Args, Cost, Op, Real, RowGroups, Step, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// Where a state comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,4 +83,29 @@ impl Op for Carry {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let width = self.width;
+        for (row, rows) in recorder.row_chunks(self.rows, &[width]) {
+            let (start, len) = (row * width, rows * width);
+            let bound = match self.source {
+                Source::Zero => recorder.dispatch(shader!("carry", "zero", [])).write(0, start, len).word(len),
+                Source::Copy => {
+                    let dispatch = recorder.dispatch(shader!("carry", "copy", []));
+                    dispatch.write(1, start, len).read(0, start, len).word(len)
+                }
+                Source::Keep(groups) => {
+                    let dispatch = recorder.dispatch(shader!("carry", "keep_rows", []));
+                    let bound = dispatch.write(2, start, len).read(0, start, len).read_all(1).word(len);
+                    bound.word(width).word(row).word(groups.inner).word(groups.sequences)
+                }
+            };
+            bound.groups(len.div_ceil(256));
+        }
+        Ok(())
+    }
 }

@@ -4,7 +4,10 @@ use rayon::prelude::*;
 
 use super::random::keep_mask;
 use super::real::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// Where and how strongly to drop; rate 0 leaves everything.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,6 +81,20 @@ impl Op for Dropout {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for (start, len) in recorder.row_chunks(self.len, &[1]) {
+            let dispatch = recorder.dispatch(shader!("dropout", "main", []));
+            let bound = dispatch.read(0, start, len).write(1, start, len).step();
+            let words = bound.word(len).word(start).word(self.drop.site as usize);
+            words.float(self.drop.rate).float(self.drop.kept()).groups(len.div_ceil(256));
+        }
+        Ok(())
+    }
 
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let Some(dy) = tape.grad(operands[1]) else { return };

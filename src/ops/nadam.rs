@@ -3,7 +3,10 @@
 use rayon::prelude::*;
 
 use super::real::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// One update of all parameters, with the schedule's factors taken from [`Step`] (see `nn::nadam`):
 ///
@@ -84,4 +87,19 @@ impl Op for Nadam {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for (start, len) in recorder.row_chunks(self.len, &[1]) {
+            let dispatch = recorder.dispatch(shader!("nadam", "main", []));
+            let bound = dispatch.read(0, start, len).read_all(1).step();
+            let bound = bound.write(2, start, len).write(3, start, len).write(4, start, len);
+            let words = bound.word(len).float(self.beta1).float(self.beta2).float(self.epsilon);
+            words.groups(len.div_ceil(256));
+        }
+        Ok(())
+    }
 }

@@ -35,12 +35,18 @@ impl<'a> Recorder<'a> {
     }
 
     /// Records `op` in one of its variants and returns the dispatches.
+    ///
+    /// # Errors
+    /// A variant that the op does not have on these capabilities.
     pub fn record(
         op: &dyn super::Op,
         variant: &str,
         capabilities: &'a Capabilities,
         operands: &'a [View],
     ) -> Result<Vec<Dispatch>> {
+        if !op.variants(capabilities).contains(&variant) {
+            return Err(super::unknown_variant(op, variant));
+        }
         let mut recorder = Self::new(capabilities, operands);
         op.record(variant, &mut recorder)?;
         Ok(recorder.dispatches)
@@ -59,6 +65,16 @@ impl<'a> Recorder<'a> {
         let widest = widths.iter().copied().max().unwrap_or(1).max(1);
         (limit.saturating_sub(ALIGN) / widest).max(1)
     }
+
+    /// `rows` cut into runs of at most [`Self::rows_per_binding`]: first row and number of rows of each.
+    pub fn row_chunks(&self, rows: usize, widths: &[usize]) -> impl Iterator<Item = (usize, usize)> + use<> {
+        chunks(rows, self.rows_per_binding(widths))
+    }
+}
+
+/// `len` cut into runs of at most `most`: start and length of each.
+pub fn chunks(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..len).step_by(most).map(move |start| (start, most.min(len - start)))
 }
 
 /// A dispatch under construction. The shader's `Params` start with one offset word for each storage binding, in binding
@@ -120,7 +136,8 @@ impl Building<'_, '_> {
     }
 
     /// Ends the dispatch with `groups` workgroups in a line, folded into x and y where x alone may not hold them: a
-    /// shader's group number is `workgroup_id.y * num_workgroups.x + workgroup_id.x`, and surplus groups must do nothing.
+    /// shader's group number is `workgroup_id.y * num_workgroups.x + workgroup_id.x` (`group_number` in
+    /// `shaders/common.wgsl`), and surplus groups must do nothing.
     pub fn groups(self, groups: usize) {
         let limit = self.recorder.capabilities.max_compute_workgroups_per_dimension.max(1) as usize;
         let rows = groups.div_ceil(limit).max(1);

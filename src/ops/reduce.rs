@@ -3,7 +3,10 @@
 use rayon::prelude::*;
 
 use super::real::vectorized;
-use super::{Arg, Args, Cost, Op, Real, RowGroups, Step, Tape, View, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
 const BLOCK: usize = 1024;
@@ -87,6 +90,25 @@ impl Op for SumRows {
 
     mirror_both!();
 
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let (cols, groups) = (self.cols, self.groups);
+        // Narrow blocks of columns give more workgroups; below 16 columns, 64 bytes, memory is read in parts of its lines.
+        let block = cols.next_power_of_two().min(16);
+        for (row, rows) in recorder.row_chunks(self.rows, &[cols]) {
+            let add = self.accumulate || row > 0;
+            let shader = shader!("reduce", "sum_rows", [("COLS", block), ("ACCUMULATE", add)]);
+            let dispatch = recorder.dispatch(shader);
+            let bound = dispatch.read(0, row * cols, rows * cols).write_all(1);
+            let words = bound.word(row).word(rows).word(cols).word(groups.inner).word(groups.sequences);
+            words.groups(groups.sequences * cols.div_ceil(block));
+        }
+        Ok(())
+    }
+
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let Some(dy) = tape.grad(operands[1]) else { return };
         let op = BroadcastRows { rows: self.rows, cols: self.cols, groups: self.groups };
@@ -138,6 +160,21 @@ impl Op for BroadcastRows {
 
     mirror_both!();
 
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let (cols, groups) = (self.cols, self.groups);
+        for (row, rows) in recorder.row_chunks(self.rows, &[cols]) {
+            let dispatch = recorder.dispatch(shader!("reduce", "broadcast_rows", []));
+            let bound = dispatch.read_all(0).write(1, row * cols, rows * cols);
+            let words = bound.word(row).word(rows).word(cols).word(groups.inner).word(groups.sequences);
+            words.groups((rows * cols).div_ceil(256));
+        }
+        Ok(())
+    }
+
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let Some(dx) = tape.grad(operands[1]) else { return };
         tape.contribute(operands[0], Box::new(SumRows::new(self.rows, self.cols, self.groups)), &[dx]);
@@ -186,4 +223,17 @@ impl Op for SquaredNorm {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for (part, parts) in recorder.row_chunks(self.partials(), &[BLOCK]) {
+            let (start, len) = (part * BLOCK, (parts * BLOCK).min(self.len - part * BLOCK));
+            let dispatch = recorder.dispatch(shader!("reduce", "squared_norm", [("BLOCK", BLOCK)]));
+            dispatch.read(0, start, len).write(1, part, parts).word(len).groups(parts);
+        }
+        Ok(())
+    }
 }

@@ -1,7 +1,10 @@
 //! Gradient of tanh from its value: `dx = dy (1 - y^2)`.
 
 use super::real::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// `dx = dy (1 - y^2)`. Operands: `y`, `dy`, `dx`, each `[len]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,4 +45,17 @@ impl Op for TanhGrad {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for (start, len) in recorder.row_chunks(self.len, &[1]) {
+            let dispatch = recorder.dispatch(shader!("tanh_grad", "main", []));
+            let bound = dispatch.read(0, start, len).read(1, start, len).write(2, start, len);
+            bound.word(len).groups(len.div_ceil(256));
+        }
+        Ok(())
+    }
 }

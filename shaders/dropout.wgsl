@@ -1,0 +1,31 @@
+// y = x * mask. One element an invocation; its mask is a hash of its number in the whole operand, so that forward and
+// backward pass, and any cut of the operand into dispatches, see the same.
+
+struct Params {
+    x_offset: u32,
+    y_offset: u32,
+    // Elements of this dispatch, and the number of the first of them.
+    len: u32,
+    first: u32,
+    // Arguments of `keep_mask`.
+    site: u32,
+    rate: f32,
+    kept: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [len]
+@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [len]
+@group(1) @binding(0) var<uniform> step: Step;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let i = group_number(workgroup_id, num_workgroups) * 256u + local;
+    if i < p.len {
+        y[p.y_offset + i] = x[p.x_offset + i] * keep_mask(p.first + i, p.site, p.rate, p.kept, step.seed, step.step);
+    }
+}
