@@ -279,6 +279,11 @@ impl Entries {
     }
 }
 
+/// `path` without links.
+fn real(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(|e| Error::file(path, format!("cannot be read: {e}"), "Check the path and its rights."))
+}
+
 impl Scan<'_> {
     fn genres(&mut self) -> Result<()> {
         let top = Entries::read(self.dir)?;
@@ -290,21 +295,23 @@ impl Scan<'_> {
             return Err(Error::file(self.dir, what, LAYOUT));
         }
         self.stray("", &top.files);
-        for (genre, path) in top.folders {
-            let entries = Entries::read(&path)?;
+        for (genre, genre_path) in top.folders {
+            let entries = Entries::read(&genre_path)?;
             if entries.folders.is_empty() {
                 let what = match entries.files.len() {
                     0 => "is a genre without a composer's folder".into(),
                     files => format!("is a genre without a composer's folder, but with {files} MIDI files of its own"),
                 };
-                return Err(Error::file(path, what, LAYOUT));
+                return Err(Error::file(genre_path, what, LAYOUT));
             }
             self.stray(&format!("{genre}/"), &entries.files);
             for (name, path) in entries.folders {
                 let composer = Composer { genre: genre.clone(), name };
                 let before = self.sources.len();
                 let prefix = format!("{}/{}/", composer.genre, composer.name);
-                self.composer(&composer, &prefix, &path, &mut BTreeSet::new())?;
+                // A link from a composer up to here must not make others' pieces its own.
+                let mut searched = [real(self.dir)?, real(&genre_path)?].into();
+                self.composer(&composer, &prefix, &path, &mut searched)?;
                 if self.sources.len() == before {
                     return Err(Error::file(path, "is a composer without a MIDI file", LAYOUT));
                 }
@@ -320,10 +327,7 @@ impl Scan<'_> {
         path: &Path,
         searched: &mut BTreeSet<PathBuf>,
     ) -> Result<()> {
-        let real = path.canonicalize();
-        let real =
-            real.map_err(|e| Error::file(path, format!("cannot be read: {e}"), "Check the path and its rights."))?;
-        if !searched.insert(real) {
+        if !searched.insert(real(path)?) {
             return Ok(()); // a link back
         }
         let entries = Entries::read(path)?;

@@ -140,6 +140,13 @@ fn the_pedal_extends_notes_only_if_asked() {
 }
 
 #[test]
+fn the_pedal_of_one_pattern_does_not_hold_the_next() {
+    let first = track(&[(0, &[0xb0, 64, 127]), (0, &[0x90, 60, 1]), (100, &[60, 0])], 100);
+    let held = Score::parse("", &midi(2, 480, &[first, track(NOTE, 480)]), true).unwrap();
+    assert_eq!(held.notes.iter().map(|n| (n.start, n.end)).collect::<Vec<_>>(), [(0, 200), (200, 680)]);
+}
+
+#[test]
 fn the_pedal_holds_across_a_lift_of_the_key_only() {
     // A key still down when the pedal goes up sounds on.
     let events: &[(u32, &[u8])] =

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use deepj::music::roll::{Cell, MAX_STEPS, RollNote};
+use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, Roll, RollStats};
 use proptest::prelude::*;
 
@@ -148,12 +149,12 @@ fn statistics() {
 /// Reads what was written, event by event, as a player would.
 #[test]
 fn written_files_are_playable() {
-    let roll = roll(&[note(60, 100, 1, 3), note(60, 50, 3, 4), note(83, 1, 0, 9)]);
+    let roll = roll(&[note(60, 100, 1, 3), note(60, 50, 3, 4), note(62, 50, 1, 3), note(83, 1, 0, 9)]);
     let bytes = roll.to_midi(90.0).unwrap();
     let smf = midly::Smf::parse(&bytes).unwrap();
     assert_eq!((smf.header.format, smf.tracks.len()), (midly::Format::SingleTrack, 1));
     let mut sounding = [false; 128];
-    let (mut tick, mut ons, mut tempo, mut program) = (0, 0, None, None);
+    let (mut tick, mut ons, mut last_on, mut tempo, mut program) = (0, 0, None, None, None);
     for event in &smf.tracks[0] {
         tick += event.delta.as_int();
         match event.kind {
@@ -161,9 +162,11 @@ fn written_files_are_playable() {
                 assert!(vel >= 1 && program.is_some() && tempo.is_some());
                 assert!(!std::mem::replace(&mut sounding[usize::from(key.as_int())], true), "struck while sounding");
                 ons += 1;
+                last_on = Some(tick);
             }
             midly::TrackEventKind::Midi { message: midly::MidiMessage::NoteOff { key, .. }, .. } => {
                 assert!(std::mem::replace(&mut sounding[usize::from(key.as_int())], false), "released while silent");
+                assert_ne!(last_on, Some(tick), "voices are freed before others are needed");
             }
             midly::TrackEventKind::Midi { message: midly::MidiMessage::ProgramChange { program: p }, .. } => {
                 program = Some(p.as_int());
@@ -173,7 +176,7 @@ fn written_files_are_playable() {
         }
     }
     assert!(!sounding.contains(&true), "a note hangs");
-    assert_eq!((ons, tempo, program, tick), (3, Some(666_667), Some(0), 9 * 120));
+    assert_eq!((ons, tempo, program, tick), (4, Some(666_667), Some(0), 9 * 120));
     assert_eq!(smf.tracks[0].last().unwrap().kind, midly::TrackEventKind::Meta(midly::MetaMessage::EndOfTrack));
 }
 
@@ -260,4 +263,20 @@ fn real_files_survive_the_round_trip() {
             assert!(again.roll == reading.roll, "{}", path.display());
         }
     }
+}
+
+#[test]
+fn pictures_show_every_note() {
+    let long = note(72, 30, 120, 140); // from the first system into the second
+    let roll = roll(&[note(60, 100, 0, 2), note(60, 110, 2, 4), long]);
+    let svg = draw(&roll, &Picture { title: "<Bach> & sons", metres: &[], bpm: Some(96.4) });
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("&lt;Bach&gt; &amp; sons") && svg.contains("3 notes in 9 bars, 96 bpm"));
+    assert_eq!(svg.matches("<g transform").count(), 2);
+    assert_eq!(svg.matches(r#"rx="1.5""#).count(), 4, "the long note is drawn in both systems");
+    assert_eq!(svg.matches(r##"stroke="#111""##).count(), 1, "one re-attack");
+    for label in [">C4<", ">C5<", ">9<"] {
+        assert!(svg.contains(label), "{label}");
+    }
+    assert!(draw(&Roll::from_notes(NoteRange::default(), []).unwrap(), &Picture::default()).contains("0 notes"));
 }
