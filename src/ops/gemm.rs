@@ -141,11 +141,11 @@ impl Op for Gemm {
         args
     }
 
+    /// An element costs `k` multiply-adds, which start from the bias or from what is added to, and a tanh.
     fn cost(&self) -> Cost {
         let outputs = (self.m * self.n) as u64;
-        let epilogue =
-            u64::from(self.bias.is_some() || self.accumulate) + u64::from(self.activation == Activation::Tanh);
-        Cost { flops: outputs * (2 * self.k as u64 + epilogue), bytes: self.operand_bytes() }
+        let activation = u64::from(self.activation == Activation::Tanh);
+        Cost { flops: outputs * (2 * self.k as u64 + activation), bytes: self.operand_bytes() }
     }
 
     mirror_both!();

@@ -95,10 +95,10 @@ impl Op for Loss {
         ]
     }
 
-    /// A cell costs twice 8 for a cross-entropy (two transcendental functions among them), 3 for the square, 2 masks and
-    /// 3 sums; a row 3 weights.
+    /// A cell costs twice 6 for a cross-entropy (4 of them softplus), 2 for the square, 2 masks and 3 sums; a row 3 weights.
     fn cost(&self) -> Cost {
-        Cost { flops: (self.0.cells() * 24 + self.0.rows * 3) as u64, bytes: self.operand_bytes() }
+        let cell = 17 + if self.0.masked { 2 } else { 0 };
+        Cost { flops: (self.0.cells() * cell + self.0.rows * 3) as u64, bytes: self.operand_bytes() }
     }
 
     mirror_both!();
@@ -130,9 +130,10 @@ impl Op for LossGrad {
         ]
     }
 
-    /// A cell costs twice 4 for a sigmoid and its difference, 2 for the error, 1 for the mask and 6 for the scales.
+    /// A cell costs twice 2 for a sigmoid and its difference, 2 for the error, 6 for the scales and 1 for the mask.
     fn cost(&self) -> Cost {
-        Cost { flops: (self.0.cells() * 17) as u64, bytes: self.operand_bytes() }
+        let cell = 12 + usize::from(self.0.masked);
+        Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 
     mirror_both!();

@@ -91,8 +91,10 @@ impl Op for NoteInput {
         ]
     }
 
+    /// One multiplication an element, but for the zeros below the lowest note.
     fn cost(&self) -> Cost {
-        Cost { flops: (self.cells() * self.width()) as u64, bytes: self.operand_bytes() }
+        let zeros = self.rows * CHANNELS;
+        Cost { flops: (self.cells() * self.width() - zeros) as u64, bytes: self.operand_bytes() }
     }
 
     mirror_both!();

@@ -216,10 +216,10 @@ impl Op for NoteSweep {
         ]
     }
 
-    /// A note costs its products (3 + 3H rows of 4H, H rows of 3), 9 for each of 2H cells, and 8 for two coins.
+    /// A note costs its products (3 + 3H rows of 4H, H rows of 3), 9 for each of 2H cells, and 6 for two coins.
     fn cost(&self) -> Cost {
         let h = self.units as u64;
-        let note = 2 * (3 + 3 * h) * 4 * h + 2 * h * 3 + 2 * h * 9 + 8;
+        let note = 2 * (3 + 3 * h) * 4 * h + 2 * h * 3 + 2 * h * 9 + 6;
         let (p, n) = (self.pieces as u64, self.notes as u64);
         // Only one row of `forced` and `roll` is touched.
         let rows = (self.window as u64 - 1) * p * n * (CHANNELS + REPORTED) as u64 * 4;

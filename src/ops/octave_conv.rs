@@ -167,8 +167,9 @@ impl Op for OctaveConv {
         vec![Arg::read("x", s.x()), Arg::read("w", s.w()), Arg::read("bias", s.filters), Arg::write("y", s.y())]
     }
 
+    /// The products' sums start from the bias; a tanh follows.
     fn cost(&self) -> Cost {
-        Cost { flops: self.0.products() + 2 * self.0.y() as u64, bytes: self.operand_bytes() }
+        Cost { flops: self.0.products() + self.0.y() as u64, bytes: self.operand_bytes() }
     }
 
     mirror_both!();

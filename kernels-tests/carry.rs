@@ -1,0 +1,46 @@
+//! Cases of `src/ops/carry.rs`: copies are exact, a kept row is multiplied once.
+
+use deepj::ops::RowGroups;
+use deepj::ops::carry::{Carry, Source};
+
+use crate::harness::{Bounded, Case, Fill, Operands};
+
+fn reference(op: &Carry, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let element = |i: usize| match op.source {
+        Source::Zero => Bounded::ZERO,
+        Source::Copy => operands["x"][i],
+        Source::Keep(groups) => {
+            let sequence = i / op.width / groups.inner % groups.sequences;
+            operands["x"][i] * operands["keep"][sequence]
+        }
+    };
+    vec![(0..op.rows * op.width).map(element).collect()]
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |rows, width, source| {
+        let case = Case::new(Carry { rows, width, source }, reference);
+        match source {
+            Source::Zero => case,
+            Source::Copy => case.fill("x", Fill::Within(1.0)),
+            Source::Keep(_) => case.fill("x", Fill::Within(1.0)).fill("keep", Fill::Bits(0.5)),
+        }
+    };
+    let keep = |inner, sequences| Source::Keep(RowGroups { inner, sequences });
+    vec![
+        case(1, 1, Source::Zero),
+        case(37, 29, Source::Zero),
+        case(700, 31, Source::Zero).small_bindings(),
+        case(1, 1, Source::Copy),
+        case(37, 29, Source::Copy),
+        case(700, 31, Source::Copy).small_bindings(),
+        case(60, 64, Source::Copy).small_grid(),
+        case(1, 1, keep(1, 1)),
+        case(39, 29, keep(13, 3)),
+        case(30, 7, keep(1, 6)).note("interleaved"),
+        case(39, 16, keep(13, 3)).fill("keep", Fill::Constant(0.0)).note("all start anew"),
+        case(39, 16, keep(13, 3)).fill("keep", Fill::Constant(1.0)).note("all carry on"),
+        case(720, 31, keep(48, 15)).small_bindings(),
+        case(60, 64, keep(12, 5)).small_grid(),
+    ]
+}

@@ -1,0 +1,124 @@
+//! Cases of `src/ops/gemm.rs`: sums of k products in any order, fused or not, that start from the bias or from what is
+//! added to; then tanh.
+
+use deepj::ops::RowGroups;
+use deepj::ops::gemm::{Activation, Gemm, Layout};
+use deepj::ops::octave_conv::{OctaveConv, Shape};
+
+use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+
+fn reference(op: &Gemm, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (m, n, k) = (op.m, op.n, op.k);
+    let (a, b) = (&operands["a"], &operands["b"]);
+    let mut c = Vec::with_capacity(m * n);
+    for i in 0..m {
+        for j in 0..n {
+            let start = match (op.bias, op.accumulate) {
+                (Some(groups), _) => operands["bias"][i / groups.inner % groups.sequences * n + j],
+                (None, true) => operands["c"][i * n + j],
+                (None, false) => Bounded::ZERO,
+            };
+            let pair = |p: usize| match op.layout {
+                Layout::NN => (a[i * k + p], b[p * n + j]),
+                Layout::NT => (a[i * k + p], b[j * k + p]),
+                Layout::TN => (a[p * m + i], b[p * n + j]),
+            };
+            let z = Bounded::dot(start, (0..k).map(pair));
+            c.push(if op.activation == Activation::Tanh { z.tanh() } else { z });
+        }
+    }
+    vec![c]
+}
+
+const LAYOUTS: [Layout; 3] = [Layout::NN, Layout::NT, Layout::TN];
+/// One element, one row, one column, one product; primes; a tile and one more; those of the model, scaled down; a long
+/// sum.
+const SHAPES: [(usize, usize, usize); 10] = [
+    (1, 1, 1),
+    (1, 37, 29),
+    (41, 1, 23),
+    (19, 31, 1),
+    (17, 33, 5),
+    (64, 64, 32),
+    (65, 129, 17),
+    (130, 96, 94),
+    (12, 256, 64),
+    (7, 5, 1031),
+];
+
+fn case(op: Gemm) -> Case {
+    let (bias, accumulate, k) = (op.bias.is_some(), op.accumulate, op.k);
+    // Sums stay around 1, where tanh is neither linear nor flat.
+    let case = Case::new(op, reference).fill("a", Fill::Within(1.0)).fill("b", Fill::Within(3.0 / (k as f32).sqrt()));
+    let case = if bias { case.fill("bias", Fill::Within(1.0)) } else { case };
+    if accumulate { case.fill("c", Fill::Within(1.0)) } else { case }
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for layout in LAYOUTS {
+        for (m, n, k) in SHAPES {
+            let op = Gemm::new(layout, m, n, k);
+            cases.push(case(op.clone()));
+            cases.push(case(Gemm { accumulate: true, ..op.clone() }));
+            if layout == Layout::NN {
+                cases.push(case(op.clone().with_bias_vector()));
+                cases.push(case(op.clone().with_bias_vector().with_tanh()));
+                cases.push(case(op.clone().with_tanh()));
+                cases.push(case(op.with_bias(RowGroups { inner: 3, sequences: 4 })).note("of 4 lanes of 3"));
+            }
+        }
+    }
+    let far = case(Gemm::new(Layout::NN, 21, 35, 40).with_bias_vector().with_tanh());
+    cases.push(far.fill("bias", Fill::Signs(1e4)).note("pre-activations 1e4"));
+    let zero = case(Gemm::new(Layout::NN, 21, 35, 40));
+    cases.push(zero.fill("a", Fill::Constant(0.0)).note("zero"));
+    // Rows of a and c are cut; in TN the sum is.
+    cases.push(
+        case(Gemm::new(Layout::NN, 701, 40, 30).with_bias(RowGroups { inner: 50, sequences: 3 })).small_bindings(),
+    );
+    cases.push(case(Gemm::new(Layout::NN, 701, 40, 30).with_bias_vector().with_tanh()).small_bindings());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NN, 523, 33, 35) }).small_bindings());
+    cases.push(case(Gemm::new(Layout::NT, 701, 30, 40)).small_bindings());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NT, 701, 30, 40) }).small_bindings());
+    cases.push(case(Gemm::new(Layout::TN, 24, 40, 701)).small_bindings());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 24, 40, 701) }).small_bindings());
+    cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
+    cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());
+    cases
+}
+
+pub fn gradients() -> Vec<Gradient> {
+    let mut gradients = vec![];
+    let groups = RowGroups { inner: 2, sequences: 3 };
+    for layout in LAYOUTS {
+        let op = Gemm::new(layout, 6, 5, 4);
+        for op in [op.clone(), op.clone().with_tanh(), op.clone().with_bias_vector(), op.with_bias(groups).with_tanh()]
+        {
+            let name = deepj::ops::Op::label(&op);
+            gradients.push(Gradient::new(name, move |g: &mut Builder| {
+                let (a, b, c) = (g.hidden(op.m * op.k), g.hidden(op.k * op.n), g.temp(op.m * op.n));
+                match op.bias {
+                    Some(groups) => {
+                        let bias = g.hidden(groups.sequences * op.n);
+                        g.apply(op.clone(), &[a, b, bias, c]);
+                    }
+                    None => g.apply(op.clone(), &[a, b, c]),
+                }
+                vec![c]
+            }));
+        }
+    }
+    // A value used twice, where the op whose gradient comes second adds to what is there.
+    let twice = |g: &mut Builder| {
+        let shape = Shape { rows: 2, notes: 6, channels: 3, taps: 5, filters: 2 };
+        let (x, conv, gemm) = (g.hidden(36), g.temp(24), g.temp(24));
+        let weight = g.param(6, 1.0);
+        g.apply(Gemm::new(Layout::NN, 12, 2, 3), &[x, weight, gemm]);
+        let (weight, bias) = (g.param(30, 0.5), g.param(2, 0.5));
+        g.apply(OctaveConv(shape), &[x, weight, bias, conv]);
+        vec![conv, gemm]
+    };
+    gradients.push(Gradient::new("gemm adds to a gradient", twice).through("accumulate"));
+    gradients
+}

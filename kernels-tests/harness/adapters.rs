@@ -1,0 +1,91 @@
+//! The adapters of the machine, each opened once and shared by all tests.
+
+use std::sync::{Arc, OnceLock};
+
+use deepj::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Options};
+use pollster::block_on;
+
+/// An adapter and the devices opened on it.
+pub struct Adapter {
+    /// Short name and backend, such as `lavapipe vulkan`.
+    pub name: String,
+    /// As the adapter has them.
+    pub capabilities: Capabilities,
+    index: usize,
+    checked: OnceLock<Result<Gpu, String>>,
+    trusted: OnceLock<Result<Gpu, String>>,
+}
+
+impl Adapter {
+    /// The device that compiles shaders with or without wgpu's run-time checks.
+    ///
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn gpu(&self, checks: Checks) -> Result<&Gpu, String> {
+        let place = match checks {
+            Checks::Checked => &self.checked,
+            Checks::Trusted => &self.trusted,
+        };
+        let open =
+            || match block_on(gpu::open(&DeviceChoice::Index(self.index), Options { checks, ..Options::default() })) {
+                Ok(Device::Gpu(gpu)) => Ok(gpu),
+                Ok(Device::Cpu { why }) => Err(why),
+                Err(error) => Err(error.to_string()),
+            };
+        place.get_or_init(open).as_ref().map_err(Clone::clone)
+    }
+}
+
+/// All adapters.
+pub fn all() -> Vec<Arc<Adapter>> {
+    let adapter = |(index, capabilities): (usize, Capabilities)| Adapter {
+        name: format!("{} {}", short_name(&capabilities), capabilities.backend),
+        capabilities,
+        index,
+        checked: OnceLock::new(),
+        trusted: OnceLock::new(),
+    };
+    block_on(gpu::adapters()).into_iter().enumerate().map(adapter).map(Arc::new).collect()
+}
+
+/// The name under which people know an adapter: Mesa's software driver for Vulkan calls itself as that for GL does, and
+/// vendors' names come with much else.
+fn short_name(capabilities: &Capabilities) -> String {
+    let name = capabilities.name.to_lowercase();
+    match (name.contains("llvmpipe"), &*capabilities.backend) {
+        (true, "vulkan") => "lavapipe".into(),
+        (true, _) => "llvmpipe".into(),
+        _ if name.contains("swiftshader") => "swiftshader".into(),
+        _ => name.split(['(', '/']).next().unwrap_or(&name).trim().into(),
+    }
+}
+
+/// A software adapter, which any machine can have.
+struct Software {
+    name: &'static str,
+    install: &'static str,
+}
+
+const SOFTWARE: [Software; 3] = [
+    Software { name: "lavapipe", install: "Debian: apt-get install mesa-vulkan-drivers" },
+    Software { name: "llvmpipe", install: "Debian: apt-get install libegl1 libgl1-mesa-dri" },
+    Software { name: "swiftshader", install: "Debian: apt-get install chromium, whose SwiftShader is found by itself" },
+];
+
+/// A line for each software adapter that is missing, and whether one is that `DEEPJ_REQUIRE_ADAPTERS` (a list of short
+/// names, with commas) names.
+pub fn missing(adapters: &[Arc<Adapter>]) -> (Vec<String>, bool) {
+    let has = |name: &str| adapters.iter().any(|adapter| adapter.name.contains(name));
+    let mut lines: Vec<String> = SOFTWARE
+        .iter()
+        .filter(|software| !has(software.name))
+        .map(|Software { name, install }| format!("no adapter {name} here ({install})"))
+        .collect();
+    let required = std::env::var("DEEPJ_REQUIRE_ADAPTERS").unwrap_or_default();
+    let lacking: Vec<&str> =
+        required.split(',').map(str::trim).filter(|name| !name.is_empty() && !has(&name.to_lowercase())).collect();
+    for name in &lacking {
+        lines.push(format!("FAILED: DEEPJ_REQUIRE_ADAPTERS names {name}, which is not here"));
+    }
+    (lines, !lacking.is_empty())
+}

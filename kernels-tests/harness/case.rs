@@ -1,0 +1,307 @@
+//! A case: an op with its shape, how its operands are filled, and the reference that it is held against.
+
+use std::fmt;
+use std::ops::Index;
+use std::sync::OnceLock;
+
+use deepj::gpu::{Access, Capabilities};
+use deepj::ops::random::{pcg4d, uniform01};
+use deepj::ops::{self, Arg, Args, Op, Step};
+
+use super::bounded::{Bounded, ROUNDOFF, counted};
+
+/// What an operand holds before the op runs.
+#[derive(Clone, Debug)]
+pub enum Fill {
+    /// Nothing yet: a NaN, which shows in the result of an op that reads it.
+    Unwritten,
+    /// Uniform in `[-x, x)`.
+    Within(f32),
+    /// Uniform in `[low, high)`.
+    Uniform(f32, f32),
+    /// The same everywhere.
+    Constant(f32),
+    /// `-x` or `x`.
+    Signs(f32),
+    /// 1 with this probability, else 0.
+    Bits(f32),
+    /// Triples of play (1 with this probability), replay and dynamics, both 0 where play is.
+    Roll(f32),
+    /// Activated gates i, f, g, o of so many units: g in `(-1, 1)`, the others in `(0, 1)`.
+    Gates(usize),
+    /// These.
+    Values(Vec<f32>),
+    /// So many elements in the first way, all others in the second.
+    First(usize, Box<Fill>, Box<Fill>),
+}
+
+impl Fill {
+    /// So many elements in this way, all others unwritten.
+    pub fn only_first(self, count: usize) -> Self {
+        Fill::First(count, Box::new(self), Box::new(Fill::Unwritten))
+    }
+
+    /// Element `i`, a function of `i` and `key`.
+    fn element(&self, i: usize, key: [u32; 2]) -> f32 {
+        let random = |index: usize, word: usize| uniform01(pcg4d([index as u32, 0x7e57, key[0], key[1]])[word]);
+        let r = random(i, 0);
+        match self {
+            Fill::Unwritten => f32::from_bits(UNWRITTEN),
+            Fill::Within(x) => (2.0 * r - 1.0) * x,
+            Fill::Uniform(low, high) => low + r * (high - low),
+            Fill::Constant(x) => *x,
+            Fill::Signs(x) => x.copysign(r - 0.5),
+            Fill::Bits(p) => f32::from(r < *p),
+            Fill::Roll(p) => {
+                let triple = i / 3 * 3;
+                let play = random(triple, 0) < *p;
+                match i % 3 {
+                    0 => f32::from(play),
+                    1 => f32::from(play && random(triple, 1) < 0.3),
+                    _ => f32::from(play) * random(triple, 2),
+                }
+            }
+            Fill::Gates(units) => {
+                if i / units % 4 == 2 {
+                    2.0 * r - 1.0
+                } else {
+                    r
+                }
+            }
+            Fill::Values(values) => values[i],
+            Fill::First(count, first, rest) => if i < *count { first } else { rest }.element(i, key),
+        }
+    }
+}
+
+/// A quiet NaN with a payload of its own: what stands in guard bands and in operands before they are written.
+pub const UNWRITTEN: u32 = 0x7fc0_dead;
+
+/// The operands of an op before it runs, by name.
+pub struct Operands<'a> {
+    args: &'a [Arg],
+    values: &'a [Vec<Bounded>],
+    /// The words of the step.
+    pub step: &'a Step,
+}
+
+impl Index<&str> for Operands<'_> {
+    type Output = [Bounded];
+
+    fn index(&self, name: &str) -> &[Bounded] {
+        let place = self.args.iter().position(|arg| arg.name == name);
+        &self.values[place.unwrap_or_else(|| panic!("no operand `{name}`"))]
+    }
+}
+
+/// What the op must make of a case's operands.
+pub struct Oracle {
+    /// All operands before the run, in the order of [`Op::args`].
+    pub inputs: Vec<Vec<f32>>,
+    /// The written operands after the run, in the order of [`Op::args`]: the f64 mirror's values, the reference's bounds.
+    pub wanted: Vec<Vec<Bounded>>,
+    /// Operations of the reference.
+    flops: u64,
+}
+
+type Reference = dyn Fn(&Operands<'_>) -> Vec<Vec<Bounded>> + Send + Sync;
+
+/// One op with its operands.
+pub struct Case {
+    /// The op with its shape.
+    pub op: Box<dyn Op>,
+    /// The words of the step.
+    pub step: Step,
+    note: String,
+    fills: Vec<Option<Fill>>,
+    reference: Box<Reference>,
+    limits: fn(&mut Capabilities),
+    bytes_untouched: u64,
+    shortcut: bool,
+    oracle: OnceLock<Result<Oracle, String>>,
+}
+
+impl Case {
+    /// A case of `op`. `reference` takes the operands and returns what the written ones must be, in their order.
+    pub fn new<O: Op + Clone + 'static>(op: O, reference: fn(&O, &Operands<'_>) -> Vec<Vec<Bounded>>) -> Self {
+        let copy = op.clone();
+        Self {
+            fills: op.args().iter().map(|_| None).collect(),
+            op: Box::new(op),
+            step: Step { seed: 0x5eed, step: 3, ..Step::default() },
+            note: String::new(),
+            reference: Box::new(move |operands| reference(&copy, operands)),
+            limits: |_| (),
+            bytes_untouched: 0,
+            shortcut: false,
+            oracle: OnceLock::new(),
+        }
+    }
+
+    /// Fills the operand of this name. Every operand that is read needs a fill; one that is written may do without.
+    pub fn fill(mut self, name: &str, fill: Fill) -> Self {
+        let place = self.op.args().iter().position(|arg| arg.name == name);
+        self.fills[place.unwrap_or_else(|| panic!("{}: no operand `{name}`", self.op.label()))] = Some(fill);
+        self
+    }
+
+    /// What is special about this case, for its name.
+    pub fn note(mut self, note: &str) -> Self {
+        self.note = format!(" {note}");
+        self
+    }
+
+    /// The words of the step.
+    pub fn step(mut self, step: Step) -> Self {
+        self.step = step;
+        self
+    }
+
+    /// Records the op as for an adapter that binds at most 64 KiB of a buffer, so that small shapes are cut as large ones
+    /// are elsewhere.
+    pub fn small_bindings(mut self) -> Self {
+        self.note.push_str(" 64 KiB bindings");
+        self.limits = |capabilities| capabilities.max_storage_buffer_binding_size = 1 << 16;
+        self
+    }
+
+    /// Records the op as for an adapter whose grids are at most 3 workgroups wide.
+    pub fn small_grid(mut self) -> Self {
+        self.note.push_str(" 3 workgroups a side");
+        self.limits = |capabilities| capabilities.max_compute_workgroups_per_dimension = 3;
+        self
+    }
+
+    /// So many elements of its operands are not touched, which the declared cost leaves out.
+    pub fn untouched(mut self, elements: usize) -> Self {
+        self.bytes_untouched = 4 * elements as u64;
+        self
+    }
+
+    /// The op does less here than its cost, which knows shapes alone, can say.
+    pub fn shortcut(mut self) -> Self {
+        self.shortcut = true;
+        self
+    }
+
+    /// The capabilities that the op is recorded for on a device with these.
+    pub fn limited(&self, capabilities: &Capabilities) -> Capabilities {
+        let mut limited = capabilities.clone();
+        (self.limits)(&mut limited);
+        limited
+    }
+
+    fn inputs(&self) -> Vec<Vec<f32>> {
+        let label = self.to_string();
+        let seed = label.bytes().fold(2_166_136_261, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+        (self.op.args().iter().zip(&self.fills).enumerate())
+            .map(|(operand, (arg, fill))| {
+                let fill = match (fill, arg.access) {
+                    (Some(fill), _) => fill,
+                    (None, Access::ReadWrite) => &Fill::Unwritten,
+                    (None, Access::Read) => panic!("{label}: operand `{}` has no fill", arg.name),
+                };
+                (0..arg.len).map(|i| fill.element(i, [operand as u32, seed])).collect()
+            })
+            .collect()
+    }
+
+    /// What the op must give: from the f64 mirror, which is held against the reference here.
+    ///
+    /// # Errors
+    /// Where mirror and reference differ.
+    pub fn oracle(&self) -> Result<&Oracle, String> {
+        self.oracle.get_or_init(|| self.consult()).as_ref().map_err(Clone::clone)
+    }
+
+    fn consult(&self) -> Result<Oracle, String> {
+        let inputs = self.inputs();
+        let (mut wanted, flops) = self.reference(&inputs);
+        let mirrored = mirror::<f64>(self.op.as_ref(), &self.step, &inputs);
+        for ((name, mirrored), wanted) in self.written(mirrored).into_iter().zip(&mut wanted) {
+            assert_eq!(wanted.len(), mirrored.len(), "{self}: the reference gives another length for `{name}`");
+            for (i, (wanted, mirrored)) in wanted.iter_mut().zip(mirrored).enumerate() {
+                // The same bound with f64's roundoff, once for the mirror and once for the reference's own arithmetic.
+                let bound = 2.0 * wanted.error * (f64::EPSILON / 2.0) / ROUNDOFF;
+                // Also true for a NaN.
+                if !((mirrored - wanted.value).abs() <= bound || is_unwritten(mirrored) && is_unwritten(wanted.value)) {
+                    let value = wanted.value;
+                    return Err(format!("the f64 mirror's {name}[{i}] is {mirrored:e}, the reference's {value:e}"));
+                }
+                wanted.value = mirrored;
+            }
+            says_something(wanted).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(Oracle { inputs, wanted, flops })
+    }
+
+    /// Names to the written operands, in their order.
+    pub fn written<T>(&self, values: Vec<T>) -> Vec<(&'static str, T)> {
+        let args = self.op.args().into_iter().filter(|arg| arg.access == Access::ReadWrite);
+        args.map(|arg| arg.name).zip(values).collect()
+    }
+
+    fn reference(&self, inputs: &[Vec<f32>]) -> (Vec<Vec<Bounded>>, u64) {
+        let values: Vec<Vec<Bounded>> =
+            inputs.iter().map(|operand| operand.iter().map(|&x| Bounded::exact(x)).collect()).collect();
+        let operands = Operands { args: &self.op.args(), values: &values, step: &self.step };
+        counted(|| (self.reference)(&operands))
+    }
+
+    /// Holds the declared cost against the operations of the reference, and against the operands' sizes.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check_cost(&self) -> Result<(), String> {
+        let flops = self.oracle()?.flops;
+        let bytes = self.op.args().iter().map(|arg| 4 * arg.len as u64).sum::<u64>() - self.bytes_untouched;
+        let cost = self.op.cost();
+        if cost.flops != flops && !self.shortcut {
+            return Err(format!("{} FLOPs are declared, the reference does {flops}", cost.flops));
+        }
+        if cost.bytes != bytes {
+            return Err(format!("{} bytes are declared, the operands touched have {bytes}", cost.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// The op's label and what is special about the case: `gemm NN 17x33x5 bias`.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.op.label(), self.note)
+    }
+}
+
+/// A bound that is not small beside the values would let anything pass: then the case needs other shapes or weights.
+fn says_something(wanted: &[Bounded]) -> Result<(), String> {
+    let largest = |numbers: &mut dyn Iterator<Item = f64>| numbers.filter(|x| x.is_finite()).fold(0.0, f64::max);
+    let bound = largest(&mut wanted.iter().map(|x| x.error));
+    let value = largest(&mut wanted.iter().map(|x| x.value.abs()));
+    match bound <= 0.01 * value + 1e-30 {
+        true => Ok(()),
+        false => Err(format!("values up to {value:e} have bounds up to {bound:e}, which say nothing")),
+    }
+}
+
+/// Whether a value is still what stood there before anything was written.
+pub fn is_unwritten(value: f64) -> bool {
+    value.is_nan()
+}
+
+/// Runs the op's mirror in `R`; returns the written operands.
+pub fn mirror<R: ops::Real>(op: &dyn Op, step: &Step, inputs: &[Vec<f32>]) -> Vec<Vec<R>> {
+    let args = op.args();
+    let mut values: Vec<Vec<R>> =
+        inputs.iter().map(|operand| operand.iter().map(|&x| R::of(f64::from(x))).collect()).collect();
+    let (mut reads, mut writes) = (vec![], vec![]);
+    for (value, arg) in values.iter_mut().zip(&args) {
+        match arg.access {
+            Access::Read => reads.push(&value[..]),
+            Access::ReadWrite => writes.push(&mut value[..]),
+        }
+    }
+    ops::mirror(op, step, Args { reads, writes });
+    let written = values.into_iter().zip(&args).filter(|(_, arg)| arg.access == Access::ReadWrite);
+    written.map(|(value, _)| value).collect()
+}

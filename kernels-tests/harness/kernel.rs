@@ -1,0 +1,143 @@
+//! Runs a kernel on a device, its operands between guard bands, and holds what it wrote against the oracle.
+
+use deepj::gpu::{Access, Buffer, Checks, Dispatch, Gpu};
+use deepj::ops::{Recorder, TensorId, View};
+use pollster::block_on;
+
+use super::adapters::Adapter;
+use super::bounded::Bounded;
+use super::case::{Case, UNWRITTEN, is_unwritten};
+
+/// Elements of a guard band. Bindings start on multiples of 64, so a kernel can reach up to 63 before its operand.
+const GUARD: usize = 128;
+
+/// How near a result came to its tolerance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Margin {
+    /// The largest error as a share of its bound.
+    pub share: f64,
+    /// The element with that error, what it is, must be, and may be off by.
+    pub worst: String,
+}
+
+/// Where the case's operands stand, each in a buffer of its own at a place that no alignment favours.
+pub fn views(case: &Case) -> Vec<View> {
+    let place = |(i, arg): (usize, &deepj::ops::Arg)| View {
+        tensor: TensorId(i as u32),
+        start: GUARD + (37 * i + 5) % 64,
+        len: arg.len,
+    };
+    case.op.args().iter().enumerate().map(place).collect()
+}
+
+/// Runs `variant` of the case and compares. It runs twice: with checked shaders as it was recorded, and with trusted ones,
+/// as the program runs it, where bindings that end with their operand reach into the guard band. So a kernel that
+/// reads or writes past its operand meets the guards instead of the driver's bounds check, and both runs must give the
+/// same bits.
+///
+/// # Errors
+/// What went wrong: an error of the device, a result beyond its tolerance, a guard band written, bits that differ.
+pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, String> {
+    let oracle = case.oracle()?;
+    let views = views(case);
+    let checked = adapter.gpu(Checks::Checked)?;
+    let capabilities = case.limited(&checked.capabilities);
+    let recorded = Recorder::record(case.op.as_ref(), variant, &capabilities, &views).map_err(|e| e.to_string())?;
+    let mut widened = recorded.clone();
+    for binding in widened.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
+        let view = views[binding.arg];
+        if binding.start + binding.len == (view.start + view.len) as u64 {
+            binding.len += GUARD as u64;
+        }
+    }
+    let first = execute(checked, case, &recorded, &views, &oracle.inputs)?;
+    let second = execute(adapter.gpu(Checks::Trusted)?, case, &widened, &views, &oracle.inputs)
+        .map_err(|error| format!("the second run, unchecked and with wider bindings: {error}"))?;
+    let args = case.op.args();
+    for ((arg, first), second) in args.iter().zip(&first).zip(&second) {
+        let differs = first.iter().zip(second).position(|(a, b)| a.to_bits() != b.to_bits());
+        if let Some(i) = differs {
+            let (name, a, b) = (arg.name, first[i], second[i]);
+            return Err(format!("two runs differ: {name}[{i}] is {a:e}, then, unchecked, {b:e}"));
+        }
+    }
+    let written = args.iter().zip(first).filter(|(arg, _)| arg.access == Access::ReadWrite);
+    compare(&case.written(written.map(|(_, result)| result).collect()), &oracle.wanted)
+}
+
+/// Uploads the operands, runs the dispatches once, and returns the operands, whose guard bands are intact.
+fn execute(
+    gpu: &Gpu,
+    case: &Case,
+    dispatches: &[Dispatch],
+    views: &[View],
+    inputs: &[Vec<f32>],
+) -> Result<Vec<Vec<f32>>, String> {
+    let guard = f32::from_bits(UNWRITTEN);
+    let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
+        let mut buffers: Vec<Buffer> = vec![];
+        for (view, input) in views.iter().zip(inputs) {
+            let mut data = vec![guard; view.start];
+            data.extend_from_slice(input);
+            data.resize(view.start + view.len + GUARD, guard);
+            let buffer = gpu.buffer("operand", data.len() as u64).await?;
+            gpu.write(&buffer, 0, &data)?;
+            buffers.push(buffer);
+        }
+        let buffers: Vec<&Buffer> = buffers.iter().collect();
+        let steps: Vec<_> = dispatches.iter().map(|dispatch| (dispatch.clone(), &buffers[..])).collect();
+        let program = gpu.program(case.op.name(), &steps).await?;
+        gpu.submit(&program, 1, &case.step.words())?;
+        gpu.read(&buffers.iter().map(|buffer| (*buffer, 0, buffer.len())).collect::<Vec<_>>()).await
+    });
+    let mut operands = outcome.map_err(|error| error.to_string())?;
+    for (((arg, view), operand), input) in case.op.args().iter().zip(views).zip(&mut operands).zip(inputs) {
+        let name = arg.name;
+        let end = view.start + view.len;
+        let is_guard = |i: &usize| !(view.start..end).contains(i);
+        if let Some(i) = (0..operand.len()).filter(is_guard).find(|&i| operand[i].to_bits() != UNWRITTEN) {
+            let (place, value) = (i as i64 - view.start as i64, operand[i]);
+            return Err(format!("{value:e} was written to {name}[{place}], which has {} elements", view.len));
+        }
+        *operand = operand[view.start..end].to_vec();
+        let changed = operand.iter().zip(input).position(|(after, before)| after.to_bits() != before.to_bits());
+        if let (Access::Read, Some(i)) = (arg.access, changed) {
+            return Err(format!("{name}[{i}], which is only read, was changed to {:e}", operand[i]));
+        }
+    }
+    Ok(operands)
+}
+
+/// Holds written operands, with their names, against what is wanted.
+///
+/// # Errors
+/// Elements beyond their bounds: how many, and the worst.
+pub fn compare(results: &[(&str, Vec<f32>)], wanted: &[Vec<Bounded>]) -> Result<Margin, String> {
+    let mut margin = Margin { share: 0.0, worst: "nothing is off".into() };
+    let (mut beyond, mut elements) = (0, 0);
+    for ((name, result), wanted) in results.iter().zip(wanted) {
+        for (i, (&result, Bounded { value, error: bound })) in result.iter().zip(wanted).enumerate() {
+            let share = match (f64::from(result) - value).abs() {
+                0.0 => 0.0,
+                // Scratch: anything may stand there.
+                _ if bound.is_infinite() => 0.0,
+                error if error.is_finite() => error / bound,
+                _ if is_unwritten(*value) && result.to_bits() == UNWRITTEN => 0.0,
+                _ => f64::INFINITY,
+            };
+            elements += 1;
+            beyond += usize::from(share > 1.0);
+            if share > margin.share {
+                let worst = format!("{name}[{i}] is {result:e}, must be {value:e} within {bound:.1e}");
+                margin = Margin { share, worst };
+            }
+        }
+    }
+    match beyond {
+        0 => Ok(margin),
+        _ => Err(format!(
+            "{beyond} of {elements} elements are beyond their tolerance, the worst at {:.3} times it: {}",
+            margin.share, margin.worst
+        )),
+    }
+}

@@ -1,0 +1,14 @@
+//! What the tests of all ops share.
+
+pub mod adapters;
+pub mod bounded;
+pub mod case;
+pub mod declaration;
+pub mod environment;
+pub mod gradient;
+pub mod kernel;
+pub mod report;
+
+pub use bounded::Bounded;
+pub use case::{Case, Fill, Operands};
+pub use gradient::{Builder, Gradient};

@@ -1,0 +1,132 @@
+//! Cases of `src/ops/lstm.rs`. The reference is the cell's formula step by step; what `h` and `c` are off by after one
+//! step enters the next through the recurrent matrix, so the bound grows along the sequence. With the weights here, of
+//! the size that initialisation gives, it stays small enough to mean something.
+
+use deepj::ops::carry::{Carry, Source};
+use deepj::ops::lstm::{Lstm, LstmGrad};
+
+use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+
+/// One unit: gates `i f g o` before activation and the cell's state before; returns the activated gates, `c` and `h`.
+pub fn cell(z: [Bounded; 4], c_before: Bounded) -> ([Bounded; 4], Bounded, Bounded) {
+    let [i, f, g, o] = [z[0].sigmoid(), z[1].sigmoid(), z[2].tanh(), z[3].sigmoid()];
+    let c = f * c_before + i * g;
+    ([i, f, g, o], c, o * c.tanh())
+}
+
+fn forward(op: &Lstm, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (rows, units) = (op.rows, op.units);
+    let recurrent = &operands["recurrent"];
+    let [mut gates, mut h, mut c] = ["gates", "h", "c"].map(|name| operands[name].to_vec());
+    for t in 0..op.steps {
+        for r in 0..rows {
+            let before = (t * rows + r) * units;
+            for j in 0..units {
+                let place = |gate: usize| (t * rows + r) * 4 * units + gate * units + j;
+                let z = [0, 1, 2, 3].map(|gate| {
+                    let pairs = (0..units).map(|k| (h[before + k], recurrent[k * 4 * units + gate * units + j]));
+                    Bounded::dot(gates[place(gate)], pairs)
+                });
+                let after = before + rows * units + j;
+                let activated;
+                (activated, c[after], h[after]) = cell(z, c[before + j]);
+                (0..4).for_each(|gate| gates[place(gate)] = activated[gate]);
+            }
+        }
+    }
+    vec![gates, h, c]
+}
+
+fn backward(op: &LstmGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (rows, units) = (op.rows, op.units);
+    let (recurrent, dh, c) = (&operands["recurrent"], &operands["dh"], &operands["c"]);
+    let mut gates = operands["gates"].to_vec();
+    let mut dc = vec![Bounded::ZERO; rows * units];
+    for t in (0..op.steps).rev() {
+        for r in 0..rows {
+            for j in 0..units {
+                let (cell, place) = (r * units + j, |gate: usize| (t * rows + r) * 4 * units + gate * units + j);
+                let mut dh = dh[t * rows * units + cell];
+                if t + 1 < op.steps {
+                    let next = ((t + 1) * rows + r) * 4 * units;
+                    dh = Bounded::dot(dh, (0..4 * units).map(|k| (gates[next + k], recurrent[j * 4 * units + k])));
+                }
+                let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates[place(gate)]);
+                let (c_before, c) = (c[t * rows * units + cell], c[(t + 1) * rows * units + cell]);
+                let (one, tc) = (Bounded::ONE, c.tanh());
+                let d = dc[cell] + dh * o * (one - tc * tc);
+                gates[place(0)] = d * g * i * (one - i);
+                gates[place(1)] = d * c_before * f * (one - f);
+                gates[place(2)] = d * i * (one - g * g);
+                gates[place(3)] = dh * tc * o * (one - o);
+                dc[cell] = d * f;
+            }
+        }
+    }
+    vec![gates, vec![Bounded::ANYTHING; rows * units]]
+}
+
+fn cases_of(steps: usize, rows: usize, units: usize) -> [Case; 2] {
+    let state = rows * units;
+    let scale = 1.0 / (units as f32).sqrt();
+    [
+        Case::new(Lstm { steps, rows, units }, forward)
+            .fill("recurrent", Fill::Within(scale))
+            .fill("gates", Fill::Within(2.0))
+            .fill("h", Fill::Within(1.0).only_first(state))
+            .fill("c", Fill::Within(1.5).only_first(state)),
+        Case::new(LstmGrad { steps, rows, units }, backward)
+            .fill("recurrent", Fill::Within(scale))
+            .fill("dh", Fill::Within(1.0))
+            .fill("c", Fill::Within(1.5))
+            .fill("gates", Fill::Gates(units)),
+    ]
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    // One unit; one step; one row; primes; blocks of rows and one more; the model's widths with few rows and steps.
+    for (steps, rows, units) in [
+        (1, 1, 1),
+        (1, 5, 8),
+        (5, 1, 16),
+        (3, 17, 13),
+        (7, 33, 32),
+        (4, 6, 64),
+        (3, 9, 128),
+        (2, 5, 256),
+        (12, 3, 24),
+        (2, 67, 20),
+    ] {
+        cases.extend(cases_of(steps, rows, units));
+    }
+    let zero = || Fill::Constant(0.0);
+    let [fresh, _] = cases_of(4, 7, 16);
+    let state = 7 * 16;
+    cases.push(fresh.fill("h", zero().only_first(state)).fill("c", zero().only_first(state)).note("from zero"));
+    let [far, _] = cases_of(4, 7, 16);
+    cases.push(far.fill("gates", Fill::Signs(1e4)).note("pre-activations 1e4"));
+    let [_, flat] = cases_of(4, 7, 16);
+    cases.push(flat.fill("gates", Fill::Bits(0.5)).fill("c", Fill::Signs(1e4)).note("saturated"));
+    cases.extend(cases_of(20, 11, 24).map(Case::small_bindings));
+    cases.extend(cases_of(3, 190, 24).map(Case::small_bindings));
+    cases.extend(cases_of(2, 150, 24).map(Case::small_grid));
+    cases
+}
+
+pub fn gradients() -> Vec<Gradient> {
+    let check = |steps: usize, rows: usize, units: usize| {
+        Gradient::new(format!("lstm T={steps} rows={rows} H={units}"), move |g: &mut Builder| {
+            let state = rows * units;
+            let (gates, recurrent) = (g.hidden(steps * rows * 4 * units), g.param(units * 4 * units, 0.5));
+            let [h, c] = [0; 2].map(|_| {
+                let (start, all) = (g.input(state, 1.0), g.temp((steps + 1) * state));
+                g.apply(Carry { rows, width: units, source: Source::Copy }, &[start, all.slice(0, state)]);
+                all
+            });
+            g.apply(Lstm { steps, rows, units }, &[recurrent, gates, h, c]);
+            vec![h.slice(state, steps * state)]
+        })
+    };
+    vec![check(1, 2, 3), check(5, 1, 4), check(4, 3, 5)]
+}

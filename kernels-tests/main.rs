@@ -1,0 +1,181 @@
+//! Every op, in every variant, on every adapter of the machine, against its f64 mirror; the mirrors against references
+//! written once more and their gradients against central differences; what ops declare against their shaders.
+//!
+//! Names are `op/shape/variant/adapter`, and any part filters: `cargo test --test kernels -- lstm/backward`,
+//! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
+//! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing.
+
+mod harness;
+mod known;
+
+mod add;
+mod carry;
+mod deepj;
+mod dropout;
+mod features;
+mod gemm;
+mod loss;
+mod lstm;
+mod nadam;
+mod note_input;
+mod note_sweep;
+mod octave_conv;
+mod reduce;
+mod tanh_grad;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ::deepj::gpu::Capabilities;
+use harness::adapters::{self, Adapter};
+use harness::report::Report;
+use harness::{Case, Gradient, case, declaration, environment, gradient, kernel};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn cases() -> Vec<Case> {
+    let of_ops = [
+        add::cases,
+        carry::cases,
+        dropout::cases,
+        features::cases,
+        gemm::cases,
+        loss::cases,
+        lstm::cases,
+        nadam::cases,
+        note_input::cases,
+        note_sweep::cases,
+        octave_conv::cases,
+        reduce::cases,
+        tanh_grad::cases,
+    ];
+    of_ops.into_iter().flat_map(|cases| cases()).collect()
+}
+
+fn gradients() -> Vec<Gradient> {
+    let of_ops = [
+        add::gradients,
+        dropout::gradients,
+        features::gradients,
+        gemm::gradients,
+        loss::gradients,
+        lstm::gradients,
+        note_input::gradients,
+        octave_conv::gradients,
+        reduce::gradients,
+    ];
+    of_ops.into_iter().flat_map(|gradients| gradients()).collect()
+}
+
+/// What a run of the tests keeps.
+struct Run {
+    report: Arc<Report>,
+    /// Cases that ran on an adapter.
+    kernels: AtomicUsize,
+}
+
+fn main() -> ExitCode {
+    environment::prepare();
+    let arguments = Arguments::from_args();
+    let adapters = adapters::all();
+    let run = Arc::new(Run { report: Arc::new(Report::new()), kernels: AtomicUsize::new(0) });
+    let mut trials = vec![];
+    for case in cases() {
+        add_case(&mut trials, Arc::new(case), &adapters, &run);
+    }
+    for gradient in gradients() {
+        let name = path(&gradient.name, "central differences", "cpu");
+        trials.push(Trial::test(name, move || gradient::check(&gradient).map_err(Failed::from)));
+    }
+    let counted = run.clone();
+    let ran = move || {
+        counted.kernels.fetch_add(1, Ordering::Relaxed);
+    };
+    trials.extend(deepj::trials(&adapters, &run.report, ran));
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if arguments.list {
+        return ExitCode::SUCCESS;
+    }
+    run.report.print();
+    let (lines, lacking) = adapters::missing(&adapters);
+    lines.iter().for_each(|line| println!("{line}"));
+    let kernels = run.kernels.load(Ordering::Relaxed);
+    println!("{kernels} cases on {} adapters", adapters.len());
+    if adapters.is_empty() {
+        println!("NO ADAPTER HERE: NO KERNEL WAS RUN, ONLY MIRRORS AND DECLARATIONS WERE CHECKED");
+    } else if whole && kernels == 0 {
+        println!("FAILED: there are adapters, and no case ran on one");
+        return ExitCode::FAILURE;
+    }
+    if lacking { ExitCode::FAILURE } else { conclusion.exit_code() }
+}
+
+/// A trial's name. `label` starts with the op's name.
+fn path(label: &str, variant: &str, adapter: &str) -> String {
+    format!("{}/{variant}/{adapter}", label.replacen(' ', "/", 1))
+}
+
+fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>], run: &Arc<Run>) {
+    let label = case.to_string();
+    let mut add = |variant: &str, adapter: &str, test: Box<dyn FnOnce() -> Result<(), String> + Send>| {
+        trials.push(Trial::test(path(&label, variant, adapter), move || test().map_err(Failed::from)));
+    };
+    let this = case.clone();
+    add("mirror f64", "cpu", Box::new(move || this.oracle().map(|_| ())));
+    let (this, run_) = (case.clone(), run.clone());
+    add("mirror f32", "cpu", Box::new(move || mirror_f32(&this, &run_)));
+    let this = case.clone();
+    add("cost", "cpu", Box::new(move || this.check_cost()));
+
+    let (portable, everything) = (Capabilities::portable(), declaration::everything());
+    for capabilities in [&portable, &everything] {
+        for variant in case.op.variants(capabilities) {
+            if capabilities == &everything && case.op.variants(&portable).contains(&variant) {
+                continue;
+            }
+            let (this, capabilities) = (case.clone(), case.limited(capabilities));
+            let check = move || declaration::check(this.op.as_ref(), variant, &capabilities, &kernel::views(&this));
+            add(variant, "declaration", Box::new(check));
+        }
+    }
+    for adapter in adapters {
+        for variant in case.op.variants(&adapter.capabilities) {
+            let (this, run, adapter_) = (case.clone(), run.clone(), adapter.clone());
+            add(variant, &adapter.name, Box::new(move || on_adapter(&this, variant, &adapter_, &run)));
+        }
+    }
+}
+
+fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
+    let oracle = case.oracle()?;
+    let results = case::mirror::<f32>(case.op.as_ref(), &case.step, &oracle.inputs);
+    let margin = kernel::compare(&case.written(results), &oracle.wanted)?;
+    run.report.enter(&row(case, "mirror f32"), "cpu", &case.to_string(), &margin);
+    Ok(())
+}
+
+fn on_adapter(case: &Case, variant: &str, adapter: &Adapter, run: &Run) -> Result<(), String> {
+    let outcome = kernel::run(case, variant, adapter);
+    run.kernels.fetch_add(1, Ordering::Relaxed);
+    let name = path(&case.to_string(), variant, "");
+    match (outcome, known::find(&name, &adapter.name)) {
+        (Ok(margin), None) => {
+            run.report.enter(&row(case, variant), &adapter.name, &case.to_string(), &margin);
+            Ok(())
+        }
+        (Err(error), None) => Err(error),
+        (Ok(_), Some(known)) => Err(format!("passes, but is in known.rs: {} ({})", known.reason, known.link)),
+        (Err(error), Some(known)) => {
+            println!("known failure of {name}{}: {} ({}): {error}", adapter.name, known.reason, known.link);
+            Ok(())
+        }
+    }
+}
+
+/// The row of the report for a case: op and kind, without the shape, then the variant.
+fn row(case: &Case, variant: &str) -> String {
+    let label = case.op.label();
+    let words = label.split(' ').take_while(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    format!("{} / {variant}", words.collect::<Vec<_>>().join(" "))
+}

@@ -1,0 +1,71 @@
+//! Cases of `src/ops/nadam.rs`: 17 operations a parameter, a root and a division among them.
+
+use deepj::ops::Step;
+use deepj::ops::nadam::Nadam;
+
+use crate::harness::bounded::uncounted;
+use crate::harness::{Bounded, Case, Fill, Operands};
+
+fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (step, squared_norm) = (operands.step, operands["squared_norm"][0]);
+    let [mut p, mut m, mut v] = ["p", "m", "v"].map(|name| operands[name].to_vec());
+    if !squared_norm.value.is_finite() {
+        return vec![p, m, v];
+    }
+    let exact = |x: f32| Bounded::exact(x);
+    // 1 - beta is exact in f32 where beta is at least 1/2 (Sterbenz).
+    let rest = |beta: f32| Bounded::exact(1.0 - f64::from(beta));
+    let scale = uncounted(|| {
+        let norm = squared_norm.sqrt();
+        let clips = step.clip_norm > 0.0 && norm.value > f64::from(step.clip_norm);
+        if clips { exact(step.clip_norm) / norm } else { Bounded::ONE }
+    });
+    for (i, &g) in operands["g"].iter().enumerate() {
+        let g = g * scale;
+        m[i] = exact(op.beta1) * m[i] + rest(op.beta1) * g;
+        v[i] = exact(op.beta2) * v[i] + rest(op.beta2) * g * g;
+        let ahead = exact(step.nadam_gradient) * g + exact(step.nadam_moment) * m[i];
+        let spread = (exact(step.nadam_variance) * v[i]).sqrt() + exact(op.epsilon);
+        p[i] = p[i] - exact(step.lr) * ahead / spread;
+    }
+    vec![p, m, v]
+}
+
+fn step(clip_norm: f32) -> Step {
+    let (lr, nadam_gradient, nadam_moment, nadam_variance) = (0.002, 0.29, 0.71, 41.3);
+    Step { lr, nadam_gradient, nadam_moment, nadam_variance, clip_norm, ..Step::default() }
+}
+
+fn case(len: usize) -> Case {
+    Case::new(Nadam { len, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }, reference)
+        .fill("g", Fill::Within(0.1))
+        .fill("squared_norm", Fill::Constant(7.0))
+        .fill("p", Fill::Within(0.5))
+        .fill("m", Fill::Within(0.05))
+        .fill("v", Fill::Uniform(0.0, 1e-3))
+        .step(step(0.0))
+}
+
+pub fn cases() -> Vec<Case> {
+    let start = |case: Case| {
+        let zero = || Fill::Constant(0.0);
+        let step = Step { nadam_variance: 1000.0, ..step(0.0) };
+        case.fill("m", zero()).fill("v", zero()).step(step).note("first update")
+    };
+    let norm =
+        |value: f32, note: &str| case(301).fill("squared_norm", Fill::Constant(value)).step(step(1.0)).note(note);
+    vec![
+        case(1),
+        case(61),
+        case(1024),
+        case(5003),
+        start(case(517)),
+        start(case(517)).fill("g", Fill::Constant(0.0)).note("without gradients"),
+        norm(16.0, "clipped"),
+        norm(0.25, "below the clip"),
+        norm(f32::INFINITY, "infinite norm").shortcut(),
+        norm(f32::NAN, "norm not a number").shortcut(),
+        case(40_009).small_bindings(),
+        case(3000).small_grid(),
+    ]
+}

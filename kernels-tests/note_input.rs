@@ -1,0 +1,72 @@
+//! Cases of `src/ops/note_input.rs`: each element is moved and multiplied once.
+
+use deepj::ops::dropout::Drop;
+use deepj::ops::note_input::{NoteInput, NoteInputGrad};
+
+use crate::dropout::factor;
+use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+
+fn forward(op: &NoteInput, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (h, chosen) = (&operands["h"], &operands["chosen"]);
+    let mut y = vec![];
+    for n in 0..op.notes {
+        for r in 0..op.rows {
+            let cell = r * op.notes + n;
+            for j in cell * op.units..(cell + 1) * op.units {
+                y.push(h[j] * factor(op.drop, operands.step, j));
+            }
+            match n {
+                0 => y.extend([Bounded::ZERO; 3]),
+                _ => y.extend((3 * (cell - 1)..3 * cell).map(|j| chosen[j] * factor(op.chosen_drop, operands.step, j))),
+            }
+        }
+    }
+    vec![y]
+}
+
+fn backward(op: &NoteInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let op = &op.0;
+    let (dy, width) = (&operands["dy"], op.units + 3);
+    let element = |i: usize| {
+        let (cell, j) = (i / op.units, i % op.units);
+        let (r, n) = (cell / op.notes, cell % op.notes);
+        dy[(n * op.rows + r) * width + j] * factor(op.drop, operands.step, i)
+    };
+    vec![(0..op.rows * op.notes * op.units).map(element).collect()]
+}
+
+fn op(rows: usize, notes: usize, units: usize, [rate, chosen_rate]: [f32; 2]) -> NoteInput {
+    let (drop, chosen_drop) = (Drop { site: 17, rate }, Drop { site: 4, rate: chosen_rate });
+    NoteInput { rows, notes, units, drop, chosen_drop }
+}
+
+fn cases_of(op: NoteInput) -> [Case; 2] {
+    [
+        Case::new(op.clone(), forward).fill("h", Fill::Within(1.0)).fill("chosen", Fill::Roll(0.5)),
+        Case::new(NoteInputGrad(op), backward).fill("dy", Fill::Within(1.0)),
+    ]
+}
+
+pub fn cases() -> Vec<Case> {
+    const ON: [f32; 2] = [0.5, 0.2];
+    let mut cases = vec![];
+    for op in [op(1, 1, 1, ON), op(1, 48, 256, ON), op(7, 48, 16, ON), op(19, 13, 29, ON), op(37, 1, 5, ON)] {
+        cases.extend(cases_of(op));
+    }
+    cases.extend(cases_of(op(5, 11, 24, [0.0, 0.0])).map(|case| case.note("without dropout")));
+    let [all, _] = cases_of(op(5, 7, 8, ON));
+    cases.push(all.fill("chosen", Fill::Constant(1.0)).note("all chosen"));
+    cases.extend(cases_of(op(67, 11, 29, ON)).map(Case::small_bindings));
+    cases.extend(cases_of(op(31, 13, 16, ON)).map(Case::small_grid));
+    cases
+}
+
+pub fn gradients() -> Vec<Gradient> {
+    let turned = |g: &mut Builder| {
+        let op = op(4, 5, 6, [0.4, 0.2]);
+        let (h, chosen, y) = (g.hidden(120), g.input(60, 1.0), g.temp(180));
+        g.apply(op, &[h, chosen, y]);
+        vec![y]
+    };
+    vec![Gradient::new("note_input", turned)]
+}

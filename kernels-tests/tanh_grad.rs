@@ -1,0 +1,22 @@
+//! Cases of `src/ops/tanh_grad.rs`: four roundings an element. It has no gradient; those of `gemm` go through it.
+
+use deepj::ops::tanh_grad::TanhGrad;
+
+use crate::harness::{Bounded, Case, Fill, Operands};
+
+fn reference(_: &TanhGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let dx = |(&y, &dy): (&Bounded, &Bounded)| dy * (Bounded::ONE - y * y);
+    vec![operands["y"].iter().zip(&operands["dy"]).map(dx).collect()]
+}
+
+pub fn cases() -> Vec<Case> {
+    let case = |len| Case::new(TanhGrad { len }, reference).fill("y", Fill::Within(1.0)).fill("dy", Fill::Within(3.0));
+    vec![
+        case(1),
+        case(67),
+        case(4099),
+        case(131).fill("y", Fill::Signs(1.0)).note("saturated"),
+        case(35_003).small_bindings(),
+        case(3000).small_grid(),
+    ]
+}
