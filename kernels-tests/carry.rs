@@ -34,13 +34,13 @@ pub fn cases() -> Vec<Case> {
         case(1, 1, Source::Copy),
         case(37, 29, Source::Copy),
         case(700, 31, Source::Copy).small_bindings(),
-        case(60, 64, Source::Copy).small_grid(),
+        case(40, 64, Source::Copy).small_grid(),
         case(1, 1, keep(1, 1)),
         case(39, 29, keep(13, 3)),
         case(30, 7, keep(1, 6)).note("interleaved"),
         case(39, 16, keep(13, 3)).fill("keep", Fill::Constant(0.0)).note("all start anew"),
         case(39, 16, keep(13, 3)).fill("keep", Fill::Constant(1.0)).note("all carry on"),
         case(720, 31, keep(48, 15)).small_bindings(),
-        case(60, 64, keep(12, 5)).small_grid(),
+        case(40, 64, keep(8, 5)).small_grid(),
     ]
 }

@@ -133,11 +133,6 @@ fn check_interface(op: &dyn Op, dispatch: &Dispatch, module: &Module, info: &Mod
         if access != binding.access {
             return Err(format!("binding {place}, `{name}`, is {access:?} in WGSL and {:?} bound", binding.access));
         }
-        // An operand bound in several places has its name in all of them.
-        let variable = variable.name.as_deref().unwrap_or_default();
-        if !variable.starts_with(name) {
-            return Err(format!("binding {place} is the operand `{name}`, and in WGSL `{variable}`"));
-        }
     }
     let bound = 1 + dispatch.bindings.len() + usize::from(dispatch.uses_step);
     match at(1, 0) {

@@ -54,7 +54,7 @@ impl View {
 /// One operand of an op.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arg {
-    /// Name as in the shader's binding.
+    /// Name as in the op's documentation.
     pub name: &'static str,
     /// Number of f32 elements.
     pub len: usize,
