@@ -53,7 +53,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(sum(1103, 24, ONE).small_bindings());
     cases.push(sum(1104, 24, lanes(23, 3)).small_bindings());
     cases.push(sum(1105, 24, lanes(1, 5)).small_bindings());
-    cases.push(sum(60, 150, lanes(1, 5)).small_grid());
+    cases.push(sum(60, 100, lanes(1, 5)).small_grid());
 
     let broadcast = |rows, cols, groups| {
         Case::new(BroadcastRows { rows, cols, groups }, broadcast_rows).fill("y", Fill::Within(1.0))

@@ -74,7 +74,7 @@ impl Fill {
     }
 }
 
-/// A quiet NaN with a payload of its own: what stands in guard bands and in operands before they are written.
+/// A quiet NaN with a payload of its own: what stands in operands before they are written.
 pub const UNWRITTEN: u32 = 0x7fc0_dead;
 
 /// The operands of an op before it runs, by name.

@@ -11,6 +11,15 @@ use super::case::{Case, UNWRITTEN, is_unwritten};
 /// Elements of a guard band. Bindings start on multiples of 64, so a kernel can reach up to 63 before its operand.
 const GUARD: usize = 128;
 
+/// What guard bands hold. Around operands that are only read it is a NaN, which reaches the result of a kernel that reads
+/// there. Around written ones it is a number, since arithmetic on a NaN would leave its bits as they were.
+fn guard(access: Access) -> u32 {
+    match access {
+        Access::Read => UNWRITTEN,
+        Access::ReadWrite => 0x4529_dead,
+    }
+}
+
 /// How near a result came to its tolerance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Margin {
@@ -73,10 +82,11 @@ fn execute(
     views: &[View],
     inputs: &[Vec<f32>],
 ) -> Result<Vec<Vec<f32>>, String> {
-    let guard = f32::from_bits(UNWRITTEN);
+    let args = case.op.args();
     let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
         let mut buffers: Vec<Buffer> = vec![];
-        for (view, input) in views.iter().zip(inputs) {
+        for ((arg, view), input) in args.iter().zip(views).zip(inputs) {
+            let guard = f32::from_bits(guard(arg.access));
             let mut data = vec![guard; view.start];
             data.extend_from_slice(input);
             data.resize(view.start + view.len + GUARD, guard);
@@ -91,11 +101,11 @@ fn execute(
         gpu.read(&buffers.iter().map(|buffer| (*buffer, 0, buffer.len())).collect::<Vec<_>>()).await
     });
     let mut operands = outcome.map_err(|error| error.to_string())?;
-    for (((arg, view), operand), input) in case.op.args().iter().zip(views).zip(&mut operands).zip(inputs) {
+    for (((arg, view), operand), input) in args.iter().zip(views).zip(&mut operands).zip(inputs) {
         let name = arg.name;
         let end = view.start + view.len;
         let is_guard = |i: &usize| !(view.start..end).contains(i);
-        if let Some(i) = (0..operand.len()).filter(is_guard).find(|&i| operand[i].to_bits() != UNWRITTEN) {
+        if let Some(i) = (0..operand.len()).filter(is_guard).find(|&i| operand[i].to_bits() != guard(arg.access)) {
             let (place, value) = (i as i64 - view.start as i64, operand[i]);
             return Err(format!("{value:e} was written to {name}[{place}], which has {} elements", view.len));
         }
