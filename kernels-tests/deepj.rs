@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deepj::gpu::{Capabilities, Checks, Device};
 use deepj::graph::session::Variants;
 use deepj::graph::{Init, Kind, Mirror, Plan, Session, mirror};
-use deepj::models::deepj::{Built, Config, GenerateIo, Io, Mode, Preset, build, build_generate};
+use deepj::models::deepj::{Built, Config, GenerateIo, Io, Join, Mode, Preset, StyleUse, build, build_generate};
 use deepj::nn::{init, nadam};
 use deepj::ops::random::{pcg4d, uniform01};
 use deepj::ops::{Real, Step, View};
@@ -14,7 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use pollster::block_on;
 
 use crate::harness::adapters::Adapter;
-use crate::harness::bounded::ROUNDOFF;
+use crate::harness::bounded::{ROUNDOFF, within};
 use crate::harness::gradient::central_difference;
 use crate::harness::kernel::Margin;
 use crate::harness::{declaration, report::Report};
@@ -186,7 +186,7 @@ impl Training {
                 return Err(format!("{name} is zero"));
             }
             let relative = error / size;
-            if !(relative <= tolerance) {
+            if !within(relative, tolerance) {
                 return Err(format!("{name} is off by {relative:e} of its norm, {tolerance:.1e} is allowed"));
             }
             if relative / tolerance > margin.share {
@@ -222,7 +222,7 @@ impl Training {
             for i in (0..3).map(|i| (i * 7919 + 101) % len) {
                 let difference = central_difference(|shift| run(&mut arenas, start + i, shift));
                 let gradient = gradients[start + i];
-                if !((gradient - difference).abs() <= GRADIENT_TOLERANCE) {
+                if !within((gradient - difference).abs(), GRADIENT_TOLERANCE) {
                     let name = &param.name;
                     return Err(format!("{name}[{i}]: gradient {gradient:e}, central difference {difference:e}"));
                 }
@@ -305,7 +305,7 @@ impl Generation {
                 // A coin that fell otherwise changes the dynamics with it.
                 let flipped = cell[..2] != wanted[..2];
                 let gap = if flipped { (cell[3] - wanted[3]).abs().max((cell[4] - wanted[4]).abs()) } else { gap };
-                if !(gap <= GAP) {
+                if !within(gap, GAP) {
                     return Err(format!("{place}: {cell:?}, must be {wanted:?}"));
                 }
                 if gap / GAP > margin.share {
@@ -370,10 +370,19 @@ pub fn trials(
                 check(&this, &adapter.name, this.on_adapter(&adapter)?).map_err(Failed::from)
             }));
         }
-        if training.config == small() {
-            let name = format!("deepj/{name}/central differences/cpu");
-            trials.push(Trial::test(name, move || training.check_gradients().map_err(Failed::from)));
-        }
+    }
+    // The paper's wiring, and every other that the configuration knows.
+    for (name, config) in [
+        ("style summed per layer", small()),
+        ("style concatenated per layer", Config { join: Join::Concat, ..small() }),
+        ("style as input", Config { style: StyleUse::Input, ..small() }),
+        ("no style", Config { style: StyleUse::None, ..small() }),
+        ("unmasked losses", Config { masked_losses: false, ..small() }),
+        ("no dropout", Config { dropout: 0.0, input_dropout: 0.0, ..small() }),
+    ] {
+        let training = Training::new(config, 2, 5);
+        let name = format!("deepj/{} {name}/central differences/cpu", training.name());
+        trials.push(Trial::test(name, move || training.check_gradients().map_err(Failed::from)));
     }
 
     let generation = Arc::new(Generation::new());

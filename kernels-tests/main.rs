@@ -5,6 +5,9 @@
 //! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
 //! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing.
 
+// The references are written with the indices of the formulas.
+#![allow(clippy::needless_range_loop)]
+
 mod harness;
 mod known;
 

@@ -44,6 +44,11 @@ pub fn uncounted<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Whether an error keeps to its bound; one that is not a number does not.
+pub fn within(error: f64, bound: f64) -> bool {
+    error <= bound
+}
+
 /// A value and a bound on the error of its f32 computation.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {

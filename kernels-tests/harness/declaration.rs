@@ -136,11 +136,11 @@ fn check_interface(op: &dyn Op, dispatch: &Dispatch, module: &Module, info: &Mod
     }
     let bound = 1 + dispatch.bindings.len() + usize::from(dispatch.uses_step);
     match at(1, 0) {
-        Some(step) if size(step) != 64 => return Err(format!("`step` has {} bytes", size(step))),
+        Some(step) if size(step) != 64 => Err(format!("`step` has {} bytes", size(step))),
         step if step.is_some() != dispatch.uses_step => {
-            return Err(format!("uses_step is {}, in WGSL `step` is used: {}", dispatch.uses_step, step.is_some()));
+            Err(format!("uses_step is {}, in WGSL `step` is used: {}", dispatch.uses_step, step.is_some()))
         }
-        _ if used.len() != bound => return Err(format!("uses {} bindings, {bound} are bound", used.len())),
+        _ if used.len() != bound => Err(format!("uses {} bindings, {bound} are bound", used.len())),
         _ => Ok(()),
     }
 }

@@ -11,6 +11,8 @@ use deepj::ops::gemm::{Gemm, Layout};
 use deepj::ops::random::{pcg4d, uniform01};
 use deepj::ops::{Op, Step, View};
 
+use super::bounded::within;
+
 /// Half the distance between the points of the difference, `2^-10`.
 const H: f64 = 1.0 / 1024.0;
 
@@ -27,11 +29,14 @@ pub fn central_difference(mut f: impl FnMut(f64) -> f64) -> f64 {
     (8.0 * near - far) / (12.0 * H)
 }
 
+/// Appends to a graph and returns the results.
+type Build = dyn Fn(&mut Builder) -> Vec<View> + Send + Sync;
+
 /// A graph with an op whose gradient is to be checked.
 pub struct Gradient {
     /// The op's name and what is special.
     pub name: String,
-    build: Box<dyn Fn(&mut Builder) -> Vec<View> + Send + Sync>,
+    build: Box<Build>,
     expected: &'static str,
 }
 
@@ -158,7 +163,7 @@ pub fn check(gradient: &Gradient) -> Result<(), String> {
             });
             arenas[0][place] = value;
             let computed = gradients[place];
-            if !((computed - difference).abs() <= TOLERANCE * largest.max(1.0)) {
+            if !within((computed - difference).abs(), TOLERANCE * largest.max(1.0)) {
                 let len = view.len;
                 return Err(format!("element {i} of {len}: gradient {computed:e}, central difference {difference:e}"));
             }

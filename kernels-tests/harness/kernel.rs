@@ -146,7 +146,7 @@ pub fn compare(results: &[(&str, Vec<f32>)], wanted: &[Vec<Bounded>]) -> Result<
     match beyond {
         0 => Ok(margin),
         _ => Err(format!(
-            "{beyond} of {elements} elements are beyond their tolerance, the worst at {:.3} times it: {}",
+            "{beyond} of {elements} elements are beyond their tolerance, the worst at {:.3e} times it: {}",
             margin.share, margin.worst
         )),
     }
