@@ -65,7 +65,7 @@ fn cases_of(op: Features) -> [Case; 2] {
 }
 
 pub fn cases() -> Vec<Case> {
-    const ON: [f32; 2] = [0.5, 0.2];
+    const ON: [f32; 2] = [0.4, 0.2];
     const OFF: [f32; 2] = [0.0, 0.0];
     let mut cases = vec![];
     for (op, note) in [

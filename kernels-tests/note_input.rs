@@ -48,7 +48,7 @@ fn cases_of(op: NoteInput) -> [Case; 2] {
 }
 
 pub fn cases() -> Vec<Case> {
-    const ON: [f32; 2] = [0.5, 0.2];
+    const ON: [f32; 2] = [0.4, 0.2];
     let mut cases = vec![];
     for op in [op(1, 1, 1, ON), op(1, 48, 256, ON), op(7, 48, 16, ON), op(19, 13, 29, ON), op(37, 1, 5, ON)] {
         cases.extend(cases_of(op));
