@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use deepj::music::{Corpus, CorpusOptions, Floors, Part, Piece, Split};
+use deepj::music::{Corpus, CorpusOptions, Floors, Part, Piece, Reading, Split};
 
 use super::file::{midi, track};
 
@@ -230,4 +230,23 @@ fn floors_of_a_known_corpus() {
     assert!((floors.bigram - bigram).abs() < 1e-12, "{floors:?}");
     assert_eq!((floors.fitted_steps, floors.steps), (4, 3));
     assert!(Floors::measure::<Piece>(&train, &[]).is_err());
+}
+
+#[test]
+fn the_programs_own_corpus_is_whole() {
+    let strict = CorpusOptions { strict: true, ..Default::default() };
+    let corpus = Corpus::from_files("data", deepj::data::FILES, &strict).unwrap();
+    let report = &corpus.report;
+    assert_eq!((corpus.styles.genres().len(), corpus.styles.len(), report.counts.files), (3, 6, 48));
+    assert_eq!((report.counts.drums, report.skipped.len()), (0, 0));
+    let split = corpus.split(0);
+    for style in 0..corpus.styles.len() {
+        let held_out = corpus.part(&split, Part::Validation).unwrap();
+        assert!(held_out.iter().any(|piece| piece.style == style));
+    }
+    for piece in &corpus.pieces {
+        let bytes = piece.roll.to_midi(120.0).unwrap();
+        let again = Reading::parse(&piece.name, &bytes, corpus.range, false).unwrap();
+        assert!(again.roll == piece.roll, "{}", piece.name);
+    }
 }
