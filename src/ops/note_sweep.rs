@@ -7,7 +7,10 @@ use super::lstm::cell;
 use super::note_input::CHANNELS;
 use super::random::{pcg4d, uniform01};
 use super::real::{Mat, matmul, vectorized};
-use super::{Arg, Args, Cost, Op, Real, Step, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use crate::Result;
+use crate::gpu::Capabilities;
 
 /// Values that the sweep reports of each note: play, replay, dynamics, and the probabilities of the two coin flips.
 pub const REPORTED: usize = CHANNELS + 2;
@@ -227,4 +230,20 @@ impl Op for NoteSweep {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    /// One dispatch, one workgroup a piece. Operands grow with the number of pieces and are not cut: a thousand pieces
+    /// fit the smallest binding that WebGPU allows.
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias } = self.offsets;
+        let dispatch = recorder.dispatch(shader!("note_sweep", "main", [("UNITS", self.units)]));
+        let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
+        let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
+        let words = [self.pieces, self.notes, self.window, chosen, recurrent1, input2, recurrent2, head, head_bias];
+        words.into_iter().fold(bound, |dispatch, word| dispatch.word(word)).step().groups(self.pieces);
+        Ok(())
+    }
 }
