@@ -64,16 +64,16 @@ fn cuts(rows: usize) -> Vec<usize> {
 
 /// Units that the mirror computes together: through local arrays, whose independence the compiler sees, so that it
 /// vectorises the activations.
-const LANES: usize = 64;
+const VECTOR: usize = 64;
 
 /// One step of one row: activates `gates [4H]` in place, writes `c` and `h`.
 #[inline(always)]
 pub(super) fn cell<R: Real>(gates: &mut [R], c_before: &[R], c: &mut [R], h: &mut [R]) {
     let n = h.len();
     let mut j = 0;
-    while j + LANES <= n {
-        cell_lanes::<R, LANES>(gates, c_before, c, h, j);
-        j += LANES;
+    while j + VECTOR <= n {
+        cell_lanes::<R, VECTOR>(gates, c_before, c, h, j);
+        j += VECTOR;
     }
     while j < n {
         cell_lanes::<R, 1>(gates, c_before, c, h, j);
@@ -123,9 +123,9 @@ fn cell_lanes<R: Real, const L: usize>(gates: &mut [R], c_before: &[R], c: &mut 
 fn cell_grad<R: Real>(gates: &mut [R], dh: &[R], c_before: &[R], c: &[R], dc: &mut [R]) {
     let n = dh.len();
     let mut j = 0;
-    while j + LANES <= n {
-        cell_grad_lanes::<R, LANES>(gates, dh, c_before, c, dc, j);
-        j += LANES;
+    while j + VECTOR <= n {
+        cell_grad_lanes::<R, VECTOR>(gates, dh, c_before, c, dc, j);
+        j += VECTOR;
     }
     while j < n {
         cell_grad_lanes::<R, 1>(gates, dh, c_before, c, dc, j);
