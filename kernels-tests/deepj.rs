@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use deepj::gpu::{Capabilities, Checks, Device};
+use deepj::gpu::{Capabilities, Checks, Device, Gpu};
 use deepj::graph::session::Variants;
 use deepj::graph::{Init, Kind, Mirror, Plan, Session, mirror};
 use deepj::models::deepj::{Built, Config, GenerateIo, Io, Join, Mode, Preset, StyleUse, build, build_generate};
@@ -157,20 +157,32 @@ impl Training {
         self.results().iter().map(get).collect()
     }
 
-    /// One step on an adapter.
-    fn on_adapter(&self, adapter: &Adapter) -> Result<Vec<Vec<f64>>, String> {
-        let device = Device::Gpu(adapter.gpu(Checks::Trusted)?.clone());
-        let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
-            let mut session = Session::new(device, Variants::default());
+    /// One step on a device, twice from the same state: both must give the same bits.
+    fn on_device(&self, gpu: Gpu, variants: Variants) -> Result<Vec<Vec<f64>>, String> {
+        let outcome: deepj::Result<[Vec<Vec<f32>>; 2]> = block_on(async {
+            let mut session = Session::new(Device::Gpu(gpu), variants);
             let id = session.add(self.built.plan.clone()).await?;
-            for (view, values) in &self.given {
-                session.write(id, *view, values)?;
-            }
-            session.run(id, 1, &self.step)?;
             let views: Vec<View> = self.results().iter().map(|(_, view)| *view).collect();
-            session.read(id, &views).await
+            let mut runs = [vec![], vec![]];
+            for results in &mut runs {
+                for (view, values) in &self.given {
+                    session.write(id, *view, values)?;
+                }
+                for moments in [Kind::Moment1, Kind::Moment2] {
+                    let view = arena(&self.built.plan, moments);
+                    session.write(id, view, &vec![0.0; view.len])?;
+                }
+                session.run(id, 1, &self.step)?;
+                *results = session.read(id, &views).await?;
+            }
+            Ok(runs)
         });
-        let results = outcome.map_err(|error| error.to_string())?;
+        let [results, again] = outcome.map_err(|error| error.to_string())?;
+        for (((name, _), result), again) in self.results().iter().zip(&results).zip(&again) {
+            if let Some(i) = result.iter().zip(again).position(|(a, b)| a.to_bits() != b.to_bits()) {
+                return Err(format!("two runs differ: {name}[{i}] is {:e}, then {:e}", result[i], again[i]));
+            }
+        }
         Ok(results.iter().map(|result| result.iter().map(|&x| f64::from(x)).collect()).collect())
     }
 
@@ -277,10 +289,9 @@ impl Generation {
         mirror.get(&arenas, self.built.io.roll).iter().map(|x| x.to_f64()).collect()
     }
 
-    fn on_adapter(&self, adapter: &Adapter) -> Result<Vec<f64>, String> {
-        let device = Device::Gpu(adapter.gpu(Checks::Trusted)?.clone());
+    fn on_device(&self, gpu: Gpu, variants: Variants) -> Result<Vec<f64>, String> {
         let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
-            let mut session = Session::new(device, Variants::default());
+            let mut session = Session::new(Device::Gpu(gpu), variants);
             let id = session.add(self.built.plan.clone()).await?;
             for (view, values) in &self.given {
                 session.write(id, *view, values)?;
@@ -326,6 +337,41 @@ fn runs(plan: &Plan, capabilities: &Capabilities) -> bool {
     plan.nodes.iter().all(|node| !node.op.variants(capabilities).is_empty())
 }
 
+/// For each op the last of its variants on this adapter; `None` where every op has just one.
+fn last_variants(plan: &Plan, capabilities: &Capabilities) -> Option<Variants> {
+    let mut variants = vec![];
+    for node in &plan.nodes {
+        if let [_, .., last] = node.op.variants(capabilities)[..] {
+            variants.push((node.op.name().to_string(), last.to_string()));
+        }
+    }
+    (!variants.is_empty()).then_some(Variants(variants))
+}
+
+/// The ways in which a plan runs on an adapter: with every op's first variant, with the last ones, and cut into
+/// bindings so small that every op takes several dispatches.
+fn ways(plan: &Plan, adapter: &Adapter, cut: bool) -> Vec<(&'static str, Variants, bool)> {
+    if !runs(plan, &adapter.capabilities) {
+        return vec![];
+    }
+    let mut ways = vec![("first variants", Variants::default(), false)];
+    ways.extend(last_variants(plan, &adapter.capabilities).map(|variants| ("last variants", variants, false)));
+    if cut {
+        ways.push(("16 KiB bindings", Variants::default(), true));
+    }
+    ways
+}
+
+/// The adapter's device, which takes bindings of at most 16 KiB where `cut`.
+fn device(adapter: &Adapter, cut: bool) -> Result<Gpu, String> {
+    let mut gpu = adapter.gpu(Checks::Trusted)?.clone();
+    if cut {
+        let capabilities = (*gpu.capabilities).clone();
+        gpu.capabilities = Arc::new(Capabilities { max_storage_buffer_binding_size: 1 << 14, ..capabilities });
+    }
+    Ok(gpu)
+}
+
 /// Checks the first variant of every node against WebGPU's default limits and its shader.
 fn check_portable(plan: &Plan) -> Result<(), String> {
     let portable = Capabilities::portable();
@@ -352,23 +398,26 @@ pub fn trials(
         let oracle = Arc::new(std::sync::OnceLock::new());
         let check = {
             let (report, name, oracle) = (report.clone(), name.clone(), oracle.clone());
-            move |training: &Training, column: &str, results: Vec<Vec<f64>>| {
+            move |training: &Training, way: &str, column: &str, results: Vec<Vec<f64>>| {
                 let wanted = oracle.get_or_init(|| training.mirror::<f64>());
                 let margin = training.compare(&results, wanted)?;
-                report.enter("deepj step", column, &format!("deepj/{name}"), &margin);
+                report.enter(&format!("deepj step / {way}"), column, &format!("deepj/{name}"), &margin);
                 Ok::<(), String>(())
             }
         };
         let (this, check_) = (training.clone(), check.clone());
         trials.push(Trial::test(format!("deepj/{name}/mirror f32/cpu"), move || {
-            check_(&this, "cpu", this.mirror::<f32>()).map_err(Failed::from)
+            check_(&this, "mirror f32", "cpu", this.mirror::<f32>()).map_err(Failed::from)
         }));
-        for adapter in adapters.iter().filter(|adapter| runs(&training.built.plan, &adapter.capabilities)) {
-            let (this, check, adapter, ran) = (training.clone(), check.clone(), adapter.clone(), ran.clone());
-            trials.push(Trial::test(format!("deepj/{name}/first variants/{}", adapter.name), move || {
-                ran();
-                check(&this, &adapter.name, this.on_adapter(&adapter)?).map_err(Failed::from)
-            }));
+        for adapter in adapters {
+            for (way, variants, cut) in ways(&training.built.plan, adapter, training.config.notes < 48) {
+                let (this, check, adapter, ran) = (training.clone(), check.clone(), adapter.clone(), ran.clone());
+                trials.push(Trial::test(format!("deepj/{name}/{way}/{}", adapter.name), move || {
+                    ran();
+                    let results = this.on_device(device(&adapter, cut)?, variants)?;
+                    check(&this, way, &adapter.name, results).map_err(Failed::from)
+                }));
+            }
         }
     }
     // The paper's wiring, and every other that the configuration knows.
@@ -389,22 +438,25 @@ pub fn trials(
     let name = "generate 32 steps of 3 pieces";
     let check = {
         let report = report.clone();
-        move |generation: &Generation, column: &str, roll: Vec<f64>| {
+        move |generation: &Generation, way: &str, column: &str, roll: Vec<f64>| {
             let margin = generation.compare(&roll, &generation.mirror::<f64>())?;
-            report.enter("deepj generate", column, &format!("deepj/{name}"), &margin);
+            report.enter(&format!("deepj generate / {way}"), column, &format!("deepj/{name}"), &margin);
             Ok::<(), String>(())
         }
     };
     let (this, check_) = (generation.clone(), check.clone());
     trials.push(Trial::test(format!("deepj/{name}/mirror f32/cpu"), move || {
-        check_(&this, "cpu", this.mirror::<f32>()).map_err(Failed::from)
+        check_(&this, "mirror f32", "cpu", this.mirror::<f32>()).map_err(Failed::from)
     }));
-    for adapter in adapters.iter().filter(|adapter| runs(&generation.built.plan, &adapter.capabilities)) {
-        let (this, check, adapter, ran) = (generation.clone(), check.clone(), adapter.clone(), ran.clone());
-        trials.push(Trial::test(format!("deepj/{name}/first variants/{}", adapter.name), move || {
-            ran();
-            check(&this, &adapter.name, this.on_adapter(&adapter)?).map_err(Failed::from)
-        }));
+    for adapter in adapters {
+        for (way, variants, cut) in ways(&generation.built.plan, adapter, false) {
+            let (this, check, adapter, ran) = (generation.clone(), check.clone(), adapter.clone(), ran.clone());
+            trials.push(Trial::test(format!("deepj/{name}/{way}/{}", adapter.name), move || {
+                ran();
+                let roll = this.on_device(device(&adapter, cut)?, variants)?;
+                check(&this, way, &adapter.name, roll).map_err(Failed::from)
+            }));
+        }
     }
 
     let train = build(&paper(), Mode::Train(settings()), 8, 128).expect("the configuration is valid").plan;

@@ -73,6 +73,8 @@ fn gradients() -> Vec<Gradient> {
 /// What a run of the tests keeps.
 struct Run {
     report: Arc<Report>,
+    /// Threads for the f32 mirror, more than one on any machine.
+    pool: rayon::ThreadPool,
     /// Cases that ran on an adapter.
     kernels: AtomicUsize,
 }
@@ -81,7 +83,8 @@ fn main() -> ExitCode {
     environment::prepare();
     let arguments = Arguments::from_args();
     let adapters = adapters::all();
-    let run = Arc::new(Run { report: Arc::new(Report::new()), kernels: AtomicUsize::new(0) });
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads can be started");
+    let run = Arc::new(Run { report: Arc::new(Report::new()), pool, kernels: AtomicUsize::new(0) });
     let mut trials = vec![];
     for case in cases() {
         add_case(&mut trials, Arc::new(case), &adapters, &run);
@@ -152,7 +155,13 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
 
 fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
     let oracle = case.oracle()?;
-    let results = case::mirror::<f32>(case.op.as_ref(), &case.step, &oracle.inputs);
+    let mirror = || run.pool.install(|| case::mirror::<f32>(case.op.as_ref(), &case.step, &oracle.inputs));
+    let (results, again) = (mirror(), mirror());
+    for ((name, result), again) in case.written(results.clone()).into_iter().zip(again) {
+        if let Some(i) = result.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Err(format!("two runs differ: {name}[{i}] is {:e}, then {:e}", result[i], again[i]));
+        }
+    }
     let margin = kernel::compare(&case.written(results), &oracle.wanted)?;
     run.report.enter(&row(case, "mirror f32"), "cpu", &case.to_string(), &margin);
     Ok(())
