@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod generate;
 pub mod gpu;
 pub mod graph;
 pub mod models;

@@ -22,7 +22,7 @@ use crate::{Error, Result};
 
 mod file;
 
-pub use file::{make_folder, refused, write_whole};
+pub use file::{RUNS, make_folder, newest, refused, write_whole};
 
 /// The value of the metadata's `format`.
 pub const FORMAT: &str = "deepj";

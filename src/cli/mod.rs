@@ -1,26 +1,38 @@
-//! The command line: one file per verb that has much to say.
+//! The command line: one file per verb.
 
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::Variants;
-use deepj::{Error, Result};
+use deepj::music::{Corpus, CorpusOptions};
+use deepj::train::BEST;
+use deepj::{Error, Result, data};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+mod adapters;
+mod corpus;
+mod evaluate;
+mod generate;
+mod inspect;
+mod roll;
 mod train;
 
 const FIRST_STEPS: &str = "\
 First steps:
-  deepj train                                       learn from the corpus within the program
-  deepj generate --style baroque -o piece.mid       compose with what was learned";
+  deepj train                                   learn from the pieces within the program
+  deepj generate --style baroque -o piece.mid   compose with what was learned";
 
-/// DeepJ: trains a network on MIDI files and composes piano music in a chosen mixture of styles.
+/// DeepJ learns from MIDI files and composes piano music in a chosen mixture of styles.
 #[derive(Parser)]
-#[command(version, before_help = FIRST_STEPS, max_term_width = 110)]
+#[command(version, after_help = FIRST_STEPS, max_term_width = 110, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -29,11 +41,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Train(train::Train),
+    Generate(generate::Generate),
+    Evaluate(evaluate::Evaluate),
+    Roll(roll::Roll),
+    Corpus(corpus::CorpusVerb),
+    Inspect(inspect::Inspect),
+    Adapters(adapters::Adapters),
 }
 
 /// Where to compute; shared by all verbs that do.
 #[derive(clap::Args)]
-pub struct DeviceArguments {
+struct DeviceArguments {
     /// auto, cpu, an adapter's index or a part of its name (see `deepj adapters`)
     #[arg(long, env = "DEEPJ_DEVICE", default_value = "auto", value_name = "D")]
     device: DeviceChoice,
@@ -43,7 +61,7 @@ pub struct DeviceArguments {
 }
 
 impl DeviceArguments {
-    /// Opens the device and says which it is, with the reason where it is the CPU though nobody asked for that.
+    /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
         let device = pollster::block_on(gpu::open(&self.device, gpu::Options::default()))?;
         if let (Device::Cpu { why }, DeviceChoice::Auto) = (&device, &self.device) {
@@ -57,14 +75,34 @@ impl DeviceArguments {
     }
 }
 
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Train(verb) => verb.run(),
+        Verb::Generate(verb) => verb.run(),
+        Verb::Evaluate(verb) => verb.run(),
+        Verb::Roll(verb) => verb.run(),
+        Verb::Corpus(verb) => verb.run(),
+        Verb::Inspect(verb) => verb.run(),
+        Verb::Adapters(verb) => verb.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
 /// Splits `key=value`.
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form KEY=VALUE"))?;
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`"))?;
     Ok((key.trim().into(), value.trim().into()))
 }
 
 /// Writes a line to standard output. A reader that has gone away, as in `deepj … | head`, ends the program quietly.
-fn say(line: impl std::fmt::Display) {
+fn say(line: impl Display) {
     if let Err(e) = writeln!(io::stdout(), "{line}") {
         let quiet = e.kind() == io::ErrorKind::BrokenPipe;
         if !quiet {
@@ -76,8 +114,8 @@ fn say(line: impl std::fmt::Display) {
 
 /// Writes a value as one line of JSON.
 fn say_json(value: &impl Serialize) -> Result<()> {
-    say(serde_json::to_string(value)
-        .map_err(|e| Error::run(format!("the result cannot be written as JSON: {e}"), ""))?);
+    let text = serde_json::to_string(value);
+    say(text.map_err(|e| Error::run(format!("the result cannot be written as JSON: {e}"), ""))?);
     Ok(())
 }
 
@@ -89,25 +127,41 @@ fn stop_flag() -> Arc<AtomicBool> {
         if seen.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; Ctrl-C again ends at once");
+        eprintln!("\nstopping and saving; Ctrl-C again ends at once");
     });
     if let Err(e) = set {
-        eprintln!("note: Ctrl-C will not save: {e}");
+        eprintln!("note: Ctrl-C will end at once, without saving: {e}");
     }
     stop
 }
 
-/// Runs the program.
-pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let done = match arguments.verb {
-        Verb::Train(verb) => verb.run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(e.exit_code())
-        }
+/// A bar on standard error, hidden where that is not a terminal.
+fn bar(len: u64, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
     }
+    let bar = ProgressBar::new(len);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The corpus in a folder, or the one within the program; says which files were skipped.
+fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpus> {
+    match data {
+        Some(dir) => Corpus::read(dir, options),
+        None => Corpus::from_files("the program's corpus", data::FILES, options),
+    }
+}
+
+/// The named checkpoint, in a run's folder its best one, or that of the newest run.
+fn load_checkpoint(named: Option<&Path>) -> Result<(PathBuf, Checkpoint)> {
+    let path = match named {
+        Some(folder) if folder.is_dir() => folder.join(BEST),
+        Some(file) => file.to_path_buf(),
+        None => newest(Path::new(RUNS), BEST)?,
+    };
+    let checkpoint = Checkpoint::load(&path)?;
+    Ok((path, checkpoint))
 }

@@ -1,34 +1,37 @@
 //! `deepj train`.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use deepj::Result;
-use deepj::checkpoint::Budget;
+use deepj::checkpoint::{Budget, Checkpoint};
 use deepj::gpu::Device;
 use deepj::models::deepj::Preset;
 use deepj::music::{Bptt, NoteRange};
-use deepj::train::{Observer, Options, Started, StepRecord, ValidationRecord, prepare, train};
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use deepj::train::{End, Observer, Options, Outcome, Started, StepRecord, ValidationRecord, explain, prepare, train};
+use deepj::{Result, generate};
+use indicatif::{HumanDuration, ProgressBar};
+use serde::Serialize;
 
-use super::{DeviceArguments, pair, say, say_json, stop_flag};
+use super::{DeviceArguments, bar, pair, say, say_json, stop_flag};
 
-/// Train a model.
+/// Train a model; without arguments on the pieces within the program
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  deepj train --data midi --out runs/first --steps 20000
+  deepj train
+  deepj train --data midi --preset paper --out runs/first --steps 20000
   deepj train --out runs/first --resume --steps 40000
-  deepj train --data midi --preset paper --set dropout=0.3 --explain")]
+  deepj train --data midi --set dropout=0.3 --explain")]
 pub struct Train {
-    /// The corpus: a folder with <genre>/<composer>/*.mid
+    /// The corpus: a folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The run's folder [default: runs/<date-time>-<preset>]
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Go on with the run in --out exactly where it was saved last
+    out: Option<PathBuf>,
+    /// Go on with the run in --out [default: the newest in runs] exactly where it was saved last
     #[arg(long)]
     resume: bool,
     /// Replace the run in --out
@@ -88,6 +91,12 @@ pub struct Train {
     /// Updates between checkpoints [default: as validations]
     #[arg(long, value_name = "N")]
     save_every: Option<u64>,
+    /// Bars of the pieces composed at the end, one a genre; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    samples: usize,
+    /// Print what would run, with its cost and memory, and end
+    #[arg(long)]
+    explain: bool,
     /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
@@ -127,32 +136,65 @@ impl Train {
             save_every: self.save_every,
         };
         let device = self.device.open()?;
+        let variants = self.device.variants();
         let prepared = prepare(&options, matches!(device, Device::Cpu { .. }))?;
+        if self.explain {
+            say(explain(&prepared, &device, &variants)?.trim_end());
+            return Ok(());
+        }
         let stop = stop_flag();
         let mut progress = Progress::new();
-        let outcome = pollster::block_on(train(prepared, device, self.device.variants(), &mut progress, &stop));
+        let trained = train(prepared, device.clone(), variants.clone(), &mut progress, &stop);
+        let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
         let outcome = outcome?;
+        let mut samples = vec![];
+        if let (Some(best), true) = (&outcome.best_checkpoint, self.samples > 0 && outcome.end != End::Interrupted) {
+            let checkpoint = Checkpoint::load(best)?;
+            let composed = generate::samples(&checkpoint, self.samples, device, variants, &stop);
+            for (genre, roll) in pollster::block_on(composed)?.into_iter().flatten() {
+                let file = best.with_file_name(format!("sample-{genre}.mid"));
+                roll.write_midi(&file, SAMPLE_TEMPO)?;
+                samples.push(file);
+            }
+        }
         if self.json {
-            return say_json(&outcome);
+            return say_json(&Report { outcome: &outcome, samples: &samples });
         }
-        say(format_args!(
-            "{} updates, {:.2} epochs, {}: ended by {:?}",
-            outcome.step,
-            outcome.epochs,
-            HumanDuration(Duration::from_secs_f64(outcome.seconds)),
-            outcome.end
-        ));
-        if let (Some(best), Some(path)) = (outcome.best, &outcome.best_checkpoint) {
-            say(format_args!(
-                "best after update {}: loss {:.4}, play {:.3} nats a step: {}",
-                best.step,
-                best.loss,
-                best.play_nats_per_step,
-                path.display()
-            ));
-        }
+        print_outcome(&outcome, &samples);
         Ok(())
+    }
+}
+
+/// Quarter notes a minute of the pieces composed at the end.
+const SAMPLE_TEMPO: f64 = 120.0;
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    samples: &'a [PathBuf],
+}
+
+fn print_outcome(outcome: &Outcome, samples: &[PathBuf]) {
+    let end = match outcome.end {
+        End::Steps => "all updates are made",
+        End::Epochs => "all epochs are done",
+        End::Minutes => "the time is up",
+        End::Patience => "the validation loss has stopped falling",
+        End::Interrupted => "interrupted; --resume goes on from here",
+    };
+    let took = HumanDuration(Duration::from_secs_f64(outcome.seconds));
+    say(format_args!("{} updates, {:.2} epochs in {took}: {end}", outcome.step, outcome.epochs));
+    if let Some(best) = outcome.best {
+        say(format_args!(
+            "best after update {}: validation loss {:.4}, play {:.3} nats a step",
+            best.step, best.loss, best.play_nats_per_step
+        ));
+    }
+    for path in outcome.best_checkpoint.iter().chain([&outcome.last_checkpoint]).chain(samples) {
+        say(format_args!("  {}", path.display()));
     }
 }
 
@@ -161,6 +203,8 @@ struct Progress {
     bar: ProgressBar,
     flops: u64,
     since: Mean,
+    /// When this part of the run began, and how much of the budget was used up then.
+    began: (Instant, f64),
 }
 
 /// Sums since the last line.
@@ -177,21 +221,34 @@ impl Mean {
     }
 }
 
-/// Time between two lines.
+/// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two texts beside the bar.
+const TEXT_EVERY: Duration = Duration::from_secs(1);
 /// Length of the bar.
 const BAR: u64 = 10_000;
 
 impl Progress {
     fn new() -> Self {
-        Self { bar: ProgressBar::hidden(), flops: 0, since: Mean::new() }
+        let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
+        Self { bar, flops: 0, since: Mean::new(), began: (Instant::now(), 0.0) }
     }
 
-    fn line(&self, text: impl std::fmt::Display) {
+    fn line(&self, text: impl Display) {
         if self.bar.is_hidden() {
             eprintln!("{text}");
         } else {
             self.bar.println(text.to_string());
+        }
+    }
+
+    /// The time left, judged by the part of the budget that this part of the run has used up so far.
+    fn eta(&self, done: f64) -> String {
+        let (began, before) = self.began;
+        let left = began.elapsed().as_secs_f64() * (1.0 - done) / (done - before).max(1e-9);
+        match Duration::try_from_secs_f64(left) {
+            Ok(left) => format!(", {} left", HumanDuration(left)),
+            Err(_) => String::new(),
         }
     }
 }
@@ -215,11 +272,8 @@ impl Observer for Progress {
             eprintln!("going on after update {}", s.step);
         }
         self.flops = s.flops;
-        self.bar = ProgressBar::new(BAR);
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {percent}% ETA {eta}\n{msg}") {
-            self.bar.set_style(style);
-        }
         self.since = Mean::new();
+        self.began = (Instant::now(), s.done.unwrap_or(0.0));
     }
 
     fn stepped(&mut self, r: &StepRecord) {
@@ -231,22 +285,22 @@ impl Observer for Progress {
         if let Some(done) = r.done {
             self.bar.set_position((done * BAR as f64) as u64);
         }
-        let wait = if self.bar.is_hidden() { LINE_EVERY } else { Duration::from_secs(1) };
         let elapsed = self.since.began.elapsed();
-        if elapsed < wait {
+        if elapsed < if self.bar.is_hidden() { LINE_EVERY } else { TEXT_EVERY } {
             return;
         }
         let n = f64::from(self.since.updates);
         let [play, replay, dynamics] = self.since.losses.map(|sum| sum / n);
         let rate = n / elapsed.as_secs_f64();
         let text = format!(
-            "update {} epoch {:.2}: loss {:.4} (play {play:.4}, replay {replay:.4}, dynamics {dynamics:.4}), {:.3} nats a \
-             step, {rate:.2} updates/s, {:.1} GFLOP/s",
+            "update {}, epoch {:.2}: loss {:.4} (play {play:.4}, replay {replay:.4}, dynamics {dynamics:.4}), {:.3} nats \
+             a step; {rate:.2} updates/s, {:.1} GFLOP/s{}",
             r.step,
             r.epochs,
             play + replay + dynamics,
             self.since.nats / n,
-            rate * self.flops as f64 / 1e9
+            rate * self.flops as f64 / 1e9,
+            r.done.map_or(String::new(), |done| self.eta(done))
         );
         if self.bar.is_hidden() {
             eprintln!("{text}");
@@ -254,6 +308,10 @@ impl Observer for Progress {
             self.bar.set_message(text);
         }
         self.since = Mean::new();
+    }
+
+    fn validating(&mut self, done: usize, total: usize) {
+        self.bar.set_message(format!("validating: {} % of {total} steps", 100 * done / total.max(1)));
     }
 
     fn validated(&mut self, r: &ValidationRecord) {
@@ -270,6 +328,4 @@ impl Observer for Progress {
         ));
         self.since = Mean::new();
     }
-
-    fn saved(&mut self, _: &Path) {}
 }

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::graph::{ProgramId, Session};
+use crate::checkpoint::Checkpoint;
+use crate::gpu::Device;
+use crate::graph::session::Variants;
+use crate::graph::{Kind, ProgramId, Session};
 use crate::models::deepj::{Built, Config, Io, Mode, build};
 use crate::music::{Batch, BatchShape, Evaluation, Piece};
 use crate::ops::Step;
+use crate::{Error, Result};
 
 /// Losses of a model on a set of pieces. The three losses are means over all cells (step, pitch), as in training;
 /// replay and dynamics count 0 where the target does not play.
@@ -49,6 +52,8 @@ impl Metrics {
 /// Time steps of a window of evaluation. The result does not depend on it, as the state is carried; shorter windows
 /// waste less on the ends of pieces, longer ones run faster.
 const WINDOW: usize = 64;
+/// The most pieces side by side.
+const MAX_LANES: usize = 4096;
 
 /// The evaluation plan for `pieces`, at most `lanes` of them side by side in windows of at most `steps`: as many as keep
 /// each other company until the longest ends.
@@ -79,11 +84,6 @@ impl Evaluator {
     pub async fn new(session: &mut Session, (built, shape): (Built<Io>, BatchShape), config: &Config) -> Result<Self> {
         let program = session.add(built.plan).await?;
         Ok(Self { program, io: built.io, shape, notes: config.notes })
-    }
-
-    /// The program, through which the session's parameters can be written.
-    pub fn program(&self) -> ProgramId {
-        self.program
     }
 
     /// The losses on `pieces` with the session's parameters; `None` if `stop` was set meanwhile. `progress` is told the
@@ -126,4 +126,32 @@ pub fn feed(session: &mut Session, program: ProgramId, io: &Io, batch: &Batch) -
     session.write(program, io.weight, &batch.weight)?;
     session.write(program, io.style, &batch.style)?;
     session.write(program, io.keep, &batch.keep)
+}
+
+/// The losses of a checkpoint on `pieces`, at most `lanes` side by side; `None` if `stop` was set meanwhile. `progress`
+/// is told the number of steps done so far.
+///
+/// # Errors
+/// No pieces, pieces of another note range, no lanes, or a device that fails.
+pub async fn evaluate(
+    checkpoint: &Checkpoint,
+    pieces: &[Arc<Piece>],
+    lanes: usize,
+    device: Device,
+    variants: Variants,
+    stop: &AtomicBool,
+    progress: impl FnMut(usize),
+) -> Result<Option<Metrics>> {
+    if pieces.is_empty() {
+        return Err(Error::usage("there are no pieces to evaluate", "choose another --split, such as all"));
+    }
+    if lanes == 0 || lanes > MAX_LANES {
+        return Err(Error::usage(format!("--batch {lanes}"), format!("give 1 to {MAX_LANES}")));
+    }
+    let config = &checkpoint.config;
+    let mut session = Session::new(device, variants);
+    let evaluator = Evaluator::new(&mut session, plan(config, pieces, lanes, WINDOW)?, config).await?;
+    let params = session.plan(evaluator.program).arena(Kind::Params);
+    session.write(evaluator.program, params, &checkpoint.params)?;
+    evaluator.run(&mut session, pieces, stop, progress).await
 }

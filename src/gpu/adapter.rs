@@ -63,6 +63,7 @@ pub struct Options {
 }
 
 /// What there is to compute on.
+#[derive(Clone)]
 pub enum Device {
     Gpu(Gpu),
     /// The CPU mirror, and why it was taken: a sentence for the user.

@@ -8,7 +8,7 @@ use web_time::Instant;
 
 use crate::checkpoint::{Best, Budget, Checkpoint, Resume, make_folder};
 use crate::evaluate::{Evaluator, feed};
-use crate::gpu::Device;
+use crate::gpu::{Capabilities, Device};
 use crate::graph::session::Variants;
 use crate::graph::{Kind, ProgramId, Session};
 use crate::models::deepj::{Built, Io, Mode, build};
@@ -16,13 +16,16 @@ use crate::ops::Step;
 use crate::{Error, Result};
 
 mod curve;
+mod memory;
 mod observer;
 mod options;
+mod tensorboard;
 
 pub use observer::{Observer, Started, StepRecord, ValidationRecord};
 pub use options::{BEST, LAST, Options, Prepared, prepare};
 
 use curve::Curve;
+use tensorboard::EventFile;
 
 /// Why training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,6 +72,7 @@ struct Run<'a> {
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
     curve: Curve,
+    events: EventFile,
     began: Instant,
     /// Seconds of the parts before this one.
     seconds_before: f64,
@@ -90,6 +94,31 @@ pub async fn train(
     run.go().await
 }
 
+/// The plans of a run as [`explain`](crate::graph::session::explain) prints them, with the memory of all; nothing is
+/// allocated.
+///
+/// # Errors
+/// A configuration that cannot be built, a variant that does not exist, or a run that does not fit.
+pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Result<String> {
+    let capabilities = capabilities(device);
+    let plans = memory::plans(prepared, prepared.state.settings.batch)?;
+    let mut text = String::new();
+    for plan in &plans {
+        text.push_str(&crate::graph::session::explain(plan, capabilities, variants)?);
+    }
+    let mib = memory::bytes(&plans) as f64 / f64::from(1 << 20);
+    text.push_str(&format!("all plans together: {mib:.1} MiB of memory\n"));
+    memory::check(prepared, capabilities)?;
+    Ok(text)
+}
+
+fn capabilities(device: &Device) -> Option<&Capabilities> {
+    match device {
+        Device::Gpu(gpu) => Some(&gpu.capabilities),
+        Device::Cpu { .. } => None,
+    }
+}
+
 impl<'a> Run<'a> {
     async fn begin(
         mut prepared: Prepared,
@@ -98,6 +127,7 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
+        memory::check(&prepared, capabilities(&device))?;
         make_folder(&prepared.out)?;
         let settings = &prepared.state.settings;
         let config = &prepared.state.config;
@@ -116,6 +146,7 @@ impl<'a> Run<'a> {
             step: prepared.state.progress.step,
             flops: plan.cost().flops,
             memory_bytes: plan.memory_bytes(),
+            done: None,
             notices: prepared.notices.clone(),
         };
         let program = session.add(plan).await?;
@@ -141,9 +172,9 @@ impl<'a> Run<'a> {
         }
         prepared.state.progress.device = device_name;
         let curve = Curve::open(&prepared.out.join("curve.jsonl"), prepared.state.progress.step)?;
+        let events = EventFile::create(&prepared.out, prepared.state.progress.step)?;
         let seconds_before = prepared.state.progress.seconds;
-        observer.started(&started);
-        Ok(Self {
+        let run = Self {
             prepared,
             session,
             program,
@@ -152,9 +183,13 @@ impl<'a> Run<'a> {
             observer,
             stop,
             curve,
+            events,
             began: Instant::now(),
             seconds_before,
-        })
+        };
+        started.done = run.done();
+        run.observer.started(&started);
+        Ok(run)
     }
 
     async fn go(&mut self) -> Result<Outcome> {
@@ -242,6 +277,16 @@ impl<'a> Run<'a> {
             done: self.done(),
         };
         self.curve.push(&Line { kind: "train", record: &record })?;
+        let scalars = [
+            ("train/loss", record.loss),
+            ("train/play_bce", play),
+            ("train/replay_bce", replay),
+            ("train/dynamics_mse", dynamics),
+            ("train/play_nats_per_step", record.play_nats_per_step),
+            ("train/gradient_norm", gradient_norm),
+            ("train/epochs", record.epochs),
+        ];
+        self.events.scalars(record.step, &scalars)?;
         self.observer.stepped(&record);
         Ok(())
     }
@@ -303,6 +348,14 @@ impl<'a> Run<'a> {
         }
         let record = ValidationRecord { step: progress.step, epochs: progress.epochs, metrics, best, seconds };
         self.curve.push(&Line { kind: "validation", record: &record })?;
+        let scalars = [
+            ("validation/loss", metrics.loss),
+            ("validation/play_bce", metrics.play_bce),
+            ("validation/replay_bce", metrics.replay_bce),
+            ("validation/dynamics_mse", metrics.dynamics_mse),
+            ("validation/play_nats_per_step", metrics.play_nats_per_step),
+        ];
+        self.events.scalars(record.step, &scalars)?;
         self.observer.validated(&record);
         if best {
             self.read_params().await?;

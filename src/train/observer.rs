@@ -25,6 +25,8 @@ pub struct Started {
     pub flops: u64,
     /// Bytes of device memory for buffers.
     pub memory_bytes: u64,
+    /// The part of the budget that is used up, 0 to 1; `None` without a budget.
+    pub done: Option<f64>,
     /// What the user should know.
     pub notices: Vec<String>,
 }

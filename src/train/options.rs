@@ -1,12 +1,12 @@
 //! What a training run is asked to do, and what comes of it: everything is read, checked and decided here, before a
 //! device computes anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::checkpoint::{Budget, Checkpoint, CorpusInfo, Progress, Resume, Settings, layout};
+use crate::checkpoint::{Budget, Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, layout, newest};
 use crate::models::deepj::{Config, Preset};
 use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Training};
 use crate::nn::{init, nadam};
@@ -22,8 +22,8 @@ pub const BEST: &str = "best.safetensors";
 pub struct Options {
     /// The corpus' folder.
     pub data: Option<PathBuf>,
-    /// The run's folder.
-    pub out: PathBuf,
+    /// The run's folder: one named by date and preset in `runs` unless given, to resume the newest there.
+    pub out: Option<PathBuf>,
     /// Go on with the run in `out`.
     pub resume: bool,
     /// Replace the run in `out`.
@@ -130,8 +130,10 @@ fn read_corpus(data: Option<&PathBuf>, range: NoteRange, pedal: bool, strict: bo
 }
 
 fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
+    let preset = options.preset.unwrap_or(if on_cpu { Preset::Small } else { Preset::Paper });
+    let out = options.out.clone().unwrap_or_else(|| Path::new(RUNS).join(run_name(preset)));
     for name in [LAST, BEST] {
-        let path = options.out.join(name);
+        let path = out.join(name);
         if path.exists() && !options.force {
             let remedy = "go on with it by --resume, replace it by --force, or name another folder with --out";
             return Err(Error::file(path, "the folder holds a run already", remedy));
@@ -139,7 +141,6 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
     }
     let range = options.notes.unwrap_or_default();
     let corpus = read_corpus(options.data.as_ref(), range, options.pedal, options.strict)?;
-    let preset = options.preset.unwrap_or(if on_cpu { Preset::Small } else { Preset::Paper });
     let base =
         Config { lowest: usize::from(range.low()), notes: range.len(), ..Config::preset(preset, corpus.styles.len()) };
     let config = with_overrides(base, &options.set)?;
@@ -211,7 +212,7 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
         config,
     };
     Ok(Prepared {
-        out: options.out.clone(),
+        out,
         state,
         resume: Resume {
             moments: [vec![0.0; len], vec![0.0; len]],
@@ -226,13 +227,13 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
 }
 
 fn resumed(options: &Options) -> Result<Prepared> {
-    let path = options.out.join(LAST);
+    let path = match &options.out {
+        Some(out) => out.join(LAST),
+        None => newest(Path::new(RUNS), LAST)?,
+    };
     if !path.exists() {
-        return Err(Error::file(
-            &path,
-            "there is no run to go on with",
-            "name its folder with --out, or leave out --resume",
-        ));
+        let remedy = "name its folder with --out, or leave out --resume";
+        return Err(Error::file(&path, "there is no run to go on with", remedy));
     }
     let mut state = Checkpoint::load(&path)?;
     let Some(resume) = state.resume.take() else {
@@ -297,7 +298,8 @@ fn resumed(options: &Options) -> Result<Prepared> {
     }
     settings.validate_every = options.validate_every.unwrap_or(settings.validate_every);
     let save_every = options.save_every.unwrap_or(settings.validate_every);
-    Ok(Prepared { out: options.out.clone(), state, resume, walk, train_files, validation, save_every, notices })
+    let out = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+    Ok(Prepared { out, state, resume, walk, train_files, validation, save_every, notices })
 }
 
 /// The largest batch and window: B * T rows of N notes must be countable by 32-bit words on a GPU.
@@ -345,4 +347,49 @@ fn skipped(corpus: &Corpus) -> Option<String> {
     let first = skipped.first()?;
     let more = if skipped.len() > 1 { format!(" and {} more", skipped.len() - 1) } else { String::new() };
     Some(format!("skipped {} ({}){more}; `deepj corpus` lists them", first.file, first.reason))
+}
+
+/// The name of a new run: date and time (UTC) and preset.
+fn run_name(preset: Preset) -> String {
+    let now = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH);
+    let seconds = now.map_or(0, |now| now.as_secs());
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let preset = format!("{preset:?}").to_lowercase();
+    format!("{year:04}-{month:02}-{day:02}-{hour:02}{minute:02}{second:02}-{preset}")
+}
+
+/// Year, month and day of the day that is this many days after 1970-01-01, in the Gregorian calendar.
+fn date(mut days: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for length in lengths {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        // From `date -u -d @$((86400 * days))`.
+        assert_eq!(date(0), (1970, 1, 1));
+        assert_eq!(date(11_016), (2000, 2, 29));
+        assert_eq!(date(20_453), (2025, 12, 31));
+        assert_eq!(date(47_540), (2100, 2, 28));
+        assert_eq!(date(47_541), (2100, 3, 1));
+    }
 }

@@ -1,0 +1,96 @@
+//! `deepj corpus`.
+
+use std::path::PathBuf;
+
+use deepj::Result;
+use deepj::music::{CorpusOptions, CorpusReport, Floors, NoteRange, Part};
+use serde::Serialize;
+
+use super::{read_corpus, say, say_json};
+
+/// Report what a corpus holds
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  deepj corpus --data midi
+  deepj corpus --data midi --floors --json")]
+pub struct CorpusVerb {
+    /// A folder with <genre>/<composer>/*.mid [default: the pieces within the program]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Measure what a model without memory reaches: unigram and bigram of each pitch, fitted on the training pieces
+    #[arg(long)]
+    floors: bool,
+    /// Seed of the split into training, validation and test pieces
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    split_seed: u64,
+    /// MIDI pitches of the rolls
+    #[arg(long, value_name = "LOW..=HIGH", default_value_t)]
+    notes: NoteRange,
+    /// Extend notes to the release of the sustain pedal
+    #[arg(long)]
+    pedal: bool,
+    /// Fail if one file cannot be used, instead of skipping it
+    #[arg(long)]
+    strict: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    corpus: &'a CorpusReport,
+    /// Pieces by part of the split.
+    split: [(&'static str, usize); 3],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    floors: Option<HeldOut>,
+}
+
+/// Floors on the two held-out parts; `None` where a part is empty.
+#[derive(Serialize)]
+struct HeldOut {
+    validation: Option<Floors>,
+    test: Option<Floors>,
+}
+
+impl CorpusVerb {
+    pub fn run(self) -> Result<()> {
+        let options = CorpusOptions { range: self.notes, pedal: self.pedal, strict: self.strict };
+        let corpus = read_corpus(self.data.as_deref(), &options)?;
+        let split = corpus.split(self.split_seed);
+        let counts = [("train", split.train.len()), ("validation", split.validation.len()), ("test", split.test.len())];
+        let floors = if self.floors {
+            let train = corpus.part(&split, Part::Train)?;
+            let held_out = |part| {
+                let pieces = corpus.part(&split, part)?;
+                if pieces.is_empty() { Ok(None) } else { Floors::measure(&train, &pieces).map(Some) }
+            };
+            Some(HeldOut { validation: held_out(Part::Validation)?, test: held_out(Part::Test)? })
+        } else {
+            None
+        };
+        if self.json {
+            return say_json(&Report { corpus: &corpus.report, split: counts, floors });
+        }
+        say(corpus.report.to_string().trim_end());
+        say(format_args!(
+            "split with seed {}: {} training, {} validation, {} test pieces",
+            self.split_seed, counts[0].1, counts[1].1, counts[2].1
+        ));
+        if let Some(HeldOut { validation, test }) = floors {
+            for (part, floors) in [("validation", validation), ("test", test)] {
+                match floors {
+                    Some(f) => say(format_args!(
+                        "{part}: play {:.3} nats a step for the unigram, {:.3} for the bigram ({} steps, fitted on {})",
+                        f.unigram, f.bigram, f.steps, f.fitted_steps
+                    )),
+                    None => say(format_args!("{part}: no pieces")),
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! `deepj evaluate`.
+
+use std::path::PathBuf;
+
+use deepj::evaluate::{Metrics, evaluate};
+use deepj::music::{CorpusOptions, Part};
+use deepj::{Error, Result};
+use serde::Serialize;
+
+use super::{DeviceArguments, bar, load_checkpoint, read_corpus, say, say_json, stop_flag};
+
+/// Measure a model's losses on pieces
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  deepj evaluate
+  deepj evaluate --checkpoint runs/first --data midi --split test --json")]
+pub struct Evaluate {
+    /// A checkpoint or a run's folder [default: the newest run's best]
+    #[arg(long, value_name = "F")]
+    checkpoint: Option<PathBuf>,
+    /// The corpus [default: the one the model was trained on]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Which pieces: train, validation, test or all
+    #[arg(long, default_value_t = Part::Validation)]
+    split: Part,
+    /// Pieces side by side at most
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch: usize,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    checkpoint: String,
+    split: String,
+    #[serde(flatten)]
+    metrics: &'a Metrics,
+}
+
+impl Evaluate {
+    pub fn run(self) -> Result<()> {
+        let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
+        let data = self.data.or_else(|| checkpoint.corpus.data.clone().map(PathBuf::from));
+        let info = &checkpoint.corpus;
+        let options = CorpusOptions { range: info.range, pedal: info.pedal, strict: false };
+        let corpus = read_corpus(data.as_deref(), &options)?.with_styles(&checkpoint.styles)?;
+        for skipped in &corpus.report.skipped {
+            eprintln!("note: skipped {}: {}", skipped.file, skipped.reason);
+        }
+        let pieces = corpus.part(&checkpoint.split, self.split)?;
+        let device = self.device.open()?;
+        let stop = stop_flag();
+        let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
+        let bar = bar(total as u64, "{wide_bar} {percent}% ETA {eta}");
+        let done = |steps: usize| bar.set_position(steps as u64);
+        let metrics =
+            pollster::block_on(evaluate(&checkpoint, &pieces, self.batch, device, self.device.variants(), &stop, done));
+        bar.finish_and_clear();
+        let Some(metrics) = metrics? else {
+            return Err(Error::run("interrupted", ""));
+        };
+        if self.json {
+            let (checkpoint, split) = (path.display().to_string(), self.split.to_string());
+            return say_json(&Report { checkpoint, split, metrics: &metrics });
+        }
+        let m = &metrics;
+        say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, self.split));
+        say(format_args!("play      {:.4} nats a step, {:.5} a cell", m.play_nats_per_step, m.play_bce));
+        say(format_args!("replay    {:.5}", m.replay_bce));
+        say(format_args!("dynamics  {:.5}", m.dynamics_mse));
+        say(format_args!("loss      {:.5}", m.loss));
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! `deepj generate`.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use deepj::Result;
+use deepj::checkpoint::make_folder;
+use deepj::generate::{Composed, Options, SILENCE, generate};
+use deepj::music::{Reading, RollStats, StylePath, Styles};
+use serde::Serialize;
+
+use super::{DeviceArguments, bar, load_checkpoint, roll, say, say_json, stop_flag};
+
+/// Compose pieces
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  deepj generate --style baroque -o piece.mid
+  deepj generate --style \"bach:0.7,chopin:0.3\" --bars 64 --count 4 -o mixed.mid
+  deepj generate --style \"bach -> chopin\" --seed 7 --prime beginning.mid")]
+pub struct Generate {
+    /// A checkpoint or a run's folder [default: the newest run's best]
+    #[arg(long, value_name = "F")]
+    checkpoint: Option<PathBuf>,
+    /// A composer or genre, a mixture such as \"bach:0.7,chopin:0.3\", or a path such as \"bach -> chopin\" [default:
+    /// all styles in equal parts]
+    #[arg(long, value_name = "EXPR")]
+    style: Option<String>,
+    /// Bars to compose, 16 steps each
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    bars: usize,
+    /// Pieces to compose at once; their files are numbered
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    count: usize,
+    /// Seed of all coins [default: from the clock, and printed]
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
+    /// 1 samples what was learned, less is safer, more is wilder
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    temperature: f32,
+    /// Do not raise the temperature while nothing sounds
+    #[arg(long)]
+    no_silence_temperature: bool,
+    /// Quarter notes a minute [default: 120, or that of --prime]
+    #[arg(long, value_name = "BPM")]
+    tempo: Option<f64>,
+    /// Begin with this MIDI file and go on from there
+    #[arg(long, value_name = "FILE.mid")]
+    prime: Option<PathBuf>,
+    /// The MIDI file to write [default: named by style and seed]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print figures, styles, seed and files as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+/// What is printed as JSON of one piece.
+#[derive(Serialize)]
+struct Piece<'a> {
+    file: &'a Path,
+    seed: u32,
+    /// Number within the batch, from 0.
+    piece: usize,
+    tempo: f64,
+    interrupted: bool,
+    /// Weight by style at the beginning and, where it moves, at the end.
+    style: Vec<Vec<(String, f32)>>,
+    #[serde(flatten)]
+    stats: RollStats,
+}
+
+impl Generate {
+    pub fn run(self) -> Result<()> {
+        let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
+        let styles = &checkpoint.styles;
+        let expression = self.style.clone().unwrap_or_else(|| {
+            let all: Vec<String> = (0..styles.len()).map(|i| styles.label(i)).collect();
+            all.join(",")
+        });
+        let (style, notices) = StylePath::parse(&expression, styles)?;
+        for notice in notices {
+            eprintln!("note: {notice}");
+        }
+        let prime = match &self.prime {
+            Some(file) => Some(Reading::read(file, checkpoint.corpus.range, checkpoint.corpus.pedal)?),
+            None => None,
+        };
+        let tempo = self.tempo.or(prime.as_ref().map(|p| p.mean_bpm.clamp(4.0, 1000.0))).unwrap_or(120.0);
+        let seed = self.seed.unwrap_or_else(|| {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            now.map_or(0, |now| now.as_millis() as u32)
+        });
+        let name = self.style.as_deref().unwrap_or("all");
+        let output = self.output.clone().unwrap_or_else(|| default_name(name, seed));
+        if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            make_folder(folder)?;
+        }
+        let options = Options {
+            styles: vec![style.clone(); self.count],
+            bars: self.bars,
+            seed,
+            temperature: self.temperature,
+            silence: if self.no_silence_temperature { 0.0 } else { SILENCE },
+            prime: prime.map(|p| p.roll),
+        };
+        // A tempo that no file can have is found out before the work, not after it.
+        deepj::music::Roll::from_values(checkpoint.corpus.range, &[])?.to_midi(tempo)?;
+        let device = self.device.open()?;
+        let stop = stop_flag();
+        let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");
+        let progress = |bars: usize| bar.set_position(bars as u64);
+        let composed =
+            pollster::block_on(generate(&checkpoint, &options, device, self.device.variants(), &stop, progress));
+        bar.finish_and_clear();
+        let Composed { rolls, interrupted } = composed?;
+        let mut pieces = vec![];
+        let files: Vec<PathBuf> = (0..rolls.len()).map(|i| numbered(&output, i, rolls.len())).collect();
+        for (i, (roll, file)) in rolls.iter().zip(&files).enumerate() {
+            roll.write_midi(file, tempo)?;
+            let ends = if style.is_constant() { vec![0.0] } else { vec![0.0, 1.0] };
+            let style = ends.into_iter().map(|f| weights(&style.at(f), styles)).collect();
+            pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, stats: RollStats::new(roll) });
+        }
+        if self.json {
+            return say_json(&pieces);
+        }
+        if interrupted {
+            say("interrupted: this is what was composed so far");
+        }
+        say(format_args!("composed with {}, style {expression}, seed {seed}", path.display()));
+        for piece in &pieces {
+            say(piece.file.display());
+            roll::print_stats(&piece.stats);
+        }
+        Ok(())
+    }
+}
+
+/// The styles that weigh anything.
+fn weights(point: &[f32], styles: &Styles) -> Vec<(String, f32)> {
+    let named = point.iter().enumerate().map(|(i, &weight)| (styles.label(i), weight));
+    named.filter(|(_, weight)| *weight > 0.0).collect()
+}
+
+/// `piece.mid` for one piece, `piece-03.mid` for the third of ten.
+fn numbered(output: &Path, i: usize, count: usize) -> PathBuf {
+    if count == 1 {
+        return output.to_path_buf();
+    }
+    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = output.extension().map_or("mid".into(), |e| e.to_string_lossy());
+    let digits = count.to_string().len();
+    output.with_file_name(format!("{stem}-{:0digits$}.{extension}", i + 1))
+}
+
+/// A file name from what was asked for.
+fn default_name(style: &str, seed: u32) -> PathBuf {
+    let plain: String = style.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    format!("{}-{seed}.mid", words.join("-")).into()
+}

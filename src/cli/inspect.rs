@@ -1,0 +1,106 @@
+//! `deepj inspect`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use deepj::checkpoint::{Checkpoint, CorpusInfo, Progress, Settings, norms};
+use deepj::models::deepj::Config;
+use deepj::music::Styles;
+use deepj::{Error, Result};
+use serde::Serialize;
+
+use super::{load_checkpoint, say, say_json};
+
+/// Show what is in a checkpoint
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  deepj inspect
+  deepj inspect runs/first/last.safetensors --json")]
+pub struct Inspect {
+    /// A checkpoint or a run's folder [default: the newest run's best]
+    checkpoint: Option<PathBuf>,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    checkpoint: String,
+    config: &'a Config,
+    styles: &'a Styles,
+    corpus: &'a CorpusInfo,
+    settings: &'a Settings,
+    progress: &'a Progress,
+    resumable: bool,
+    parameters: usize,
+    tensors: BTreeMap<String, TensorReport>,
+}
+
+#[derive(Serialize)]
+struct TensorReport {
+    shape: Vec<usize>,
+    norm: f64,
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::run(format!("metadata: {e}"), ""))
+}
+
+impl Inspect {
+    pub fn run(self) -> Result<()> {
+        let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
+        let norms = norms(&checkpoint)?;
+        let tensors: BTreeMap<String, TensorReport> =
+            norms.into_iter().map(|(name, (shape, norm))| (name, TensorReport { shape, norm })).collect();
+        let parameters = tensors.values().map(|t| t.shape.iter().product::<usize>()).sum();
+        let Checkpoint { config, styles, corpus, settings, progress, split, resume, .. } = &checkpoint;
+        let resumable = resume.is_some();
+        if self.json {
+            let checkpoint = path.display().to_string();
+            return say_json(&Report {
+                checkpoint,
+                config,
+                styles,
+                corpus,
+                settings,
+                progress,
+                resumable,
+                parameters,
+                tensors,
+            });
+        }
+        say(format_args!("{}{}", path.display(), if resumable { " (can be resumed)" } else { "" }));
+        say(format_args!("config    {}", json(config)?));
+        say(format_args!("settings  {}", json(settings)?));
+        let names: Vec<String> = (0..styles.len()).map(|i| styles.label(i)).collect();
+        say(format_args!("styles    {}", names.join(", ")));
+        say(format_args!(
+            "corpus    {} (fingerprint {:08x}; {} training, {} validation, {} test pieces)",
+            corpus.data.as_deref().unwrap_or("within the program"),
+            corpus.fingerprint,
+            split.train.len(),
+            split.validation.len(),
+            split.test.len()
+        ));
+        say(format_args!(
+            "trained   {} updates, {:.2} epochs, {:.0} s on {}",
+            progress.step, progress.epochs, progress.seconds, progress.device
+        ));
+        if let Some(best) = progress.best {
+            say(format_args!(
+                "best      loss {:.4}, play {:.3} nats a step, after update {}",
+                best.loss, best.play_nats_per_step, best.step
+            ));
+        }
+        say(format_args!("{:32} {:>14} {:>12}", "parameter", "shape", "norm"));
+        for (name, t) in &tensors {
+            let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
+            say(format_args!("{name:32} {:>14} {:>12.4}", shape.join(" x "), t.norm));
+        }
+        say(format_args!("{parameters} parameters"));
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! `deepj roll`.
+
+use std::path::{Path, PathBuf};
+
+use deepj::Result;
+use deepj::music::{NoteRange, Reading, RollStats};
+use serde::Serialize;
+
+use super::{say, say_json};
+
+/// Turn a MIDI file into a piano roll and back, and show its figures
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  deepj roll piece.mid
+  deepj roll piece.mid --json
+  deepj roll piece.mid -o as-the-model-hears-it.mid")]
+pub struct Roll {
+    /// A MIDI file
+    file: PathBuf,
+    /// Write the roll as MIDI: what the model hears
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// MIDI pitches of the roll
+    #[arg(long, value_name = "LOW..=HIGH", default_value_t)]
+    notes: NoteRange,
+    /// Extend notes to the release of the sustain pedal
+    #[arg(long)]
+    pedal: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    file: &'a Path,
+    #[serde(flatten)]
+    stats: &'a RollStats,
+}
+
+impl Roll {
+    pub fn run(self) -> Result<()> {
+        let reading = Reading::read(&self.file, self.notes, self.pedal)?;
+        if let Some(path) = &self.output {
+            reading.roll.write_midi(path, reading.mean_bpm.clamp(4.0, 1000.0))?;
+        }
+        let stats = reading.stats();
+        if self.json {
+            return say_json(&Report { file: &self.file, stats: &stats });
+        }
+        say(format_args!("{}", self.file.display()));
+        print_stats(&stats);
+        Ok(())
+    }
+}
+
+/// The figures of a roll for people.
+pub fn print_stats(s: &RollStats) {
+    let bpm = s.bpm.map_or(String::new(), |bpm| format!(" at {bpm:.0} bpm"));
+    say(format_args!("  {} steps ({:.1} bars of 16){bpm}", s.steps, s.steps as f64 / 16.0));
+    say(format_args!(
+        "  {} notes, {} onsets, {} of them replays; {} out of range, {} drums left out",
+        s.notes, s.onsets, s.replays, s.out_of_range, s.drums
+    ));
+    if let (Some(low), Some(high)) = (s.lowest, s.highest) {
+        say(format_args!(
+            "  pitches {low} to {high}, {:.2} at once, {:.1} steps long, {:.0} % of steps silent",
+            s.mean_polyphony,
+            s.mean_note_steps,
+            100.0 * s.silent_share
+        ));
+        say(format_args!("  velocity {:.0} +- {:.0}", s.mean_velocity, s.std_velocity));
+    }
+}

@@ -1,0 +1,215 @@
+//! Generation: a checkpoint composes pieces, step by step from silence or from a given beginning.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::checkpoint::Checkpoint;
+use crate::gpu::Device;
+use crate::graph::session::Variants;
+use crate::graph::{Kind, ProgramId, Session};
+use crate::models::deepj::{Built, GenerateIo, build_generate};
+use crate::music::{Roll, StylePath};
+use crate::ops::Step;
+use crate::ops::note_input::CHANNELS;
+use crate::ops::note_sweep::REPORTED;
+use crate::{Error, Result};
+
+/// What to compose.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One style path a piece; the number of pieces composed together. A path runs over the composed bars.
+    pub styles: Vec<StylePath>,
+    /// Bars to compose, after the beginning if one is given.
+    pub bars: usize,
+    /// Seed of all coins; piece number b of a batch has coins of its own.
+    pub seed: u32,
+    /// Divides the logits of play and replay: 1 samples what was learned, less is safer, more is wilder.
+    pub temperature: f32,
+    /// What each silent step in a row adds to the temperature (paper, section IV-B).
+    pub silence: f32,
+    /// The beginning that all pieces share, in the checkpoint's range of pitches.
+    pub prime: Option<Roll>,
+}
+
+/// What each silent step in a row adds to the temperature in the paper.
+pub const SILENCE: f32 = 0.1;
+/// The longest piece, in bars: three hours of music.
+pub const MAX_BARS: usize = 5_000;
+/// The most pieces composed together.
+pub const MAX_PIECES: usize = 1_000;
+
+/// Pieces, as far as they were composed.
+#[derive(Clone, Debug)]
+pub struct Composed {
+    /// One roll a piece, the given beginning included.
+    pub rolls: Vec<Roll>,
+    /// Whether `stop` ended it early.
+    pub interrupted: bool,
+}
+
+/// Composes. `progress` is told the bars done after each submission, `stop` ends it after a bar.
+///
+/// # Errors
+/// Options out of range, a device that fails, or a model whose probabilities are not finite.
+pub async fn generate(
+    checkpoint: &Checkpoint,
+    options: &Options,
+    device: Device,
+    variants: Variants,
+    stop: &AtomicBool,
+    mut progress: impl FnMut(usize),
+) -> Result<Composed> {
+    check(checkpoint, options)?;
+    let config = &checkpoint.config;
+    let pieces = options.styles.len();
+    // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
+    let bar = config.beats;
+    let mut generator = Generator::new(checkpoint, pieces, bar, device, variants).await?;
+    let primed = options.prime.as_ref().map_or(0, Roll::steps);
+    let total = primed + options.bars * bar;
+    let mut values: Vec<Vec<f32>> = vec![Vec::with_capacity(total * config.notes * CHANNELS); pieces];
+    let mut step =
+        Step { seed: options.seed, silence: options.silence, temperature: options.temperature, ..Step::default() };
+    let mut done = 0;
+    while done < total && !stop.load(Ordering::Relaxed) {
+        // Up to the end of the beginning, then to the next border of the window.
+        let until = if done < primed { primed } else { total }.min((done / bar + 1) * bar);
+        let forced = options.prime.as_ref().filter(|_| done < primed);
+        step.forced = if forced.is_some() { 1.0 } else { 0.0 };
+        if let Some(prime) = forced {
+            generator.force(prime, done..until)?;
+        }
+        // The first composed bar has the path's first style, the last one its last.
+        let place = (done.saturating_sub(primed) / bar) as f64 / (options.bars - 1).max(1) as f64;
+        generator.style(&options.styles, place)?;
+        generator.run(done..until, &step, &mut values).await?;
+        done = until;
+        progress(done.saturating_sub(primed).div_ceil(bar));
+    }
+    let range = checkpoint.corpus.range;
+    let rolls = values.iter().map(|values| Roll::from_values(range, values)).collect::<Result<_>>()?;
+    Ok(Composed { rolls, interrupted: done < total })
+}
+
+fn check(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
+    if options.styles.is_empty() || options.styles.len() > MAX_PIECES {
+        let what = format!("{} pieces at once", options.styles.len());
+        return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
+    }
+    if options.bars == 0 || options.bars > MAX_BARS {
+        return Err(Error::usage(format!("a piece of {} bars", options.bars), format!("compose 1 to {MAX_BARS} bars")));
+    }
+    if !(0.01..=100.0).contains(&options.temperature) {
+        let what = format!("a temperature of {}", options.temperature);
+        return Err(Error::usage(what, "give 0.01 to 100; 1 samples what was learned"));
+    }
+    if !(0.0..=100.0).contains(&options.silence) {
+        return Err(Error::usage(format!("a silence temperature of {}", options.silence), "give 0 to 100"));
+    }
+    if let Some(prime) = &options.prime
+        && prime.range() != checkpoint.corpus.range
+    {
+        return Err(Error::usage(
+            format!("a beginning with the pitches {}, but the model has {}", prime.range(), checkpoint.corpus.range),
+            "read it in the model's range",
+        ));
+    }
+    Ok(())
+}
+
+/// A generation program in a session of its own.
+struct Generator {
+    session: Session,
+    program: ProgramId,
+    io: GenerateIo,
+    notes: usize,
+    window: usize,
+}
+
+impl Generator {
+    async fn new(
+        checkpoint: &Checkpoint,
+        pieces: usize,
+        window: usize,
+        device: Device,
+        variants: Variants,
+    ) -> Result<Self> {
+        let Built { plan, io } = build_generate(&checkpoint.config, pieces, window)?;
+        let mut session = Session::new(device, variants);
+        let program = session.add(plan).await?;
+        let params = session.plan(program).arena(Kind::Params);
+        session.write(program, params, &checkpoint.params)?;
+        // From silence: the step before the first is -1, and no step was silent.
+        let mut clock = vec![-1.0; pieces];
+        clock.resize(io.clock.len, 0.0);
+        session.write(program, io.clock, &clock)?;
+        Ok(Self { session, program, io, notes: checkpoint.config.notes, window })
+    }
+
+    /// Sets each piece's style at the part `place` of the way.
+    fn style(&mut self, styles: &[StylePath], place: f64) -> Result<()> {
+        let points: Vec<f32> = styles.iter().flat_map(|path| path.at(place)).collect();
+        self.session.write(self.program, self.io.style, &points)
+    }
+
+    /// Puts steps of the beginning where the program looks for them.
+    fn force(&mut self, prime: &Roll, steps: std::ops::Range<usize>) -> Result<()> {
+        let row = self.notes * CHANNELS;
+        let pieces = self.io.forced.len / (self.window * row);
+        let mut forced = vec![0.0; self.io.forced.len];
+        for t in steps {
+            for piece in forced[t % self.window * pieces * row..][..pieces * row].chunks_exact_mut(row) {
+                prime.write_values(t as i64, piece);
+            }
+        }
+        self.session.write(self.program, self.io.forced, &forced)
+    }
+
+    /// Runs steps of one window and appends each piece's play, replay and dynamics to its values.
+    async fn run(&mut self, steps: std::ops::Range<usize>, step: &Step, values: &mut [Vec<f32>]) -> Result<()> {
+        self.session.run(self.program, steps.len() as u32, step)?;
+        let roll = self.session.read(self.program, &[self.io.roll]).await?.swap_remove(0);
+        let row = self.notes * REPORTED;
+        for t in steps {
+            let rows = roll[t % self.window * values.len() * row..].chunks_exact(row);
+            for (b, (values, row)) in values.iter_mut().zip(rows).enumerate() {
+                if !row.iter().all(|x| x.is_finite()) {
+                    let what = format!("the probabilities of piece {}, step {t}, are not finite", b + 1);
+                    return Err(Error::run(what, "take another checkpoint"));
+                }
+                values.extend(row.chunks_exact(REPORTED).flat_map(|note| &note[..CHANNELS]));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set.
+///
+/// # Errors
+/// As [`generate`].
+pub async fn samples(
+    checkpoint: &Checkpoint,
+    bars: usize,
+    device: Device,
+    variants: Variants,
+    stop: &AtomicBool,
+) -> Result<Option<Vec<(String, Roll)>>> {
+    let genres = checkpoint.styles.genres();
+    // A composer may have a genre's name, so the genre is spelt out composer by composer.
+    let spelt = |genre: &str| {
+        let composers = checkpoint.styles.composers().iter().filter(|c| c.genre == genre);
+        composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
+    };
+    let paths = genres.iter().map(|genre| Ok(StylePath::parse(&spelt(genre), &checkpoint.styles)?.0));
+    let options = Options {
+        styles: paths.collect::<Result<_>>()?,
+        bars,
+        seed: checkpoint.settings.seed,
+        temperature: 1.0,
+        silence: SILENCE,
+        prime: None,
+    };
+    let composed = generate(checkpoint, &options, device, variants, stop, |_| ()).await?;
+    let names = genres.iter().map(|genre| genre.to_string());
+    Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
+}
