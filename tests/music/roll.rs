@@ -268,13 +268,13 @@ fn real_files_survive_the_round_trip() {
 #[test]
 fn pictures_show_every_note() {
     let long = note(72, 30, 120, 140); // from the first system into the second
-    let roll = roll(&[note(60, 100, 0, 2), note(60, 110, 2, 4), long]);
+    let roll = roll(&[note(60, 100, 0, 2), note(60, 110, 2, 4), note(72, 30, 118, 120), long]);
     let svg = draw(&roll, &Picture { title: "<Bach> & sons", metres: &[], bpm: Some(96.4) });
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-    assert!(svg.contains("&lt;Bach&gt; &amp; sons") && svg.contains("3 notes in 9 bars, 96 bpm"));
+    assert!(svg.contains("&lt;Bach&gt; &amp; sons") && svg.contains("4 notes in 9 bars, 96 bpm"));
     assert_eq!(svg.matches("<g transform").count(), 2);
-    assert_eq!(svg.matches(r#"rx="1.5""#).count(), 4, "the long note is drawn in both systems");
-    assert_eq!(svg.matches(r##"stroke="#111""##).count(), 1, "one re-attack");
+    assert_eq!(svg.matches(r#"rx="1.5""#).count(), 5, "the long note is drawn in both systems");
+    assert_eq!(svg.matches(r##"stroke="#111""##).count(), 2, "two re-attacks, one of them the long note's");
     for label in [">C4<", ">C5<", ">9<"] {
         assert!(svg.contains(label), "{label}");
     }
