@@ -103,6 +103,7 @@ enum Right {
 
 struct Section {
     from: i32,
+    /// Where the left hand stops.
     to: i32,
     left: Left,
     right: Right,
@@ -134,12 +135,13 @@ impl Builder {
         self.song.rng.pick(items)
     }
 
-    /// Writes a phrase; `swell` is the loudness at its beginning, its peak and its end.
-    fn phrase(&mut self, phrase: Phrase, left: Left, right: Right, swell: [i32; 3]) -> Vec<Note> {
+    /// Writes a phrase; `swell` is the loudness at its beginning, its peak and its end; in the last `pause` sixteenths
+    /// both hands are silent if the melody is.
+    fn phrase(&mut self, phrase: Phrase, left: Left, right: Right, swell: [i32; 3], pause: i32) -> Vec<Note> {
         let from = self.song.harmony.end();
         let notes = self.song.sing(phrase);
         let to = self.song.harmony.end();
-        self.sections.push(Section { from, to, left, right });
+        self.sections.push(Section { from, to: to - pause, left, right });
         self.dynamics.point(from, swell[0]);
         self.dynamics.point(from + (to - from) * 5 / 8, swell[1]);
         self.dynamics.point(to - 1, swell[2]);
@@ -191,11 +193,18 @@ impl Builder {
                     let level = self.dynamics.at(start) - soft + song.rng.below(5);
                     score.add(left, Note { start, len, pitch }, level);
                 };
+                if at == end - BAR {
+                    // The last chord is struck once, from the bass up, and held.
+                    for (i, pitch) in (0..).zip(wide_position(chord, bass, 60)) {
+                        strike(at + i, BAR, pitch, 4 + i);
+                    }
+                    break;
+                }
                 match section.left {
                     Left::Arpeggio(unit) => {
                         let voicing = wide_position(chord, bass, 66);
                         for (i, start) in (at..until).step_by(unit as usize).enumerate() {
-                            let place = self.shape[i % self.shape.len()].min(voicing.len() - 1);
+                            let place = self.shape[i % self.shape.len()];
                             let (hold, soft) = if place == 0 { (8, 3) } else { (2 * unit, 9) };
                             strike(start, hold, voicing[place], soft);
                         }
@@ -247,25 +256,25 @@ pub fn nocturne(key: Key, number: u64, mut rng: Rng) -> Score {
     let slow = Left::Arpeggio(2);
     let tonic = if minor { "i" } else { "I" };
 
-    b.phrase(Phrase::new(key, tonic, &["-16"]), slow, Right::Single, [34, 40, 38]);
+    b.phrase(Phrase::new(key, tonic, &["-16"]), slow, Right::Single, [34, 40, 38], 0);
     let rhythms = b.rhythms(idea, SONG_ENDS);
     let asks = Phrase::new(key, period.open, &rhythms);
-    let first = b.phrase(asks, slow, Right::Single, [40, 62, 44]);
+    let first = b.phrase(asks, slow, Right::Single, [40, 62, 44], 4);
     let opening: Vec<Note> = first.iter().copied().filter(|n| n.start < 4 * BAR).collect();
     let answers = Phrase::new(key, period.closed, &rhythms).closed();
     let from = b.song.harmony.end();
-    let reply = b.phrase(answers.with(Theme::Same(&opening)), slow, Right::Single, [44, 70, 42]);
+    let reply = b.phrase(answers.with(Theme::Same(&opening)), slow, Right::Single, [44, 70, 42], 4);
     b.song.vary(from, 6);
 
     let other = b.pick(SONG_IDEAS);
     let rhythms = b.rhythms(other, SONG_ENDS);
     let harmony = b.pick(MIDDLES);
-    b.phrase(Phrase::new(middle, harmony, &rhythms), Left::Arpeggio(1), Right::Octaves, [54, 104, 74]);
+    b.phrase(Phrase::new(middle, harmony, &rhythms), Left::Arpeggio(1), Right::Octaves, [54, 104, 74], 0);
     let back = if minor { "N6 | viio7/V | V7" } else { "iv6 | viio7/V | V7" };
-    b.phrase(Phrase::new(key, back, &["8 8", "8 4 4", "4 2 2 4 -4"]), slow, Right::Single, [70, 56, 38]);
+    b.phrase(Phrase::new(key, back, &["8 8", "8 4 4", "4 2 2 4 -4"]), slow, Right::Single, [70, 56, 38], 4);
 
     let from = b.song.harmony.end();
-    b.phrase(answers.with(Theme::Same(&reply)), slow, Right::Octaves, [46, 92, 48]);
+    b.phrase(answers.with(Theme::Same(&reply)), slow, Right::Octaves, [46, 92, 48], 4);
     b.song.vary(from, 4);
     let coda = match (minor, b.song.rng.chance(1, 2)) {
         (true, true) => "i | N6 | V7 | i",
@@ -273,7 +282,7 @@ pub fn nocturne(key: Key, number: u64, mut rng: Rng) -> Score {
         (false, true) => "I | iv6 | V7 | I",
         (false, false) => "bVI | iv6 | I64 V7 | I",
     };
-    b.phrase(Phrase::new(key, coda, &["8 8", "12 4", "8 8", "16"]).closed(), slow, Right::Single, [46, 40, 34]);
+    b.phrase(Phrase::new(key, coda, &["8 8", "12 4", "8 8", "16"]).closed(), slow, Right::Single, [46, 40, 34], 0);
     b.score(key)
 }
 
@@ -282,16 +291,16 @@ pub fn ballade(key: Key, number: u64, mut rng: Rng) -> Score {
     let minor = key.is_minor();
     let period = rng.pick(if minor { MINOR_BALLADS } else { MAJOR_BALLADS });
     let idea = rng.pick(BALLAD_IDEAS);
-    let mut b = Builder::new(rng, (64, 80), 84 + 6 * (number as i32 % 4));
+    let mut b = Builder::new(rng, (66, 82), 84 + 6 * (number as i32 % 4));
 
     let intro = if minor { "i | V" } else { "I | V" };
-    b.phrase(Phrase::new(key, intro, &["8 4 4", "8 -8"]), Left::Octaves, Right::Octaves, [84, 92, 50]);
+    b.phrase(Phrase::new(key, intro, &["8 4 4", "8 -8"]), Left::Octaves, Right::Octaves, [84, 92, 50], 8);
     let rhythms = b.rhythms(idea, BALLAD_ENDS);
     let asks = Phrase::new(key, period.open, &rhythms);
-    let first = b.phrase(asks, Left::Repeated, Right::Single, [40, 68, 46]);
+    let first = b.phrase(asks, Left::Repeated, Right::Single, [40, 68, 46], 4);
     let higher = Key { tonic: (key.tonic + 3) % 12, ..key };
     let told = Phrase::new(higher, period.closed, &rhythms).closed();
-    b.phrase(told.with(Theme::Like(&first)), Left::Repeated, Right::Octaves, [52, 90, 64]);
+    b.phrase(told.with(Theme::Like(&first)), Left::Repeated, Right::Octaves, [52, 90, 64], 4);
 
     let storm = if minor {
         "i V65/iv | iv viio7/V | V V65/VI | VI viio7/iv | iv Ger | i64 | viio7/V V7 | i"
@@ -300,9 +309,9 @@ pub fn ballade(key: Key, number: u64, mut rng: Rng) -> Score {
     };
     let other = b.pick(BALLAD_IDEAS);
     let stormy = b.rhythms(other, BALLAD_ENDS);
-    b.phrase(Phrase::new(key, storm, &stormy).closed(), Left::Repeated, Right::Chords, [74, 112, 96]);
+    b.phrase(Phrase::new(key, storm, &stormy).closed(), Left::Repeated, Right::Chords, [74, 112, 96], 4);
     let back = if minor { "N6 | V7" } else { "iv6 | V7" };
-    b.phrase(Phrase::new(key, back, &["8 8", "8 -8"]), Left::Arpeggio(1), Right::Single, [84, 60, 36]);
+    b.phrase(Phrase::new(key, back, &["8 8", "8 -8"]), Left::Arpeggio(1), Right::Single, [84, 60, 36], 8);
 
     let opening: Vec<Note> = first.iter().copied().filter(|n| n.start < 5 * BAR).collect();
     let returns = Phrase::new(key, period.closed, &rhythms).closed().with(Theme::Same(&opening));
@@ -312,10 +321,10 @@ pub fn ballade(key: Key, number: u64, mut rng: Rng) -> Score {
     } else {
         (Left::Arpeggio(2), Right::Single, [40, 56, 36])
     };
-    b.phrase(returns, left, right, swell);
+    b.phrase(returns, left, right, swell, 4);
     let coda = if minor { "i VI | N6 | i64 V7 | i" } else { "I bVI | iv6 | I64 V7 | I" };
     let swell = if triumph { [92, 112, 104] } else { [42, 38, 34] };
     let coda = Phrase::new(key, coda, &["4 4 8", "8 8", "8 4 4", "16"]).closed();
-    b.phrase(coda, if triumph { Left::Octaves } else { Left::Repeated }, Right::Chords, swell);
+    b.phrase(coda, if triumph { Left::Octaves } else { Left::Repeated }, Right::Chords, swell, 0);
     b.score(key)
 }

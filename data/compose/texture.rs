@@ -38,18 +38,17 @@ pub fn close_position(chord: &Chord, bass: i32, size: usize) -> Vec<i32> {
     pitches
 }
 
-/// The chord spread from a bass note over a tenth and more, the bass first, nothing above `top`.
+/// Five tones of the chord from a bass note up, spread evenly over up to two octaves, nothing above `top`.
 pub fn wide_position(chord: &Chord, bass: i32, top: i32) -> Vec<i32> {
-    let mut pitches = vec![bass];
-    // A fifth or more above the bass, then ever closer.
-    for gap in [6, 5, 4, 3, 3] {
-        let last = pitches[pitches.len() - 1];
-        match (last + gap..=top).find(|&p| chord.has(p)) {
-            Some(pitch) => pitches.push(pitch),
-            None => break,
-        }
+    let top = top.min(bass + 24);
+    let ladder = |gap: i32| -> Vec<i32> { (bass + gap..=top).filter(|&p| chord.has(p)).collect() };
+    // A fifth or more above the bass, if enough tones are left.
+    let mut tones = ladder(6);
+    if tones.len() < 4 {
+        tones = ladder(3);
     }
-    pitches
+    let last = tones.len().saturating_sub(1);
+    std::iter::once(bass).chain((0..4).filter_map(|i| tones.get(i * last / 3).copied())).collect()
 }
 
 /// Three tones of the chord in close position, the highest at most `roof`, as near as can be to the tones before. The
