@@ -7,6 +7,7 @@
 use super::line::{BREACH, Line, Manner, Note, Other, Request, Slot, Want, parallels, rhythm};
 use super::rng::Rng;
 use super::score::Score;
+use super::texture::nearest;
 use super::theme::{self, Frame, LONG_FRAMES, SHORT_FRAMES, Theme, complement, mend_augmented, push_degrees};
 use super::theory::{BAR, BEAT, Harmony, Key};
 
@@ -18,7 +19,7 @@ const STRICT: Manner = Manner { repeat: 7, leaps: [3, 5, 11], run: 0, accent: BR
 enum Part {
     /// The subject in `voice`, the countersubject in `counter`.
     Entry { voice: usize, degree: i32, counter: Option<usize> },
-    /// So many half-bars of falling fifths that end on the dominant of the new key.
+    /// So many half-bars (an even number, at most six) of falling fifths that end on the dominant of the new key.
     Episode { degree: i32, chords: usize },
     /// A bar that leads back to the home key.
     Link,
@@ -145,18 +146,22 @@ fn draft_until_clean(
     ranges: &'static [(i32, i32)],
     plan: &[Part],
 ) -> Score {
-    let mut best: Option<(usize, Builder)> = None;
-    for draft in 0..DRAFTS {
-        let piece = Builder::compose(key, rng.branch(draft), frames, ranges, plan);
+    let draft = |number: u64| {
+        let piece = Builder::compose(key, rng.branch(number), frames, ranges, plan);
         let faults = piece.faults(0, piece.harmony.end());
-        if best.as_ref().is_none_or(|(fewest, _)| faults < *fewest) {
-            best = Some((faults, piece));
-        }
-        if faults == 0 {
+        (piece, faults)
+    };
+    let mut best = draft(0);
+    for number in 1..DRAFTS {
+        if best.1 == 0 {
             break;
         }
+        let next = draft(number);
+        if next.1 < best.1 {
+            best = next;
+        }
     }
-    best.expect("DRAFTS is at least 1").1.score()
+    best.0.score()
 }
 
 impl Builder {
@@ -281,8 +286,8 @@ impl Builder {
 
     /// Falling fifths, two chords a bar; the first bar is composed and comes again a step lower in each bar.
     fn lay_episode(&mut self, key: Key, chords: usize) {
-        const FIFTHS: [i32; 8] = [1, 4, 7, 3, 6, 2, 5, 5];
-        let degrees = if chords == 8 { &FIFTHS[..] } else { &FIFTHS[7 - chords..7] };
+        const FIFTHS: [i32; 7] = [1, 4, 7, 3, 6, 2, 5];
+        let degrees = &FIFTHS[7 - chords..];
         let from = self.harmony.end();
         push_degrees(&mut self.harmony, key, degrees, 2 * BEAT);
         let to = self.harmony.end();
@@ -307,7 +312,7 @@ impl Builder {
     fn sequence(&mut self, from: i32, to: i32) {
         let half = 2 * BEAT;
         let upper = self.voices.len() - 1;
-        // Who leads: the two voices that pass the motif on, and the bass where it is not one of them.
+        // Who leads the two upper voices, or the two there are.
         let leader = self.rng.below(2) as usize;
         let pair = [leader, 1 - leader];
         let motif = self.motif();
@@ -424,17 +429,11 @@ impl Builder {
         let to = from + BAR;
         let tonic = self.home.tonic;
         let bass = self.voices.len() - 1;
-        let nearest =
-            |class: i32, near: i32| (near - 6..near + 6).find(|p| (p - class).rem_euclid(12) == 0).unwrap_or(near);
         for voice in (0..self.voices.len()).rev() {
             let (low, high) = self.ranges[voice];
-            let end = if voice == bass {
-                nearest(tonic, 42)
-            } else if voice == 0 {
-                nearest(tonic, (low + high) / 2)
-            } else {
-                nearest(tonic + 4, (low + high) / 2)
-            };
+            let middle_voice = voice != bass && voice != 0;
+            let class = tonic + if middle_voice { 4 } else { 0 };
+            let end = nearest(class, if voice == bass { 42 } else { (low + high) / 2 }, low, high);
             self.gaps.push(Gap { voice, from, to, end: Some((end, BAR)) });
         }
     }

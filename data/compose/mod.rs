@@ -36,14 +36,6 @@ struct Composer {
     keys: [Key; 8],
 }
 
-const fn major(tonic: i32) -> Key {
-    Key { tonic, mode: theory::Mode::Major }
-}
-
-const fn minor(tonic: i32) -> Key {
-    Key { tonic, mode: theory::Mode::Minor }
-}
-
 /// The keys are spread so that all 24 occur and each genre has all twelve tonics: a style must not be told by its key.
 const COMPOSERS: [Composer; 6] = [
     Composer {
@@ -51,42 +43,96 @@ const COMPOSERS: [Composer; 6] = [
         name: "arden",
         form: "invention",
         write: baroque::invention,
-        keys: [minor(0), minor(2), minor(4), minor(5), minor(6), minor(7), minor(9), minor(11)],
+        keys: [
+            Key::minor(0),
+            Key::minor(2),
+            Key::minor(4),
+            Key::minor(5),
+            Key::minor(6),
+            Key::minor(7),
+            Key::minor(9),
+            Key::minor(11),
+        ],
     },
     Composer {
         genre: "baroque",
         name: "corvo",
         form: "fughetta",
         write: baroque::fughetta,
-        keys: [major(0), minor(1), major(7), minor(3), major(5), minor(8), major(2), minor(10)],
+        keys: [
+            Key::major(0),
+            Key::minor(1),
+            Key::major(7),
+            Key::minor(3),
+            Key::major(5),
+            Key::minor(8),
+            Key::major(2),
+            Key::minor(10),
+        ],
     },
     Composer {
         genre: "classical",
         name: "linden",
         form: "sonatina",
         write: classical::sonatina,
-        keys: [major(7), major(5), major(0), major(10), minor(2), major(9), major(3), major(4)],
+        keys: [
+            Key::major(7),
+            Key::major(5),
+            Key::major(0),
+            Key::major(10),
+            Key::minor(2),
+            Key::major(9),
+            Key::major(3),
+            Key::major(4),
+        ],
     },
     Composer {
         genre: "classical",
         name: "marlow",
         form: "rondo",
         write: classical::rondo,
-        keys: [major(2), major(8), minor(9), major(1), major(11), minor(0), major(6), major(7)],
+        keys: [
+            Key::major(2),
+            Key::major(8),
+            Key::minor(9),
+            Key::major(1),
+            Key::major(11),
+            Key::minor(0),
+            Key::major(6),
+            Key::major(7),
+        ],
     },
     Composer {
         genre: "romantic",
         name: "sorel",
         form: "nocturne",
         write: romantic::nocturne,
-        keys: [minor(1), major(8), minor(5), minor(3), major(4), minor(7), minor(11), major(2)],
+        keys: [
+            Key::minor(1),
+            Key::major(8),
+            Key::minor(5),
+            Key::minor(3),
+            Key::major(4),
+            Key::minor(7),
+            Key::minor(11),
+            Key::major(2),
+        ],
     },
     Composer {
         genre: "romantic",
         name: "vasky",
         form: "ballade",
         write: romantic::ballade,
-        keys: [minor(0), minor(4), major(11), minor(6), minor(9), minor(10), major(7), minor(2)],
+        keys: [
+            Key::minor(0),
+            Key::minor(4),
+            Key::major(11),
+            Key::minor(6),
+            Key::minor(9),
+            Key::minor(10),
+            Key::major(7),
+            Key::minor(2),
+        ],
     },
 ];
 
@@ -99,13 +145,13 @@ const COMPOSERS: [Composer; 6] = [
 pub fn write(folder: &Path, seed: u64) -> Result<String, String> {
     let mut paths = Vec::new();
     let mut rows = Vec::new();
-    for (voice, composer) in COMPOSERS.iter().enumerate() {
+    for (composer, branch) in COMPOSERS.iter().zip(0..) {
         let home = folder.join(composer.genre).join(composer.name);
         fs::create_dir_all(&home).map_err(|e| format!("{}: {e}", home.display()))?;
         remove_pieces(&home)?;
         let mut scores = Vec::new();
         for (number, &key) in (0..).zip(&composer.keys) {
-            let rng = Rng::new(seed).branch(voice as u64).branch(number);
+            let rng = Rng::new(seed).branch(branch).branch(number);
             let mut score = (composer.write)(key, number, rng);
             score.unify();
             let title = format!("{}-in-{}", composer.form, key.name());

@@ -1,6 +1,6 @@
 //! What the left hand does: bass notes, voicings and the figures that break a chord.
 
-use super::line::{Line, Note, rhythm};
+use super::line::{Line, Note};
 use super::rng::Rng;
 use super::theory::{BEAT, Chord, Harmony};
 
@@ -66,31 +66,29 @@ pub fn smooth_chord(chord: &Chord, bass: i32, before: &[i32], roof: i32) -> Vec<
         .unwrap_or_default()
 }
 
-/// A way to play a chord: columns of places in the voicing (0 the bass, `o` its octave), each with its length, from the chord's
-/// beginning on and over again until the chord changes.
+/// A way to play a chord: columns of places in its voicing, from its beginning on and over again until it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// Places struck together, one word a column: `"0 2 1 2"`, `"0 12 -"` (a rest).
+    /// Places struck together, one word a column: 0 the bass, `o` its octave, 1 and 2 the tones above, `-` a rest.
     pub places: &'static str,
-    /// Length of each column in sixteenths as in [`rhythm`], over again when it ends.
-    pub lens: &'static str,
-    /// Sixteenths that are held of each column at most.
+    /// Length of a column in sixteenths.
+    pub len: i32,
+    /// Sixteenths of it that sound.
     pub hold: i32,
 }
 
-pub const ALBERTI: Figure = Figure { places: "0 2 1 2", lens: "2", hold: 2 };
-pub const ALBERTI_FAST: Figure = Figure { places: "0 2 1 2", lens: "1", hold: 1 };
-pub const BROKEN: Figure = Figure { places: "0 1 2 1", lens: "2", hold: 2 };
-pub const OOM_PAH: Figure = Figure { places: "0 12", lens: "4", hold: 2 };
-pub const AFTERBEAT: Figure = Figure { places: "0 12 12 12", lens: "2", hold: 1 };
-pub const DRUM: Figure = Figure { places: "0 12 12 12", lens: "2", hold: 2 };
-pub const MURKY: Figure = Figure { places: "0 o", lens: "2", hold: 2 };
-pub const DETACHED: Figure = Figure { places: "012 -", lens: "4", hold: 3 };
+pub const ALBERTI: Figure = Figure { places: "0 2 1 2", len: 2, hold: 2 };
+pub const ALBERTI_FAST: Figure = Figure { places: "0 2 1 2", len: 1, hold: 1 };
+pub const BROKEN: Figure = Figure { places: "0 1 2 1", len: 2, hold: 2 };
+pub const OOM_PAH: Figure = Figure { places: "0 12", len: 4, hold: 2 };
+pub const AFTERBEAT: Figure = Figure { places: "0 12 12 12", len: 2, hold: 1 };
+pub const DRUM: Figure = Figure { places: "0 12 12 12", len: 2, hold: 2 };
+pub const MURKY: Figure = Figure { places: "0 o", len: 2, hold: 2 };
+pub const DETACHED: Figure = Figure { places: "012 -", len: 4, hold: 3 };
 
 /// Plays the chords of `from..to` over `bass` as `figure` says.
 pub fn play(harmony: &Harmony, bass: &Line, figure: Figure, from: i32, to: i32) -> Vec<Note> {
     let columns: Vec<&str> = figure.places.split_whitespace().collect();
-    let (lens, _) = rhythm(figure.lens);
     let mut notes = Vec::new();
     let mut at = from;
     while at < to {
@@ -99,7 +97,7 @@ pub fn play(harmony: &Harmony, bass: &Line, figure: Figure, from: i32, to: i32) 
         let voicing = close_position(harmony.at(at), low.pitch, 3);
         let mut column = 0;
         while at < end {
-            let len = lens[column % lens.len()].1.min(end - at);
+            let len = figure.len.min(end - at);
             for place in columns[column % columns.len()].chars() {
                 let pitch = match place {
                     'o' => Some(low.pitch + 12),

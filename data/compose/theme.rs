@@ -65,31 +65,42 @@ impl Theme {
     }
 }
 
+/// Sound themes of which the most memorable is taken, and draws after which a flawed one must do.
+const SOUND: usize = 12;
+const DRAWS: usize = 400;
+
 /// Draws a subject and a countersubject.
 pub fn draw(rng: &mut Rng, key: Key, frames: &'static [Frame]) -> Theme {
-    let mut best: Option<(i32, Theme)> = None;
-    let mut drawn = 0;
-    for _ in 0..400 {
-        let frame = rng.pick(frames);
-        let Some((line, worth)) = subject(rng, key, frame) else { continue };
-        let harmony = beats(key, frame.degrees);
-        let Some(counter) = counter(rng, key, &harmony, &line) else { continue };
-        let steps = |line: &Line| -> Motif {
-            line.notes.iter().map(|n| (n.start, n.len, harmony.at(n.start).step(n.pitch))).collect()
-        };
-        if best.as_ref().is_none_or(|(most, _)| worth > *most) {
-            let theme = Theme { degrees: frame.degrees, subject: steps(&line), counter: steps(&counter) };
-            best = Some((worth, theme));
+    let (mut best, mut most) = draw_one(rng, key, frames);
+    let mut sound = 0;
+    for _ in 0..DRAWS {
+        let (theme, worth) = draw_one(rng, key, frames);
+        sound += usize::from(worth.is_some());
+        // None is less than any worth.
+        if worth > most {
+            (best, most) = (theme, worth);
         }
-        drawn += 1;
-        if drawn == 12 {
+        if sound == SOUND {
             break;
         }
     }
-    best.expect("one draw in many is a subject").1
+    best
 }
 
-/// One chord a beat, equal neighbours joined.
+/// One theme and, if it keeps the rules, its worth.
+fn draw_one(rng: &mut Rng, key: Key, frames: &'static [Frame]) -> (Theme, Option<i32>) {
+    let frame = rng.pick(frames);
+    let harmony = beats(key, frame.degrees);
+    let (subject, worth) = subject(rng, key, &harmony, frame);
+    let (counter, sound) = counter(rng, key, &harmony, &subject);
+    let steps = |line: &Line| -> Motif {
+        line.notes.iter().map(|n| (n.start, n.len, harmony.at(n.start).step(n.pitch))).collect()
+    };
+    let theme = Theme { degrees: frame.degrees, subject: steps(&subject), counter: steps(&counter) };
+    (theme, worth.filter(|_| sound))
+}
+
+/// One chord a beat.
 fn beats(key: Key, degrees: &[i32]) -> Harmony {
     let mut harmony = Harmony::default();
     push_degrees(&mut harmony, key, degrees, BEAT);
@@ -103,9 +114,8 @@ pub fn push_degrees(harmony: &mut Harmony, key: Key, degrees: &[i32], len: i32) 
     }
 }
 
-/// Draws a subject around the tonic above middle C; None if it breaks a rule or has no profile.
-fn subject(rng: &mut Rng, key: Key, frame: Frame) -> Option<(Line, i32)> {
-    let harmony = beats(key, frame.degrees);
+/// Draws a subject around the tonic above middle C and weighs it; None if it breaks a rule or has no profile.
+fn subject(rng: &mut Rng, key: Key, harmony: &Harmony, frame: Frame) -> (Line, Option<i32>) {
     let short = frame.degrees.len() == 4;
     let tonic = 60 + key.tonic;
     let (low, high) = (tonic - 5, tonic + 12);
@@ -117,8 +127,7 @@ fn subject(rng: &mut Rng, key: Key, frame: Frame) -> Option<(Line, i32)> {
         .enumerate()
         .map(|(i, (start, len))| Slot { start, len, want: if i == 0 { Want::Fixed(first) } else { Want::Free } })
         .collect();
-    let request =
-        Request { harmony: &harmony, slots: &slots, low, high, before: &[], others: &[], bass: false, manner: BOLD };
+    let request = Request { harmony, slots: &slots, low, high, before: &[], others: &[], bass: false, manner: BOLD };
     let (mut notes, _) = request.write(rng);
     // The tail: the cell again, a step lower or higher, bent to the chord.
     let cell_notes: Vec<Note> = notes[head.len()..].to_vec();
@@ -138,8 +147,8 @@ fn subject(rng: &mut Rng, key: Key, frame: Frame) -> Option<(Line, i32)> {
     let manner = Manner { noise: 0, ..BOLD };
     let check = Request { slots: &fixed, manner, ..request };
     let cost = check.write(rng).1;
-    let profile = profile(&notes)?;
-    (cost < BREACH / 2).then(|| (Line { notes }, profile - cost / 4))
+    let worth = profile(&notes).filter(|_| cost < BREACH / 2).map(|profile| profile - cost / 4);
+    (Line { notes }, worth)
 }
 
 /// How memorable a subject is; None if it is too plain or too wide.
@@ -173,8 +182,8 @@ pub fn mend_augmented(notes: &mut [Note], key: Key) {
     }
 }
 
-/// Writes a countersubject above `subject`; None if it breaks a rule either way up.
-fn counter(rng: &mut Rng, key: Key, harmony: &Harmony, subject: &Line) -> Option<Line> {
+/// Writes a countersubject above `subject`, and says whether it keeps the rules either way up.
+fn counter(rng: &mut Rng, key: Key, harmony: &Harmony, subject: &Line) -> (Line, bool) {
     let rest = if rng.chance(1, 3) { 2 } else { 0 };
     let slots = complement(rng, &[subject], rest, harmony.end());
     let tonic = 60 + key.tonic;
@@ -190,7 +199,7 @@ fn counter(rng: &mut Rng, key: Key, harmony: &Harmony, subject: &Line) -> Option
         manner: INVERTIBLE,
     };
     let (notes, cost) = request.write(rng);
-    (cost < BREACH / 2).then_some(Line { notes })
+    (Line { notes }, cost < BREACH / 2)
 }
 
 /// A rhythm that moves where `others` rest and rests where they move, in `from..to`, so that the sixteenths are passed on.

@@ -25,11 +25,11 @@ pub struct Key {
 }
 
 impl Key {
-    pub fn major(tonic: i32) -> Self {
+    pub const fn major(tonic: i32) -> Self {
         Self { tonic: tonic.rem_euclid(12), mode: Mode::Major }
     }
 
-    pub fn minor(tonic: i32) -> Self {
+    pub const fn minor(tonic: i32) -> Self {
         Self { tonic: tonic.rem_euclid(12), mode: Mode::Minor }
     }
 
@@ -235,7 +235,9 @@ fn numeral(key: Key, text: &str) -> ((usize, i32), bool, &str) {
 #[derive(Clone, Debug, Default)]
 pub struct Harmony {
     chords: Vec<Chord>,
-    /// Index into `chords` for each sixteenth.
+    /// Where each chord ends.
+    ends: Vec<i32>,
+    /// Index into both for each sixteenth.
     at: Vec<usize>,
 }
 
@@ -244,6 +246,7 @@ impl Harmony {
     pub fn push(&mut self, chord: Chord, len: i32) {
         self.chords.push(chord);
         self.at.extend(std::iter::repeat_n(self.chords.len() - 1, len as usize));
+        self.ends.push(self.end());
     }
 
     /// Adds bars written as `"I | V65 I | ii6 V"`: Roman numerals, each bar shared evenly by its chords.
@@ -271,8 +274,66 @@ impl Harmony {
         step > 0 && step < self.end() && self.at[step as usize] != self.at[step as usize - 1]
     }
 
-    /// First sixteenth after `step` where a new chord begins, or the end.
+    /// Where the chord at `step` ends.
     pub fn next_change(&self, step: i32) -> i32 {
-        (step + 1..self.end()).find(|&t| self.changes(t)).unwrap_or(self.end())
+        self.ends[self.at[step.clamp(0, self.end() - 1) as usize]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roman_numerals_spell_the_chords_they_name() {
+        let c_major = [
+            ("V65", vec![7, 11, 2, 5], 11),
+            ("vii%7", vec![11, 2, 5, 9], 11),
+            ("V7/V", vec![2, 6, 9, 0], 2),
+            ("viio7/ii", vec![1, 4, 7, 10], 1),
+            ("bVI", vec![8, 0, 3], 8),
+            ("N6", vec![1, 5, 8], 5),
+            ("Ger", vec![6, 8, 0, 3], 8),
+            ("IV64", vec![5, 9, 0], 0),
+        ];
+        let c_minor = [
+            ("V7", vec![7, 11, 2, 5], 7),
+            ("viio7", vec![11, 2, 5, 8], 11),
+            ("VI", vec![8, 0, 3], 8),
+            ("vi", vec![8, 11, 3], 8),
+            ("ii%65", vec![2, 5, 8, 0], 5),
+            ("V65/iv", vec![0, 4, 7, 10], 4),
+            ("Ger", vec![6, 8, 0, 3], 8),
+        ];
+        for (key, chords) in [(Key::major(0), &c_major[..]), (Key::minor(0), &c_minor[..])] {
+            for (text, tones, bass) in chords {
+                let chord = Chord::roman(key, text);
+                assert_eq!((&chord.tones, chord.bass), (tones, *bass), "{text} in {}", key.name());
+            }
+        }
+        // The same a fourth higher.
+        assert_eq!(Chord::roman(Key::minor(5), "viio7").tones, [4, 7, 10, 1]);
+    }
+
+    #[test]
+    fn steps_and_pitches_are_inverse() {
+        let chord = Chord::roman(Key::minor(9), "V7");
+        for step in 20..50 {
+            assert_eq!(chord.step(chord.pitch(step)), step);
+        }
+        // G sharp, not G, is the seventh degree of A minor under its dominant.
+        assert_eq!(chord.pitch(41), 9 + 60 + 11);
+        assert!(chord.in_scale(68) && !chord.in_scale(67));
+    }
+
+    #[test]
+    fn keys_have_their_signatures_and_names() {
+        let named = |key: Key| (key.signature(), key.name());
+        assert_eq!(named(Key::major(10)), (-2, "b-flat-major".into()));
+        assert_eq!(named(Key::minor(6)), (3, "f-sharp-minor".into()));
+        assert_eq!(named(Key::minor(0)), (-3, "c-minor".into()));
+        assert_eq!(named(Key::major(1)), (-5, "d-flat-major".into()));
+        assert_eq!(Key::minor(0).related(3), Key::major(3));
+        assert_eq!(Key::major(0).related(6), Key::minor(9));
     }
 }
