@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: make_corpus FOLDER [--seed N]";
-const BEGIN: &str = "<!-- statistics -->\n";
-const END: &str = "<!-- end of statistics -->\n";
+const BEGIN: &str = "<!-- statistics -->\n\n";
+const END: &str = "\n<!-- end of statistics -->\n";
 
 fn main() -> ExitCode {
     let (folder, seed) = match arguments() {

@@ -38,7 +38,7 @@ impl Score {
     }
 
     /// Makes each pitch sound once at a time over all tracks, as on one keyboard: of two notes that begin together the
-    /// longer stays, and a note is cut where the same pitch is struck again.
+    /// longer stays; a note is cut where the same pitch is struck again, and the new one sounds as long as either.
     pub fn unify(&mut self) {
         let mut all: Vec<(usize, usize)> =
             self.tracks.iter().enumerate().flat_map(|(t, track)| (0..track.1.len()).map(move |i| (t, i))).collect();
@@ -59,6 +59,7 @@ impl Score {
                 }
                 if held.end() > n.start {
                     self.tracks[before.0].1[before.1].0.len = n.start - held.start;
+                    self.tracks[at.0].1[at.1].0.len = held.end().max(n.end()) - n.start;
                 }
             }
             last = Some(at);
