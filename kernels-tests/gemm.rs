@@ -73,7 +73,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(far.fill("bias", Fill::Signs(1e4)).note("pre-activations 1e4"));
     let zero = case(Gemm::new(Layout::NN, 21, 35, 40));
     cases.push(zero.fill("a", Fill::Constant(0.0)).note("zero"));
-    // Rows of a and c are cut; in TN the sum is.
+    // Rows of a and c are cut, in TN the sum; then, with a wide b, the sum, or the columns of c.
     cases.push(
         case(Gemm::new(Layout::NN, 701, 40, 30).with_bias(RowGroups { inner: 50, sequences: 3 })).small_bindings(),
     );
@@ -81,6 +81,11 @@ pub fn cases() -> Vec<Case> {
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NN, 523, 33, 35) }).small_bindings());
     cases.push(case(Gemm::new(Layout::NT, 701, 30, 40)).small_bindings());
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NT, 701, 30, 40) }).small_bindings());
+    cases.push(case(Gemm::new(Layout::NN, 9, 103, 211).with_bias_vector().with_tanh()).small_bindings());
+    cases.push(
+        case(Gemm::new(Layout::NN, 173, 101, 199).with_bias(RowGroups { inner: 2, sequences: 5 })).small_bindings(),
+    );
+    cases.push(case(Gemm::new(Layout::NT, 173, 601, 30)).small_bindings());
     cases.push(case(Gemm::new(Layout::TN, 24, 40, 701)).small_bindings());
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 24, 40, 701) }).small_bindings());
     cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
