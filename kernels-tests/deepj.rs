@@ -2,6 +2,7 @@
 //! the mirror's gradients against central differences; the portable kernels of the paper's sizes against WebGPU's limits.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use deepj::gpu::{Capabilities, Checks, Device, Gpu};
 use deepj::graph::session::Variants;
@@ -385,11 +386,11 @@ fn check_portable(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// The tests of the whole model. `ran` counts what ran on an adapter.
+/// The tests of the whole model. `ran` is told what ran on an adapter, and how long.
 pub fn trials(
     adapters: &[Arc<Adapter>],
     report: &Arc<Report>,
-    ran: impl Fn() + Clone + Send + Sync + 'static,
+    ran: impl Fn(String, Duration) + Clone + Send + Sync + 'static,
 ) -> Vec<Trial> {
     let mut trials = vec![];
     for (config, batch, steps) in [(small(), 2, 5), (paper(), 1, 4)] {
@@ -412,10 +413,12 @@ pub fn trials(
         for adapter in adapters {
             for (way, variants, cut) in ways(&training.built.plan, adapter, training.config.notes < 48) {
                 let (this, check, adapter, ran) = (training.clone(), check.clone(), adapter.clone(), ran.clone());
-                trials.push(Trial::test(format!("deepj/{name}/{way}/{}", adapter.name), move || {
-                    ran();
-                    let results = this.on_device(device(&adapter, cut)?, variants)?;
-                    check(&this, way, &adapter.name, results).map_err(Failed::from)
+                let path = format!("deepj/{name}/{way}/{}", adapter.name);
+                trials.push(Trial::test(path.clone(), move || {
+                    let start = Instant::now();
+                    let results = device(&adapter, cut).and_then(|gpu| this.on_device(gpu, variants));
+                    ran(path, start.elapsed());
+                    check(&this, way, &adapter.name, results?).map_err(Failed::from)
                 }));
             }
         }
@@ -451,10 +454,12 @@ pub fn trials(
     for adapter in adapters {
         for (way, variants, cut) in ways(&generation.built.plan, adapter, false) {
             let (this, check, adapter, ran) = (generation.clone(), check.clone(), adapter.clone(), ran.clone());
-            trials.push(Trial::test(format!("deepj/{name}/{way}/{}", adapter.name), move || {
-                ran();
-                let roll = this.on_device(device(&adapter, cut)?, variants)?;
-                check(&this, way, &adapter.name, roll).map_err(Failed::from)
+            let path = format!("deepj/{name}/{way}/{}", adapter.name);
+            trials.push(Trial::test(path.clone(), move || {
+                let start = Instant::now();
+                let roll = device(&adapter, cut).and_then(|gpu| this.on_device(gpu, variants));
+                ran(path, start.elapsed());
+                check(&this, way, &adapter.name, roll?).map_err(Failed::from)
             }));
         }
     }

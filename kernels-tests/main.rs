@@ -29,6 +29,7 @@ mod tanh_grad;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use ::deepj::gpu::Capabilities;
 use harness::adapters::{self, Adapter};
@@ -79,6 +80,14 @@ struct Run {
     kernels: AtomicUsize,
 }
 
+impl Run {
+    /// Counts a case that ran on an adapter, whatever came of it.
+    fn ran(&self, path: String, time: Duration) {
+        self.kernels.fetch_add(1, Ordering::Relaxed);
+        self.report.took(path, time);
+    }
+}
+
 fn main() -> ExitCode {
     environment::prepare();
     let arguments = Arguments::from_args();
@@ -93,10 +102,8 @@ fn main() -> ExitCode {
         let name = path(&gradient.name, "central differences", "cpu");
         trials.push(Trial::test(name, move || gradient::check(&gradient).map_err(Failed::from)));
     }
-    let counted = run.clone();
-    let ran = move || {
-        counted.kernels.fetch_add(1, Ordering::Relaxed);
-    };
+    let told = run.clone();
+    let ran = move |path: String, time: Duration| told.ran(path, time);
     trials.extend(deepj::trials(&adapters, &run.report, ran));
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -168,9 +175,10 @@ fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
 }
 
 fn on_adapter(case: &Case, variant: &str, adapter: &Adapter, run: &Run) -> Result<(), String> {
-    let outcome = kernel::run(case, variant, adapter);
-    run.kernels.fetch_add(1, Ordering::Relaxed);
     let name = path(&case.to_string(), variant, "");
+    let start = Instant::now();
+    let outcome = kernel::run(case, variant, adapter);
+    run.ran(format!("{name}{}", adapter.name), start.elapsed());
     match (outcome, known::find(&name, &adapter.name)) {
         (Ok(margin), None) => {
             run.report.enter(&row(case, variant), &adapter.name, &case.to_string(), &margin);

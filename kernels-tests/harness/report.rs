@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use super::kernel::Margin;
 
@@ -9,6 +10,7 @@ use super::kernel::Margin;
 #[derive(Default)]
 pub struct Report {
     rows: Mutex<BTreeMap<String, BTreeMap<String, Cell>>>,
+    times: Mutex<Vec<(Duration, String)>>,
     verbose: bool,
 }
 
@@ -39,8 +41,18 @@ impl Report {
         }
     }
 
-    /// Prints the table.
+    /// Enters how long a case took, its compilation included.
+    pub fn took(&self, case: String, time: Duration) {
+        self.times.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((time, case));
+    }
+
+    /// Prints the table, and what took longest.
     pub fn print(&self) {
+        let mut times = self.times.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        for (time, case) in times.iter().take(3) {
+            println!("{:.1} s took {case}", time.as_secs_f64());
+        }
         let rows = self.rows.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let columns: BTreeSet<&String> = rows.values().flat_map(BTreeMap::keys).collect();
         if columns.is_empty() {
