@@ -393,7 +393,7 @@ pub fn trials(
     ran: impl Fn(String, Duration) + Clone + Send + Sync + 'static,
 ) -> Vec<Trial> {
     let mut trials = vec![];
-    for (config, batch, steps) in [(small(), 2, 5), (paper(), 1, 4)] {
+    for (config, batch, steps) in [(small(), 2, 5), (small(), 1, 1), (paper(), 1, 4)] {
         let training = Arc::new(Training::new(config, batch, steps));
         let name = training.name();
         let oracle = Arc::new(std::sync::OnceLock::new());
