@@ -22,21 +22,22 @@ from safetensors import safe_open
 def roll(path, lowest, notes):
     """Play, replay and dynamics [T, N, 3]: 4 steps a quarter note, tempo ignored, overlapping notes re-attack."""
     midi = mido.MidiFile(path)
-    spans, longest = [], 0
-    sounding, tick = {}, 0
-    for message in mido.merge_tracks(midi.tracks):
-        tick += message.time
-        if message.type not in ("note_on", "note_off") or message.channel == 9:
-            continue
-        begin = message.type == "note_on" and message.velocity > 0
-        # A second note-on of a sounding pitch ends the first; its own note-off then ends the second.
-        if message.note in sounding:
-            start, velocity = sounding.pop(message.note)
-            spans.append((start, tick, message.note, velocity))
-        if begin:
-            sounding[message.note] = (tick, message.velocity)
-    for pitch, (start, velocity) in sounding.items():
-        spans.append((start, tick, pitch, velocity))
+    spans = []
+    for track in midi.tracks:
+        sounding, tick = {}, 0
+        for message in track:
+            tick += message.time
+            if message.type not in ("note_on", "note_off") or message.channel == 9:
+                continue
+            key = (message.channel, message.note)
+            if message.type == "note_on" and message.velocity > 0:
+                sounding.setdefault(key, []).append((tick, message.velocity))
+            elif sounding.get(key):
+                # Where notes of one key overlap, a note-off ends the oldest.
+                start, velocity = sounding[key].pop(0)
+                spans.append((start, tick, message.note, velocity))
+        for (_, pitch), notes_left in sounding.items():
+            spans.extend((start, tick, pitch, velocity) for start, velocity in notes_left)
     # Half a step rounds up.
     step = lambda t: (8 * t + midi.ticks_per_beat) // (2 * midi.ticks_per_beat)
     spans = [(step(a), max(step(b), step(a) + 1), p, v) for a, b, p, v in spans]
@@ -104,7 +105,7 @@ def main():
         metadata = f.metadata()
         w = {name: f.get_tensor(name) for name in f.keys() if not name.startswith("optimizer.")}
     config = json.loads(metadata["config"])
-    composers = [(c["genre"], c["name"]) for c in json.loads(metadata["styles"])["composers"]]
+    composers = [(c["genre"], c["name"]) for c in json.loads(metadata["styles"])]
     totals, cells_seen = torch.zeros(3, dtype=torch.float64), 0
     with torch.no_grad():
         for path in map(pathlib.Path, files):
