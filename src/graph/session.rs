@@ -37,6 +37,7 @@ struct OnGpu {
     starts: Vec<usize>,
 }
 
+#[allow(clippy::large_enum_variant)] // one a session, never moved
 enum Backend {
     Cpu { arenas: Arenas<f32>, programs: Vec<Mirror<f32>> },
     Gpu { gpu: Gpu, arenas: [Option<Buffer>; 4], programs: Vec<OnGpu>, variants: Variants },

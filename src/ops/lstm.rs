@@ -94,18 +94,10 @@ fn cell_lanes<R: Real, const L: usize>(gates: &mut [R], c_before: &[R], c: &mut 
     let n = h.len();
     let [mut i, mut f, mut g, mut o] = [0, 1, 2, 3].map(|gate| load::<R, L>(gates, gate * n + j));
     let (mut s, mut y) = (load::<R, L>(c_before, j), [R::ZERO; L]);
-    for l in 0..L {
-        i[l] = i[l].sigmoid();
-    }
-    for l in 0..L {
-        f[l] = f[l].sigmoid();
-    }
-    for l in 0..L {
-        g[l] = g[l].tanh();
-    }
-    for l in 0..L {
-        o[l] = o[l].sigmoid();
-    }
+    i.iter_mut().for_each(|x| *x = x.sigmoid());
+    f.iter_mut().for_each(|x| *x = x.sigmoid());
+    g.iter_mut().for_each(|x| *x = x.tanh());
+    o.iter_mut().for_each(|x| *x = x.sigmoid());
     for l in 0..L {
         s[l] = f[l] * s[l] + i[l] * g[l];
         y[l] = o[l] * s[l].tanh();
@@ -146,9 +138,7 @@ fn cell_grad_lanes<R: Real, const L: usize>(
     let [mut i, mut f, mut g, mut o] = [0, 1, 2, 3].map(|gate| load::<R, L>(gates, gate * n + j));
     let (dh, before) = (load::<R, L>(dh, j), load::<R, L>(c_before, j));
     let (mut tc, mut d) = (load::<R, L>(c, j), load::<R, L>(dc, j));
-    for l in 0..L {
-        tc[l] = tc[l].tanh();
-    }
+    tc.iter_mut().for_each(|x| *x = x.tanh());
     for l in 0..L {
         let s = d[l] + dh[l] * o[l] * (R::ONE - tc[l] * tc[l]);
         d[l] = s * f[l];

@@ -60,7 +60,7 @@ pub struct Options {
     pub save_every: Option<u64>,
 }
 
-/// A run that can begin: what [`super::run`] takes.
+/// A run that can begin: what [`super::train`] takes.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// The run's folder.
