@@ -83,7 +83,7 @@ pub fn cases() -> Vec<Case> {
     let [dropped_out, _] = cases_of(op(2, 2, 25, 4, 16, ON));
     cases.push(dropped_out.fill("notes", Fill::Uniform(0.0, 1.25)).note("notes of any size"));
     cases.extend(cases_of(op(13, 5, 11, 9, 16, ON)).map(Case::small_bindings));
-    cases.extend(cases_of(op(9, 5, 13, 8, 16, ON)).map(Case::small_grid));
+    cases.extend(cases_of(op(5, 5, 13, 8, 16, ON)).map(Case::small_grid));
     cases
 }
 

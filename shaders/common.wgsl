@@ -25,6 +25,14 @@ fn group_number(workgroup_id: vec3<u32>, num_workgroups: vec3<u32>) -> u32 {
     return workgroup_id.y * num_workgroups.x + workgroup_id.x;
 }
 
+// x mod n, from 0 up also where x is negative; drivers' own signed % may be wrong there.
+fn floor_mod(x: i32, n: u32) -> u32 {
+    if x < 0 {
+        return n - 1u - u32(-1 - x) % n;
+    }
+    return u32(x) % n;
+}
+
 // Arguments of exp stay within +-80, where exp is finite and normal in f32: WGSL leaves infinities to the driver.
 
 fn sigmoid_(x: f32) -> f32 {

@@ -4,7 +4,10 @@
 use rayon::prelude::*;
 
 use super::dropout::Drop;
-use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use crate::error::Result;
+use crate::gpu::Capabilities;
 
 /// Semitones of an octave.
 pub const OCTAVE: usize = 12;
@@ -116,6 +119,38 @@ impl Op for Features {
 
     mirror_both!();
 
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let [notes, octave, y] = [3, self.octave, self.width()].map(|width| self.notes * width);
+        for (first, count) in recorder.row_chunks(self.steps * self.batch, &[notes, octave, y]) {
+            recorder
+                .dispatch(shader!("features", "forward", []))
+                .read(0, first * notes, count * notes)
+                .read(1, first * octave, count * octave)
+                .read_all(2)
+                .write(3, first * y, count * y)
+                .word(first)
+                .word(count)
+                .word(self.batch)
+                .word(self.notes)
+                .word(self.lowest)
+                .word(self.octave)
+                .word(self.beats)
+                .word(self.octave_drop.site as usize)
+                .float(self.octave_drop.rate)
+                .float(self.octave_drop.kept())
+                .word(self.beat_drop.site as usize)
+                .float(self.beat_drop.rate)
+                .float(self.beat_drop.kept())
+                .step()
+                .groups((count * y).div_ceil(256));
+        }
+        Ok(())
+    }
+
     /// The notes get no gradient: they are the model's input.
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let Some(dy) = tape.grad(operands[3]) else { return };
@@ -142,4 +177,29 @@ impl Op for FeaturesGrad {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let Features { octave, octave_drop: drop, .. } = self.0;
+        let width = self.0.width();
+        for (first, count) in recorder.row_chunks(self.0.cells(), &[width]) {
+            recorder
+                .dispatch(shader!("features", "backward", []))
+                .read(0, first * width, count * width)
+                .write(1, first * octave, count * octave)
+                .word(first)
+                .word(count)
+                .word(octave)
+                .word(width)
+                .word(drop.site as usize)
+                .float(drop.rate)
+                .float(drop.kept())
+                .step()
+                .groups((count * octave).div_ceil(256));
+        }
+        Ok(())
+    }
 }

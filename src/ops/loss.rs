@@ -1,7 +1,10 @@
 //! The three losses from logits, masked by what the target plays (paper, section III-B; spec, "Loss").
 
-use super::note_input::CHANNELS;
-use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+use super::note_input::{Block, CHANNELS};
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use crate::error::Result;
+use crate::gpu::Capabilities;
 
 /// The sizes and the mask that the loss and its gradient share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +33,9 @@ pub struct LossGrad(pub Shape);
 impl Shape {
     fn cells(&self) -> usize {
         self.rows * self.notes
+    }
+    fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
+        Block::all(recorder, (self.rows, self.notes), &[CHANNELS], CHANNELS)
     }
     fn mask<R: Real>(&self, play: R) -> R {
         if self.masked { play } else { R::ONE }
@@ -103,6 +109,24 @@ impl Op for Loss {
 
     mirror_both!();
 
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for block in self.0.blocks(recorder) {
+            let (logits, target) = (block.of_notes(CHANNELS), block.of_rows(CHANNELS));
+            let building = recorder
+                .dispatch(shader!("loss", "forward", []))
+                .read(0, logits.0, logits.1)
+                .read(1, target.0, target.1)
+                .read(2, block.first_row, block.rows)
+                .write(3, block.first_row * CHANNELS, block.rows * CHANNELS);
+            block.words(building).word(self.0.masked.into()).groups(block.rows.div_ceil(64));
+        }
+        Ok(())
+    }
+
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let [logits, target, weight, losses] = *operands else { return };
         let Some(dlosses) = tape.grad(losses) else { return };
@@ -137,4 +161,23 @@ impl Op for LossGrad {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for block in self.0.blocks(recorder) {
+            let (logits, target) = (block.of_notes(CHANNELS), block.of_rows(CHANNELS));
+            let building = recorder
+                .dispatch(shader!("loss", "backward", []))
+                .read(0, logits.0, logits.1)
+                .read(1, target.0, target.1)
+                .read(2, block.first_row, block.rows)
+                .read(3, block.first_row * CHANNELS, block.rows * CHANNELS)
+                .write(4, logits.0, logits.1);
+            block.words(building).word(self.0.masked.into()).groups((block.rows * block.notes).div_ceil(64));
+        }
+        Ok(())
+    }
 }

@@ -4,7 +4,10 @@
 use rayon::prelude::*;
 
 use super::dropout::Drop;
-use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+use super::recorder::{Building, chunks, shader};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use crate::error::Result;
+use crate::gpu::Capabilities;
 
 /// Channels of a note: play, replay, dynamics.
 pub const CHANNELS: usize = 3;
@@ -39,6 +42,10 @@ impl NoteInput {
         self.units + CHANNELS
     }
 
+    fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
+        Block::all(recorder, (self.rows, self.notes), &[self.units, CHANNELS], self.width())
+    }
+
     fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
         let ([h, chosen], [y]) = args.take();
         let (rows, notes, units, width) = (self.rows, self.notes, self.units, self.width());
@@ -58,6 +65,60 @@ impl NoteInput {
                 };
             }
         });
+    }
+}
+
+/// Some rows and notes of operands that stand row by row on one side and note by note on the other: what one dispatch
+/// turns from one to the other.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    pub first_row: usize,
+    pub rows: usize,
+    pub first_note: usize,
+    pub notes: usize,
+    /// All rows and notes.
+    of: (usize, usize),
+}
+
+impl Block {
+    /// Cuts `rows` and `notes` into blocks whose part of each operand one binding holds: of those that stand row by row,
+    /// which have `row_widths` elements a cell, and of those that stand note by note, with `note_width`.
+    pub fn all(
+        recorder: &Recorder<'_>,
+        (rows, notes): (usize, usize),
+        row_widths: &[usize],
+        note_width: usize,
+    ) -> Vec<Self> {
+        // What stands note by note spans whole notes, unless a block has but one note.
+        let most_notes = recorder.rows_per_binding(&[rows * note_width]);
+        let mut widths: Vec<usize> = row_widths.iter().map(|width| notes * width).collect();
+        widths.push(note_width);
+        let mut blocks = vec![];
+        for (first_row, rows_of_block) in recorder.row_chunks(rows, &widths) {
+            for (first_note, notes_of_block) in chunks(notes, most_notes) {
+                let of = (rows, notes);
+                blocks.push(Self { first_row, rows: rows_of_block, first_note, notes: notes_of_block, of });
+            }
+        }
+        blocks
+    }
+
+    /// Start and length of the block's rows, all notes, in an operand `[rows, N, width]`.
+    pub fn of_rows(&self, width: usize) -> (usize, usize) {
+        (self.first_row * self.of.1 * width, self.rows * self.of.1 * width)
+    }
+
+    /// Start and length of what the block spans in an operand `[N, rows, width]`.
+    pub fn of_notes(&self, width: usize) -> (usize, usize) {
+        let start = self.first_note * self.of.0 + self.first_row;
+        let len = (self.notes - 1) * self.of.0 + self.rows;
+        (start * width, len * width)
+    }
+
+    /// The block and the sizes that it is cut from, as words.
+    pub fn words<'r, 'a>(&self, building: Building<'r, 'a>) -> Building<'r, 'a> {
+        let (rows, notes) = self.of;
+        [self.first_row, self.rows, self.first_note, self.notes, rows, notes].into_iter().fold(building, Building::word)
     }
 }
 
@@ -99,6 +160,34 @@ impl Op for NoteInput {
 
     mirror_both!();
 
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for block in self.blocks(recorder) {
+            let (h, chosen) = (block.of_rows(self.units), block.of_rows(CHANNELS));
+            let y = block.of_notes(self.width());
+            let building = recorder
+                .dispatch(shader!("note_input", "forward", []))
+                .read(0, h.0, h.1)
+                .read(1, chosen.0, chosen.1)
+                .write(2, y.0, y.1);
+            block
+                .words(building)
+                .word(self.units)
+                .word(self.drop.site as usize)
+                .float(self.drop.rate)
+                .float(self.drop.kept())
+                .word(self.chosen_drop.site as usize)
+                .float(self.chosen_drop.rate)
+                .float(self.chosen_drop.kept())
+                .step()
+                .groups((block.rows * block.notes * self.width()).div_ceil(256));
+        }
+        Ok(())
+    }
+
     /// The chosen notes get no gradient: they are the targets.
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let Some(dy) = tape.grad(operands[2]) else { return };
@@ -125,4 +214,26 @@ impl Op for NoteInputGrad {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let NoteInput { units, drop, .. } = self.0;
+        for block in self.0.blocks(recorder) {
+            let (dy, dh) = (block.of_notes(self.0.width()), block.of_rows(units));
+            let building =
+                recorder.dispatch(shader!("note_input", "backward", [])).read(0, dy.0, dy.1).write(1, dh.0, dh.1);
+            block
+                .words(building)
+                .word(units)
+                .word(drop.site as usize)
+                .float(drop.rate)
+                .float(drop.kept())
+                .step()
+                .groups((block.rows * block.notes * units).div_ceil(256));
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,104 @@
+// From the time axis to the note axis and back: turns [row, n] into [n, row], drops out, appends the chosen lower note
+// (src/ops/note_input.rs).
+//
+// One invocation makes one element, and neighbours in a workgroup are neighbours in memory on both sides, since the turn
+// leaves the innermost axis alone. A dispatch covers a block of rows and notes: where the tensors are larger than a
+// binding, a block is contiguous in rows on one side and in notes on the other.
+
+const CHANNELS: u32 = 3u;
+
+struct Forward {
+    h_offset: u32,
+    chosen_offset: u32,
+    // Where the block's first note and row stand.
+    y_offset: u32,
+    // The first row of the block and of `h` and `chosen` as they are bound, and how many there are.
+    first_row: u32,
+    row_count: u32,
+    // The first note of the block, and how many there are.
+    first_note: u32,
+    note_count: u32,
+    // All rows and notes of the tensors, and H.
+    rows: u32,
+    notes: u32,
+    units: u32,
+    site: u32,
+    rate: f32,
+    kept: f32,
+    chosen_site: u32,
+    chosen_rate: f32,
+    chosen_kept: f32,
+}
+@group(0) @binding(0) var<uniform> p: Forward;
+@group(0) @binding(1) var<storage, read> h: array<f32>; // [row_count, N, H]
+@group(0) @binding(2) var<storage, read> chosen: array<f32>; // [row_count, N, 3]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [note_count, rows, H + 3]
+@group(1) @binding(0) var<uniform> step: Step;
+
+@compute @workgroup_size(256)
+fn forward(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_number(workgroup_id, num_workgroups) * 256u + lane;
+    let width = p.units + CHANNELS;
+    let j = i % width;
+    let row = i / width % p.row_count;
+    let note = i / width / p.row_count;
+    if note >= p.note_count {
+        return;
+    }
+    let n = p.first_note + note;
+    let cell = row * p.notes + n;
+    var value = 0.0;
+    if j < p.units {
+        let at = cell * p.units + j;
+        let index = p.first_row * p.notes * p.units + at;
+        value = h[p.h_offset + at] * keep_mask(index, p.site, p.rate, p.kept, step.seed, step.step);
+    } else if n > 0u {
+        let at = (cell - 1u) * CHANNELS + j - p.units;
+        let index = p.first_row * p.notes * CHANNELS + at;
+        let mask = keep_mask(index, p.chosen_site, p.chosen_rate, p.chosen_kept, step.seed, step.step);
+        value = chosen[p.chosen_offset + at] * mask;
+    }
+    y[p.y_offset + (note * p.rows + row) * width + j] = value;
+}
+
+struct Backward {
+    // Where the block's first note and row stand.
+    dy_offset: u32,
+    dh_offset: u32,
+    first_row: u32,
+    row_count: u32,
+    first_note: u32,
+    note_count: u32,
+    rows: u32,
+    notes: u32,
+    units: u32,
+    site: u32,
+    rate: f32,
+    kept: f32,
+}
+@group(0) @binding(0) var<uniform> q: Backward;
+@group(0) @binding(1) var<storage, read> dy: array<f32>; // [note_count, rows, H + 3]
+@group(0) @binding(2) var<storage, read_write> dh: array<f32>; // [row_count, N, H]
+
+@compute @workgroup_size(256)
+fn backward(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = group_number(workgroup_id, num_workgroups) * 256u + lane;
+    let j = i % q.units;
+    let note = i / q.units % q.note_count;
+    let row = i / q.units / q.note_count;
+    if row >= q.row_count {
+        return;
+    }
+    let at = (row * q.notes + q.first_note + note) * q.units + j;
+    let index = q.first_row * q.notes * q.units + at;
+    let value = dy[q.dy_offset + (note * q.rows + row) * (q.units + CHANNELS) + j];
+    dh[q.dh_offset + at] = value * keep_mask(index, q.site, q.rate, q.kept, step.seed, step.step);
+}
