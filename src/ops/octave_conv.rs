@@ -4,9 +4,12 @@
 use rayon::prelude::*;
 
 use super::real::vectorized;
+use super::recorder::{Building, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
-use super::{Arg, Args, Cost, Op, Real, Step, Tape, View, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use crate::error::Result;
+use crate::gpu::Capabilities;
 
 /// The sizes that the convolution and its gradients share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,14 @@ impl Shape {
         let (half, notes) = (self.taps / 2, self.notes);
         (0..self.taps).filter_map(move |k| (m + half).checked_sub(k).filter(|&n| n < notes).map(|n| (k, n)))
     }
+    /// Cuts the rows into blocks whose part of each operand one binding holds: first row and number of rows.
+    fn blocks(&self, recorder: &Recorder<'_>) -> impl Iterator<Item = (usize, usize)> + use<> {
+        recorder.row_chunks(self.rows, &[self.notes * self.channels, self.notes * self.filters])
+    }
+    /// The words that the shaders start with after the offsets.
+    fn words<'r, 'a>(&self, rows: usize, building: Building<'r, 'a>) -> Building<'r, 'a> {
+        building.word(rows).word(self.notes).word(self.channels).word(self.taps).word(self.filters)
+    }
     fn label(&self, what: &str) -> String {
         format!(
             "octave_conv {what} {}x{} {}->{} taps {}",
@@ -69,6 +80,12 @@ pub struct OctaveConvWeightGrad(pub Shape);
 /// `dx[r, m, c] = sum over taps k of dz[r, m - k + taps/2, :] w[k, c, :]`. Operands: `w`, `dz`, `dx [rows, N, channels]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OctaveConvInputGrad(pub Shape);
+
+/// Neighbouring notes of a lane, and of the weight gradient neighbouring taps and filters of a workgroup: the constants of
+/// these names in the shader.
+const NOTES: usize = 8;
+const TAPS: usize = 5;
+const FILTERS: usize = 8;
 
 /// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
 const BLOCK: usize = 64;
@@ -174,6 +191,25 @@ impl Op for OctaveConv {
 
     mirror_both!();
 
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let s = &self.0;
+        let (x, y) = (s.notes * s.channels, s.notes * s.filters);
+        for (first, rows) in s.blocks(recorder) {
+            let building = recorder
+                .dispatch(shader!("octave_conv", "forward", [("NOTES", NOTES)]))
+                .read(0, first * x, rows * x)
+                .read_all(1)
+                .read_all(2)
+                .write(3, first * y, rows * y);
+            s.words(rows, building).groups(rows * s.notes.div_ceil(NOTES) * s.filters.div_ceil(64));
+        }
+        Ok(())
+    }
+
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let [x, w, bias, y] = *operands else { return };
         let Some(dy) = tape.grad(y) else { return };
@@ -204,6 +240,31 @@ impl Op for OctaveConvWeightGrad {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    /// Where the operands are cut, the parts of the sum are added in order.
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let s = &self.0;
+        let (x, dz) = (s.notes * s.channels, s.notes * s.filters);
+        for (first, rows) in s.blocks(recorder) {
+            let building = recorder
+                .dispatch(shader!(
+                    "octave_conv",
+                    "weight_grad",
+                    [("NOTES", NOTES), ("TAPS", TAPS), ("FILTERS", FILTERS)]
+                ))
+                .read(0, first * x, rows * x)
+                .read(1, first * dz, rows * dz)
+                .write_all(2);
+            s.words(rows, building)
+                .word((first > 0).into())
+                .groups(s.taps.div_ceil(TAPS) * s.channels * s.filters.div_ceil(FILTERS));
+        }
+        Ok(())
+    }
 }
 
 impl Op for OctaveConvInputGrad {
@@ -225,4 +286,22 @@ impl Op for OctaveConvInputGrad {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let s = &self.0;
+        let (dz, dx) = (s.notes * s.filters, s.notes * s.channels);
+        for (first, rows) in s.blocks(recorder) {
+            let building = recorder
+                .dispatch(shader!("octave_conv", "input_grad", []))
+                .read_all(0)
+                .read(1, first * dz, rows * dz)
+                .write(2, first * dx, rows * dx);
+            s.words(rows, building).groups((rows * dx).div_ceil(64));
+        }
+        Ok(())
+    }
 }
