@@ -110,7 +110,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(flat.fill("gates", Fill::Bits(0.5)).fill("c", Fill::Signs(1e4)).note("saturated"));
     cases.extend(cases_of(20, 11, 24).map(Case::small_bindings));
     cases.extend(cases_of(3, 190, 24).map(Case::small_bindings));
-    cases.extend(cases_of(2, 150, 24).map(Case::small_grid));
+    cases.extend(cases_of(2, 45, 24).map(Case::small_grid));
     cases
 }
 
