@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use deepj::Result;
 use deepj::music::{CorpusOptions, CorpusReport, Floors, NoteRange, Part};
+use deepj::train::read_corpus;
 use serde::Serialize;
 
-use super::{read_corpus, say, say_json};
+use super::{say, say_json};
 
 /// Report what a corpus holds
 #[derive(clap::Args)]
@@ -43,10 +44,17 @@ pub struct CorpusVerb {
 struct Report<'a> {
     #[serde(flatten)]
     corpus: &'a CorpusReport,
-    /// Pieces by part of the split.
-    split: [(&'static str, usize); 3],
+    split: Counts,
     #[serde(skip_serializing_if = "Option::is_none")]
     floors: Option<HeldOut>,
+}
+
+/// Pieces by part of the split.
+#[derive(Serialize)]
+struct Counts {
+    train: usize,
+    validation: usize,
+    test: usize,
 }
 
 /// Floors on the two held-out parts; `None` where a part is empty.
@@ -61,7 +69,7 @@ impl CorpusVerb {
         let options = CorpusOptions { range: self.notes, pedal: self.pedal, strict: self.strict };
         let corpus = read_corpus(self.data.as_deref(), &options)?;
         let split = corpus.split(self.split_seed);
-        let counts = [("train", split.train.len()), ("validation", split.validation.len()), ("test", split.test.len())];
+        let counts = Counts { train: split.train.len(), validation: split.validation.len(), test: split.test.len() };
         let floors = if self.floors {
             let train = corpus.part(&split, Part::Train)?;
             let held_out = |part| {
@@ -78,7 +86,7 @@ impl CorpusVerb {
         say(corpus.report.to_string().trim_end());
         say(format_args!(
             "split with seed {}: {} training, {} validation, {} test pieces",
-            self.split_seed, counts[0].1, counts[1].1, counts[2].1
+            self.split_seed, counts.train, counts.validation, counts.test
         ));
         if let Some(HeldOut { validation, test }) = floors {
             for (part, floors) in [("validation", validation), ("test", test)] {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use deepj::evaluate::{Metrics, evaluate};
 use deepj::music::{CorpusOptions, Part};
+use deepj::train::read_corpus;
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, load_checkpoint, read_corpus, say, say_json, stop_flag};
+use super::{DeviceArguments, bar, load_checkpoint, say, say_json, stop_flag};
 
 /// Measure a model's losses on pieces
 #[derive(clap::Args)]

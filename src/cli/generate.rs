@@ -22,8 +22,8 @@ pub struct Generate {
     /// A checkpoint or a run's folder [default: the newest run's best]
     #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
-    /// A composer or genre, a mixture such as \"bach:0.7,chopin:0.3\", or a path such as \"bach -> chopin\" [default:
-    /// all styles in equal parts]
+    /// A composer or genre, a mixture such as "bach:0.7,chopin:0.3", or a path such as "bach -> chopin" [default: all
+    /// styles in equal parts]
     #[arg(long, value_name = "EXPR")]
     style: Option<String>,
     /// Bars to compose, 16 steps each

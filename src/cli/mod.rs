@@ -11,9 +11,8 @@ use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::Variants;
-use deepj::music::{Corpus, CorpusOptions};
 use deepj::train::BEST;
-use deepj::{Error, Result, data};
+use deepj::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -145,14 +144,6 @@ fn bar(len: u64, template: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// The corpus in a folder, or the one within the program; says which files were skipped.
-fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpus> {
-    match data {
-        Some(dir) => Corpus::read(dir, options),
-        None => Corpus::from_files("the program's corpus", data::FILES, options),
-    }
 }
 
 /// The named checkpoint, in a run's folder its best one, or that of the newest run.

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use deepj::Result;
+use deepj::checkpoint::refused;
+use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, RollStats};
 use serde::Serialize;
 
@@ -14,6 +16,7 @@ use super::{say, say_json};
 Examples:
   deepj roll piece.mid
   deepj roll piece.mid --json
+  deepj roll piece.mid --svg piece.svg
   deepj roll piece.mid -o as-the-model-hears-it.mid")]
 pub struct Roll {
     /// A MIDI file
@@ -21,6 +24,9 @@ pub struct Roll {
     /// Write the roll as MIDI: what the model hears
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Draw the roll as SVG: velocity as colour, bars as grid
+    #[arg(long, value_name = "FILE.svg")]
+    svg: Option<PathBuf>,
     /// MIDI pitches of the roll
     #[arg(long, value_name = "LOW..=HIGH", default_value_t)]
     notes: NoteRange,
@@ -44,6 +50,11 @@ impl Roll {
         let reading = Reading::read(&self.file, self.notes, self.pedal)?;
         if let Some(path) = &self.output {
             reading.roll.write_midi(path, reading.mean_bpm.clamp(4.0, 1000.0))?;
+        }
+        if let Some(path) = &self.svg {
+            let title = self.file.file_name().unwrap_or_default().to_string_lossy();
+            let picture = Picture { title: &title, metres: &reading.metres, bpm: Some(reading.mean_bpm) };
+            std::fs::write(path, draw(&reading.roll, &picture)).map_err(|e| refused(path, "written", &e))?;
         }
         let stats = reading.stats();
         if self.json {

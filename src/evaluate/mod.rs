@@ -149,8 +149,12 @@ pub async fn evaluate(
         return Err(Error::usage(format!("--batch {lanes}"), format!("give 1 to {MAX_LANES}")));
     }
     let config = &checkpoint.config;
+    let built = plan(config, pieces, lanes, WINDOW)?;
+    if let Device::Gpu(gpu) = &device {
+        variants.check(&built.0.plan, &gpu.capabilities)?;
+    }
     let mut session = Session::new(device, variants);
-    let evaluator = Evaluator::new(&mut session, plan(config, pieces, lanes, WINDOW)?, config).await?;
+    let evaluator = Evaluator::new(&mut session, built, config).await?;
     let params = session.plan(evaluator.program).arena(Kind::Params);
     session.write(evaluator.program, params, &checkpoint.params)?;
     evaluator.run(&mut session, pieces, stop, progress).await

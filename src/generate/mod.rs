@@ -134,6 +134,9 @@ impl Generator {
         variants: Variants,
     ) -> Result<Self> {
         let Built { plan, io } = build_generate(&checkpoint.config, pieces, window)?;
+        if let Device::Gpu(gpu) = &device {
+            variants.check(&plan, &gpu.capabilities)?;
+        }
         let mut session = Session::new(device, variants);
         let program = session.add(plan).await?;
         let params = session.plan(program).arena(Kind::Params);

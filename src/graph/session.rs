@@ -1,5 +1,7 @@
 //! Where plans run: one device, one set of parameter arenas, any number of programs on them.
 
+use std::collections::BTreeSet;
+
 use super::Kind;
 use super::mirror::{self, Arenas, Mirror};
 use super::plan::{Home, Plan};
@@ -16,6 +18,33 @@ pub struct ProgramId(usize);
 pub struct Variants(pub Vec<(String, String)>);
 
 impl Variants {
+    /// Fails on an op that the plan does not have, and on a variant that none of the op's kernels has on this adapter.
+    ///
+    /// # Errors
+    /// Names what there is.
+    pub fn check(&self, plan: &Plan, capabilities: &Capabilities) -> Result<()> {
+        for (op, wanted) in &self.0 {
+            let nodes = || plan.nodes.iter().filter(|node| node.op.name() == op);
+            let legal: BTreeSet<_> = nodes().flat_map(|node| node.op.variants(capabilities)).collect();
+            if legal.contains(wanted.as_str()) {
+                continue;
+            }
+            let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+            let (what, remedy) = match nodes().next() {
+                None => {
+                    let ops = plan.nodes.iter().map(|node| node.op.name()).collect();
+                    (format!("--variant: the plan has no op `{op}`"), format!("it has {}", list(ops)))
+                }
+                Some(_) => {
+                    let what = format!("--variant: the op `{op}` has no variant `{wanted}` on {}", capabilities.name);
+                    (what, format!("it has {}", list(legal)))
+                }
+            };
+            return Err(Error::usage(what, remedy));
+        }
+        Ok(())
+    }
+
     /// The variant for an op whose legal ones are `legal`.
     fn choose<'a>(&'a self, op: &str, legal: &[&'a str]) -> Result<&'a str> {
         let first = legal.first().copied().unwrap_or_default();

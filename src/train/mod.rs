@@ -22,7 +22,7 @@ mod options;
 mod tensorboard;
 
 pub use observer::{Observer, Started, StepRecord, ValidationRecord};
-pub use options::{BEST, LAST, Options, Prepared, prepare};
+pub use options::{BEST, LAST, Options, Prepared, prepare, read_corpus};
 
 use curve::Curve;
 use tensorboard::EventFile;
@@ -103,6 +103,9 @@ pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Res
     let capabilities = capabilities(device);
     let plans = memory::plans(prepared, prepared.state.settings.batch)?;
     let mut text = String::new();
+    if let (Some(capabilities), Some(plan)) = (capabilities, plans.first()) {
+        variants.check(plan, capabilities)?;
+    }
     for plan in &plans {
         text.push_str(&crate::graph::session::explain(plan, capabilities, variants)?);
     }
@@ -135,8 +138,11 @@ impl<'a> Run<'a> {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
             Device::Cpu { .. } => "cpu".into(),
         };
-        let mut session = Session::new(device, variants);
         let Built { plan, io } = build(config, Mode::Train(settings.optimizer), settings.batch, settings.seq)?;
+        if let Some(capabilities) = capabilities(&device) {
+            variants.check(&plan, capabilities)?;
+        }
+        let mut session = Session::new(device, variants);
         let mut started = Started {
             out: prepared.out.display().to_string(),
             device: device_name.clone(),
@@ -306,10 +312,7 @@ impl<'a> Run<'a> {
         };
         Error::run(
             format!("update {number}: the loss or its gradient is not finite, {place}"),
-            format!(
-                "the checkpoints in {} are from before; start again with a lower --lr or with --clip-norm 1",
-                self.prepared.out.display()
-            ),
+            "start again with a lower --lr or with --clip-norm 1; checkpoints of the run are from before and good",
         )
     }
 

@@ -121,11 +121,14 @@ pub fn prepare(options: &Options, on_cpu: bool) -> Result<Prepared> {
     Ok(prepared)
 }
 
-fn read_corpus(data: Option<&PathBuf>, range: NoteRange, pedal: bool, strict: bool) -> Result<Corpus> {
-    let options = CorpusOptions { range, pedal, strict };
+/// The corpus in the folder `data`, or the one within the program.
+///
+/// # Errors
+/// See [`Corpus::read`].
+pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpus> {
     match data {
-        Some(dir) => Corpus::read(dir, &options),
-        None => Corpus::from_files("the program's corpus", crate::data::FILES, &options),
+        Some(dir) => Corpus::read(dir, options),
+        None => Corpus::from_files("the program's corpus", crate::data::FILES, options),
     }
 }
 
@@ -140,7 +143,8 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
         }
     }
     let range = options.notes.unwrap_or_default();
-    let corpus = read_corpus(options.data.as_ref(), range, options.pedal, options.strict)?;
+    let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
+    let corpus = read_corpus(options.data.as_deref(), &reading)?;
     let base =
         Config { lowest: usize::from(range.low()), notes: range.len(), ..Config::preset(preset, corpus.styles.len()) };
     let config = with_overrides(base, &options.set)?;
@@ -270,7 +274,8 @@ fn resumed(options: &Options) -> Result<Prepared> {
         ));
     }
     let data = options.data.clone().or_else(|| state.corpus.data.as_ref().map(PathBuf::from));
-    let corpus = read_corpus(data.as_ref(), state.corpus.range, state.corpus.pedal, options.strict)?;
+    let reading = CorpusOptions { range: state.corpus.range, pedal: state.corpus.pedal, strict: options.strict };
+    let corpus = read_corpus(data.as_deref(), &reading)?;
     if corpus.fingerprint() != state.corpus.fingerprint {
         return Err(Error::usage(
             format!(
