@@ -1,15 +1,19 @@
-// One time step of generation along the note axis: from the lowest note to the highest, two LSTM layers, three heads and
-// the coin flips, each note seeing what was chosen for the one below (src/ops/note_sweep.rs).
+// One time step of generation along the note axis (src/ops/note_sweep.rs).
 //
-// One workgroup a piece, since every note waits for the one below: state, gates and the lower note stay in workgroup
-// memory for the whole sweep, weights are streamed. An invocation makes the gates `lane, lane + GROUP, …`, so neighbours
-// read neighbouring weights. H = UNITS takes 8 H + 8 words of workgroup memory.
+// A workgroup is one piece and makes all its notes, since each waits for the coins of the one below: both layers' state
+// stands in workgroup memory, and nothing leaves the workgroup between notes. The 4H columns of a layer's gates are spread
+// over the lanes, so that the weights, which every note streams from the cache anew, are read by neighbours from
+// neighbouring places. Pieces are few, so this is bound by latency, not by arithmetic.
 
-const GROUP: u32 = 256u;
-const UNITS: u32 = 128u;
-const GATES: u32 = 4 * UNITS;
 const CHANNELS: u32 = 3u;
 const REPORTED: u32 = 5u;
+const LANES: u32 = 256u;
+// H.
+const H: u32 = 1u;
+// Columns of the gates that a lane makes.
+const COLUMNS: u32 = (4u * H + LANES - 1u) / LANES;
+// Parts of each head's sum.
+const PARTS: u32 = 8u;
 
 struct Params {
     weights_offset: u32,
@@ -22,33 +26,32 @@ struct Params {
     pieces: u32,
     notes: u32,
     window: u32,
-    // Where each matrix stands in `weights`.
-    chosen: u32, // [3, 4H]
-    recurrent1: u32, // [H, 4H]
-    input2: u32, // [H, 4H]
-    recurrent2: u32, // [H, 4H]
-    head: u32, // [H, 3]
-    head_bias: u32, // [3]
+    // Where matrices stand in `weights`.
+    chosen: u32,
+    recurrent1: u32,
+    input2: u32,
+    recurrent2: u32,
+    head: u32,
+    head_bias: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> weights: array<f32>;
+@group(0) @binding(1) var<storage, read> weights: array<f32>; // chosen [3, 4H]; recurrent1, input2, recurrent2 [H, 4H]; head [H, 3]; head_bias [3]
 @group(0) @binding(2) var<storage, read> input: array<f32>; // [pieces, N, 4H]
 @group(0) @binding(3) var<storage, read> bias2: array<f32>; // [pieces, 4H]
 @group(0) @binding(4) var<storage, read> forced: array<f32>; // [window, pieces, N, 3]
 @group(0) @binding(5) var<storage, read_write> notes: array<f32>; // [pieces, N, 3]
-@group(0) @binding(6) var<storage, read_write> state: array<f32>; // [2, pieces]: clocks, silent steps so far
+@group(0) @binding(6) var<storage, read_write> state: array<f32>; // [2, pieces]: clocks, silent steps
 @group(0) @binding(7) var<storage, read_write> roll: array<f32>; // [window, pieces, N, 5]
 @group(1) @binding(0) var<uniform> step: Step;
 
-var<workgroup> gates: array<f32, GATES>;
-var<workgroup> h1: array<f32, UNITS>;
-var<workgroup> c1: array<f32, UNITS>;
-var<workgroup> h2: array<f32, UNITS>;
-var<workgroup> c2: array<f32, UNITS>;
+var<workgroup> hidden: array<f32, 2u * H>; // [2 layers, H]
+var<workgroup> cells: array<f32, 2u * H>; // [2 layers, H]
+var<workgroup> gates: array<f32, 4u * H>;
+var<workgroup> partial: array<f32, CHANNELS * PARTS>;
+// What was chosen for the note below.
 var<workgroup> lower: array<f32, CHANNELS>;
-var<workgroup> logits: array<f32, CHANNELS>;
 
-@compute @workgroup_size(GROUP)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
@@ -60,113 +63,138 @@ fn main(
     }
     let clock = i32(state[p.state_offset + piece]) + 1;
     let silent = state[p.state_offset + p.pieces + piece];
-    let window = i32(p.window);
-    let row = u32((clock % window + window) % window);
-    let first_note = p.notes_offset + piece * p.notes * CHANNELS;
-    let first_report = p.roll_offset + (row * p.pieces + piece) * p.notes * REPORTED;
+    // The piece's first notes in `notes`, and in a row of `forced` and `roll`.
+    let first = piece * p.notes;
+    let first_in_row = (floor_mod(clock, p.window) * p.pieces + piece) * p.notes;
+    // Lane 0 alone knows.
+    var rests = true;
 
     if step.forced != 0.0 {
-        let first_forced = p.forced_offset + (row * p.pieces + piece) * p.notes * CHANNELS;
-        for (var i = lane; i < p.notes * CHANNELS; i += GROUP) {
-            let value = forced[first_forced + i];
-            notes[first_note + i] = value;
-            roll[first_report + i / CHANNELS * REPORTED + i % CHANNELS] = value;
+        for (var n = lane; n < p.notes; n += LANES) {
+            let given = p.forced_offset + (first_in_row + n) * CHANNELS;
+            report(first_in_row + n, vec3<f32>(forced[given], forced[given + 1u], forced[given + 2u]), vec2<f32>());
+            keep(first + n, vec3<f32>(forced[given], forced[given + 1u], forced[given + 2u]));
         }
-        for (var n = lane; n < p.notes; n += GROUP) {
-            roll[first_report + n * REPORTED + CHANNELS] = 0.0;
-            roll[first_report + n * REPORTED + CHANNELS + 1u] = 0.0;
+        for (var n = 0u; lane == 0u && n < p.notes; n++) {
+            rests = rests && forced[p.forced_offset + (first_in_row + n) * CHANNELS] == 0.0;
         }
     } else {
-        sweep(lane, piece, u32(clock), silent, first_note, first_report);
-    }
-    storageBarrier();
-    if lane == 0u {
-        var plays = 0.0;
-        for (var n = 0u; n < p.notes; n++) {
-            plays += notes[first_note + n * CHANNELS];
+        for (var i = lane; i < 2u * H; i += LANES) {
+            hidden[i] = 0.0;
+            cells[i] = 0.0;
         }
+        if lane < CHANNELS {
+            lower[lane] = 0.0;
+        }
+        workgroupBarrier();
+        let temperature = step.temperature + step.silence * silent;
+        for (var n = 0u; n < p.notes; n++) {
+            var sums: array<f32, COLUMNS>;
+            for (var i = 0u; i < COLUMNS; i++) {
+                let column = min(lane + i * LANES, 4u * H - 1u);
+                sums[i] = input[p.input_offset + (first + n) * 4u * H + column];
+                for (var k = 0u; k < CHANNELS; k++) {
+                    sums[i] += lower[k] * weights[p.weights_offset + p.chosen + k * 4u * H + column];
+                }
+            }
+            add_product(&sums, 0u, p.recurrent1, lane);
+            activate(&sums, 0u, lane);
+
+            for (var i = 0u; i < COLUMNS; i++) {
+                sums[i] = bias2[p.bias2_offset + piece * 4u * H + min(lane + i * LANES, 4u * H - 1u)];
+            }
+            add_product(&sums, 0u, p.input2, lane);
+            add_product(&sums, H, p.recurrent2, lane);
+            activate(&sums, H, lane);
+
+            if lane < CHANNELS * PARTS {
+                var sum = 0.0;
+                for (var unit = lane / CHANNELS; unit < H; unit += PARTS) {
+                    let weight = p.weights_offset + p.head + unit * CHANNELS + lane % CHANNELS;
+                    sum += hidden[H + unit] * weights[weight];
+                }
+                partial[lane] = sum;
+            }
+            workgroupBarrier();
+            if lane == 0u {
+                let bias = p.weights_offset + p.head_bias;
+                var logit = vec3<f32>(weights[bias], weights[bias + 1u], weights[bias + 2u]);
+                for (var i = 0u; i < CHANNELS * PARTS; i += CHANNELS) {
+                    logit += vec3<f32>(partial[i], partial[i + 1u], partial[i + 2u]);
+                }
+                let coins = pcg4d(vec4<u32>(n, piece, u32(clock), step.seed));
+                let play = sigmoid_(logit.x / temperature);
+                let replay = sigmoid_(logit.y / temperature);
+                let sounded = notes[p.notes_offset + (first + n) * CHANNELS] > 0.0;
+                var note = vec3<f32>();
+                if uniform01(coins.x) < play {
+                    rests = false;
+                    note = vec3<f32>(1.0, 0.0, clamp(logit.z, 0.0, 1.0));
+                    if sounded && uniform01(coins.y) < replay {
+                        note.y = 1.0;
+                    }
+                }
+                keep(first + n, note);
+                report(first_in_row + n, note, vec2<f32>(play, replay));
+                lower[0] = note.x;
+                lower[1] = note.y;
+                lower[2] = note.z;
+            }
+            workgroupBarrier();
+        }
+    }
+
+    // All lanes have read the state.
+    workgroupBarrier();
+    if lane == 0u {
         state[p.state_offset + piece] = f32(clock);
-        state[p.state_offset + p.pieces + piece] = select(silent + 1.0, 0.0, plays != 0.0);
+        state[p.state_offset + p.pieces + piece] = select(0.0, silent + 1.0, rests);
     }
 }
 
-fn sweep(lane: u32, piece: u32, clock: u32, silent: f32, first_note: u32, first_report: u32) {
-    for (var u = lane; u < UNITS; u += GROUP) {
-        h1[u] = 0.0;
-        c1[u] = 0.0;
-        h2[u] = 0.0;
-        c2[u] = 0.0;
+fn keep(at: u32, note: vec3<f32>) {
+    let first = p.notes_offset + at * CHANNELS;
+    notes[first] = note.x;
+    notes[first + 1u] = note.y;
+    notes[first + 2u] = note.z;
+}
+
+fn report(at: u32, note: vec3<f32>, probabilities: vec2<f32>) {
+    let first = p.roll_offset + at * REPORTED;
+    roll[first] = note.x;
+    roll[first + 1u] = note.y;
+    roll[first + 2u] = note.z;
+    roll[first + 3u] = probabilities.x;
+    roll[first + 4u] = probabilities.y;
+}
+
+// Adds hidden[first .. first + H] times the matrix that stands at `matrix` to the lane's columns.
+fn add_product(sums: ptr<function, array<f32, COLUMNS>>, first: u32, matrix: u32, lane: u32) {
+    for (var k = 0u; k < H; k++) {
+        let x = hidden[first + k];
+        let row = p.weights_offset + matrix + k * 4u * H;
+        for (var i = 0u; i < COLUMNS; i++) {
+            (*sums)[i] += x * weights[row + min(lane + i * LANES, 4u * H - 1u)];
+        }
     }
-    if lane < CHANNELS {
-        lower[lane] = 0.0;
+}
+
+// Makes the new state of the layer at `first` from the gates' columns of all lanes.
+fn activate(sums: ptr<function, array<f32, COLUMNS>>, first: u32, lane: u32) {
+    for (var i = 0u; i < COLUMNS; i++) {
+        if lane + i * LANES < 4u * H {
+            gates[lane + i * LANES] = (*sums)[i];
+        }
     }
     workgroupBarrier();
-    let temperature = step.temperature + step.silence * silent;
-    for (var n = 0u; n < p.notes; n++) {
-        for (var j = lane; j < GATES; j += GROUP) {
-            var sum = input[p.input_offset + (piece * p.notes + n) * GATES + j];
-            for (var c = 0u; c < CHANNELS; c++) {
-                sum += lower[c] * weights[p.weights_offset + p.chosen + c * GATES + j];
-            }
-            let column = p.weights_offset + p.recurrent1 + j;
-            for (var k = 0u; k < UNITS; k++) {
-                sum += h1[k] * weights[column + k * GATES];
-            }
-            gates[j] = sum;
-        }
-        workgroupBarrier();
-        for (var u = lane; u < UNITS; u += GROUP) {
-            let c = sigmoid_(gates[UNITS + u]) * c1[u] + sigmoid_(gates[u]) * tanh_(gates[2u * UNITS + u]);
-            c1[u] = c;
-            h1[u] = sigmoid_(gates[3u * UNITS + u]) * tanh_(c);
-        }
-        workgroupBarrier();
-        for (var j = lane; j < GATES; j += GROUP) {
-            var sum = bias2[p.bias2_offset + piece * GATES + j];
-            let column = p.weights_offset + j;
-            for (var k = 0u; k < UNITS; k++) {
-                sum += h1[k] * weights[column + p.input2 + k * GATES];
-            }
-            for (var k = 0u; k < UNITS; k++) {
-                sum += h2[k] * weights[column + p.recurrent2 + k * GATES];
-            }
-            gates[j] = sum;
-        }
-        workgroupBarrier();
-        for (var u = lane; u < UNITS; u += GROUP) {
-            let c = sigmoid_(gates[UNITS + u]) * c2[u] + sigmoid_(gates[u]) * tanh_(gates[2u * UNITS + u]);
-            c2[u] = c;
-            h2[u] = sigmoid_(gates[3u * UNITS + u]) * tanh_(c);
-        }
-        workgroupBarrier();
-        if lane < CHANNELS {
-            var sum = weights[p.weights_offset + p.head_bias + lane];
-            for (var k = 0u; k < UNITS; k++) {
-                sum += h2[k] * weights[p.weights_offset + p.head + k * CHANNELS + lane];
-            }
-            logits[lane] = sum;
-        }
-        workgroupBarrier();
-        if lane == 0u {
-            let coins = pcg4d(vec4<u32>(n, piece, clock, step.seed));
-            let p_play = sigmoid_(logits[0] / temperature);
-            let p_replay = sigmoid_(logits[1] / temperature);
-            let note = first_note + n * CHANNELS;
-            let sounded = notes[note] > 0.0;
-            var chosen = vec3<f32>();
-            if uniform01(coins.x) < p_play {
-                let replay = sounded && uniform01(coins.y) < p_replay;
-                chosen = vec3<f32>(1.0, select(0.0, 1.0, replay), clamp(logits[2], 0.0, 1.0));
-            }
-            let report = first_report + n * REPORTED;
-            for (var c = 0u; c < CHANNELS; c++) {
-                lower[c] = chosen[c];
-                notes[note + c] = chosen[c];
-                roll[report + c] = chosen[c];
-            }
-            roll[report + CHANNELS] = p_play;
-            roll[report + CHANNELS + 1u] = p_replay;
-        }
-        workgroupBarrier();
+    for (var unit = lane; unit < H; unit += LANES) {
+        let i = sigmoid_(gates[unit]);
+        let f = sigmoid_(gates[H + unit]);
+        let g = tanh_(gates[2u * H + unit]);
+        let o = sigmoid_(gates[3u * H + unit]);
+        let s = f * cells[first + unit] + i * g;
+        cells[first + unit] = s;
+        hidden[first + unit] = o * tanh_(s);
     }
+    workgroupBarrier();
 }

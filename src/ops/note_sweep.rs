@@ -9,7 +9,7 @@ use super::random::{pcg4d, uniform01};
 use super::real::{Mat, matmul, vectorized};
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
-use crate::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Capabilities;
 
 /// Values that the sweep reports of each note: play, replay, dynamics, and the probabilities of the two coin flips.
@@ -238,12 +238,39 @@ impl Op for NoteSweep {
     /// One dispatch, one workgroup a piece. Operands grow with the number of pieces and are not cut: a thousand pieces
     /// fit the smallest binding that WebGPU allows.
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        // Both layers' state, one layer's gates, and less than 256 bytes more.
+        let memory = 4 * 8 * self.units + 256;
+        let limit = recorder.capabilities.max_compute_workgroup_storage_size as usize;
+        if memory > limit {
+            let what = format!("{} needs {memory} bytes of workgroup memory, the device has {limit}", self.label());
+            return Err(Error::device(what, "use --device cpu for a model of so many note units"));
+        }
         let Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias } = self.offsets;
-        let dispatch = recorder.dispatch(shader!("note_sweep", "main", [("UNITS", self.units)]));
+        let dispatch = recorder.dispatch(shader!("note_sweep", "main", [("H", self.units)]));
         let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
         let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
         let words = [self.pieces, self.notes, self.window, chosen, recurrent1, input2, recurrent2, head, head_bias];
         words.into_iter().fold(bound, |dispatch, word| dispatch.word(word)).step().groups(self.pieces);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{TensorId, View};
+
+    #[test]
+    fn too_many_units_for_a_workgroup_are_an_error_that_names_the_limit() {
+        let offsets = Offsets { chosen: 0, recurrent1: 0, input2: 0, recurrent2: 0, head: 0, head_bias: 0 };
+        let record = |units: usize| {
+            let op = NoteSweep { pieces: 1, notes: 48, units, window: 1, weights: 4 * units * units, offsets };
+            let views: Vec<View> =
+                op.args().iter().map(|arg| View { tensor: TensorId(0), start: 0, len: arg.len }).collect();
+            Recorder::record(&op, "portable", &Capabilities::portable(), &views).map(|dispatches| dispatches.len())
+        };
+        assert_eq!(record(504).unwrap(), 1);
+        let error = record(505).unwrap_err().to_string();
+        assert!(error.contains("H=505") && error.contains("16384") && error.contains("--device cpu"), "{error}");
     }
 }
