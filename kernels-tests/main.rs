@@ -148,7 +148,8 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
                 continue;
             }
             let (this, capabilities) = (case.clone(), case.limited(capabilities));
-            let check = move || declaration::check(this.op.as_ref(), variant, &capabilities, &kernel::views(&this));
+            let check =
+                move || declaration::check(this.op.as_ref(), variant, &capabilities, &kernel::views(&this, false));
             add(variant, "declaration", Box::new(check));
         }
     }

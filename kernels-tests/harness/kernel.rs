@@ -1,7 +1,7 @@
 //! Runs a kernel on a device, its operands between guard bands, and holds what it wrote against the oracle.
 
 use deepj::gpu::{Access, Buffer, Checks, Dispatch, Gpu};
-use deepj::ops::{Recorder, TensorId, View};
+use deepj::ops::{Arg, Recorder, TensorId, View};
 use pollster::block_on;
 
 use super::adapters::Adapter;
@@ -29,38 +29,41 @@ pub struct Margin {
     pub worst: String,
 }
 
-/// Where the case's operands stand, each in a buffer of its own at a place that no alignment favours.
-pub fn views(case: &Case) -> Vec<View> {
-    let place = |(i, arg): (usize, &deepj::ops::Arg)| View {
+/// Where the case's operands stand, each in a buffer of its own: at the start of a binding, or at places that no alignment
+/// favours.
+pub fn views(case: &Case, aligned: bool) -> Vec<View> {
+    let place = |(i, arg): (usize, &Arg)| View {
         tensor: TensorId(i as u32),
-        start: GUARD + (37 * i + 5) % 64,
+        start: GUARD + if aligned { 0 } else { (37 * i + 5) % 64 },
         len: arg.len,
     };
     case.op.args().iter().enumerate().map(place).collect()
 }
 
-/// Runs `variant` of the case and compares. It runs twice: with checked shaders as it was recorded, and with trusted ones,
-/// as the program runs it, where bindings that end with their operand reach into the guard band. So a kernel that
-/// reads or writes past its operand meets the guards instead of the driver's bounds check, and both runs must give the
-/// same bits.
+/// Runs `variant` of the case and compares. It runs twice: with checked shaders on operands without alignment, then with
+/// trusted ones, as the program runs it, on aligned operands, where bindings that end with their operand reach into the
+/// guard band. So a kernel that reads or writes past its operand meets the guards instead of the driver's bounds check,
+/// and both runs must give the same bits.
 ///
 /// # Errors
 /// What went wrong: an error of the device, a result beyond its tolerance, a guard band written, bits that differ.
 pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, String> {
     let oracle = case.oracle()?;
-    let views = views(case);
-    let checked = adapter.gpu(Checks::Checked)?;
-    let capabilities = case.limited(&checked.capabilities);
-    let recorded = Recorder::record(case.op.as_ref(), variant, &capabilities, &views).map_err(|e| e.to_string())?;
-    let mut widened = recorded.clone();
+    let record = |gpu: &Gpu, views: &[View]| {
+        let capabilities = case.limited(&gpu.capabilities);
+        Recorder::record(case.op.as_ref(), variant, &capabilities, views).map_err(|error| error.to_string())
+    };
+    let (gpu, places) = (adapter.gpu(Checks::Checked)?, views(case, false));
+    let first = execute(gpu, case, &record(gpu, &places)?, &places, &oracle.inputs)?;
+    let (gpu, places) = (adapter.gpu(Checks::Trusted)?, views(case, true));
+    let mut widened = record(gpu, &places)?;
     for binding in widened.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
-        let view = views[binding.arg];
+        let view = places[binding.arg];
         if binding.start + binding.len == (view.start + view.len) as u64 {
             binding.len += GUARD as u64;
         }
     }
-    let first = execute(checked, case, &recorded, &views, &oracle.inputs)?;
-    let second = execute(adapter.gpu(Checks::Trusted)?, case, &widened, &views, &oracle.inputs)
+    let second = execute(gpu, case, &widened, &places, &oracle.inputs)
         .map_err(|error| format!("the second run, unchecked and with wider bindings: {error}"))?;
     let args = case.op.args();
     for ((arg, first), second) in args.iter().zip(&first).zip(&second) {
