@@ -4,9 +4,16 @@
 use rayon::prelude::*;
 
 use super::real::{Mat, matmul, vectorized};
+use super::recorder::{chunks, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
-use super::{Arg, Args, Cost, Op, Real, RowGroups, Step, Tape, View, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both, unknown_variant};
+use crate::Result;
+use crate::gpu::{Capabilities, Shader};
+
+/// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
+/// it for hung.
+const MOST_FLOPS: usize = 1 << 35;
 
 /// Which operands are stored transposed. `C` is always `[m, n]`, all matrices row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -120,6 +127,67 @@ impl Gemm {
     }
 }
 
+/// A matrix, or a part of one, in an operand: first element, stored rows and columns, elements from row to row.
+struct Part {
+    start: usize,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl Part {
+    /// The part of `rows` and `cols` (first and number each) of a matrix with this stride.
+    fn new((row, rows): (usize, usize), (col, cols): (usize, usize), stride: usize) -> Self {
+        Self { start: row * stride + col, rows, cols, stride }
+    }
+
+    /// Elements from its first to its last.
+    fn len(&self) -> usize {
+        (self.rows - 1) * self.stride + self.cols
+    }
+}
+
+/// A kernel of `shaders/gemm.wgsl`: entry point, rows and columns of the tile of `C` that a workgroup owns, constants.
+struct Kernel {
+    entry: &'static str,
+    tile: [usize; 2],
+    consts: Vec<(&'static str, u32)>,
+}
+
+/// What the products are added to: `start` in the shader's parameters.
+#[derive(Clone, Copy)]
+enum Start {
+    Zero,
+    Bias,
+    C,
+}
+
+impl Kernel {
+    fn shader(&self, layout: Layout) -> Shader {
+        let transposed = [("A_TRANSPOSED", layout == Layout::TN), ("B_TRANSPOSED", layout == Layout::NT)];
+        let mut shader = shader!("gemm", self.entry, []);
+        shader.consts.extend(transposed.map(|(name, is)| (name, is.into())));
+        shader.consts.extend_from_slice(&self.consts);
+        shader
+    }
+
+    fn of(variant: &str) -> Option<Self> {
+        let (entry, tile, consts) = match variant {
+            "naive" => ("naive", [16, 16], vec![]),
+            "tiled" => ("tiled", [16, 16], vec![]),
+            // 8 x 8 elements an invocation; 32 invocations along the columns, 2 along the rows.
+            "direct" => ("direct", [16, 256], vec![("ROWS", 8), ("COLS", 8), ("DIRECT_X", 32), ("DIRECT_Y", 2)]),
+            // 2 x 2 vectors each way, so 8 x 8 elements, for each of 8 x 8 invocations.
+            "register" => {
+                let sizes = [("A_VECTORS", 2), ("B_VECTORS", 2), ("REGISTER_X", 8), ("REGISTER_Y", 8), ("K_TILE", 16)];
+                ("registers", [64, 64], sizes.to_vec())
+            }
+            _ => return None,
+        };
+        Some(Self { entry, tile, consts })
+    }
+}
+
 impl Op for Gemm {
     fn name(&self) -> &'static str {
         "gemm"
@@ -149,6 +217,56 @@ impl Op for Gemm {
     }
 
     mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["register", "direct", "tiled", "naive"]
+    }
+
+    fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let kernel = Kernel::of(variant).ok_or_else(|| unknown_variant(self, variant))?;
+        let (m, n, k) = (self.m, self.n, self.k);
+        let bias_groups = self.bias.unwrap_or(RowGroups { inner: 1, sequences: 1 });
+        // Each matrix is cut along its stored rows, so that every part fits a binding.
+        let rows = |widths: &[usize]| recorder.rows_per_binding(widths);
+        let [most_m, most_n, most_k] = match self.layout {
+            Layout::NN => [rows(&[k, n]).min(MOST_FLOPS.div_ceil(2 * n * k)), n, rows(&[n])],
+            Layout::NT => [rows(&[k, n]).min(MOST_FLOPS.div_ceil(2 * n * k)), rows(&[k]), k],
+            Layout::TN => [rows(&[n]), n, rows(&[m, n]).min(MOST_FLOPS.div_ceil(2 * m * n))],
+        };
+        for in_m in chunks(m, most_m) {
+            for in_n in chunks(n, most_n) {
+                for in_k in chunks(k, most_k) {
+                    let (a, b) = match self.layout {
+                        Layout::NN => (Part::new(in_m, in_k, k), Part::new(in_k, in_n, n)),
+                        Layout::NT => (Part::new(in_m, in_k, k), Part::new(in_n, in_k, k)),
+                        Layout::TN => (Part::new(in_k, in_m, m), Part::new(in_k, in_n, n)),
+                    };
+                    let c = Part::new(in_m, in_n, n);
+                    let bias = Part::new((0, bias_groups.sequences), in_n, n);
+                    let start = match (in_k.0 > 0 || self.accumulate, self.bias) {
+                        (true, _) => Start::C,
+                        (false, Some(_)) => Start::Bias,
+                        (false, None) => Start::Zero,
+                    };
+                    let last = in_k.0 + in_k.1 == k;
+
+                    let dispatch = recorder.dispatch(kernel.shader(self.layout));
+                    let bound = dispatch.read(0, a.start, a.len()).read(1, b.start, b.len());
+                    let bound = match self.bias {
+                        Some(_) => bound.read(2, bias.start, bias.len()).write(3, c.start, c.len()),
+                        // Bound and not read: all products have one layout of bindings.
+                        None => bound.read(1, b.start, 1).write(2, c.start, c.len()),
+                    };
+                    let words = bound.word(in_m.1).word(in_n.1).word(in_k.1);
+                    let words = words.word(a.stride).word(b.stride).word(c.stride).word(start as usize);
+                    let words = words.word(in_m.0).word(bias_groups.inner).word(bias_groups.sequences);
+                    let words = words.word((last && self.activation == Activation::Tanh).into());
+                    words.groups(in_m.1.div_ceil(kernel.tile[0]) * in_n.1.div_ceil(kernel.tile[1]));
+                }
+            }
+        }
+        Ok(())
+    }
 
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let (a, b, c) = (operands[0], operands[1], operands[operands.len() - 1]);
