@@ -184,14 +184,10 @@ pub trait Op: fmt::Debug + Send + Sync {
     fn mirror_f64(&self, step: &Step, args: Args<'_, f64>);
     /// Names of the kernel variants that are legal with these capabilities; the first is portable, that is within
     /// WebGPU default limits and without optional features.
-    fn variants(&self, _capabilities: &Capabilities) -> Vec<&'static str> {
-        vec![]
-    }
+    fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str>;
     /// The op as dispatches. `recorder` knows where each operand stands and cuts nothing: an op whose operand is larger
     /// than one binding may hold records several dispatches.
-    fn record(&self, variant: &str, _recorder: &mut Recorder<'_>) -> Result<()> {
-        Err(crate::Error::device(format!("{} has no kernel {variant}", self.name()), ""))
-    }
+    fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()>;
     /// Appends the nodes of this op's gradient for a node with these operands. Ops without one (optimiser, metrics,
     /// sampling) append nothing.
     fn gradient(&self, _tape: &mut dyn Tape, _operands: &[View]) {}
