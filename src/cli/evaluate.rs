@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use deepj::evaluate::{Metrics, evaluate};
-use deepj::music::{CorpusOptions, Part};
-use deepj::train::read_corpus;
+use deepj::music::Part;
+use deepj::train::corpus_of;
 use deepj::{Error, Result};
 use serde::Serialize;
 
@@ -47,10 +47,7 @@ struct Report<'a> {
 impl Evaluate {
     pub fn run(self) -> Result<()> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
-        let data = self.data.or_else(|| checkpoint.corpus.data.clone().map(PathBuf::from));
-        let info = &checkpoint.corpus;
-        let options = CorpusOptions { range: info.range, pedal: info.pedal, strict: false };
-        let corpus = read_corpus(data.as_deref(), &options)?.with_styles(&checkpoint.styles)?;
+        let corpus = corpus_of(&checkpoint, self.data.as_deref(), false)?.with_styles(&checkpoint.styles)?;
         for skipped in &corpus.report.skipped {
             eprintln!("note: skipped {}: {}", skipped.file, skipped.reason);
         }

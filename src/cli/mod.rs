@@ -74,8 +74,21 @@ impl DeviceArguments {
     }
 }
 
+/// Keeps Wayland's library, which looks for a display when adapters are listed, from calling its absence an error on a
+/// machine or in a container that has none.
+#[cfg(target_os = "linux")]
+fn quiet_wayland() {
+    const FOLDER: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(FOLDER).is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var(FOLDER, std::env::temp_dir()) };
+    }
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    quiet_wayland();
     let done = match Arguments::parse().verb {
         Verb::Train(verb) => verb.run(),
         Verb::Generate(verb) => verb.run(),

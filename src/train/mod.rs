@@ -22,7 +22,7 @@ mod options;
 mod tensorboard;
 
 pub use observer::{Observer, Started, StepRecord, ValidationRecord};
-pub use options::{BEST, LAST, Options, Prepared, prepare, read_corpus};
+pub use options::{BEST, LAST, Options, Prepared, corpus_of, prepare, read_corpus};
 
 use curve::Curve;
 use tensorboard::EventFile;

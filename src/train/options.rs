@@ -132,6 +132,22 @@ pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpu
     }
 }
 
+/// The corpus that a model was trained on, read as it was then, or another one in the folder `data`.
+///
+/// # Errors
+/// See [`Corpus::read`].
+pub fn corpus_of(checkpoint: &Checkpoint, data: Option<&Path>, strict: bool) -> Result<Corpus> {
+    let info = &checkpoint.corpus;
+    let reading = CorpusOptions { range: info.range, pedal: info.pedal, strict };
+    match (data, &info.data) {
+        (None, Some(stored)) => read_corpus(Some(Path::new(stored)), &reading).map_err(|e| {
+            let remedy = format!("That is where the corpus was in training; name its place with --data. {}", e.remedy);
+            Error { remedy, ..e }
+        }),
+        (data, _) => read_corpus(data, &reading),
+    }
+}
+
 fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
     let preset = options.preset.unwrap_or(if on_cpu { Preset::Small } else { Preset::Paper });
     let out = options.out.clone().unwrap_or_else(|| Path::new(RUNS).join(run_name(preset)));
@@ -243,7 +259,7 @@ fn resumed(options: &Options) -> Result<Prepared> {
     let Some(resume) = state.resume.take() else {
         return Err(Error::file(path, "holds no optimiser state to go on with", "start a new run"));
     };
-    let settings = &mut state.settings;
+    let settings = &state.settings;
     let config = &state.config;
     // A flag that says again what the run was begun with is welcome, another value is not.
     let differs = |flag: &str, given: Option<String>, stored: String| match given {
@@ -274,8 +290,7 @@ fn resumed(options: &Options) -> Result<Prepared> {
         ));
     }
     let data = options.data.clone().or_else(|| state.corpus.data.as_ref().map(PathBuf::from));
-    let reading = CorpusOptions { range: state.corpus.range, pedal: state.corpus.pedal, strict: options.strict };
-    let corpus = read_corpus(data.as_deref(), &reading)?;
+    let corpus = corpus_of(&state, options.data.as_deref(), options.strict)?;
     if corpus.fingerprint() != state.corpus.fingerprint {
         return Err(Error::usage(
             format!(
@@ -296,6 +311,7 @@ fn resumed(options: &Options) -> Result<Prepared> {
     let shape = batch_shape(config, settings.batch, settings.seq)?;
     let walk = Training::resume(state.progress.cursor.clone(), train, shape)
         .map_err(|e| Error::file(&path, e.what, e.remedy))?;
+    let settings = &mut state.settings;
     let b = &options.budget;
     if *b != Budget::default() {
         // A new budget replaces the old one as a whole, but for what it does not speak of.

@@ -129,6 +129,8 @@ fn evaluate_prints_the_figures() {
         assert!(out["steps"].as_u64().is_some_and(|steps| steps >= 64 * files));
     }
     assert!(succeeds(path, &["evaluate", "--checkpoint", "run"]).contains("nats a step"));
+    std::fs::create_dir(path.join("elsewhere")).unwrap();
+    fails(&path.join("elsewhere"), &["evaluate", "--checkpoint", "../run"], 1, &["corpus", "--data"]);
     fails(path, &["evaluate", "--checkpoint", "run", "--split", "test"], 2, &["no pieces", "--split"]);
     fails(path, &["evaluate", "--checkpoint", "run", "--split", "most"], 2, &["most"]);
     // Another corpus: its pieces are not those of the split, but all of them can be measured.
@@ -253,6 +255,20 @@ fn a_damaged_checkpoint_is_named() {
     }
     fails(path, &["inspect", "run"], 1, &["run/best.safetensors", "cut off"]);
     fails(path, &["inspect", "corpus/plain/smith/0.mid"], 1, &["0.mid", "safetensors"]);
+}
+
+/// The run's next checkpoint goes to a device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_a_run_and_keeps_what_was_saved() {
+    let dir = with_run();
+    let path = dir.path();
+    let before = std::fs::read(path.join("run/last.safetensors")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", path.join("run/.last.safetensors.tmp")).unwrap();
+    let resume = ["train", "--resume", "--out", "run", "--steps", "5"];
+    fails(path, &resume, 1, &["run/last.safetensors: cannot be written", "make room"]);
+    assert_eq!(std::fs::read(path.join("run/last.safetensors")).unwrap(), before);
+    succeeds(path, &resume);
 }
 
 #[test]
