@@ -142,6 +142,9 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
     add("cost", "cpu", Box::new(move || this.check_cost()));
 
     let (portable, everything) = (Capabilities::portable(), declaration::everything());
+    if case.op.variants(&portable).is_empty() {
+        add("portable", "declaration", Box::new(|| Err("there is no portable kernel".into())));
+    }
     for capabilities in [&portable, &everything] {
         for variant in case.op.variants(capabilities) {
             if capabilities == &everything && case.op.variants(&portable).contains(&variant) {
