@@ -409,6 +409,7 @@ pub fn trials(
                 let (this, check, adapter, ran) = (training.clone(), check.clone(), adapter.clone(), ran.clone());
                 let path = format!("deepj/{name}/{way}/{}", adapter.name);
                 trials.push(Trial::test(path.clone(), move || {
+                    let _turn = adapter.turn();
                     let start = Instant::now();
                     let results = device(&adapter, cut).and_then(|gpu| this.on_device(gpu, variants));
                     ran(path, start.elapsed());
@@ -452,6 +453,7 @@ pub fn trials(
             let (this, check, adapter, ran) = (generation.clone(), check.clone(), adapter.clone(), ran.clone());
             let path = format!("deepj/{name}/{way}/{}", adapter.name);
             trials.push(Trial::test(path.clone(), move || {
+                let _turn = adapter.turn();
                 let start = Instant::now();
                 let roll = device(&adapter, cut).and_then(|gpu| this.on_device(gpu, variants));
                 ran(path, start.elapsed());

@@ -156,8 +156,11 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
             add(variant, "declaration", Box::new(check));
         }
     }
-    for adapter in adapters {
-        for variant in case.op.variants(&adapter.capabilities) {
+    // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
+    let most = adapters.iter().map(|adapter| case.op.variants(&adapter.capabilities).len()).max().unwrap_or_default();
+    for i in 0..most {
+        for adapter in adapters {
+            let Some(&variant) = case.op.variants(&adapter.capabilities).get(i) else { continue };
             let (this, run, adapter_) = (case.clone(), run.clone(), adapter.clone());
             add(variant, &adapter.name, Box::new(move || on_adapter(&this, variant, &adapter_, &run)));
         }
@@ -180,6 +183,8 @@ fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
 
 fn on_adapter(case: &Case, variant: &str, adapter: &Adapter, run: &Run) -> Result<(), String> {
     let name = path(&case.to_string(), variant, "");
+    case.oracle()?;
+    let _turn = adapter.turn();
     let start = Instant::now();
     let outcome = kernel::run(case, variant, adapter);
     run.ran(format!("{name}{}", adapter.name), start.elapsed());

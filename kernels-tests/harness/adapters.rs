@@ -1,6 +1,6 @@
 //! The adapters of the machine, each opened once and shared by all tests.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use deepj::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Options};
 use pollster::block_on;
@@ -14,9 +14,16 @@ pub struct Adapter {
     index: usize,
     checked: OnceLock<Result<Gpu, String>>,
     trusted: OnceLock<Result<Gpu, String>>,
+    turn: Mutex<()>,
 }
 
 impl Adapter {
+    /// Waits for the adapter to be free. One case at a time uses it: wgpu's GL backend gives up on a context that another
+    /// thread keeps for more than six seconds, and software adapters use all cores for one case anyway.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The device that compiles shaders with or without wgpu's run-time checks.
     ///
     /// # Errors
@@ -44,6 +51,7 @@ pub fn all() -> Vec<Arc<Adapter>> {
         index,
         checked: OnceLock::new(),
         trusted: OnceLock::new(),
+        turn: Mutex::new(()),
     };
     block_on(gpu::adapters()).into_iter().enumerate().map(adapter).map(Arc::new).collect()
 }
