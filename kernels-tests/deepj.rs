@@ -393,7 +393,7 @@ pub fn trials(
             move |training: &Training, way: &str, column: &str, results: Vec<Vec<f64>>| {
                 let wanted = oracle.get_or_init(|| training.mirror::<f64>());
                 let margin = training.compare(&results, wanted)?;
-                report.enter(&format!("deepj step / {way}"), column, &format!("deepj/{name}"), &margin);
+                report.enter(&format!("deepj step / {way}"), column, &format!("deepj/{name}/{way}/{column}"), &margin);
                 Ok::<(), String>(())
             }
         };
@@ -438,7 +438,7 @@ pub fn trials(
         let report = report.clone();
         move |generation: &Generation, way: &str, column: &str, roll: Vec<f64>| {
             let margin = generation.compare(&roll, &generation.mirror::<f64>())?;
-            report.enter(&format!("deepj generate / {way}"), column, &format!("deepj/{name}"), &margin);
+            report.enter(&format!("deepj generate / {way}"), column, &format!("deepj/{name}/{way}/{column}"), &margin);
             Ok::<(), String>(())
         }
     };

@@ -177,26 +177,26 @@ fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
         }
     }
     let margin = kernel::compare(&case.written(results), &oracle.wanted)?;
-    run.report.enter(&row(case, "mirror f32"), "cpu", &case.to_string(), &margin);
+    run.report.enter(&row(case, "mirror f32"), "cpu", &path(&case.to_string(), "mirror f32", "cpu"), &margin);
     Ok(())
 }
 
 fn on_adapter(case: &Case, variant: &str, adapter: &Adapter, run: &Run) -> Result<(), String> {
-    let name = path(&case.to_string(), variant, "");
+    let name = path(&case.to_string(), variant, &adapter.name);
     case.oracle()?;
     let _turn = adapter.turn();
     let start = Instant::now();
     let outcome = kernel::run(case, variant, adapter);
-    run.ran(format!("{name}{}", adapter.name), start.elapsed());
+    run.ran(name.clone(), start.elapsed());
     match (outcome, known::find(&name, &adapter.name)) {
         (Ok(margin), None) => {
-            run.report.enter(&row(case, variant), &adapter.name, &case.to_string(), &margin);
+            run.report.enter(&row(case, variant), &adapter.name, &name, &margin);
             Ok(())
         }
         (Err(error), None) => Err(error),
         (Ok(_), Some(known)) => Err(format!("passes, but is in known.rs: {} ({})", known.reason, known.link)),
         (Err(error), Some(known)) => {
-            println!("known failure of {name}{}: {} ({}): {error}", adapter.name, known.reason, known.link);
+            println!("known failure of {name}: {} ({}): {error}", known.reason, known.link);
             Ok(())
         }
     }

@@ -27,10 +27,10 @@ impl Report {
         Self { verbose, ..Self::default() }
     }
 
-    /// Enters the margin of a case that passed.
+    /// Enters the margin of a case that passed; `case` is its test's name.
     pub fn enter(&self, row: &str, column: &str, case: &str, margin: &Margin) {
         if self.verbose {
-            println!("{case}/{column}: {} of tolerance; {}", percent(margin.share), margin.worst);
+            println!("{case}: {} of tolerance; {}", percent(margin.share), margin.worst);
         }
         let mut rows = self.rows.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let columns = rows.entry(row.into()).or_default();
@@ -70,9 +70,9 @@ impl Report {
             };
             println!("{row:first$}  {}", columns.iter().map(cell).collect::<Vec<_>>().join("  "));
         }
-        let all = rows.iter().flat_map(|(row, cells)| cells.iter().map(move |(column, cell)| (row, column, cell)));
-        if let Some((_, column, cell)) = all.max_by(|a, b| a.2.share.total_cmp(&b.2.share)) {
-            println!("nearest to its tolerance ({}), on {column}: {}", percent(cell.share), cell.worst);
+        let all = rows.values().flat_map(BTreeMap::values);
+        if let Some(cell) = all.max_by(|a, b| a.share.total_cmp(&b.share)) {
+            println!("nearest to its tolerance ({}): {}", percent(cell.share), cell.worst);
         }
     }
 }
