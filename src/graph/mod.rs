@@ -231,7 +231,8 @@ impl Graph {
     /// Appends the gradient nodes of everything so far: `seed` is the gradient of `y` that the walk starts from.
     ///
     /// # Errors
-    /// A parameter that `y` does not depend on.
+    /// A parameter that `y` does not depend on; a value of which two overlapping parts have gradients of their own, which
+    /// would have to be added up.
     pub fn backward(&mut self, y: View, seed: View) -> Result<()> {
         self.arena(Kind::Grads);
         self.grads.insert(y, seed);
@@ -239,6 +240,14 @@ impl Graph {
             let Node { op, operands, scope } = self.nodes[i].clone();
             let name = if scope.is_empty() { "grad".to_string() } else { format!("grad.{scope}") };
             self.scope(&name, |graph| op.gradient(graph, &operands));
+        }
+        for a in self.grads.keys() {
+            let overlaps =
+                |b: &&View| a.tensor == b.tensor && a != *b && a.start < b.start + b.len && b.start < a.start + a.len;
+            if self.grads.keys().any(|b| overlaps(&b)) {
+                let name = &self.tensors[a.tensor.0 as usize].name;
+                return Err(Error::model(format!("overlapping parts of `{name}` have gradients of their own"), ""));
+            }
         }
         match self.params.iter().find(|p| !self.grads.contains_key(&p.view)) {
             Some(p) => Err(Error::model(format!("no gradient reaches the parameter `{}`", p.name), "")),
@@ -295,5 +304,43 @@ impl Tape for Graph {
 
     fn set_grad(&mut self, x: View, grad: View) {
         self.grads.insert(x, grad);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::dropout::{Drop, Dropout};
+    use crate::ops::gemm::{Gemm, Layout};
+    use crate::ops::reduce::SumRows;
+
+    /// `(x[0] + x[1] + x[2]) * (sum of the three from `second`)` with its backward walk.
+    fn product_of_sums(second: usize) -> Result<()> {
+        let mut graph = Graph::new();
+        let p = graph.param("p", &[6], Init::Zero);
+        let x = graph.temp("x", 6);
+        graph.apply(Dropout { len: 6, drop: Drop::NONE }, &[p, x]);
+        let sums = [0, second].map(|start| {
+            let sum = graph.temp("sum", 1);
+            graph.apply(SumRows::all(3, 1), &[x.slice(start, 3), sum]);
+            sum
+        });
+        let y = graph.tensor("y", 1, Kind::Output);
+        graph.apply(Gemm::new(Layout::NN, 1, 1, 1), &[sums[0], sums[1], y]);
+        let seed = graph.tensor("seed", 1, Kind::Input);
+        graph.backward(y, seed)
+    }
+
+    #[test]
+    fn overlapping_parts_with_gradients_are_refused() {
+        let error = product_of_sums(1).unwrap_err();
+        assert!(error.what.contains("overlapping parts of `x`"), "{error}");
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_is_refused() {
+        // Parts that touch do not overlap; but nothing joins them to the whole of x, so the parameter is not reached.
+        let error = product_of_sums(3).unwrap_err();
+        assert!(error.what.contains("`p`"), "{error}");
     }
 }
