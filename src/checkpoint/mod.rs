@@ -115,7 +115,7 @@ pub struct Progress {
 }
 
 /// What only a resumed training needs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resume {
     /// The optimiser's first and second moments, laid out as [`Checkpoint::params`].
     pub moments: [Vec<f32>; 2],

@@ -132,6 +132,8 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         memory::check(&prepared, capabilities(&device))?;
         make_folder(&prepared.out)?;
+        // Megabytes that nobody needs once they are on the device.
+        let resume = std::mem::take(&mut prepared.resume);
         let settings = &prepared.state.settings;
         let config = &prepared.state.config;
         let device_name = match &device {
@@ -168,12 +170,12 @@ impl<'a> Run<'a> {
         if let Some(weights) = io.loss_weights {
             session.write(program, weights, &[1.0; 3])?;
         }
-        let [m, v] = &prepared.resume.moments;
+        let [m, v] = &resume.moments;
         for (kind, values) in [(Kind::Params, &prepared.state.params), (Kind::Moment1, m), (Kind::Moment2, v)] {
             let view = session.plan(program).arena(kind);
             session.write(program, view, values)?;
         }
-        for (&view, values) in io.states.iter().zip(&prepared.resume.states) {
+        for (&view, values) in io.states.iter().zip(&resume.states) {
             session.write(program, view, values)?;
         }
         prepared.state.progress.device = device_name;
@@ -297,8 +299,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Looks for the op that produced the first value that is not finite. The update has left the parameters alone, so
-    /// the same step can be run again.
+    /// Looks for the op that produced the first value that is not finite. With such a gradient the update has left the
+    /// parameters alone, so the same step can be run again.
     async fn not_finite(&mut self, step: &Step) -> Error {
         let number = self.prepared.state.progress.step + 1;
         let found = match self.restore_states().await {
