@@ -43,10 +43,10 @@ pub struct Train {
     /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Pieces side by side in a batch [default: 16]
+    /// Pieces side by side in a batch [default: 16 with the paper's sizes, 4 with the small ones]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Time steps of a window, 16 a bar [default: 128]
+    /// Time steps of a window, 16 a bar [default: 128 with the paper's sizes, 64 with the small ones]
     #[arg(long, value_name = "N")]
     seq: Option<usize>,
     /// How to walk through pieces: stateful (carrying the state) or windowed (the authors' way) [default: stateful]

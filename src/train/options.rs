@@ -81,10 +81,15 @@ pub struct Prepared {
     pub notices: Vec<String>,
 }
 
-/// B without a word from the user: the paper's authors'.
-const BATCH: usize = 16;
-/// T without a word from the user: the paper's authors', 8 bars.
-const SEQ: usize = 128;
+/// B and T without a word from the user. With the paper's sizes those of its authors, 8 bars; with the small ones what
+/// learns most in a given time: 400 updates of 4 x 64 reach 5.07 nats a step on the held-out pieces of the program's own
+/// corpus, where in the same time 200 of 8 x 64 reach 5.49, 200 of 4 x 128 5.81, and 50 of 16 x 128 10.63.
+fn default_batch(preset: Preset) -> (usize, usize) {
+    match preset {
+        Preset::Paper => (16, 128),
+        Preset::Small => (4, 64),
+    }
+}
 /// Minutes of training on the CPU when no budget is given.
 const CPU_MINUTES: f64 = 8.0;
 /// Validations without progress after which to stop when no budget is given.
@@ -167,7 +172,8 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
     let split = corpus.split(options.split_seed.unwrap_or(0));
     let train = corpus.part(&split, Part::Train)?;
     let validation = corpus.part(&split, Part::Validation)?;
-    let (batch, seq) = (options.batch.unwrap_or(BATCH), options.seq.unwrap_or(SEQ));
+    let (batch, seq) = default_batch(preset);
+    let (batch, seq) = (options.batch.unwrap_or(batch), options.seq.unwrap_or(seq));
     let bptt = options.bptt.unwrap_or(Bptt::Stateful);
     let seed = options.seed.unwrap_or(0);
     let shape = batch_shape(&config, batch, seq)?;

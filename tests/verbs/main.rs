@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cli;
+mod devices;
 mod generate;
 mod train;
 
