@@ -142,6 +142,7 @@ impl Session {
                     }
                 }
                 let program = gpu.program(&plan.name, &steps).await?;
+                gpu.save_pipeline_cache();
                 programs.push(OnGpu { plan, slots, program, starts });
                 Ok(ProgramId(programs.len() - 1))
             }
