@@ -13,7 +13,7 @@ use crate::gpu::{Capabilities, Shader};
 
 /// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
 /// it for hung.
-const MOST_FLOPS: usize = 1 << 35;
+const MOST_FLOPS: u64 = 1 << 35;
 
 /// Which operands are stored transposed. `C` is always `[m, n]`, all matrices row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -228,10 +228,12 @@ impl Op for Gemm {
         let bias_groups = self.bias.unwrap_or(RowGroups { inner: 1, sequences: 1 });
         // Each matrix is cut along its stored rows, so that every part fits a binding.
         let rows = |widths: &[usize]| recorder.rows_per_binding(widths);
+        let most =
+            |a: usize, b: usize| usize::try_from(MOST_FLOPS.div_ceil(2 * a as u64 * b as u64)).unwrap_or(usize::MAX);
         let [most_m, most_n, most_k] = match self.layout {
-            Layout::NN => [rows(&[k, n]).min(MOST_FLOPS.div_ceil(2 * n * k)), n, rows(&[n])],
-            Layout::NT => [rows(&[k, n]).min(MOST_FLOPS.div_ceil(2 * n * k)), rows(&[k]), k],
-            Layout::TN => [rows(&[n]), n, rows(&[m, n]).min(MOST_FLOPS.div_ceil(2 * m * n))],
+            Layout::NN => [rows(&[k, n]).min(most(n, k)), n, rows(&[n])],
+            Layout::NT => [rows(&[k, n]).min(most(n, k)), rows(&[k]), k],
+            Layout::TN => [rows(&[n]), n, rows(&[m, n]).min(most(m, n))],
         };
         for in_m in chunks(m, most_m) {
             for in_n in chunks(n, most_n) {
