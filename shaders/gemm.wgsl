@@ -1,17 +1,20 @@
 // C = activation(start + A B), where `start` is nothing, a bias row by row, or C itself. A is [m, k], or [k, m] with
 // A_TRANSPOSED; B is [k, n], or [n, k] with B_TRANSPOSED; all are stored row by row. Every kernel adds up each element of C
-// in the order of k, and then `start`.
+// in the order of k, and adds `start` last.
 //
 // A workgroup owns a tile of C; tiles are numbered along n first, so that neighbouring groups share rows of A. Where a tile
-// hangs over C's edge, indices are clamped to valid elements and what comes of them is not stored.
+// hangs over C's edge, indices are clamped to valid elements, and what comes of them is not stored.
 //
 // naive: an element an invocation, operands from storage each time. The reference.
 // tiled: an element an invocation; 16 x 16 tiles of A and B pass through workgroup memory, so storage is read 1/16 as often.
-// register: 8 x 8 elements an invocation in registers; workgroup memory holds K_TILE steps of A and B as vectors along m and
-//   n, so that 4 vector loads serve 64 multiply-adds. Each vector row is padded by one vector, against bank conflicts while
-//   it is filled.
-// direct: ROWS x COLS elements an invocation in registers, operands from storage and its caches: no barrier and no workgroup
-//   memory, whose loads cost software adapters as much as any other. Neighbouring invocations own neighbouring columns.
+// registers: 8 x 8 elements an invocation; workgroup memory holds K_TILE steps of A and B as vectors along m and n, so that
+//   4 vector loads serve 64 multiply-adds. Each step is padded by one vector, against bank conflicts while it is filled.
+//   An invocation's vectors lie a workgroup's width apart, so that neighbours read neighbouring vectors.
+// direct: 16 x 8 elements an invocation, operands from storage and its caches: neither barriers nor workgroup memory, whose
+//   loads cost software adapters as much as those of storage, that is much more than arithmetic. Neighbouring invocations
+//   own neighbouring columns.
+// The last two accumulate in named matrices, not in an array: drivers that do not unroll every loop over an array keep it in
+// memory.
 
 struct Params {
     a_offset: u32,
@@ -22,18 +25,14 @@ struct Params {
     m: u32,
     n: u32,
     k: u32,
-    // Elements from one stored row to the next. That of the bias is C's.
+    // Elements from one stored row to the next; the bias has C's.
     a_stride: u32,
     b_stride: u32,
     c_stride: u32,
-    // 0: nothing, 1: the bias row of C's row, 2: C.
-    start: u32,
-    // Row r of C, counted from first_row, takes bias row (r / inner) % sequences.
+    // Row r of this dispatch takes row ((first_row + r) / inner) % sequences of the bias.
     first_row: u32,
     inner: u32,
     sequences: u32,
-    // 0: identity, 1: tanh.
-    activation: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -44,25 +43,49 @@ struct Params {
 
 const A_TRANSPOSED: u32 = 0u;
 const B_TRANSPOSED: u32 = 0u;
+// 0: nothing, 1: the bias, 2: C.
+const START: u32 = 0u;
+// 1 applies tanh.
+const TANH: u32 = 0u;
 
-fn a_at(row: u32, i: u32) -> u32 {
+// Elements from one row of A [m, k] to the next, and from one column to the next.
+fn a_steps() -> vec2<u32> {
     if A_TRANSPOSED == 1u {
-        return p.a_offset + i * p.a_stride + row;
+        return vec2<u32>(1u, p.a_stride);
     }
-    return p.a_offset + row * p.a_stride + i;
+    return vec2<u32>(p.a_stride, 1u);
 }
 
-fn b_at(i: u32, col: u32) -> u32 {
+// Elements from one row of B [k, n] to the next, and from one column to the next.
+fn b_steps() -> vec2<u32> {
     if B_TRANSPOSED == 1u {
-        return p.b_offset + col * p.b_stride + i;
+        return vec2<u32>(1u, p.b_stride);
     }
-    return p.b_offset + i * p.b_stride + col;
+    return vec2<u32>(p.b_stride, 1u);
 }
 
-// Row and column of the first element of group `group`'s tile.
+fn load_a(places: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(a[places.x], a[places.y], a[places.z], a[places.w]);
+}
+
+fn load_b(places: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(b[places.x], b[places.y], b[places.z], b[places.w]);
+}
+
+// Row and column of the first element of a group's tile.
 fn tile_origin(group: u32, rows: u32, cols: u32) -> vec2<u32> {
     let across = (p.n + cols - 1u) / cols;
     return vec2<u32>(group / across * rows, group % across * cols);
+}
+
+// Four indices from `first` on, `step` apart, clamped to below `end`.
+fn four(first: u32, step: u32, end: u32) -> vec4<u32> {
+    return min(first + step * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(end - 1u));
+}
+
+// The matrix of all products of these rows and columns.
+fn outer(rows: vec4<f32>, columns: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(rows * columns.x, rows * columns.y, rows * columns.z, rows * columns.w);
 }
 
 fn store(row: u32, col: u32, product: f32) {
@@ -71,16 +94,28 @@ fn store(row: u32, col: u32, product: f32) {
     }
     let at = p.c_offset + row * p.c_stride + col;
     var value = product;
-    if p.start == 1u {
+    if START == 1u {
         let sequence = ((p.first_row + row) / p.inner) % p.sequences;
         value += bias[p.bias_offset + sequence * p.c_stride + col];
-    } else if p.start == 2u {
+    }
+    if START == 2u {
         value += c[at];
     }
-    if p.activation == 1u {
+    if TANH == 1u {
         value = tanh_(value);
     }
     c[at] = value;
+}
+
+// Stores four rows from `row` on of four columns, `step` apart, from `col` on.
+fn store_block(row: u32, col: u32, step: u32, products: mat4x4<f32>) {
+    // Indexed by loops, and so a copy: the accumulators themselves are to stay in registers.
+    var block = products;
+    for (var i = 0u; i < 4u; i++) {
+        for (var j = 0u; j < 4u; j++) {
+            store(row + i, col + j * step, block[j][i]);
+        }
+    }
 }
 
 @compute @workgroup_size(256)
@@ -95,15 +130,17 @@ fn naive(
     if row >= p.m || col >= p.n {
         return;
     }
+    let a_step = a_steps();
+    let b_step = b_steps();
     var sum = 0.0;
     for (var i = 0u; i < p.k; i++) {
-        sum += a[a_at(row, i)] * b[b_at(i, col)];
+        sum += a[p.a_offset + row * a_step.x + i * a_step.y] * b[p.b_offset + i * b_step.x + col * b_step.y];
     }
     store(row, col, sum);
 }
 
-var<workgroup> small_a: array<f32, 272>; // [16, 17]: k, m
-var<workgroup> small_b: array<f32, 272>; // [16, 17]: k, n
+var<workgroup> small_a: array<f32, 272>; // [16 of k, 16 of m + 1]
+var<workgroup> small_b: array<f32, 272>; // [16 of k, 16 of n + 1]
 
 @compute @workgroup_size(256)
 fn tiled(
@@ -114,17 +151,20 @@ fn tiled(
     let origin = tile_origin(group_number(workgroup_id, num_workgroups), 16u, 16u);
     let slow = local / 16u;
     let fast = local % 16u;
-    // Which element of each tile this invocation brings: neighbours bring neighbours in storage.
-    let a_place = select(vec2<u32>(slow, fast), vec2<u32>(fast, slow), A_TRANSPOSED == 1u); // m, k
-    let b_place = select(vec2<u32>(slow, fast), vec2<u32>(fast, slow), B_TRANSPOSED == 1u); // k, n
-    let a_row = min(origin.x + a_place.x, p.m - 1u);
-    let b_col = min(origin.y + b_place.y, p.n - 1u);
+    // The element of each tile that this invocation brings, across and along k: neighbours bring neighbours in storage.
+    let a_place = select(vec2<u32>(slow, fast), vec2<u32>(fast, slow), A_TRANSPOSED == 1u);
+    let b_place = select(vec2<u32>(fast, slow), vec2<u32>(slow, fast), B_TRANSPOSED == 1u);
+    let a_step = a_steps();
+    let b_step = b_steps();
+    let a_first = p.a_offset + min(origin.x + a_place.x, p.m - 1u) * a_step.x;
+    let b_first = p.b_offset + min(origin.y + b_place.x, p.n - 1u) * b_step.y;
+    let k = p.k;
     var sum = 0.0;
-    for (var first = 0u; first < p.k; first += 16u) {
-        let a_value = a[a_at(a_row, min(first + a_place.y, p.k - 1u))];
-        let b_value = b[b_at(min(first + b_place.x, p.k - 1u), b_col)];
-        small_a[a_place.y * 17u + a_place.x] = select(0.0, a_value, first + a_place.y < p.k);
-        small_b[b_place.x * 17u + b_place.y] = select(0.0, b_value, first + b_place.x < p.k);
+    for (var first = 0u; first < k; first += 16u) {
+        let a_value = a[a_first + min(first + a_place.y, k - 1u) * a_step.y];
+        let b_value = b[b_first + min(first + b_place.y, k - 1u) * b_step.x];
+        small_a[a_place.y * 17u + a_place.x] = select(0.0, a_value, first + a_place.y < k);
+        small_b[b_place.y * 17u + b_place.x] = select(0.0, b_value, first + b_place.y < k);
         workgroupBarrier();
         for (var i = 0u; i < 16u; i++) {
             sum += small_a[i * 17u + slow] * small_b[i * 17u + fast];
@@ -134,144 +174,130 @@ fn tiled(
     store(origin.x + slow, origin.y + fast, sum);
 }
 
-// Invocations along m and n; each has 4 * A_VECTORS rows and 4 * B_VECTORS columns.
-const REGISTER_X: u32 = 8u;
-const REGISTER_Y: u32 = 8u;
-const A_VECTORS: u32 = 2u;
-const B_VECTORS: u32 = 2u;
+// Invocations of a group along n and m, for `registers` and `direct`.
+const GROUP_X: u32 = 8u;
+const GROUP_Y: u32 = 8u;
+const GROUP: u32 = GROUP_X * GROUP_Y;
+// Steps of k that pass through workgroup memory at a time.
 const K_TILE: u32 = 16u;
-const REGISTER_SIZE: u32 = REGISTER_X * REGISTER_Y;
-const A_WIDTH: u32 = REGISTER_Y * A_VECTORS;
-const B_WIDTH: u32 = REGISTER_X * B_VECTORS;
+// Vectors of a step.
+const A_WIDTH: u32 = 2u * GROUP_Y;
+const B_WIDTH: u32 = 2u * GROUP_X;
 
 var<workgroup> a_tile: array<vec4<f32>, K_TILE * (A_WIDTH + 1u)>; // [K_TILE, A_WIDTH + 1]
 var<workgroup> b_tile: array<vec4<f32>, K_TILE * (B_WIDTH + 1u)>; // [K_TILE, B_WIDTH + 1]
 
-// Elements (row .. row + 4, i) of A, zero beyond k.
-fn a_vector(row: u32, i: u32) -> vec4<f32> {
-    let inside = min(i, p.k - 1u);
-    let last = p.m - 1u;
-    let value = vec4<f32>(
-        a[a_at(min(row, last), inside)],
-        a[a_at(min(row + 1u, last), inside)],
-        a[a_at(min(row + 2u, last), inside)],
-        a[a_at(min(row + 3u, last), inside)],
-    );
-    return select(vec4<f32>(), value, i < p.k);
-}
-
-// Elements (i, col .. col + 4) of B, zero beyond k.
-fn b_vector(i: u32, col: u32) -> vec4<f32> {
-    let inside = min(i, p.k - 1u);
-    let last = p.n - 1u;
-    let value = vec4<f32>(
-        b[b_at(inside, min(col, last))],
-        b[b_at(inside, min(col + 1u, last))],
-        b[b_at(inside, min(col + 2u, last))],
-        b[b_at(inside, min(col + 3u, last))],
-    );
-    return select(vec4<f32>(), value, i < p.k);
-}
-
-@compute @workgroup_size(REGISTER_SIZE)
+@compute @workgroup_size(GROUP)
 fn registers(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let origin = tile_origin(group_number(workgroup_id, num_workgroups), 4u * A_WIDTH, 4u * B_WIDTH);
-    let x = local % REGISTER_X;
-    let y = local / REGISTER_X;
-    var sums: array<vec4<f32>, 4u * A_VECTORS * B_VECTORS>; // [4 A_VECTORS, B_VECTORS]
-    for (var first = 0u; first < p.k; first += K_TILE) {
-        // Neighbours bring neighbours in storage: along m or n if those are stored together, else along k.
-        for (var j = local; j < K_TILE * A_WIDTH; j += REGISTER_SIZE) {
-            var place = vec2<u32>(j % K_TILE, j / K_TILE);
-            if A_TRANSPOSED == 1u {
-                place = vec2<u32>(j / A_WIDTH, j % A_WIDTH);
-            }
-            a_tile[place.x * (A_WIDTH + 1u) + place.y] = a_vector(origin.x + 4u * place.y, first + place.x);
+    let origin = tile_origin(group_number(workgroup_id, num_workgroups), 8u * GROUP_Y, 8u * GROUP_X);
+    let x = local % GROUP_X;
+    let y = local / GROUP_X;
+    let extent = vec3<u32>(p.m, p.n, p.k);
+    let a_step = a_steps();
+    let b_step = b_steps();
+    let a_offset = p.a_offset;
+    let b_offset = p.b_offset;
+    var c00 = mat4x4<f32>();
+    var c01 = mat4x4<f32>();
+    var c10 = mat4x4<f32>();
+    var c11 = mat4x4<f32>();
+    for (var first = 0u; first < extent.z; first += K_TILE) {
+        // Neighbours bring neighbours in storage: across k if those are stored together, else along k.
+        for (var j = local; j < K_TILE * A_WIDTH; j += GROUP) {
+            let place = select(vec2<u32>(j / K_TILE, j % K_TILE), vec2<u32>(j % A_WIDTH, j / A_WIDTH), A_TRANSPOSED == 1u);
+            let i = first + place.y;
+            let rows = four(origin.x + 4u * place.x, 1u, extent.x);
+            let value = load_a(a_offset + rows * a_step.x + min(i, extent.z - 1u) * a_step.y);
+            a_tile[place.y * (A_WIDTH + 1u) + place.x] = select(vec4<f32>(), value, i < extent.z);
         }
-        for (var j = local; j < K_TILE * B_WIDTH; j += REGISTER_SIZE) {
-            var place = vec2<u32>(j / B_WIDTH, j % B_WIDTH);
-            if B_TRANSPOSED == 1u {
-                place = vec2<u32>(j % K_TILE, j / K_TILE);
-            }
-            b_tile[place.x * (B_WIDTH + 1u) + place.y] = b_vector(first + place.x, origin.y + 4u * place.y);
+        for (var j = local; j < K_TILE * B_WIDTH; j += GROUP) {
+            let place = select(vec2<u32>(j % B_WIDTH, j / B_WIDTH), vec2<u32>(j / K_TILE, j % K_TILE), B_TRANSPOSED == 1u);
+            let i = first + place.y;
+            let cols = four(origin.y + 4u * place.x, 1u, extent.y);
+            let value = load_b(b_offset + min(i, extent.z - 1u) * b_step.x + cols * b_step.y);
+            b_tile[place.y * (B_WIDTH + 1u) + place.x] = select(vec4<f32>(), value, i < extent.z);
         }
         workgroupBarrier();
         for (var i = 0u; i < K_TILE; i++) {
-            var columns: array<vec4<f32>, B_VECTORS>;
-            for (var v = 0u; v < B_VECTORS; v++) {
-                columns[v] = b_tile[i * (B_WIDTH + 1u) + v * REGISTER_X + x];
-            }
-            for (var u = 0u; u < A_VECTORS; u++) {
-                let rows = a_tile[i * (A_WIDTH + 1u) + u * REGISTER_Y + y];
-                for (var v = 0u; v < B_VECTORS; v++) {
-                    sums[(4u * u + 0u) * B_VECTORS + v] += rows.x * columns[v];
-                    sums[(4u * u + 1u) * B_VECTORS + v] += rows.y * columns[v];
-                    sums[(4u * u + 2u) * B_VECTORS + v] += rows.z * columns[v];
-                    sums[(4u * u + 3u) * B_VECTORS + v] += rows.w * columns[v];
-                }
-            }
+            let a0 = a_tile[i * (A_WIDTH + 1u) + y];
+            let a1 = a_tile[i * (A_WIDTH + 1u) + y + GROUP_Y];
+            let b0 = b_tile[i * (B_WIDTH + 1u) + x];
+            let b1 = b_tile[i * (B_WIDTH + 1u) + x + GROUP_X];
+            c00 += outer(a0, b0);
+            c01 += outer(a0, b1);
+            c10 += outer(a1, b0);
+            c11 += outer(a1, b1);
         }
         workgroupBarrier();
     }
-    for (var r = 0u; r < 4u * A_VECTORS; r++) {
-        let row = origin.x + 4u * (r / 4u * REGISTER_Y + y) + r % 4u;
-        for (var v = 0u; v < B_VECTORS; v++) {
-            let col = origin.y + 4u * (v * REGISTER_X + x);
-            let sum = sums[r * B_VECTORS + v];
-            store(row, col, sum.x);
-            store(row, col + 1u, sum.y);
-            store(row, col + 2u, sum.z);
-            store(row, col + 3u, sum.w);
-        }
-    }
+    let row = origin.x + 4u * y;
+    let col = origin.y + 4u * x;
+    store_block(row, col, 1u, c00);
+    store_block(row, col + 4u * GROUP_X, 1u, c01);
+    store_block(row + 4u * GROUP_Y, col, 1u, c10);
+    store_block(row + 4u * GROUP_Y, col + 4u * GROUP_X, 1u, c11);
 }
 
-// Invocations along n and m of a group, elements of each.
-const DIRECT_X: u32 = 32u;
-const DIRECT_Y: u32 = 2u;
-const DIRECT_SIZE: u32 = DIRECT_X * DIRECT_Y;
-const ROWS: u32 = 8u;
-const COLS: u32 = 8u;
-
-@compute @workgroup_size(DIRECT_SIZE)
+@compute @workgroup_size(GROUP)
 fn direct(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let origin = tile_origin(group_number(workgroup_id, num_workgroups), DIRECT_Y * ROWS, DIRECT_X * COLS);
-    let first_row = origin.x + local / DIRECT_X * ROWS;
-    let first_col = origin.y + local % DIRECT_X;
-    var a_starts: array<u32, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-        a_starts[r] = a_at(min(first_row + r, p.m - 1u), 0u);
+    let origin = tile_origin(group_number(workgroup_id, num_workgroups), 16u * GROUP_Y, 8u * GROUP_X);
+    let row = origin.x + local / GROUP_X * 16u;
+    let col = origin.y + local % GROUP_X;
+    let a_step = a_steps();
+    let b_step = b_steps();
+    // Where the next elements are.
+    var a0_at = p.a_offset + four(row, 1u, p.m) * a_step.x;
+    var a1_at = p.a_offset + four(row + 4u, 1u, p.m) * a_step.x;
+    var a2_at = p.a_offset + four(row + 8u, 1u, p.m) * a_step.x;
+    var a3_at = p.a_offset + four(row + 12u, 1u, p.m) * a_step.x;
+    var b0_at = p.b_offset + four(col, GROUP_X, p.n) * b_step.y;
+    var b1_at = p.b_offset + four(col + 4u * GROUP_X, GROUP_X, p.n) * b_step.y;
+    var c00 = mat4x4<f32>();
+    var c01 = mat4x4<f32>();
+    var c10 = mat4x4<f32>();
+    var c11 = mat4x4<f32>();
+    var c20 = mat4x4<f32>();
+    var c21 = mat4x4<f32>();
+    var c30 = mat4x4<f32>();
+    var c31 = mat4x4<f32>();
+    let k = p.k;
+    for (var i = 0u; i < k; i++) {
+        let b0 = load_b(b0_at);
+        let b1 = load_b(b1_at);
+        let a0 = load_a(a0_at);
+        c00 += outer(a0, b0);
+        c01 += outer(a0, b1);
+        let a1 = load_a(a1_at);
+        c10 += outer(a1, b0);
+        c11 += outer(a1, b1);
+        let a2 = load_a(a2_at);
+        c20 += outer(a2, b0);
+        c21 += outer(a2, b1);
+        let a3 = load_a(a3_at);
+        c30 += outer(a3, b0);
+        c31 += outer(a3, b1);
+        b0_at += b_step.x;
+        b1_at += b_step.x;
+        a0_at += a_step.y;
+        a1_at += a_step.y;
+        a2_at += a_step.y;
+        a3_at += a_step.y;
     }
-    var b_starts: array<u32, COLS>;
-    for (var s = 0u; s < COLS; s++) {
-        b_starts[s] = b_at(0u, min(first_col + s * DIRECT_X, p.n - 1u));
-    }
-    let a_step = select(1u, p.a_stride, A_TRANSPOSED == 1u);
-    let b_step = select(p.b_stride, 1u, B_TRANSPOSED == 1u);
-    var sums: array<f32, ROWS * COLS>; // [ROWS, COLS]
-    for (var i = 0u; i < p.k; i++) {
-        var columns: array<f32, COLS>;
-        for (var s = 0u; s < COLS; s++) {
-            columns[s] = b[b_starts[s] + i * b_step];
-        }
-        for (var r = 0u; r < ROWS; r++) {
-            let value = a[a_starts[r] + i * a_step];
-            for (var s = 0u; s < COLS; s++) {
-                sums[r * COLS + s] += value * columns[s];
-            }
-        }
-    }
-    for (var r = 0u; r < ROWS; r++) {
-        for (var s = 0u; s < COLS; s++) {
-            store(first_row + r, first_col + s * DIRECT_X, sums[r * COLS + s]);
-        }
-    }
+    let right = col + 4u * GROUP_X;
+    store_block(row, col, GROUP_X, c00);
+    store_block(row, right, GROUP_X, c01);
+    store_block(row + 4u, col, GROUP_X, c10);
+    store_block(row + 4u, right, GROUP_X, c11);
+    store_block(row + 8u, col, GROUP_X, c20);
+    store_block(row + 8u, right, GROUP_X, c21);
+    store_block(row + 12u, col, GROUP_X, c30);
+    store_block(row + 12u, right, GROUP_X, c31);
 }

@@ -154,7 +154,7 @@ struct Kernel {
     consts: Vec<(&'static str, u32)>,
 }
 
-/// What the products are added to: `start` in the shader's parameters.
+/// What the products are added to: `START` in the shader.
 #[derive(Clone, Copy)]
 enum Start {
     Zero,
@@ -162,29 +162,34 @@ enum Start {
     C,
 }
 
-impl Kernel {
-    fn shader(&self, layout: Layout) -> Shader {
-        let transposed = [("A_TRANSPOSED", layout == Layout::TN), ("B_TRANSPOSED", layout == Layout::NT)];
-        let mut shader = shader!("gemm", self.entry, []);
-        shader.consts.extend(transposed.map(|(name, is)| (name, is.into())));
-        shader.consts.extend_from_slice(&self.consts);
-        shader
-    }
+/// Workgroups of 64 invocations, `x` along the columns and `y` along the rows of `C`, and how many steps of `k` of such a
+/// tile fit into 16 KiB of workgroup memory. The square one reads least, the others suit few columns or few rows.
+const GROUPS: [(usize, usize, u32); 3] = [(8, 8, 16), (2, 32, 8), (32, 2, 8)];
 
-    fn of(variant: &str) -> Option<Self> {
-        let (entry, tile, consts) = match variant {
-            "naive" => ("naive", [16, 16], vec![]),
-            "tiled" => ("tiled", [16, 16], vec![]),
-            // 8 x 8 elements an invocation; 32 invocations along the columns, 2 along the rows.
-            "direct" => ("direct", [16, 256], vec![("ROWS", 8), ("COLS", 8), ("DIRECT_X", 32), ("DIRECT_Y", 2)]),
-            // 2 x 2 vectors each way, so 8 x 8 elements, for each of 8 x 8 invocations.
-            "register" => {
-                let sizes = [("A_VECTORS", 2), ("B_VECTORS", 2), ("REGISTER_X", 8), ("REGISTER_Y", 8), ("K_TILE", 16)];
-                ("registers", [64, 64], sizes.to_vec())
-            }
+impl Kernel {
+    /// The kernel of a variant for `m x n` results.
+    fn of(variant: &str, m: usize, n: usize) -> Option<Self> {
+        // Rows and columns of one invocation.
+        let (entry, [rows, cols]) = match variant {
+            "naive" => return Some(Self { entry: "naive", tile: [16, 16], consts: vec![] }),
+            "tiled" => return Some(Self { entry: "tiled", tile: [16, 16], consts: vec![] }),
+            "register" => ("registers", [8, 8]),
+            "direct" => ("direct", [16, 8]),
             _ => return None,
         };
-        Some(Self { entry, tile, consts })
+        // All tiles have one area, so the fewest hang over the edge least.
+        let tiles = |&(x, y, _): &(usize, usize, u32)| m.div_ceil(rows * y) * n.div_ceil(cols * x);
+        let (x, y, k_tile) = GROUPS.into_iter().min_by_key(tiles)?;
+        let consts = vec![("GROUP_X", x as u32), ("GROUP_Y", y as u32), ("K_TILE", k_tile)];
+        Some(Self { entry, tile: [rows * y, cols * x], consts })
+    }
+
+    fn shader(&self, layout: Layout, start: Start, tanh: bool) -> Shader {
+        let (a, b) = (layout == Layout::TN, layout == Layout::NT);
+        let mut shader =
+            shader!("gemm", self.entry, [("A_TRANSPOSED", a), ("B_TRANSPOSED", b), ("START", start), ("TANH", tanh)]);
+        shader.consts.extend_from_slice(&self.consts);
+        shader
     }
 }
 
@@ -223,7 +228,7 @@ impl Op for Gemm {
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let kernel = Kernel::of(variant).ok_or_else(|| unknown_variant(self, variant))?;
+        let kernel = Kernel::of(variant, self.m, self.n).ok_or_else(|| unknown_variant(self, variant))?;
         let (m, n, k) = (self.m, self.n, self.k);
         let bias_groups = self.bias.unwrap_or(RowGroups { inner: 1, sequences: 1 });
         // Each matrix is cut along its stored rows, so that every part fits a binding.
@@ -250,9 +255,9 @@ impl Op for Gemm {
                         (false, Some(_)) => Start::Bias,
                         (false, None) => Start::Zero,
                     };
-                    let last = in_k.0 + in_k.1 == k;
+                    let tanh = self.activation == Activation::Tanh && in_k.0 + in_k.1 == k;
 
-                    let dispatch = recorder.dispatch(kernel.shader(self.layout));
+                    let dispatch = recorder.dispatch(kernel.shader(self.layout, start, tanh));
                     let bound = dispatch.read(0, a.start, a.len()).read(1, b.start, b.len());
                     let bound = match self.bias {
                         Some(_) => bound.read(2, bias.start, bias.len()).write(3, c.start, c.len()),
@@ -260,9 +265,8 @@ impl Op for Gemm {
                         None => bound.read(1, b.start, 1).write(2, c.start, c.len()),
                     };
                     let words = bound.word(in_m.1).word(in_n.1).word(in_k.1);
-                    let words = words.word(a.stride).word(b.stride).word(c.stride).word(start as usize);
+                    let words = words.word(a.stride).word(b.stride).word(c.stride);
                     let words = words.word(in_m.0).word(bias_groups.inner).word(bias_groups.sequences);
-                    let words = words.word((last && self.activation == Activation::Tanh).into());
                     words.groups(in_m.1.div_ceil(kernel.tile[0]) * in_n.1.div_ceil(kernel.tile[1]));
                 }
             }
