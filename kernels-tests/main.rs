@@ -17,7 +17,7 @@ mod deepj;
 mod dropout;
 mod features;
 mod gemm;
-mod loss;
+mod heads;
 mod lstm;
 mod nadam;
 mod note_input;
@@ -44,7 +44,7 @@ fn cases() -> Vec<Case> {
         dropout::cases,
         features::cases,
         gemm::cases,
-        loss::cases,
+        heads::cases,
         lstm::cases,
         nadam::cases,
         note_input::cases,
@@ -62,7 +62,7 @@ fn gradients() -> Vec<Gradient> {
         dropout::gradients,
         features::gradients,
         gemm::gradients,
-        loss::gradients,
+        heads::gradients,
         lstm::gradients,
         note_input::gradients,
         octave_conv::gradients,

@@ -1,17 +1,19 @@
-//! The losses as a layer: rows, totals, and the seed of the backward walk.
+//! The heads with their losses as a layer: parts, totals, and the seed of the backward walk.
 
+use super::dense::Dense;
 use crate::graph::{Graph, Kind};
 use crate::ops::View;
-use crate::ops::loss::{Loss, Shape};
+use crate::ops::heads::{Heads, Shape};
 use crate::ops::note_input::CHANNELS;
 use crate::ops::reduce::SumRows;
 
-/// Appends the losses of `logits [N, rows, 3]` against `target [rows, N, 3]`; returns the output `[play, replay,
+/// Appends the heads on `x [N, rows, H]` and their losses against `target [rows, N, 3]`; returns the output `[play, replay,
 /// dynamics]`, means over the cells that `weight [rows]` counts.
-pub fn losses(graph: &mut Graph, shape: Shape, logits: View, target: View, weight: View) -> View {
-    let rows = graph.temp("loss_rows", shape.rows * CHANNELS);
-    graph.apply(Loss(shape), &[logits, target, weight, rows]);
+pub fn losses(graph: &mut Graph, heads: &Dense, shape: Shape, x: View, target: View, weight: View) -> View {
+    let parts = graph.temp("losses_of_parts", shape.parts() * CHANNELS);
+    let slopes = graph.temp("slopes", shape.notes * shape.rows * CHANNELS);
+    graph.apply(Heads(shape), &[x, heads.weight, heads.bias, target, weight, parts, slopes]);
     let totals = graph.tensor("losses", CHANNELS, Kind::Output);
-    graph.apply(SumRows::all(shape.rows, CHANNELS), &[rows, totals]);
+    graph.apply(SumRows::all(shape.parts(), CHANNELS), &[parts, totals]);
     totals
 }

@@ -13,7 +13,7 @@ pub mod carry;
 pub mod dropout;
 pub mod features;
 pub mod gemm;
-pub mod loss;
+pub mod heads;
 pub mod lstm;
 pub mod nadam;
 pub mod note_input;

@@ -15,7 +15,7 @@ use crate::nn::style::{Conditioning, Widths};
 use crate::ops::dropout::{Drop, Dropout};
 use crate::ops::features::{BEFORE_OCTAVE, Features};
 use crate::ops::gemm::{Activation, Gemm, Layout};
-use crate::ops::loss::Shape;
+use crate::ops::heads::Shape;
 use crate::ops::note_input::{CHANNELS, NoteInput};
 use crate::ops::note_sweep::{NoteSweep, Offsets, REPORTED, STATE};
 use crate::ops::{RowGroups, View};
@@ -192,9 +192,8 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
     let out = g.scope("note.1", |g| layers.note[1].forward(g, x, steps_of_notes, biases[3], State::Zero));
     let x = dropped(g, out.h, drop(Site::Hidden, 3, rate));
 
-    let logits = g.scope("heads", |g| layers.heads.forward(g, x, n * rows, Activation::Identity));
-    let shape = Shape { rows, notes: n, masked: c.masked_losses };
-    let losses = g.scope("loss", |g| losses(g, shape, logits, target, weight));
+    let shape = Shape { rows, notes: n, units: c.note_units, masked: c.masked_losses };
+    let losses = g.scope("heads", |g| losses(g, &layers.heads, shape, x, target, weight));
     let (mut loss_weights, mut squared_norm) = (None, None);
     if let Some(settings) = train {
         let seed = g.tensor("loss_weights", CHANNELS, Kind::Input);

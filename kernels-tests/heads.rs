@@ -1,0 +1,141 @@
+//! Cases of `src/ops/heads.rs`: a sum of H products a logit, softplus and a product or a square of it, and sums over the
+//! rows of a part in any order.
+
+use deepj::ops::heads::{Heads, HeadsInputGrad, HeadsWeightGrad, Shape};
+
+use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+
+/// Rows of a part.
+const RUN: usize = 128;
+
+/// Number, note and rows of every part.
+fn parts(s: &Shape) -> impl Iterator<Item = (usize, usize, std::ops::Range<usize>)> + use<> {
+    let s = *s;
+    let of_note = move |n| (0..s.rows).step_by(RUN).map(move |first| (n, first..(first + RUN).min(s.rows)));
+    (0..s.notes).flat_map(of_note).enumerate().map(|(part, (n, rows))| (part, n, rows))
+}
+
+fn forward(op: &Heads, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let s = &op.0;
+    let (x, w, bias) = (&operands["x"], &operands["w"], &operands["bias"]);
+    let (target, weight) = (&operands["target"], &operands["weight"]);
+    let (mut losses, mut slopes) = (vec![], vec![]);
+    for (_, n, rows) in parts(s) {
+        let mut terms = [vec![], vec![], vec![]];
+        for r in rows {
+            let (i, j) = (n * s.rows + r, (r * s.notes + n) * 3);
+            let masked = if s.masked { weight[r] * target[j] } else { weight[r] };
+            for head in 0..3 {
+                let z = Bounded::dot(bias[head], (0..s.units).map(|k| (x[i * s.units + k], w[k * 3 + head])));
+                let y = target[j + head];
+                let (loss, slope) = match head {
+                    2 => {
+                        let error = z - y;
+                        (error.squared(), error.doubled())
+                    }
+                    _ => (z.softplus() - y * z, z.sigmoid() - y),
+                };
+                let scale = if head == 0 { weight[r] } else { masked };
+                terms[head].push(scale * loss);
+                slopes.push(scale * slope);
+            }
+        }
+        losses.extend(terms.map(|terms| Bounded::sum(Bounded::ZERO, terms)));
+    }
+    vec![losses, slopes]
+}
+
+/// `slopes * dlosses` of every cell, three in a row.
+fn dlogits(s: &Shape, operands: &Operands) -> Vec<Bounded> {
+    let (slopes, dlosses) = (&operands["slopes"], &operands["dlosses"]);
+    let of_part = |(part, n, rows): (usize, usize, std::ops::Range<usize>)| {
+        let of_cell =
+            move |r: usize| [0, 1, 2].map(|head| slopes[(n * s.rows + r) * 3 + head] * dlosses[part * 3 + head]);
+        rows.flat_map(of_cell)
+    };
+    parts(s).flat_map(of_part).collect()
+}
+
+fn input_grad(op: &HeadsInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (s, w, d) = (&op.0, &operands["w"], dlogits(&op.0, operands));
+    let feature =
+        |cell: usize, j: usize| Bounded::dot(Bounded::ZERO, (0..3).map(|head| (d[cell * 3 + head], w[j * 3 + head])));
+    vec![(0..s.notes * s.rows * s.units).map(|i| feature(i / s.units, i % s.units)).collect()]
+}
+
+fn weight_grad(op: &HeadsWeightGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let (s, x, d) = (&op.0, &operands["x"], dlogits(&op.0, operands));
+    let (mut dw, mut dbias) = (vec![], vec![]);
+    for (_, n, rows) in parts(s) {
+        let cells = || rows.clone().map(|r| n * s.rows + r);
+        for j in 0..s.units {
+            let head = |head| Bounded::dot(Bounded::ZERO, cells().map(|i| (x[i * s.units + j], d[i * 3 + head])));
+            dw.extend([0, 1, 2].map(head));
+        }
+        dbias.extend([0, 1, 2].map(|head| Bounded::sum(Bounded::ZERO, cells().map(|i| d[i * 3 + head]))));
+    }
+    vec![dw, dbias]
+}
+
+fn shape(rows: usize, notes: usize, units: usize) -> Shape {
+    Shape { rows, notes, units, masked: true }
+}
+
+fn forward_case(shape: Shape) -> Case {
+    let (rows, notes) = (shape.rows, shape.notes);
+    // A row in five does not count.
+    let weight = (0..rows).map(|r| if r % 5 == 3 { 0.0 } else { 1.0 / (rows * notes) as f32 }).collect();
+    Case::new(Heads(shape), forward)
+        .fill("x", Fill::Within(1.0))
+        .fill("w", Fill::Within(4.0 / (shape.units as f32).sqrt()))
+        .fill("bias", Fill::Within(1.0))
+        .fill("target", Fill::Roll(0.4))
+        .fill("weight", Fill::Values(weight))
+}
+
+/// The three ops on one shape.
+fn cases_of(shape: Shape) -> [Case; 3] {
+    let backward = |case: Case| case.fill("slopes", Fill::Within(1.0)).fill("dlosses", Fill::Uniform(0.5, 2.0));
+    [
+        forward_case(shape),
+        backward(Case::new(HeadsInputGrad(shape), input_grad)).fill("w", Fill::Within(1.0)),
+        backward(Case::new(HeadsWeightGrad(shape), weight_grad)).fill("x", Fill::Within(1.0)),
+    ]
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    // One of each; the model's; a part and one cell less or more; features beside a power of two and beyond a workgroup.
+    for (rows, notes, units) in
+        [(1, 1, 1), (1, 48, 16), (37, 1, 7), (128, 2, 128), (127, 3, 32), (129, 3, 17), (300, 2, 33), (65, 2, 300)]
+    {
+        cases.extend(cases_of(shape(rows, notes, units)));
+    }
+    let special = |note: &str| forward_case(shape(70, 5, 12)).note(note);
+    cases.push(forward_case(Shape { masked: false, ..shape(70, 5, 12) }));
+    cases.push(special("silent").fill("target", Fill::Constant(0.0)));
+    cases.push(special("all play").fill("target", Fill::Constant(1.0)));
+    cases.push(special("logits 1e4").fill("bias", Fill::Values(vec![1e4, -1e4, 1e4])));
+    cases.push(special("no weight").fill("weight", Fill::Constant(0.0)));
+    // Notes are cut, then rows and notes.
+    cases.extend(cases_of(shape(150, 7, 40)).map(Case::small_bindings));
+    cases.extend(cases_of(shape(700, 13, 9)).map(Case::small_bindings));
+    cases.extend(cases_of(shape(130, 20, 3)).map(Case::small_grid));
+    cases
+}
+
+pub fn gradients() -> Vec<Gradient> {
+    let check = |name: &str, rows: usize, masked: bool| {
+        Gradient::new(format!("heads {name}"), move |g: &mut Builder| {
+            let shape = Shape { rows, notes: 5, units: 4, masked };
+            let (cells, parts) = (rows * 5, shape.parts());
+            let (x, w, bias) = (g.hidden(cells * 4), g.hidden(12), g.hidden(3));
+            let target = (0..cells * 3).map(|i| [1.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();
+            let (target, weight) = (g.input_of(target), g.input(rows, 1.0));
+            let (losses, slopes) = (g.temp(parts * 3), g.temp(cells * 3));
+            g.apply(Heads(shape), &[x, w, bias, target, weight, losses, slopes]);
+            vec![losses]
+        })
+    };
+    vec![check("masked", 4, true), check("unmasked", 4, false), check("parts of a note", 131, true)]
+}
