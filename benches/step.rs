@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use deepj::error::{Error, Result};
-use deepj::gpu::{self, DeviceChoice, Options};
+use deepj::gpu::{self, DeviceChoice, Format, Options};
 use deepj::graph::Session;
 use deepj::graph::session::Variants;
 use deepj::models::deepj::{Config, Mode, Preset, build, build_generate};
@@ -111,7 +111,7 @@ fn write_params(
     len: usize,
 ) -> Result<()> {
     let tensor = params[0].view.tensor;
-    session.write(id, View { tensor, start: 0, len }, &init::initialise(params, len, 1))
+    session.write(id, View { tensor, start: 0, len, format: Format::F32 }, &init::initialise(params, len, 1))
 }
 
 fn one_hot(rows: usize, width: usize) -> Vec<f32> {

@@ -1,5 +1,6 @@
 //! Cases of `src/ops/add.rs`: one correctly rounded addition an element.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::add::Add;
 use deepj::ops::gemm::{Gemm, Layout};
 use deepj::ops::octave_conv::{OctaveConv, Shape};
@@ -11,8 +12,21 @@ fn reference(_: &Add, operands: &Operands) -> Vec<Vec<Bounded>> {
 }
 
 pub fn cases() -> Vec<Case> {
-    let case = |len| Case::new(Add { len }, reference).fill("x", Fill::Within(2.0)).fill("y", Fill::Within(1.0));
-    vec![case(1), case(61), case(64), case(5003), case(40_009).small_bindings(), case(3000).small_grid()]
+    let stored = |len, stored| {
+        Case::new(Add { len, stored }, reference).fill("x", Fill::Within(2.0)).fill("y", Fill::Within(1.0))
+    };
+    let case = |len| stored(len, F32);
+    vec![
+        case(1),
+        case(61),
+        case(64),
+        case(5003),
+        case(40_009).small_bindings(),
+        case(3000).small_grid(),
+        stored(1, F16),
+        stored(5003, F16),
+        stored(40_009, F16).small_bindings(),
+    ]
 }
 
 /// A value used twice, where the op whose gradient comes second cannot add to what is there: `Add` joins the two.

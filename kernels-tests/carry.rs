@@ -1,5 +1,6 @@
 //! Cases of `src/ops/carry.rs`: copies are exact, a kept row is multiplied once.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::RowGroups;
 use deepj::ops::carry::{Carry, Source};
 
@@ -18,14 +19,15 @@ fn reference(op: &Carry, operands: &Operands) -> Vec<Vec<Bounded>> {
 }
 
 pub fn cases() -> Vec<Case> {
-    let case = |rows, width, source| {
-        let case = Case::new(Carry { rows, width, source }, reference);
+    let stored = |rows, width, source, stored| {
+        let case = Case::new(Carry { rows, width, source, stored }, reference);
         match source {
             Source::Zero => case,
             Source::Copy => case.fill("x", Fill::Within(1.0)),
             Source::Keep(_) => case.fill("x", Fill::Within(1.0)).fill("keep", Fill::Bits(0.5)),
         }
     };
+    let case = |rows, width, source| stored(rows, width, source, [F32; 2]);
     let keep = |inner, sequences| Source::Keep(RowGroups { inner, sequences });
     vec![
         case(1, 1, Source::Zero),
@@ -42,5 +44,10 @@ pub fn cases() -> Vec<Case> {
         case(39, 16, keep(13, 3)).fill("keep", Fill::Constant(1.0)).note("all carry on"),
         case(720, 31, keep(48, 15)).small_bindings(),
         case(40, 64, keep(8, 5)).small_grid(),
+        stored(37, 29, Source::Zero, [F32, F16]),
+        stored(37, 29, Source::Copy, [F32, F16]),
+        stored(37, 29, Source::Copy, [F16, F32]),
+        stored(39, 29, keep(13, 3), [F32, F16]),
+        stored(720, 31, keep(48, 15), [F32, F16]).small_bindings(),
     ]
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deepj::gpu::{Capabilities, Checks, Device, Gpu};
+use deepj::gpu::{Capabilities, Checks, Device, Format, Gpu};
 use deepj::graph::session::Variants;
 use deepj::graph::{Init, Kind, Mirror, Plan, Session, mirror};
 use deepj::models::deepj::{Built, Config, GenerateIo, Io, Join, Mode, Preset, StyleUse, build, build_generate};
@@ -67,7 +67,7 @@ fn params(plan: &Plan) -> (View, Vec<f32>) {
 
 fn arena(plan: &Plan, kind: Kind) -> View {
     let tensor = plan.tensors.iter().position(|tensor| tensor.kind == kind).expect("a training plan has all arenas");
-    View { tensor: deepj::ops::TensorId(tensor as u32), start: 0, len: plan.params_len }
+    View { tensor: deepj::ops::TensorId(tensor as u32), start: 0, len: plan.params_len, format: Format::F32 }
 }
 
 /// The optimiser's settings: the update is compared too, gradients are clipped.

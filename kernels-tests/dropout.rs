@@ -1,6 +1,7 @@
 //! Cases of `src/ops/dropout.rs`: a division and a multiplication an element. The mask's bits are compared in
 //! `tests/gpu.rs` too.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::Step;
 use deepj::ops::dropout::{Drop, Dropout};
 use deepj::ops::random::keep_mask;
@@ -23,8 +24,10 @@ fn reference(op: &Dropout, operands: &Operands) -> Vec<Vec<Bounded>> {
 }
 
 pub fn cases() -> Vec<Case> {
-    let case =
-        |len, rate| Case::new(Dropout { len, drop: Drop { site: 17, rate } }, reference).fill("x", Fill::Within(2.0));
+    let stored = |len, rate, stored| {
+        Case::new(Dropout { len, drop: Drop { site: 17, rate }, stored }, reference).fill("x", Fill::Within(2.0))
+    };
+    let case = |len, rate| stored(len, rate, F32);
     let late = Step { seed: u32::MAX, step: u32::MAX, ..Step::default() };
     vec![
         case(1, 0.5),
@@ -35,13 +38,16 @@ pub fn cases() -> Vec<Case> {
         case(517, 0.5).step(late).note("largest counters"),
         case(33_013, 0.5).small_bindings(),
         case(3000, 0.5).small_grid(),
+        stored(1, 0.5, F16),
+        stored(1009, 0.2, F16),
+        stored(33_013, 0.5, F16).small_bindings(),
     ]
 }
 
 pub fn gradients() -> Vec<Gradient> {
     let dropped = |g: &mut Builder| {
         let (x, y) = (g.hidden(40), g.temp(40));
-        g.apply(Dropout { len: 40, drop: Drop { site: 3, rate: 0.4 } }, &[x, y]);
+        g.apply(Dropout { len: 40, drop: Drop { site: 3, rate: 0.4 }, stored: F32 }, &[x, y]);
         vec![y]
     };
     vec![Gradient::new("dropout", dropped)]

@@ -1,6 +1,7 @@
 //! Cases of `src/ops/features.rs`: a count sums an octave's notes, an octave feature is multiplied once, the rest are
 //! constants.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::dropout::Drop;
 use deepj::ops::features::{Features, FeaturesGrad};
 
@@ -50,7 +51,7 @@ fn backward(op: &FeaturesGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
 
 fn op(steps: usize, batch: usize, notes: usize, octave: usize, beats: usize, rates: [f32; 2]) -> Features {
     let [octave_drop, beat_drop] = [0, 1].map(|i| Drop { site: 3 - i as u32, rate: rates[i] });
-    Features { steps, batch, notes, lowest: 36, octave, beats, octave_drop, beat_drop }
+    Features { steps, batch, notes, lowest: 36, octave, beats, octave_drop, beat_drop, stored: F32 }
 }
 
 fn cases_of(op: Features) -> [Case; 2] {
@@ -84,6 +85,10 @@ pub fn cases() -> Vec<Case> {
     cases.push(dropped_out.fill("notes", Fill::Uniform(0.0, 1.25)).note("notes of any size"));
     cases.extend(cases_of(op(13, 5, 11, 9, 16, ON)).map(Case::small_bindings));
     cases.extend(cases_of(op(5, 5, 13, 8, 16, ON)).map(Case::small_grid));
+    for op in [op(3, 2, 48, 64, 16, ON), op(5, 3, 13, 7, 6, ON)] {
+        cases.extend(cases_of(Features { stored: F16, ..op }));
+    }
+    cases.extend(cases_of(Features { stored: F16, ..op(13, 5, 11, 9, 16, ON) }).map(Case::small_bindings));
     cases
 }
 

@@ -2,6 +2,7 @@
 //! step enters the next through the recurrent matrix, so the bound grows along the sequence. With the weights here, of
 //! the size that initialisation gives, it stays small enough to mean something.
 
+use deepj::gpu::Format;
 use deepj::ops::carry::{Carry, Source};
 use deepj::ops::lstm::{Lstm, LstmGrad};
 
@@ -121,7 +122,10 @@ pub fn gradients() -> Vec<Gradient> {
             let (gates, recurrent) = (g.hidden(steps * rows * 4 * units), g.param(units * 4 * units, 0.5));
             let [h, c] = [0; 2].map(|_| {
                 let (start, all) = (g.input(state, 1.0), g.temp((steps + 1) * state));
-                g.apply(Carry { rows, width: units, source: Source::Copy }, &[start, all.slice(0, state)]);
+                g.apply(
+                    Carry { rows, width: units, source: Source::Copy, stored: [Format::F32; 2] },
+                    &[start, all.slice(0, state)],
+                );
                 all
             });
             g.apply(Lstm { steps, rows, units }, &[recurrent, gates, h, c]);

@@ -13,6 +13,7 @@ mod known;
 
 mod add;
 mod carry;
+mod cast;
 mod deepj;
 mod dropout;
 mod features;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use ::deepj::gpu::Capabilities;
+use ::deepj::gpu::{Capabilities, Format};
 use harness::adapters::{self, Adapter};
 use harness::report::Report;
 use harness::{Case, Gradient, case, declaration, environment, gradient, kernel};
@@ -41,6 +42,7 @@ fn cases() -> Vec<Case> {
     let of_ops = [
         add::cases,
         carry::cases,
+        cast::cases,
         dropout::cases,
         features::cases,
         gemm::cases,
@@ -141,7 +143,12 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
     let this = case.clone();
     add("cost", "cpu", Box::new(move || this.check_cost()));
 
-    let (portable, everything) = (Capabilities::portable(), declaration::everything());
+    // An op with operands stored as f16 is portable but for that.
+    let shader_f16 = case.op.args().iter().any(|arg| arg.format == Format::F16);
+    let (portable, everything) = (Capabilities { shader_f16, ..Capabilities::portable() }, declaration::everything());
+    if shader_f16 && !case.op.legal(&Capabilities::portable()).is_empty() {
+        add("legal", "declaration", Box::new(|| Err("f16 operands are legal without shader_f16".into())));
+    }
     if case.op.variants(&portable).is_empty() {
         add("portable", "declaration", Box::new(|| Err("there is no portable kernel".into())));
     }
@@ -157,10 +164,10 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
         }
     }
     // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
-    let most = adapters.iter().map(|adapter| case.op.variants(&adapter.capabilities).len()).max().unwrap_or_default();
+    let most = adapters.iter().map(|adapter| case.op.legal(&adapter.capabilities).len()).max().unwrap_or_default();
     for i in 0..most {
         for adapter in adapters {
-            let Some(&variant) = case.op.variants(&adapter.capabilities).get(i) else { continue };
+            let Some(&variant) = case.op.legal(&adapter.capabilities).get(i) else { continue };
             let (this, run, adapter_) = (case.clone(), run.clone(), adapter.clone());
             add(variant, &adapter.name, Box::new(move || on_adapter(&this, variant, &adapter_, &run)));
         }

@@ -16,9 +16,10 @@ fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
     // 1 - beta is exact in f32 where beta is at least 1/2 (Sterbenz).
     let rest = |beta: f32| Bounded::exact(1.0 - f64::from(beta));
     let scale = uncounted(|| {
-        let norm = squared_norm.sqrt();
+        let norm = squared_norm.sqrt() * exact(step.unscale);
         let clips = step.clip_norm > 0.0 && norm.value > f64::from(step.clip_norm);
-        if clips { exact(step.clip_norm) / norm } else { Bounded::ONE }
+        let clip = if clips { exact(step.clip_norm) / norm } else { Bounded::ONE };
+        clip * exact(step.unscale)
     });
     for (i, &g) in operands["g"].iter().enumerate() {
         let g = g * scale;
@@ -54,6 +55,10 @@ pub fn cases() -> Vec<Case> {
     };
     let norm =
         |value: f32, note: &str| case(301).fill("squared_norm", Fill::Constant(value)).step(step(1.0)).note(note);
+    let scaled = |clip: f32, note: &str| {
+        let step = Step { unscale: 1.0 / 1024.0, ..step(clip) };
+        case(301).fill("g", Fill::Within(100.0)).fill("squared_norm", Fill::Constant(7e4)).step(step).note(note)
+    };
     vec![
         case(1),
         case(61),
@@ -65,6 +70,8 @@ pub fn cases() -> Vec<Case> {
         norm(0.25, "below the clip"),
         norm(f32::INFINITY, "infinite norm").shortcut(),
         norm(f32::NAN, "norm not a number").shortcut(),
+        scaled(1.0, "loss scale"),
+        scaled(1e-3, "loss scale and clip"),
         case(40_009).small_bindings(),
         case(3000).small_grid(),
     ]

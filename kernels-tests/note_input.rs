@@ -1,5 +1,6 @@
 //! Cases of `src/ops/note_input.rs`: each element is moved and multiplied once.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::dropout::Drop;
 use deepj::ops::note_input::{NoteInput, NoteInputGrad};
 
@@ -37,7 +38,7 @@ fn backward(op: &NoteInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
 
 fn op(rows: usize, notes: usize, units: usize, [rate, chosen_rate]: [f32; 2]) -> NoteInput {
     let (drop, chosen_drop) = (Drop { site: 17, rate }, Drop { site: 4, rate: chosen_rate });
-    NoteInput { rows, notes, units, drop, chosen_drop }
+    NoteInput { rows, notes, units, drop, chosen_drop, stored: F32 }
 }
 
 fn cases_of(op: NoteInput) -> [Case; 2] {
@@ -58,6 +59,10 @@ pub fn cases() -> Vec<Case> {
     cases.push(all.fill("chosen", Fill::Constant(1.0)).note("all chosen"));
     cases.extend(cases_of(op(67, 11, 29, ON)).map(Case::small_bindings));
     cases.extend(cases_of(op(31, 13, 16, ON)).map(Case::small_grid));
+    for op in [op(1, 1, 1, ON), op(19, 13, 29, ON)] {
+        cases.extend(cases_of(NoteInput { stored: F16, ..op }));
+    }
+    cases.extend(cases_of(NoteInput { stored: F16, ..op(67, 11, 29, ON) }).map(Case::small_bindings));
     cases
 }
 

@@ -1,5 +1,6 @@
 //! Cases of `src/ops/reduce.rs`: sums in any order, each term through as many additions as there are terms at most.
 
+use deepj::gpu::Format::F16;
 use deepj::ops::RowGroups;
 use deepj::ops::reduce::{BroadcastRows, SquaredNorm, SumRows};
 
@@ -54,6 +55,13 @@ pub fn cases() -> Vec<Case> {
     cases.push(sum(1104, 24, lanes(23, 3)).small_bindings());
     cases.push(sum(1105, 24, lanes(1, 5)).small_bindings());
     cases.push(sum(60, 100, lanes(1, 5)).small_grid());
+
+    for (rows, cols, groups) in [(1, 1, ONE), (1031, 65, ONE), (312, 12, lanes(13, 4))] {
+        let op = SumRows::new(rows, cols, groups).of(F16);
+        cases.push(Case::new(op, sum_rows).fill("x", Fill::Within(1.0)));
+    }
+    let op = SumRows::new(1104, 24, lanes(23, 3)).of(F16);
+    cases.push(Case::new(op, sum_rows).fill("x", Fill::Within(1.0)).small_bindings());
 
     let broadcast = |rows, cols, groups| {
         Case::new(BroadcastRows { rows, cols, groups }, broadcast_rows).fill("y", Fill::Within(1.0))

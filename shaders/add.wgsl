@@ -1,5 +1,7 @@
 // y += x. One element an invocation: neighbours touch neighbouring elements, and nothing is used twice.
 
+alias S = f32;
+
 struct Params {
     x_offset: u32,
     y_offset: u32,
@@ -7,8 +9,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [len]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [len]
+@group(0) @binding(1) var<storage, read> x: array<S>; // [len]
+@group(0) @binding(2) var<storage, read_write> y: array<S>; // [len]
 
 @compute @workgroup_size(256)
 fn main(
@@ -18,6 +20,6 @@ fn main(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < p.len {
-        y[p.y_offset + i] += x[p.x_offset + i];
+        y[p.y_offset + i] = S(f32(y[p.y_offset + i]) + f32(x[p.x_offset + i]));
     }
 }

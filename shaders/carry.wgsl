@@ -2,6 +2,9 @@
 // touch neighbouring elements, and nothing is used twice. An entry point for each source, with `y` always the first
 // binding.
 
+alias X = f32;
+alias Y = f32;
+
 struct ZeroParams {
     y_offset: u32,
     len: u32,
@@ -29,8 +32,8 @@ struct KeepParams {
 @group(0) @binding(0) var<uniform> zero_p: ZeroParams;
 @group(0) @binding(0) var<uniform> copy_p: CopyParams;
 @group(0) @binding(0) var<uniform> keep_p: KeepParams;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [rows, width]
-@group(0) @binding(2) var<storage, read> x: array<f32>; // [rows, width]
+@group(0) @binding(1) var<storage, read_write> y: array<Y>; // [rows, width]
+@group(0) @binding(2) var<storage, read> x: array<X>; // [rows, width]
 @group(0) @binding(3) var<storage, read> keep: array<f32>; // [sequences]
 
 @compute @workgroup_size(256)
@@ -41,7 +44,7 @@ fn zero(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < zero_p.len {
-        y[zero_p.y_offset + i] = 0.0;
+        y[zero_p.y_offset + i] = Y(0.0);
     }
 }
 
@@ -53,7 +56,7 @@ fn copy(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < copy_p.len {
-        y[copy_p.y_offset + i] = x[copy_p.x_offset + i];
+        y[copy_p.y_offset + i] = Y(x[copy_p.x_offset + i]);
     }
 }
 
@@ -67,6 +70,6 @@ fn keep_rows(
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < p.len {
         let sequence = ((p.first_row + i / p.width) / p.inner) % p.sequences;
-        y[p.y_offset + i] = x[p.x_offset + i] * keep[p.keep_offset + sequence];
+        y[p.y_offset + i] = Y(f32(x[p.x_offset + i]) * keep[p.keep_offset + sequence]);
     }
 }

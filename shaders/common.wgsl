@@ -15,7 +15,9 @@ struct Step {
     temperature: f32,
     forced: f32,
     silence: f32,
-    unused: vec2<u32>,
+    // What gradients are multiplied with before the update.
+    unscale: f32,
+    unused: u32,
     unused_too: vec4<u32>,
 }
 

@@ -1,6 +1,8 @@
 // y = x * mask. One element an invocation; its mask is a hash of its number in the whole operand, so that forward and
 // backward pass, and any cut of the operand into dispatches, see the same.
 
+alias S = f32;
+
 struct Params {
     x_offset: u32,
     y_offset: u32,
@@ -14,8 +16,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [len]
-@group(0) @binding(2) var<storage, read_write> y: array<f32>; // [len]
+@group(0) @binding(1) var<storage, read> x: array<S>; // [len]
+@group(0) @binding(2) var<storage, read_write> y: array<S>; // [len]
 @group(1) @binding(0) var<uniform> step: Step;
 
 @compute @workgroup_size(256)
@@ -26,6 +28,7 @@ fn main(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < p.len {
-        y[p.y_offset + i] = x[p.x_offset + i] * keep_mask(p.first + i, p.site, p.rate, p.kept, step.seed, step.step);
+        let mask = keep_mask(p.first + i, p.site, p.rate, p.kept, step.seed, step.step);
+        y[p.y_offset + i] = S(f32(x[p.x_offset + i]) * mask);
     }
 }

@@ -3,6 +3,8 @@
 // One invocation makes one element: an element is one load and one store (a pitch-class count, one in each note, N / 12
 // loads), so there is nothing to share, and neighbours in a workgroup are neighbours in memory.
 
+alias S = f32;
+
 // Semitones of an octave.
 const OCTAVE: u32 = 12u;
 // Columns before the octave features: pitch position, pitch class, pitch-class count.
@@ -32,7 +34,7 @@ struct Forward {
 @group(0) @binding(1) var<storage, read> notes: array<f32>; // [rows, N, 3]
 @group(0) @binding(2) var<storage, read> octave: array<f32>; // [rows, N, F]
 @group(0) @binding(3) var<storage, read> start: array<f32>; // [B]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [rows, N, 14 + F + q]
+@group(0) @binding(4) var<storage, read_write> y: array<S>; // [rows, N, 14 + F + q]
 @group(1) @binding(0) var<uniform> step: Step;
 
 @compute @workgroup_size(256)
@@ -74,7 +76,7 @@ fn forward(
             value = keep_mask(index, p.beat_site, p.beat_rate, p.beat_kept, step.seed, step.step);
         }
     }
-    y[p.y_offset + i] = value;
+    y[p.y_offset + i] = S(value);
 }
 
 struct Backward {
@@ -90,7 +92,7 @@ struct Backward {
     kept: f32,
 }
 @group(0) @binding(0) var<uniform> q: Backward;
-@group(0) @binding(1) var<storage, read> dy: array<f32>; // [cells, 14 + F + q]
+@group(0) @binding(1) var<storage, read> dy: array<S>; // [cells, 14 + F + q]
 @group(0) @binding(2) var<storage, read_write> doctave: array<f32>; // [cells, F]
 
 @compute @workgroup_size(256)
@@ -105,5 +107,6 @@ fn backward(
         return;
     }
     let mask = keep_mask(q.first * q.filters + i, q.site, q.rate, q.kept, step.seed, step.step);
-    doctave[q.doctave_offset + i] = dy[q.dy_offset + cell * q.width + BEFORE + i % q.filters] * mask;
+    let value = f32(dy[q.dy_offset + cell * q.width + BEFORE + i % q.filters]);
+    doctave[q.doctave_offset + i] = value * mask;
 }

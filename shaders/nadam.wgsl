@@ -37,10 +37,10 @@ fn main(
     if i >= params.len || !finite {
         return;
     }
-    let norm = sqrt(squared);
-    var scale = 1.0;
+    let norm = sqrt(squared) * step.unscale;
+    var scale = step.unscale;
     if step.clip_norm > 0.0 && norm > step.clip_norm {
-        scale = step.clip_norm / norm;
+        scale *= step.clip_norm / norm;
     }
     let gradient = g[params.g_offset + i] * scale;
     let moment = params.beta1 * m[params.m_offset + i] + (1.0 - params.beta1) * gradient;

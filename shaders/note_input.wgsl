@@ -5,6 +5,8 @@
 // leaves the innermost axis alone. A dispatch covers a block of rows and notes: where the tensors are larger than a
 // binding, a block is contiguous in rows on one side and in notes on the other.
 
+alias S = f32;
+
 const CHANNELS: u32 = 3u;
 
 struct Forward {
@@ -30,9 +32,9 @@ struct Forward {
     chosen_kept: f32,
 }
 @group(0) @binding(0) var<uniform> p: Forward;
-@group(0) @binding(1) var<storage, read> h: array<f32>; // [row_count, N, H]
+@group(0) @binding(1) var<storage, read> h: array<S>; // [row_count, N, H]
 @group(0) @binding(2) var<storage, read> chosen: array<f32>; // [row_count, N, 3]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [note_count, rows, H + 3]
+@group(0) @binding(3) var<storage, read_write> y: array<S>; // [note_count, rows, H + 3]
 @group(1) @binding(0) var<uniform> step: Step;
 
 @compute @workgroup_size(256)
@@ -55,14 +57,14 @@ fn forward(
     if j < p.units {
         let at = cell * p.units + j;
         let index = p.first_row * p.notes * p.units + at;
-        value = h[p.h_offset + at] * keep_mask(index, p.site, p.rate, p.kept, step.seed, step.step);
+        value = f32(h[p.h_offset + at]) * keep_mask(index, p.site, p.rate, p.kept, step.seed, step.step);
     } else if n > 0u {
         let at = (cell - 1u) * CHANNELS + j - p.units;
         let index = p.first_row * p.notes * CHANNELS + at;
         let mask = keep_mask(index, p.chosen_site, p.chosen_rate, p.chosen_kept, step.seed, step.step);
         value = chosen[p.chosen_offset + at] * mask;
     }
-    y[p.y_offset + (note * p.rows + row) * width + j] = value;
+    y[p.y_offset + (note * p.rows + row) * width + j] = S(value);
 }
 
 struct Backward {
@@ -81,8 +83,8 @@ struct Backward {
     kept: f32,
 }
 @group(0) @binding(0) var<uniform> q: Backward;
-@group(0) @binding(1) var<storage, read> dy: array<f32>; // [note_count, rows, H + 3]
-@group(0) @binding(2) var<storage, read_write> dh: array<f32>; // [row_count, N, H]
+@group(0) @binding(1) var<storage, read> dy: array<S>; // [note_count, rows, H + 3]
+@group(0) @binding(2) var<storage, read_write> dh: array<S>; // [row_count, N, H]
 
 @compute @workgroup_size(256)
 fn backward(
@@ -99,6 +101,6 @@ fn backward(
     }
     let at = (row * q.notes + q.first_note + note) * q.units + j;
     let index = q.first_row * q.notes * q.units + at;
-    let value = dy[q.dy_offset + (note * q.rows + row) * (q.units + CHANNELS) + j];
-    dh[q.dh_offset + at] = value * keep_mask(index, q.site, q.rate, q.kept, step.seed, step.step);
+    let value = f32(dy[q.dy_offset + (note * q.rows + row) * (q.units + CHANNELS) + j]);
+    dh[q.dh_offset + at] = S(value * keep_mask(index, q.site, q.rate, q.kept, step.seed, step.step));
 }

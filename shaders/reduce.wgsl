@@ -6,6 +6,8 @@
 // broadcast_rows: one element an invocation.
 // squared_norm: a workgroup owns BLOCK consecutive elements and writes their sum of squares.
 
+alias S = f32;
+
 struct Params {
     src_offset: u32,
     dst_offset: u32,
@@ -28,7 +30,7 @@ struct NormParams {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(0) var<uniform> norm_p: NormParams;
 // sum_rows: [rows, cols]; broadcast_rows: [sequences, cols]; squared_norm: [len]
-@group(0) @binding(1) var<storage, read> src: array<f32>;
+@group(0) @binding(1) var<storage, read> src: array<S>;
 // sum_rows: [sequences, cols]; broadcast_rows: [rows, cols]; squared_norm: [ceil(len / BLOCK)]
 @group(0) @binding(2) var<storage, read_write> dst: array<f32>;
 
@@ -85,7 +87,7 @@ fn sum_rows(
                 if p.sequences > 1u {
                     row = (j / p.inner * p.sequences + s) * p.inner + j % p.inner;
                 }
-                run += src[p.src_offset + (row - p.first_row) * p.cols + col];
+                run += f32(src[p.src_offset + (row - p.first_row) * p.cols + col]);
                 j += SIZE / COLS;
             }
             sum += run;
@@ -111,7 +113,7 @@ fn broadcast_rows(
     let i = group_number(workgroup_id, num_workgroups) * SIZE + local;
     if i < p.rows * p.cols {
         let s = ((p.first_row + i / p.cols) / p.inner) % p.sequences;
-        dst[p.dst_offset + i] = src[p.src_offset + s * p.cols + i % p.cols];
+        dst[p.dst_offset + i] = f32(src[p.src_offset + s * p.cols + i % p.cols]);
     }
 }
 
@@ -126,7 +128,7 @@ fn squared_norm(
     for (var i = local; i < BLOCK; i += SIZE) {
         let at = group * BLOCK + i;
         if at < norm_p.len {
-            let value = src[norm_p.src_offset + at];
+            let value = f32(src[norm_p.src_offset + at]);
             sum += value * value;
         }
     }

@@ -1,7 +1,7 @@
 //! The `gpu` room on every adapter of the machine: buffers, programs, errors, and the shaders' common functions.
 
 use deepj::gpu::{
-    Access, Binding, Checks, Device, DeviceChoice, Dispatch, Gpu, Limits, Options, Shader, adapters, open,
+    Access, Binding, Checks, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, Options, Shader, adapters, open,
 };
 use deepj::ops::random;
 use pollster::block_on;
@@ -44,15 +44,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 ";
 
 fn shader(op: &'static str, source: &'static str) -> Shader {
-    Shader { op, source, entry: "main", consts: vec![] }
+    Shader { op, source, entry: "main", consts: vec![], types: vec![] }
 }
 
 fn read(arg: usize, start: u64, len: u64) -> Binding {
-    Binding { arg, access: Access::Read, start, len }
+    Binding { arg, access: Access::Read, format: Format::F32, start, len }
 }
 
 fn write(arg: usize, start: u64, len: u64) -> Binding {
-    Binding { arg, access: Access::ReadWrite, start, len }
+    Binding { arg, access: Access::ReadWrite, format: Format::F32, start, len }
 }
 
 /// Saxpy of `n` elements at the starts of `x` and `y`, whose args are 0 and `y_arg`.

@@ -14,12 +14,17 @@
 use std::cell::Cell;
 use std::ops::{Add, Div, Mul, Sub};
 
+use deepj::gpu::Format;
+
 /// Half a unit in the last place of f32, relative: what one correctly rounded operation may be off by.
 pub const ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;
 /// A unit in the last place is at most twice as much.
 const ULP: f64 = 2.0 * ROUNDOFF;
 /// Subnormal results may be flushed to zero; the exponentials of the shaders are clamped to normal numbers above 1e-35.
 const TINY: f64 = 1e-34;
+/// A unit in the last place of f16, relative to the largest number that has it, and the distance of its subnormals.
+const HALF_ULP: f64 = 1.0 / (1u64 << 10) as f64;
+const HALF_TINY: f64 = 1.0 / (1u64 << 24) as f64;
 
 thread_local! {
     static OPERATIONS: Cell<u64> = const { Cell::new(0) };
@@ -78,6 +83,18 @@ impl Bounded {
     fn operation(value: f64, passed_on: f64, rounding: f64) -> Self {
         count(1);
         Self { value, error: passed_on + rounding * (value.abs() + passed_on) + TINY }
+    }
+
+    /// The value stored in this format: f16 has 11 bits, either neighbour of a value may be stored (WGSL, section
+    /// "Floating point conversion"), and subnormals lie 2^-24 apart.
+    pub fn stored(self, format: Format) -> Self {
+        match format {
+            Format::F32 => self,
+            Format::F16 => {
+                let spacing = (self.value.abs() + self.error) * HALF_ULP + HALF_TINY;
+                Self { value: self.value, error: self.error + spacing }
+            }
+        }
     }
 
     /// Square root.

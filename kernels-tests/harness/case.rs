@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Index;
 use std::sync::OnceLock;
 
-use deepj::gpu::{Access, Capabilities};
+use deepj::gpu::{Access, Capabilities, Format};
 use deepj::ops::random::{pcg4d, uniform01};
 use deepj::ops::{self, Arg, Args, Op, Step};
 
@@ -201,7 +201,7 @@ impl Case {
                     (None, Access::ReadWrite) => &Fill::Unwritten,
                     (None, Access::Read) => panic!("{label}: operand `{}` has no fill", arg.name),
                 };
-                (0..arg.len).map(|i| fill.element(i, [operand as u32, seed])).collect()
+                (0..arg.len).map(|i| held(fill.element(i, [operand as u32, seed]), arg.format)).collect()
             })
             .collect()
     }
@@ -232,6 +232,10 @@ impl Case {
             }
             says_something(wanted).map_err(|error| format!("{name}: {error}"))?;
         }
+        let args = self.op.args().into_iter().filter(|arg| arg.access == Access::ReadWrite);
+        for (arg, wanted) in args.zip(&mut wanted) {
+            wanted.iter_mut().for_each(|wanted| *wanted = wanted.stored(arg.format));
+        }
         Ok(Oracle { inputs, wanted, flops })
     }
 
@@ -254,7 +258,7 @@ impl Case {
     /// What differs.
     pub fn check_cost(&self) -> Result<(), String> {
         let flops = self.oracle()?.flops;
-        let bytes = self.op.args().iter().map(|arg| 4 * arg.len as u64).sum::<u64>() - self.bytes_untouched;
+        let bytes = self.op.args().iter().map(Arg::bytes).sum::<u64>() - self.bytes_untouched;
         let cost = self.op.cost();
         if cost.flops != flops && !self.shortcut {
             return Err(format!("{} FLOPs are declared, the reference does {flops}", cost.flops));
@@ -281,6 +285,14 @@ fn says_something(wanted: &[Bounded]) -> Result<(), String> {
     match bound <= 0.05 * value.max(1e-3) {
         true => Ok(()),
         false => Err(format!("values up to {value:e} have bounds up to {bound:e}, which say nothing")),
+    }
+}
+
+/// What is left of a value that is stored in this format.
+pub fn held(value: f32, format: Format) -> f32 {
+    match format {
+        Format::F32 => value,
+        Format::F16 => half::f16::from_f32(value).to_f32(),
     }
 }
 

@@ -76,14 +76,17 @@ fn check_ranges(op: &dyn Op, dispatch: &Dispatch, capabilities: &Capabilities, v
     for binding in &dispatch.bindings {
         let (arg, view) = (&args[binding.arg], views[binding.arg]);
         let end = binding.start + binding.len;
-        if binding.start % 64 != 0 || binding.start + 63 < view.start as u64 || end > (view.start + view.len) as u64 {
+        let alignment = binding.format.alignment();
+        let inside = binding.start + alignment > view.start as u64 && end <= (view.start + view.len) as u64;
+        if binding.format != arg.format || binding.start % alignment != 0 || !inside {
             return Err(format!("binds elements {}..{end} for `{}` at {view:?}", binding.start, arg.name));
         }
         if binding.access == Access::ReadWrite && arg.access == Access::Read {
             return Err(format!("writes the operand `{}`, which is declared as read", arg.name));
         }
-        if 4 * binding.len > capabilities.max_storage_buffer_binding_size {
-            return Err(format!("binds {} bytes of `{}`", 4 * binding.len, arg.name));
+        let (_, bytes) = binding.bytes();
+        if bytes > capabilities.max_storage_buffer_binding_size {
+            return Err(format!("binds {bytes} bytes of `{}`", arg.name));
         }
     }
     let bindings = dispatch.bindings.len();
@@ -130,6 +133,13 @@ fn check_interface(op: &dyn Op, dispatch: &Dispatch, module: &Module, info: &Mod
             }
             space => return Err(format!("binding {place}, `{name}`, is in {space:?}")),
         };
+        let element = match module.types[variable.ty].inner {
+            TypeInner::Array { base, .. } => module.types[base].inner.scalar(),
+            _ => None,
+        };
+        if element.map(|scalar| u64::from(scalar.width)) != Some(binding.format.bytes()) {
+            return Err(format!("binding {place}, `{name}`, is of {element:?}, bound as {}", binding.format.name()));
+        }
         if access != binding.access {
             return Err(format!("binding {place}, `{name}`, is {access:?} in WGSL and {:?} bound", binding.access));
         }

@@ -1,22 +1,46 @@
 //! Runs a kernel on a device, its operands between guard bands, and holds what it wrote against the oracle.
 
-use deepj::gpu::{Access, Buffer, Checks, Dispatch, Gpu};
+use deepj::gpu::{Access, Buffer, Checks, Dispatch, Format, Gpu};
 use deepj::ops::{Arg, Recorder, TensorId, View};
 use pollster::block_on;
 
 use super::adapters::Adapter;
 use super::bounded::Bounded;
-use super::case::{Case, UNWRITTEN, is_unwritten};
+use super::case::{Case, UNWRITTEN, held, is_unwritten};
 
 /// Elements of a guard band. Bindings start on multiples of 64, so a kernel can reach up to 63 before its operand.
 const GUARD: usize = 128;
 
 /// What guard bands hold. Around operands that are only read it is a NaN, which reaches the result of a kernel that reads
 /// there. Around written ones it is a number, since arithmetic on a NaN would leave its bits as they were.
-fn guard(access: Access) -> u32 {
-    match access {
+fn guard(access: Access, format: Format) -> f32 {
+    let bits = match access {
         Access::Read => UNWRITTEN,
         Access::ReadWrite => 0x4529_dead,
+    };
+    held(f32::from_bits(bits), format)
+}
+
+/// Numbers as words of a buffer.
+fn encode(values: &[f32], format: Format) -> Vec<f32> {
+    match format {
+        Format::F32 => values.to_vec(),
+        Format::F16 => {
+            let bits = |&x: &f32| half::f16::from_f32(x).to_bits();
+            let pair = |pair: &[f32]| u32::from(bits(&pair[0])) | u32::from(pair.get(1).map_or(0, bits)) << 16;
+            values.chunks(2).map(|values| f32::from_bits(pair(values))).collect()
+        }
+    }
+}
+
+/// The numbers in words of a buffer.
+fn decode(words: Vec<f32>, format: Format) -> Vec<f32> {
+    match format {
+        Format::F32 => words,
+        Format::F16 => {
+            let halves = |word: f32| [word.to_bits() as u16, (word.to_bits() >> 16) as u16];
+            words.into_iter().flat_map(halves).map(|bits| half::f16::from_bits(bits).to_f32()).collect()
+        }
     }
 }
 
@@ -36,6 +60,7 @@ pub fn views(case: &Case, aligned: bool) -> Vec<View> {
         tensor: TensorId(i as u32),
         start: GUARD + if aligned { 0 } else { (37 * i + 5) % 64 },
         len: arg.len,
+        format: arg.format,
     };
     case.op.args().iter().enumerate().map(place).collect()
 }
@@ -89,10 +114,11 @@ fn execute(
     let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
         let mut buffers: Vec<Buffer> = vec![];
         for ((arg, view), input) in args.iter().zip(views).zip(inputs) {
-            let guard = f32::from_bits(guard(arg.access));
+            let guard = guard(arg.access, arg.format);
             let mut data = vec![guard; view.start];
             data.extend_from_slice(input);
-            data.resize(view.start + view.len + GUARD, guard);
+            data.resize((view.start + view.len + GUARD).next_multiple_of(2), guard);
+            let data = encode(&data, arg.format);
             let buffer = gpu.buffer("operand", data.len() as u64).await?;
             gpu.write(&buffer, 0, &data)?;
             buffers.push(buffer);
@@ -106,9 +132,11 @@ fn execute(
     let mut operands = outcome.map_err(|error| error.to_string())?;
     for (((arg, view), operand), input) in args.iter().zip(views).zip(&mut operands).zip(inputs) {
         let name = arg.name;
+        *operand = decode(std::mem::take(operand), arg.format);
         let end = view.start + view.len;
+        let guard = guard(arg.access, arg.format).to_bits();
         let is_guard = |i: &usize| !(view.start..end).contains(i);
-        if let Some(i) = (0..operand.len()).filter(is_guard).find(|&i| operand[i].to_bits() != guard(arg.access)) {
+        if let Some(i) = (0..operand.len()).filter(is_guard).find(|&i| operand[i].to_bits() != guard) {
             let (place, value) = (i as i64 - view.start as i64, operand[i]);
             return Err(format!("{value:e} was written to {name}[{place}], which has {} elements", view.len));
         }
@@ -126,6 +154,7 @@ fn execute(
 /// # Errors
 /// Elements beyond their bounds: how many, and the worst.
 pub fn compare(results: &[(&str, Vec<f32>)], wanted: &[Vec<Bounded>]) -> Result<Margin, String> {
+    let unwritten = [Format::F32, Format::F16].map(|format| held(f32::from_bits(UNWRITTEN), format).to_bits());
     let mut margin = Margin { share: 0.0, worst: "nothing is off".into() };
     let (mut beyond, mut elements) = (0, 0);
     for ((name, result), wanted) in results.iter().zip(wanted) {
@@ -135,7 +164,7 @@ pub fn compare(results: &[(&str, Vec<f32>)], wanted: &[Vec<Bounded>]) -> Result<
                 // Scratch: anything may stand there.
                 _ if bound.is_infinite() => 0.0,
                 error if error.is_finite() => error / bound,
-                _ if is_unwritten(*value) && result.to_bits() == UNWRITTEN => 0.0,
+                _ if is_unwritten(*value) && unwritten.contains(&result.to_bits()) => 0.0,
                 _ => f64::INFINITY,
             };
             elements += 1;

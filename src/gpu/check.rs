@@ -3,10 +3,7 @@
 use super::{Access, Capabilities, Dispatch};
 use crate::{Error, Result};
 
-/// Elements between legal starts of a binding: 256 bytes, the largest alignment that a device may ask for.
-const ALIGNMENT: u64 = 64;
-
-/// An operand of an op: which buffer holds it, and the buffer's length in elements.
+/// An operand of an op: which buffer holds it, and the buffer's length in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Operand {
     /// Equal for operands that are the same buffer.
@@ -30,21 +27,25 @@ pub(super) fn check(dispatch: &Dispatch, operands: &[Operand], capabilities: &Ca
             let what = format!("binding {place} is of operand {}, of which there are {}", binding.arg, operands.len());
             return refuse(what, DEFECT);
         };
-        let end = binding.start.saturating_add(binding.len);
-        if binding.len == 0 || !binding.start.is_multiple_of(ALIGNMENT) || end > operand.len {
+        let (start, size) = binding.bytes();
+        let end = start.saturating_add(size);
+        let (alignment, format) = (binding.format.alignment(), binding.format.name());
+        if binding.len == 0 || !binding.start.is_multiple_of(alignment) || end > operand.len {
             let what = format!(
-                "binding {place} is elements {}..{end} of {}; it must not be empty, and start at a multiple of {ALIGNMENT}",
-                binding.start, operand.len
+                "binding {place} is {format} elements {}..{} of {}; it must not be empty, and start at a multiple of \
+                 {alignment}",
+                binding.start,
+                binding.start.saturating_add(binding.len),
+                operand.len / binding.format.bytes()
             );
             return refuse(what, DEFECT);
         }
         let limit = capabilities.max_storage_buffer_binding_size;
-        if binding.len * 4 > limit {
-            let what =
-                format!("binding {place} is of {}, the device binds at most {}", bytes(binding.len * 4), bytes(limit));
+        if size > limit {
+            let what = format!("binding {place} is of {}, the device binds at most {}", bytes(size), bytes(limit));
             return refuse(what, SMALLER);
         }
-        ranges.push((operand.buffer, binding.start..end, binding.access));
+        ranges.push((operand.buffer, start..end, binding.access));
     }
 
     for (i, (buffer, range, access)) in ranges.iter().enumerate() {
@@ -102,18 +103,19 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Binding, Shader};
+    use super::super::{Binding, Format, Shader};
     use super::*;
 
     fn dispatch(bindings: &[(usize, Access, u64, u64)], grid: [u32; 3]) -> Dispatch {
-        let bindings = bindings.iter().map(|&(arg, access, start, len)| Binding { arg, access, start, len }).collect();
-        let shader = Shader { op: "example", source: "", entry: "main", consts: vec![] };
+        let binding = |&(arg, access, start, len): &_| Binding { arg, access, format: Format::F32, start, len };
+        let bindings = bindings.iter().map(binding).collect();
+        let shader = Shader { op: "example", source: "", entry: "main", consts: vec![], types: vec![] };
         Dispatch { shader, bindings, params: vec![], grid, uses_step: false }
     }
 
     /// Checks against WebGPU's default limits, with two buffers of 1024 elements and one of 40 million.
     fn outcome(bindings: &[(usize, Access, u64, u64)], grid: [u32; 3]) -> std::result::Result<(), String> {
-        let operands = [(0, 1024), (1, 1024), (2, 40_000_000)].map(|(buffer, len)| Operand { buffer, len });
+        let operands = [(0, 1024), (1, 1024), (2, 40_000_000)].map(|(buffer, len)| Operand { buffer, len: 4 * len });
         check(&dispatch(bindings, grid), &operands, &Capabilities::portable()).map_err(|error| error.to_string())
     }
 

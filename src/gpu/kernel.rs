@@ -12,6 +12,39 @@ pub enum Access {
     ReadWrite,
 }
 
+/// How the elements of a buffer are stored. Kernels compute in f32 whatever the format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// IEEE 754 binary32.
+    #[default]
+    F32,
+    /// IEEE 754 binary16; needs `shader_f16`.
+    F16,
+}
+
+impl Format {
+    /// Bytes of an element.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Format::F32 => 4,
+            Format::F16 => 2,
+        }
+    }
+
+    /// The type's name in WGSL, and in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::F16 => "f16",
+        }
+    }
+
+    /// Elements between legal starts of a binding: 256 bytes, the largest alignment that a device may ask for.
+    pub const fn alignment(self) -> u64 {
+        256 / self.bytes()
+    }
+}
+
 /// One entry point of an op's WGSL text, with the values of its compile-time constants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shader {
@@ -23,17 +56,31 @@ pub struct Shader {
     pub entry: &'static str,
     /// Values for `const NAME: u32 = …u;` declarations of `source`.
     pub consts: Vec<(&'static str, u32)>,
+    /// Element types for `alias NAME = f32;` declarations of `source`.
+    pub types: Vec<(&'static str, Format)>,
 }
 
 impl Shader {
-    /// The text to compile: `source` with its constants put in, then [`COMMON`]. Lines keep their numbers.
+    /// The text to compile: `source` with its constants and types put in, then [`COMMON`]. Lines keep their numbers.
     ///
     /// # Errors
-    /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`.
+    /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`, or one in
+    /// `types` that it does not declare as `alias NAME = f32;`.
     pub fn wgsl(&self) -> Result<String> {
         let mut found = vec![false; self.consts.len()];
-        let mut text = String::with_capacity(self.source.len() + COMMON.len() + 1);
+        let mut aliased = vec![false; self.types.len()];
+        let mut text = String::with_capacity(self.source.len() + COMMON.len() + 16);
+        if self.types.iter().any(|(_, format)| *format == Format::F16) {
+            text.push_str("enable f16; ");
+        }
         for line in self.source.lines() {
+            if let Some(name) = line.strip_prefix("alias ").and_then(|rest| rest.strip_suffix(" = f32;"))
+                && let Some(i) = self.types.iter().position(|(wanted, _)| *wanted == name)
+            {
+                aliased[i] = true;
+                text.push_str(&format!("alias {name} = {};\n", self.types[i].1.name()));
+                continue;
+            }
             let declared = constant_declaration(line)
                 .and_then(|(name, digits)| Some((self.consts.iter().position(|(wanted, _)| *wanted == name)?, digits)));
             match declared {
@@ -54,6 +101,13 @@ impl Shader {
                 format!("it needs a line of the form `const {name}: u32 = 1u;`"),
             ));
         }
+        if let Some(missing) = aliased.iter().position(|aliased| !aliased) {
+            let name = self.types[missing].0;
+            return Err(Error::device(
+                format!("shaders/{}.wgsl declares no type `{name}`, which its op sets", self.op),
+                format!("it needs a line of the form `alias {name} = f32;`"),
+            ));
+        }
         text.push_str(COMMON);
         Ok(text)
     }
@@ -68,16 +122,26 @@ fn constant_declaration(line: &str) -> Option<(&str, std::ops::Range<usize>)> {
     (digits > 0 && rest.starts_with("u;")).then_some((name.trim(), start..start + digits))
 }
 
-/// A range of one of the op's operands, bound as a storage buffer of f32.
+/// A range of one of the op's operands, bound as a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Binding {
     /// Which operand of the op.
     pub arg: usize,
     pub access: Access,
-    /// First element, a multiple of 64 (256 bytes, the largest alignment that WebGPU may ask for).
+    /// How the operand's elements are stored.
+    pub format: Format,
+    /// First element, a multiple of [`Format::alignment`].
     pub start: u64,
     /// Elements, more than 0.
     pub len: u64,
+}
+
+impl Binding {
+    /// First byte and number of bytes: whole words, as WebGPU demands, so with f16 it may take in one element more.
+    pub fn bytes(&self) -> (u64, u64) {
+        let size = self.format.bytes();
+        (self.start.saturating_mul(size), self.len.saturating_mul(size).saturating_add(3) & !3)
+    }
 }
 
 /// One run of a shader.
@@ -104,7 +168,7 @@ mod tests {
     const SOURCE: &str = "// tile\nconst TILE: u32 = 16u; // rows\nconst TILES: u32 = TILE * 2u;\nconst N: u32 = 4u;\n";
 
     fn shader(consts: Vec<(&'static str, u32)>) -> Shader {
-        Shader { op: "example", source: SOURCE, entry: "main", consts }
+        Shader { op: "example", source: SOURCE, entry: "main", consts, types: vec![] }
     }
 
     #[test]
@@ -121,6 +185,18 @@ mod tests {
             let error = shader(vec![(name, 1)]).wgsl().unwrap_err().to_string();
             assert!(error.contains("shaders/example.wgsl") && error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn types_are_replaced_where_they_are_declared() {
+        let source = "// tile\nalias S = f32;\nalias T = f32;\n";
+        let shader = |types| Shader { op: "example", source, entry: "main", consts: vec![], types };
+        let text = shader(vec![("S", Format::F16), ("T", Format::F32)]).wgsl().unwrap();
+        assert_eq!(text, format!("enable f16; // tile\nalias S = f16;\nalias T = f32;\n{COMMON}"));
+        naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}", error.emit_to_string(&text)));
+        assert_eq!(shader(vec![("S", Format::F32)]).wgsl().unwrap(), format!("{source}{COMMON}"));
+        let error = shader(vec![("U", Format::F16)]).wgsl().unwrap_err().to_string();
+        assert!(error.contains("shaders/example.wgsl") && error.contains("`U`"), "{error}");
     }
 
     #[test]

@@ -13,5 +13,5 @@ mod wait;
 pub use adapter::{Checks, Device, DeviceChoice, Limits, Options, adapters, open};
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};
-pub use kernel::{Access, Binding, COMMON, Dispatch, Shader};
+pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
 pub use program::Program;

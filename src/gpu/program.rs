@@ -55,7 +55,7 @@ impl Program {
                 continue;
             }
             let operands: Vec<_> =
-                operands.iter().map(|buffer| Operand { buffer: buffer.id, len: buffer.len() }).collect();
+                operands.iter().map(|buffer| Operand { buffer: buffer.id, len: 4 * buffer.len().max(1) }).collect();
             check::check(dispatch, &operands, &gpu.capabilities)?;
             params.extend_from_slice(bytemuck::cast_slice(&dispatch.params));
             let end = offsets[offsets.len() - 1] + check::params_size(dispatch);
@@ -89,10 +89,10 @@ impl Program {
                 offset,
                 size: wgpu::BufferSize::new(check::params_size(dispatch)),
             };
-            let storage = dispatch.bindings.iter().map(|binding| wgpu::BufferBinding {
-                buffer: &operands[binding.arg].raw,
-                offset: binding.start * 4,
-                size: wgpu::BufferSize::new(binding.len * 4),
+            let storage = dispatch.bindings.iter().map(|binding| {
+                let (offset, size) = binding.bytes();
+                let size = wgpu::BufferSize::new(size);
+                wgpu::BufferBinding { buffer: &operands[binding.arg].raw, offset, size }
             });
             let entries: Vec<_> = std::iter::once(params)
                 .chain(storage)

@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::plan::{Home, Plan};
-use crate::gpu::Access;
+use crate::gpu::{Access, Format};
 use crate::ops::{self, Args, Real, Step, View};
 
 /// The memory that all programs of a CPU session share: parameters, gradients, moments.
@@ -23,7 +23,7 @@ pub struct Mirror<R> {
 impl<R: Real> Mirror<R> {
     /// Allocates the buffers, all zero.
     pub fn new(plan: Plan) -> Self {
-        let slots = plan.slots.iter().map(|&len| vec![R::ZERO; len]).collect();
+        let slots = plan.slots.iter().map(|slot| vec![R::ZERO; slot.len]).collect();
         Self { plan, slots }
     }
 
@@ -92,6 +92,13 @@ impl<R: Real> Mirror<R> {
         let reads = reads.map(|(_, &view)| self.get(arenas, view)).collect();
         let writes = writes.into_iter().map(|(_, slice)| slice).collect();
         ops::mirror(op.as_ref(), step, Args { reads, writes });
+        // What a GPU stores as f16 is rounded here in the same places.
+        for &(home, operand, view) in written.iter().filter(|(_, operand, _)| args[*operand].format == Format::F16) {
+            debug_assert_eq!(args[operand].format, view.format);
+            if let Some((_, storage)) = taken.iter_mut().find(|(taken, _)| *taken == home) {
+                R::round_half(&mut storage[view.start..][..view.len]);
+            }
+        }
         for (home, storage) in taken {
             *self.storage(arenas, home) = storage;
         }

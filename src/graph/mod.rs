@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::gpu::Access;
+use crate::gpu::{Access, Format};
 use crate::ops::add::Add;
+use crate::ops::cast::Cast;
 use crate::ops::{Op, Tape, TensorId, View};
 
 pub mod mirror;
@@ -54,10 +55,19 @@ impl Kind {
 pub struct Tensor {
     /// Name for people.
     pub name: String,
-    /// f32 elements.
+    /// Elements.
     pub len: usize,
+    /// How they are stored; f32 for all that the host reads or writes.
+    pub format: Format,
     /// What it is for.
     pub kind: Kind,
+}
+
+impl Tensor {
+    /// Bytes of storage.
+    pub fn bytes(&self) -> u64 {
+        self.format.bytes() * self.len as u64
+    }
 }
 
 /// One op bound to its operands.
@@ -126,6 +136,8 @@ pub struct Graph {
     /// Roots whose values depend on parameters.
     dependent: HashSet<TensorId>,
     grads: HashMap<View, View>,
+    /// The f16 copy of the parameter arena, where there is one.
+    half: Option<TensorId>,
 }
 
 impl Graph {
@@ -134,24 +146,65 @@ impl Graph {
         Self::default()
     }
 
-    /// A new tensor of `len` elements.
+    /// A new tensor of `len` elements of f32.
     pub fn tensor(&mut self, name: impl Into<String>, len: usize, kind: Kind) -> View {
-        let id = TensorId(self.tensors.len() as u32);
         let name = self.scoped(&name.into());
-        self.tensors.push(Tensor { name, len, kind });
-        View { tensor: id, start: 0, len }
+        self.root(Tensor { name, len, format: Format::F32, kind })
+    }
+
+    fn root(&mut self, tensor: Tensor) -> View {
+        let view =
+            View { tensor: TensorId(self.tensors.len() as u32), start: 0, len: tensor.len, format: tensor.format };
+        self.tensors.push(tensor);
+        view
     }
 
     /// The arena of this kind, made at first use; as long as the parameters declared so far.
     pub fn arena(&mut self, kind: Kind) -> View {
         let Some(slot) = kind.arena() else { return self.tensor(format!("{kind:?}"), 0, kind) };
         let len = self.params_len();
-        let id = *self.arenas[slot].get_or_insert_with(|| {
-            self.tensors.push(Tensor { name: format!("{kind:?}").to_lowercase(), len: 0, kind });
-            TensorId(self.tensors.len() as u32 - 1)
-        });
+        let id = match self.arenas[slot] {
+            Some(id) => id,
+            None => {
+                let name = format!("{kind:?}").to_lowercase();
+                self.root(Tensor { name, len, format: Format::F32, kind }).tensor
+            }
+        };
+        self.arenas[slot] = Some(id);
         self.tensors[id.0 as usize].len = len;
-        View { tensor: id, start: 0, len }
+        View { tensor: id, start: 0, len, format: Format::F32 }
+    }
+
+    /// Keeps weights and activations as f16 from here on: appends a copy of all parameters declared so far, which
+    /// [`Graph::weight`] hands out, and makes [`Graph::stored`] say f16. The parameters themselves, their gradients and
+    /// the optimiser stay f32 (Micikevicius et al. 2018, "Mixed Precision Training").
+    pub fn keep_half(&mut self) {
+        let params = self.arena(Kind::Params);
+        let copy = self.temp_as("weights", params.len, Format::F16);
+        self.apply(Cast { len: params.len, from: Format::F32, to: Format::F16 }, &[params, copy]);
+        self.half = Some(copy.tensor);
+    }
+
+    /// The format of activations: f16 after [`Graph::keep_half`].
+    pub fn stored(&self) -> Format {
+        if self.half.is_some() { Format::F16 } else { Format::F32 }
+    }
+
+    /// The parameter as products read it: its f16 copy after [`Graph::keep_half`], else itself. Its gradient is the
+    /// parameter's.
+    pub fn weight(&self, param: View) -> View {
+        match self.half {
+            Some(tensor) => View { tensor, format: Format::F16, ..param },
+            None => param,
+        }
+    }
+
+    /// What stands behind a view: the parameter where it is of the copy.
+    fn master(&self, x: View) -> View {
+        match (self.half, self.arenas[0]) {
+            (Some(half), Some(params)) if half == x.tensor => View { tensor: params, format: Format::F32, ..x },
+            _ => x,
+        }
     }
 
     /// Elements of the parameter arena, padding included.
@@ -164,7 +217,7 @@ impl Graph {
         let start = self.params_len();
         let len = shape.iter().product();
         let arena = self.arena(Kind::Params);
-        let view = View { tensor: arena.tensor, start, len };
+        let view = View { start, len, ..arena };
         self.params.push(Param { name: self.scoped(name), shape: shape.to_vec(), view, init });
         self.dependent.insert(arena.tensor);
         self.arena(Kind::Params);
@@ -189,6 +242,7 @@ impl Graph {
         for (arg, view) in args.iter().zip(operands) {
             assert_eq!(arg.len, view.len, "{}: operand `{}`", op.label(), arg.name);
             let tensor = &self.tensors[view.tensor.0 as usize];
+            assert_eq!((arg.format, view.format), (view.format, tensor.format), "{}: `{}`", op.label(), arg.name);
             assert!(
                 view.start + view.len <= tensor.len,
                 "{}: operand `{}` leaves `{}`",
@@ -223,9 +277,15 @@ impl Graph {
         self.append(Arc::new(op), operands);
     }
 
-    /// A new temporary.
+    /// A new temporary of f32.
     pub fn temp(&mut self, name: &str, len: usize) -> View {
-        self.tensor(name, len, Kind::Temp)
+        self.temp_as(name, len, Format::F32)
+    }
+
+    /// A new temporary.
+    pub fn temp_as(&mut self, name: &str, len: usize, format: Format) -> View {
+        let name = self.scoped(name);
+        self.root(Tensor { name, len, format, kind: Kind::Temp })
     }
 
     /// Appends the gradient nodes of everything so far: `seed` is the gradient of `y` that the walk starts from.
@@ -261,12 +321,16 @@ impl Tape for Graph {
         self.grads.get(&y).copied()
     }
 
+    fn grad_format(&self, x: View) -> Format {
+        self.master(x).format
+    }
+
     fn wants_grad(&self, x: View) -> bool {
         self.dependent.contains(&x.tensor)
     }
 
-    fn temp(&mut self, name: &str, len: usize) -> View {
-        self.tensor(name, len, Kind::Temp)
+    fn temp(&mut self, name: &str, len: usize, format: Format) -> View {
+        self.temp_as(name, len, format)
     }
 
     fn push(&mut self, op: Box<dyn Op>, operands: &[View]) {
@@ -277,6 +341,7 @@ impl Tape for Graph {
         if !self.wants_grad(x) {
             return;
         }
+        let x = self.master(x);
         let before = self.grads.get(&x).copied();
         let target = match before {
             Some(target) => target,
@@ -285,8 +350,7 @@ impl Tape for Graph {
             }
             None => {
                 let name = format!("d({})", self.tensors[x.tensor.0 as usize].name);
-                self.tensors.push(Tensor { name, len: x.len, kind: Kind::Temp });
-                View { tensor: TensorId(self.tensors.len() as u32 - 1), start: 0, len: x.len }
+                self.root(Tensor { name, len: x.len, format: x.format, kind: Kind::Temp })
             }
         };
         self.grads.insert(x, target);
@@ -295,9 +359,9 @@ impl Tape for Graph {
             (None, _) => self.append(Arc::from(op), &with(target)),
             (Some(_), Some(adding)) => self.append(Arc::from(adding), &with(target)),
             (Some(_), None) => {
-                let part = Graph::temp(self, "part", x.len);
+                let part = self.temp_as("part", x.len, target.format);
                 self.append(Arc::from(op), &with(part));
-                self.append(Arc::new(Add { len: x.len }), &[part, target]);
+                self.append(Arc::new(Add { len: x.len, stored: target.format }), &[part, target]);
             }
         }
     }
@@ -319,7 +383,7 @@ mod tests {
         let mut graph = Graph::new();
         let p = graph.param("p", &[6], Init::Zero);
         let x = graph.temp("x", 6);
-        graph.apply(Dropout { len: 6, drop: Drop::NONE }, &[p, x]);
+        graph.apply(Dropout { len: 6, drop: Drop::NONE, stored: Format::F32 }, &[p, x]);
         let sums = [0, second].map(|start| {
             let sum = graph.temp("sum", 1);
             graph.apply(SumRows::all(3, 1), &[x.slice(start, 3), sum]);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Graph, Kind, Node, Param, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Capabilities, Dispatch};
+use crate::gpu::{Access, Capabilities, Dispatch, Format};
 use crate::ops::{Cost, Recorder, TensorId, View};
 
 /// Where a tensor's memory is.
@@ -14,6 +14,22 @@ pub enum Home {
     Arena(usize),
     /// In a buffer of the program.
     Slot(usize),
+}
+
+/// A buffer of a program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// What it holds at most.
+    pub bytes: u64,
+    /// The most elements that a tenant has, in whatever format: the mirror's storage.
+    pub len: usize,
+}
+
+impl Slot {
+    fn hold(&mut self, tensor: &Tensor) {
+        self.bytes = self.bytes.max(tensor.bytes().next_multiple_of(4));
+        self.len = self.len.max(tensor.len);
+    }
 }
 
 /// A graph with a place for every tensor.
@@ -29,8 +45,8 @@ pub struct Plan {
     pub params: Vec<Param>,
     /// Elements of each parameter arena.
     pub params_len: usize,
-    /// Elements of each buffer of the program.
-    pub slots: Vec<usize>,
+    /// The buffers of the program.
+    pub slots: Vec<Slot>,
     /// Which arenas the nodes touch.
     pub arenas: [bool; 4],
     homes: Vec<Home>,
@@ -49,7 +65,7 @@ impl Plan {
             }
         }
         let mut arenas = [false; 4];
-        let mut slots: Vec<usize> = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
         let mut homes = vec![Home::Slot(usize::MAX); tensors.len()];
         for (id, tensor) in tensors.iter().enumerate() {
             if let Some(arena) = tensor.kind.arena() {
@@ -57,7 +73,7 @@ impl Plan {
                 homes[id] = Home::Arena(arena);
             } else if tensor.kind != Kind::Temp {
                 homes[id] = Home::Slot(slots.len());
-                slots.push(tensor.len);
+                slots.push(Slot { bytes: tensor.bytes(), len: tensor.len });
             }
         }
         // Temporaries in order of birth take the free buffer that needs to grow least, or else shrinks least.
@@ -71,17 +87,18 @@ impl Plan {
             .collect();
         temps.sort_unstable();
         for (first, last, id) in temps {
-            let len = tensors[id].len;
+            let bytes = tensors[id].bytes();
+            let held = |s: usize| slots[shared_from + s].bytes;
             let slot = (0..free_at.len())
                 .filter(|&s| free_at[s] < first)
-                .min_by_key(|&s| (len.saturating_sub(slots[shared_from + s]), slots[shared_from + s].abs_diff(len)));
+                .min_by_key(|&s| (bytes.saturating_sub(held(s)), held(s).abs_diff(bytes)));
             let slot = slot.unwrap_or_else(|| {
                 free_at.push(0);
-                slots.push(0);
+                slots.push(Slot::default());
                 free_at.len() - 1
             });
             free_at[slot] = last;
-            slots[shared_from + slot] = slots[shared_from + slot].max(len);
+            slots[shared_from + slot].hold(&tensors[id]);
             homes[id] = Home::Slot(shared_from + slot);
         }
         Self { name: name.into(), tensors, nodes, params, params_len, slots, arenas, homes }
@@ -96,7 +113,7 @@ impl Plan {
     pub fn arena(&self, kind: Kind) -> View {
         let id = self.tensors.iter().position(|t| t.kind == kind).unwrap_or_default();
         let len = if self.tensors.get(id).is_some_and(|t| t.kind == kind) { self.params_len } else { 0 };
-        View { tensor: TensorId(id as u32), start: 0, len }
+        View { tensor: TensorId(id as u32), start: 0, len, format: Format::F32 }
     }
 
     /// FLOPs and bytes of one run.
@@ -110,7 +127,12 @@ impl Plan {
     /// Bytes that a session with this program alone holds: its buffers and the arenas it touches.
     pub fn memory_bytes(&self) -> u64 {
         let arenas = self.arenas.iter().filter(|&&used| used).count() * self.params_len;
-        4 * (self.slots.iter().sum::<usize>() + arenas) as u64
+        self.slots_bytes() + 4 * arenas as u64
+    }
+
+    /// Bytes of the program's own buffers.
+    pub fn slots_bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.bytes).sum()
     }
 
     /// Fails if a buffer is larger than the adapter allows, and says by how much.
@@ -118,8 +140,8 @@ impl Plan {
     /// # Errors
     /// Names the largest tensor, its size and the limit.
     pub fn check_fits(&self, capabilities: &Capabilities) -> Result<()> {
-        let Some((id, tensor)) = self.tensors.iter().enumerate().max_by_key(|(_, t)| t.len) else { return Ok(()) };
-        let bytes = 4 * tensor.len as u64;
+        let Some((id, tensor)) = self.tensors.iter().enumerate().max_by_key(|(_, t)| t.bytes()) else { return Ok(()) };
+        let bytes = tensor.bytes();
         if bytes <= capabilities.max_buffer_size && self.homes[id] != Home::Slot(usize::MAX) {
             return Ok(());
         }
@@ -149,7 +171,7 @@ impl Plan {
     /// The plan for people: nodes with cost, buffers with tenants, totals. `dispatches` gives each node's variant and
     /// number of dispatches where the plan is for a GPU.
     pub fn explain(&self, dispatches: Option<&[(&str, usize)]>) -> String {
-        let mib = |elements: usize| elements as f64 * 4.0 / (1 << 20) as f64;
+        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
         let mut s = String::new();
         let _ = writeln!(s, "plan `{}`", self.name);
         let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>18}  node", "", "MFLOP", "MiB", "dispatches");
@@ -160,18 +182,27 @@ impl Plan {
             let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>18}  {}", node.label());
         }
         let _ = writeln!(s, "{:>4} {:>10}  buffer", "", "MiB");
-        for (slot, &len) in self.slots.iter().enumerate() {
-            let tenants: Vec<&str> = self
+        for (slot, &Slot { bytes, .. }) in self.slots.iter().enumerate() {
+            let tenants: Vec<String> = self
                 .tensors
                 .iter()
                 .zip(&self.homes)
                 .filter(|(_, home)| **home == Home::Slot(slot))
-                .map(|(t, _)| t.name.as_str())
+                .map(|(t, _)| match t.format {
+                    Format::F32 => t.name.clone(),
+                    format => format!("{} {}", t.name, format.name()),
+                })
                 .collect();
-            let _ = writeln!(s, "{slot:>4} {:>10.2}  {}", mib(len), tenants.join(", "));
+            let _ = writeln!(s, "{slot:>4} {:>10.2}  {}", mib(bytes), tenants.join(", "));
         }
         for (kind, _) in Kind::ARENAS.iter().zip(self.arenas).filter(|(_, used)| *used) {
-            let _ = writeln!(s, "{:>4} {:>10.2}  {}", "", mib(self.params_len), format!("{kind:?}").to_lowercase());
+            let _ = writeln!(
+                s,
+                "{:>4} {:>10.2}  {}",
+                "",
+                mib(4 * self.params_len as u64),
+                format!("{kind:?}").to_lowercase()
+            );
         }
         let cost = self.cost();
         let _ = writeln!(

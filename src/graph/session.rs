@@ -6,7 +6,7 @@ use super::Kind;
 use super::mirror::{self, Arenas, Mirror};
 use super::plan::{Home, Plan};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Capabilities, Device, Dispatch, Gpu, Program};
+use crate::gpu::{Buffer, Capabilities, Device, Dispatch, Format, Gpu, Program};
 use crate::ops::{Step, View};
 
 /// Which program of a session.
@@ -25,7 +25,7 @@ impl Variants {
     pub fn check(&self, plan: &Plan, capabilities: &Capabilities) -> Result<()> {
         for (op, wanted) in &self.0 {
             let nodes = || plan.nodes.iter().filter(|node| node.op.name() == op);
-            let legal: BTreeSet<_> = nodes().flat_map(|node| node.op.variants(capabilities)).collect();
+            let legal: BTreeSet<_> = nodes().flat_map(|node| node.op.legal(capabilities)).collect();
             if legal.contains(wanted.as_str()) {
                 continue;
             }
@@ -126,8 +126,8 @@ impl Session {
                     }
                 }
                 let mut slots = Vec::with_capacity(plan.slots.len());
-                for (i, &len) in plan.slots.iter().enumerate() {
-                    slots.push(gpu.buffer(&format!("{} buffer {i}", plan.name), len as u64).await?);
+                for (i, slot) in plan.slots.iter().enumerate() {
+                    slots.push(gpu.buffer(&format!("{} buffer {i}", plan.name), slot.bytes / 4).await?);
                 }
                 let (dispatches, starts) = record(&plan, &gpu.capabilities, variants)?;
                 let mut operands: Vec<Vec<&Buffer>> = Vec::with_capacity(plan.nodes.len());
@@ -237,10 +237,13 @@ impl Session {
                     let written = plan.written(i);
                     let parts = written
                         .iter()
-                        .map(|v| Ok((buffer(arenas, slots, plan.home(*v))?, v.start as u64, v.len as u64)))
+                        .map(|v| {
+                            let (start, len) = words(*v);
+                            Ok((buffer(arenas, slots, plan.home(*v))?, start, len))
+                        })
                         .collect::<Result<Vec<_>>>()?;
                     let values = gpu.read(&parts).await?;
-                    if !values.iter().flatten().all(|x| x.is_finite()) {
+                    if !written.iter().zip(&values).all(|(v, words)| finite(v.format, words)) {
                         return Ok(Some(plan.nodes[i].label()));
                     }
                 }
@@ -261,6 +264,23 @@ impl Session {
     }
 }
 
+/// The words that hold a view, first and number; where it is stored as f16, a neighbour may come along.
+fn words(view: View) -> (u64, u64) {
+    let bytes = view.format.bytes();
+    let (start, end) = (view.start as u64 * bytes / 4, ((view.start + view.len) as u64 * bytes).div_ceil(4));
+    (start, end - start)
+}
+
+/// Whether all numbers in these words are finite.
+fn finite(format: Format, words: &[f32]) -> bool {
+    match format {
+        Format::F32 => words.iter().all(|x| x.is_finite()),
+        Format::F16 => {
+            bytemuck::cast_slice::<f32, u16>(words).iter().all(|&bits| half::f16::from_bits(bits).is_finite())
+        }
+    }
+}
+
 /// The buffer where a tensor lives.
 fn buffer<'a>(arenas: &'a [Option<Buffer>; 4], slots: &'a [Buffer], home: Home) -> Result<&'a Buffer> {
     let found = match home {
@@ -274,7 +294,7 @@ fn buffer<'a>(arenas: &'a [Option<Buffer>; 4], slots: &'a [Buffer], home: Home) 
 fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Result<(Vec<Dispatch>, Vec<usize>)> {
     let (mut dispatches, mut starts) = (vec![], vec![0]);
     for (i, node) in plan.nodes.iter().enumerate() {
-        let legal = node.op.variants(capabilities);
+        let legal = node.op.legal(capabilities);
         let variant = variants.choose(node.op.name(), &legal)?;
         dispatches.extend(plan.dispatches(i, capabilities, variant)?);
         starts.push(dispatches.len());
@@ -291,7 +311,7 @@ pub fn explain(plan: &Plan, capabilities: Option<&Capabilities>, variants: &Vari
     let (_, starts) = record(plan, capabilities, variants)?;
     let mut chosen = vec![];
     for (node, range) in plan.nodes.iter().zip(starts.windows(2)) {
-        let legal = node.op.variants(capabilities);
+        let legal = node.op.legal(capabilities);
         chosen.push((variants.choose(node.op.name(), &legal)?, range[1] - range[0]));
     }
     Ok(plan.explain(Some(&chosen)))

@@ -104,11 +104,13 @@ impl LstmLayer {
         let size = n * units;
         let h = graph.temp("h", (steps + 1) * size);
         let c = graph.temp("c", (steps + 1) * size);
-        let carry = |source| Carry { rows: n, width: units, source };
+        let carry =
+            |source, stored: [View; 2]| Carry { rows: n, width: units, source, stored: stored.map(|view| view.format) };
         let kept = match state {
             State::Zero => {
-                graph.apply(carry(Source::Zero), &[h.slice(0, size)]);
-                graph.apply(carry(Source::Zero), &[c.slice(0, size)]);
+                for to in [h, c] {
+                    graph.apply(carry(Source::Zero, [to, to]), &[to.slice(0, size)]);
+                }
                 None
             }
             State::Carried { keep } => {
@@ -116,9 +118,10 @@ impl LstmLayer {
                 for (from, to) in kept.into_iter().zip([h, c]) {
                     match keep {
                         Some(keep) => {
-                            graph.apply(carry(Source::Keep(rows.groups)), &[from, keep, to.slice(0, size)]);
+                            let op = carry(Source::Keep(rows.groups), [from, to]);
+                            graph.apply(op, &[from, keep, to.slice(0, size)]);
                         }
-                        None => graph.apply(carry(Source::Copy), &[from, to.slice(0, size)]),
+                        None => graph.apply(carry(Source::Copy, [from, to]), &[from, to.slice(0, size)]),
                     }
                 }
                 Some(kept)
@@ -126,7 +129,7 @@ impl LstmLayer {
         };
         graph.apply(Lstm { steps, rows: n, units }, &[self.recurrent, gates, h, c]);
         for (from, to) in [h, c].into_iter().zip(kept.into_iter().flatten()) {
-            graph.apply(carry(Source::Copy), &[from.slice(steps * size, size), to]);
+            graph.apply(carry(Source::Copy, [from, to]), &[from.slice(steps * size, size), to]);
         }
         Output { h: h.slice(size, steps * size), state: kept }
     }

@@ -67,7 +67,7 @@ impl Conditioning {
                 return h;
             }
             let dropped = graph.temp("style_dropped", batch * width);
-            graph.apply(Dropout { len: batch * width, drop }, &[h, dropped]);
+            graph.apply(Dropout { len: batch * width, drop, stored: h.format }, &[h, dropped]);
             dropped
         };
         let (h, width, weight) = match self {

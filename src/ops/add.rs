@@ -2,15 +2,17 @@
 
 use super::real::vectorized;
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, half_label, mirror_both};
 use crate::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format};
 
 /// `y += x`. Operands: `x [len]`, `y [len]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Add {
     /// Elements.
     pub len: usize,
+    /// Both operands' format.
+    pub stored: Format,
 }
 
 impl Add {
@@ -33,11 +35,11 @@ impl Op for Add {
     }
 
     fn label(&self) -> String {
-        format!("add {}", self.len)
+        format!("add {}{}", self.len, half_label(self.stored))
     }
 
     fn args(&self) -> Vec<Arg> {
-        vec![Arg::read("x", self.len), Arg::write("y", self.len)]
+        vec![Arg::read("x", self.len).stored(self.stored), Arg::write("y", self.len).stored(self.stored)]
     }
 
     fn cost(&self) -> Cost {
@@ -52,7 +54,7 @@ impl Op for Add {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("add", "main", []));
+            let dispatch = recorder.dispatch(shader!("add", "main", [], [("S", self.stored)]));
             dispatch.read(0, start, len).write(1, start, len).word(len).groups(len.div_ceil(256));
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, mirror_both};
 use crate::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format, Shader};
 
 /// Where a state comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Carry {
     pub width: usize,
     /// Where it comes from.
     pub source: Source,
+    /// Formats of `x` and `y`.
+    pub stored: [Format; 2],
 }
 
 impl Carry {
@@ -61,19 +63,21 @@ impl Op for Carry {
             Source::Copy => "copy",
             Source::Keep(_) => "keep",
         };
-        format!("carry {source} {}x{}", self.rows, self.width)
+        let [from, to] = self.stored.map(Format::name);
+        let formats = if self.stored == [Format::F32; 2] { String::new() } else { format!(" {from} to {to}") };
+        format!("carry {source} {}x{}{formats}", self.rows, self.width)
     }
 
     fn args(&self) -> Vec<Arg> {
         let len = self.rows * self.width;
         let mut args = vec![];
         if self.source != Source::Zero {
-            args.push(Arg::read("x", len));
+            args.push(Arg::read("x", len).stored(self.stored[0]));
         }
         if let Source::Keep(groups) = self.source {
             args.push(Arg::read("keep", groups.sequences));
         }
-        args.push(Arg::write("y", len));
+        args.push(Arg::write("y", len).stored(self.stored[1]));
         args
     }
 
@@ -90,16 +94,17 @@ impl Op for Carry {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let width = self.width;
+        let types = |shader: Shader| Shader { types: vec![("X", self.stored[0]), ("Y", self.stored[1])], ..shader };
         for (row, rows) in recorder.row_chunks(self.rows, &[width]) {
             let (start, len) = (row * width, rows * width);
             let bound = match self.source {
-                Source::Zero => recorder.dispatch(shader!("carry", "zero", [])).write(0, start, len).word(len),
+                Source::Zero => recorder.dispatch(types(shader!("carry", "zero", []))).write(0, start, len).word(len),
                 Source::Copy => {
-                    let dispatch = recorder.dispatch(shader!("carry", "copy", []));
+                    let dispatch = recorder.dispatch(types(shader!("carry", "copy", [])));
                     dispatch.write(1, start, len).read(0, start, len).word(len)
                 }
                 Source::Keep(groups) => {
-                    let dispatch = recorder.dispatch(shader!("carry", "keep_rows", []));
+                    let dispatch = recorder.dispatch(types(shader!("carry", "keep_rows", [])));
                     let bound = dispatch.write(2, start, len).read(0, start, len).read_all(1).word(len);
                     bound.word(width).word(row).word(groups.inner).word(groups.sequences)
                 }

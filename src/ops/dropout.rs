@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::random::keep_mask;
 use super::real::vectorized;
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both};
 use crate::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format};
 
 /// Where and how strongly to drop; rate 0 leaves everything.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +44,8 @@ pub struct Dropout {
     pub len: usize,
     /// Site and rate.
     pub drop: Drop,
+    /// Both operands' format.
+    pub stored: Format,
 }
 
 impl Dropout {
@@ -69,11 +71,11 @@ impl Op for Dropout {
     }
 
     fn label(&self) -> String {
-        format!("dropout {} rate {}", self.len, self.drop.rate)
+        format!("dropout {} rate {}{}", self.len, self.drop.rate, half_label(self.stored))
     }
 
     fn args(&self) -> Vec<Arg> {
-        vec![Arg::read("x", self.len), Arg::write("y", self.len)]
+        vec![Arg::read("x", self.len).stored(self.stored), Arg::write("y", self.len).stored(self.stored)]
     }
 
     fn cost(&self) -> Cost {
@@ -88,7 +90,7 @@ impl Op for Dropout {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("dropout", "main", []));
+            let dispatch = recorder.dispatch(shader!("dropout", "main", [], [("S", self.stored)]));
             let bound = dispatch.read(0, start, len).write(1, start, len).step();
             let words = bound.word(len).word(start).word(self.drop.site as usize);
             words.float(self.drop.rate).float(self.drop.kept()).groups(len.div_ceil(256));

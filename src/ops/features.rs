@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use super::dropout::Drop;
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both};
 use crate::error::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format};
 
 /// Semitones of an octave.
 pub const OCTAVE: usize = 12;
@@ -37,6 +37,8 @@ pub struct Features {
     pub octave_drop: Drop,
     /// Dropout of the beat: one mask for all notes of a step.
     pub beat_drop: Drop,
+    /// Format of `y` and its gradient.
+    pub stored: Format,
 }
 
 /// `doctave = mask * dy[.., 14 .. 14 + F]`. Operands: `dy [T, B, N, 14 + F + q]`, `doctave [T, B, N, F]`.
@@ -99,7 +101,14 @@ impl Op for Features {
     }
 
     fn label(&self) -> String {
-        format!("features forward T={} B={} N={} width {}", self.steps, self.batch, self.notes, self.width())
+        format!(
+            "features forward T={} B={} N={} width {}{}",
+            self.steps,
+            self.batch,
+            self.notes,
+            self.width(),
+            half_label(self.stored)
+        )
     }
 
     fn args(&self) -> Vec<Arg> {
@@ -108,7 +117,7 @@ impl Op for Features {
             Arg::read("notes", cells * 3),
             Arg::read("octave", cells * self.octave),
             Arg::read("start", self.batch),
-            Arg::write("y", cells * self.width()),
+            Arg::write("y", cells * self.width()).stored(self.stored),
         ]
     }
 
@@ -127,7 +136,7 @@ impl Op for Features {
         let [notes, octave, y] = [3, self.octave, self.width()].map(|width| self.notes * width);
         for (first, count) in recorder.row_chunks(self.steps * self.batch, &[notes, octave, y]) {
             recorder
-                .dispatch(shader!("features", "forward", []))
+                .dispatch(shader!("features", "forward", [], [("S", self.stored)]))
                 .read(0, first * notes, count * notes)
                 .read(1, first * octave, count * octave)
                 .read_all(2)
@@ -164,12 +173,22 @@ impl Op for FeaturesGrad {
     }
 
     fn label(&self) -> String {
-        format!("features backward T={} B={} N={} width {}", self.0.steps, self.0.batch, self.0.notes, self.0.width())
+        format!(
+            "features backward T={} B={} N={} width {}{}",
+            self.0.steps,
+            self.0.batch,
+            self.0.notes,
+            self.0.width(),
+            half_label(self.0.stored)
+        )
     }
 
     fn args(&self) -> Vec<Arg> {
         let cells = self.0.cells();
-        vec![Arg::read("dy", cells * self.0.width()), Arg::write("doctave", cells * self.0.octave)]
+        vec![
+            Arg::read("dy", cells * self.0.width()).stored(self.0.stored),
+            Arg::write("doctave", cells * self.0.octave),
+        ]
     }
 
     fn cost(&self) -> Cost {
@@ -187,7 +206,7 @@ impl Op for FeaturesGrad {
         let width = self.0.width();
         for (first, count) in recorder.row_chunks(self.0.cells(), &[width]) {
             recorder
-                .dispatch(shader!("features", "backward", []))
+                .dispatch(shader!("features", "backward", [], [("S", self.0.stored)]))
                 .read(0, first * width, count * width)
                 .write(1, first * octave, count * octave)
                 .word(first)

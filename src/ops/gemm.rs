@@ -9,7 +9,7 @@ use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both, unknown_variant};
 use crate::Result;
-use crate::gpu::{Capabilities, Shader};
+use crate::gpu::{Capabilities, Format, Shader};
 
 /// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
 /// it for hung.
@@ -278,7 +278,7 @@ impl Op for Gemm {
         let (a, b, c) = (operands[0], operands[1], operands[operands.len() - 1]);
         let Some(mut dc) = tape.grad(c) else { return };
         if self.activation == Activation::Tanh {
-            let dz = tape.temp("dz", c.len);
+            let dz = tape.temp("dz", c.len, Format::F32);
             tape.push(Box::new(TanhGrad { len: c.len }), &[c, dc, dz]);
             dc = dz;
         }

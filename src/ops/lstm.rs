@@ -8,7 +8,7 @@ use super::real::{Mat, matmul, vectorized};
 use super::recorder::{chunks, shader};
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both, unknown_variant};
 use crate::error::Result;
-use crate::gpu::{Capabilities, DeviceType, Shader};
+use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
 /// `[i f g o] = gates[t] + h[t] R`; `c[t+1] = sigmoid(f) c[t] + sigmoid(i) tanh(g)`; `h[t+1] = sigmoid(o) tanh(c[t+1])`.
 ///
@@ -399,7 +399,7 @@ impl Op for Lstm {
         let (steps, rows, units) = (self.steps, self.rows, self.units);
         let all = steps * rows * units;
         let Some(dh) = tape.grad(h.slice(rows * units, all)) else { return };
-        let dc = tape.temp("dc", rows * units);
+        let dc = tape.temp("dc", rows * units, Format::F32);
         tape.push(Box::new(LstmGrad { steps, rows, units }), &[recurrent, dh, c, gates, dc]);
         tape.set_grad(gates, gates);
         let product = Gemm::new(Layout::TN, units, 4 * units, steps * rows);

@@ -6,10 +6,11 @@
 use std::fmt;
 
 use crate::error::Result;
-use crate::gpu::{Access, Capabilities};
+use crate::gpu::{Access, Capabilities, Format};
 
 pub mod add;
 pub mod carry;
+pub mod cast;
 pub mod dropout;
 pub mod features;
 pub mod gemm;
@@ -28,7 +29,7 @@ pub mod tanh_grad;
 pub use real::Real;
 pub use recorder::Recorder;
 
-/// A tensor of the graph: a storage root. Its shape is known to whoever made it; ops see flat f32 ranges.
+/// A tensor of the graph: a storage root. Its shape is known to whoever made it; ops see flat ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TensorId(pub u32);
 
@@ -41,13 +42,15 @@ pub struct View {
     pub start: usize,
     /// Number of elements.
     pub len: usize,
+    /// How the tensor's elements are stored.
+    pub format: Format,
 }
 
 impl View {
     /// The sub-range `[start, start + len)` of this view.
     pub fn slice(self, start: usize, len: usize) -> View {
         debug_assert!(start + len <= self.len);
-        View { tensor: self.tensor, start: self.start + start, len }
+        View { start: self.start + start, len, ..self }
     }
 }
 
@@ -56,21 +59,33 @@ impl View {
 pub struct Arg {
     /// Name as in the op's documentation.
     pub name: &'static str,
-    /// Number of f32 elements.
+    /// Number of elements.
     pub len: usize,
     /// `Read`, or `ReadWrite` for every operand that the op writes.
     pub access: Access,
+    /// How its elements are stored.
+    pub format: Format,
 }
 
 impl Arg {
-    /// An operand that is only read.
+    /// An operand of f32 that is only read.
     pub const fn read(name: &'static str, len: usize) -> Self {
-        Self { name, len, access: Access::Read }
+        Self { name, len, access: Access::Read, format: Format::F32 }
     }
 
-    /// An operand that is written, and possibly read too.
+    /// An operand of f32 that is written, and possibly read too.
     pub const fn write(name: &'static str, len: usize) -> Self {
-        Self { name, len, access: Access::ReadWrite }
+        Self { name, len, access: Access::ReadWrite, format: Format::F32 }
+    }
+
+    /// The same, stored in this format.
+    pub const fn stored(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    /// Bytes of the operand.
+    pub const fn bytes(&self) -> u64 {
+        self.format.bytes() * self.len as u64
     }
 }
 
@@ -86,7 +101,7 @@ pub struct Cost {
 /// What changes from run to run without being a tensor: 16 words, rewritten by the host before each run.
 ///
 /// The shaders' `struct Step` in `shaders/common.wgsl` has the same words in the same order.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// Seed of all random decisions.
     pub seed: u32,
@@ -108,6 +123,26 @@ pub struct Step {
     pub forced: f32,
     /// Silence temperature: what each consecutive silent step adds to the temperature (paper, section IV-B: 0.1).
     pub silence: f32,
+    /// What gradients are multiplied with before the update: the inverse of the loss scale.
+    pub unscale: f32,
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            step: 0,
+            lr: 0.0,
+            nadam_moment: 0.0,
+            nadam_gradient: 0.0,
+            nadam_variance: 0.0,
+            clip_norm: 0.0,
+            temperature: 0.0,
+            forced: 0.0,
+            silence: 0.0,
+            unscale: 1.0,
+        }
+    }
 }
 
 impl Step {
@@ -125,6 +160,7 @@ impl Step {
             self.temperature,
             self.forced,
             self.silence,
+            self.unscale,
         ];
         for (slot, f) in w[2..].iter_mut().zip(floats) {
             *slot = f.to_bits();
@@ -157,8 +193,10 @@ pub trait Tape {
     fn grad(&self, y: View) -> Option<View>;
     /// Whether anything upstream of `x` wants a gradient.
     fn wants_grad(&self, x: View) -> bool;
+    /// The format of the gradient of `x`: that of `x`, but f32 for parameters, whatever copy of them an op reads.
+    fn grad_format(&self, x: View) -> Format;
     /// A new temporary of `len` elements.
-    fn temp(&mut self, name: &str, len: usize) -> View;
+    fn temp(&mut self, name: &str, len: usize, format: Format) -> View;
     /// Appends a node.
     fn push(&mut self, op: Box<dyn Op>, operands: &[View]);
     /// Appends a node whose last operand, bound here, is the gradient of `x`. A second contribution to the same `x` is
@@ -197,7 +235,15 @@ pub trait Op: fmt::Debug + Send + Sync {
     }
     /// The FLOPs and bytes for which `args` stand, as a default for [`Op::cost`]'s bytes.
     fn operand_bytes(&self) -> u64 {
-        self.args().iter().map(|a| 4 * a.len as u64).sum()
+        self.args().iter().map(Arg::bytes).sum()
+    }
+    /// The variants that can run with these capabilities: none where an operand is stored as f16 and shaders cannot read
+    /// that.
+    fn legal(&self, capabilities: &Capabilities) -> Vec<&'static str> {
+        match capabilities.shader_f16 || self.args().iter().all(|arg| arg.format == Format::F32) {
+            true => self.variants(capabilities),
+            false => vec![],
+        }
     }
 }
 
@@ -234,6 +280,11 @@ impl RowGroups {
 /// Runs `op` on the CPU in the precision of `R`.
 pub fn mirror<R: Real>(op: &dyn Op, step: &Step, args: Args<'_, R>) {
     R::mirror(op, step, args)
+}
+
+/// What a label says of operands stored as f16.
+pub(crate) fn half_label(stored: Format) -> &'static str {
+    if stored == Format::F16 { " f16" } else { "" }
 }
 
 /// Reports an op variant that does not exist; variants come from [`Op::variants`] or a user's `--variant`.

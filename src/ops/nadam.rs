@@ -13,7 +13,8 @@ use crate::gpu::Capabilities;
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `p -= lr (nadam_gradient g + nadam_moment m) / (sqrt(nadam_variance v) + epsilon)`.
 ///
-/// Gradients are scaled to `clip_norm` where that is set and their global norm is larger. Where the norm is not finite
+/// Gradients, and their norm, are freed of the loss scale (`unscale`), and scaled to `clip_norm` where that is set and
+/// their global norm is larger. Where the norm is not finite
 /// nothing is changed, so that the step can be run again to find the cause.
 ///
 /// Operands: `g [len]`, `squared_norm [1]`, `p [len]`, `m [len]`, `v [len]`.
@@ -32,12 +33,13 @@ pub struct Nadam {
 impl Nadam {
     fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
         let ([g, squared_norm], [p, m, v]) = args.take();
-        let norm = squared_norm[0].to_f64().sqrt();
+        let unscale = step.unscale as f64;
+        let norm = squared_norm[0].to_f64().sqrt() * unscale;
         if !norm.is_finite() {
             return;
         }
         let clip = step.clip_norm as f64;
-        let scale = R::of(if clip > 0.0 && norm > clip { clip / norm } else { 1.0 });
+        let scale = R::of(if clip > 0.0 && norm > clip { clip / norm * unscale } else { unscale });
         let (beta1, beta2, epsilon) = (R::of(self.beta1 as f64), R::of(self.beta2 as f64), R::of(self.epsilon as f64));
         let [lr, from_g, from_m, from_v] =
             [step.lr, step.nadam_gradient, step.nadam_moment, step.nadam_variance].map(|x| R::of(x as f64));

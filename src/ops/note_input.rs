@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use super::dropout::Drop;
 use super::recorder::{Building, chunks, shader};
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both};
 use crate::error::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format};
 
 /// Channels of a note: play, replay, dynamics.
 pub const CHANNELS: usize = 3;
@@ -27,6 +27,8 @@ pub struct NoteInput {
     pub drop: Drop,
     /// Dropout of the chosen notes.
     pub chosen_drop: Drop,
+    /// Format of `h`, `y` and their gradients.
+    pub stored: Format,
 }
 
 /// `dh[t, b, n, :] = mask * dy[n, (t, b), ..H]`. Operands: `dy [N, T * B, H + 3]`, `dh [T, B, N, H]`.
@@ -141,14 +143,15 @@ impl Op for NoteInput {
     }
 
     fn label(&self) -> String {
-        format!("note_input forward rows={} N={} H={}", self.rows, self.notes, self.units)
+        let half = half_label(self.stored);
+        format!("note_input forward rows={} N={} H={}{half}", self.rows, self.notes, self.units)
     }
 
     fn args(&self) -> Vec<Arg> {
         vec![
-            Arg::read("h", self.cells() * self.units),
+            Arg::read("h", self.cells() * self.units).stored(self.stored),
             Arg::read("chosen", self.cells() * CHANNELS),
-            Arg::write("y", self.cells() * self.width()),
+            Arg::write("y", self.cells() * self.width()).stored(self.stored),
         ]
     }
 
@@ -169,7 +172,7 @@ impl Op for NoteInput {
             let (h, chosen) = (block.of_rows(self.units), block.of_rows(CHANNELS));
             let y = block.of_notes(self.width());
             let building = recorder
-                .dispatch(shader!("note_input", "forward", []))
+                .dispatch(shader!("note_input", "forward", [], [("S", self.stored)]))
                 .read(0, h.0, h.1)
                 .read(1, chosen.0, chosen.1)
                 .write(2, y.0, y.1);
@@ -201,12 +204,17 @@ impl Op for NoteInputGrad {
     }
 
     fn label(&self) -> String {
-        format!("note_input backward rows={} N={} H={}", self.0.rows, self.0.notes, self.0.units)
+        let half = half_label(self.0.stored);
+        format!("note_input backward rows={} N={} H={}{half}", self.0.rows, self.0.notes, self.0.units)
     }
 
     fn args(&self) -> Vec<Arg> {
         let cells = self.0.cells();
-        vec![Arg::read("dy", cells * self.0.width()), Arg::write("dh", cells * self.0.units)]
+        let stored = self.0.stored;
+        vec![
+            Arg::read("dy", cells * self.0.width()).stored(stored),
+            Arg::write("dh", cells * self.0.units).stored(stored),
+        ]
     }
 
     fn cost(&self) -> Cost {
@@ -223,8 +231,10 @@ impl Op for NoteInputGrad {
         let NoteInput { units, drop, .. } = self.0;
         for block in self.0.blocks(recorder) {
             let (dy, dh) = (block.of_notes(self.0.width()), block.of_rows(units));
-            let building =
-                recorder.dispatch(shader!("note_input", "backward", [])).read(0, dy.0, dy.1).write(1, dh.0, dh.1);
+            let building = recorder
+                .dispatch(shader!("note_input", "backward", [], [("S", self.0.stored)]))
+                .read(0, dy.0, dy.1)
+                .write(1, dh.0, dh.1);
             block
                 .words(building)
                 .word(units)

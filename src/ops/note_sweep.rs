@@ -265,8 +265,11 @@ mod tests {
         let offsets = Offsets { chosen: 0, recurrent1: 0, input2: 0, recurrent2: 0, head: 0, head_bias: 0 };
         let record = |units: usize| {
             let op = NoteSweep { pieces: 1, notes: 48, units, window: 1, weights: 4 * units * units, offsets };
-            let views: Vec<View> =
-                op.args().iter().map(|arg| View { tensor: TensorId(0), start: 0, len: arg.len }).collect();
+            let views: Vec<View> = op
+                .args()
+                .iter()
+                .map(|arg| View { tensor: TensorId(0), start: 0, len: arg.len, format: arg.format })
+                .collect();
             Recorder::record(&op, "portable", &Capabilities::portable(), &views).map(|dispatches| dispatches.len())
         };
         assert_eq!(record(504).unwrap(), 1);

@@ -9,7 +9,7 @@ use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
 use crate::error::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format};
 
 /// The sizes that the convolution and its gradients share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl Op for OctaveConv {
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let [x, w, bias, y] = *operands else { return };
         let Some(dy) = tape.grad(y) else { return };
-        let dz = tape.temp("dz", y.len);
+        let dz = tape.temp("dz", y.len, Format::F32);
         tape.push(Box::new(TanhGrad { len: y.len }), &[y, dy, dz]);
         tape.contribute(x, Box::new(OctaveConvInputGrad(self.0)), &[w, dz]);
         tape.contribute(w, Box::new(OctaveConvWeightGrad(self.0)), &[x, dz]);

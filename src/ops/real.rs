@@ -4,6 +4,9 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
 use super::{Args, Op, Step};
 
 /// f32 or f64, with the few functions that the ops need. f32's functions are branch-free polynomials that the compiler
@@ -42,6 +45,8 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
+    /// Rounds to what f16 holds; beyond its range to infinity.
+    fn round_half(values: &mut [Self]);
     /// Runs the mirror of `op` in this precision.
     fn mirror(op: &dyn Op, step: &Step, args: Args<'_, Self>);
 
@@ -84,6 +89,9 @@ impl Real for f64 {
     }
     fn abs(self) -> Self {
         f64::abs(self)
+    }
+    fn round_half(values: &mut [Self]) {
+        values.iter_mut().for_each(|x| *x = half::f16::from_f64(*x).to_f64());
     }
     fn mirror(op: &dyn Op, step: &Step, args: Args<'_, Self>) {
         op.mirror_f64(step, args)
@@ -131,6 +139,15 @@ impl Real for f32 {
     #[inline(always)]
     fn abs(self) -> Self {
         f32::abs(self)
+    }
+    fn round_half(values: &mut [Self]) {
+        const BLOCK: usize = 256;
+        values.par_chunks_mut(64 * BLOCK).flat_map_iter(|part| part.chunks_mut(BLOCK)).for_each(|values| {
+            let mut halves = [half::f16::ZERO; BLOCK];
+            let halves = &mut halves[..values.len()];
+            halves.convert_from_f32_slice(values);
+            halves.convert_to_f32_slice(values);
+        });
     }
     fn mirror(op: &dyn Op, step: &Step, args: Args<'_, Self>) {
         op.mirror_f32(step, args)

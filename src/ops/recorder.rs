@@ -2,19 +2,20 @@
 
 use super::View;
 use crate::error::Result;
-use crate::gpu::{Access, Binding, Capabilities, Dispatch, Shader};
+use crate::gpu::{Access, Binding, Capabilities, Dispatch, Format, Shader};
 
-/// Storage bindings must start on a multiple of 256 bytes; the remainder goes to the shader as an offset.
-const ALIGN: usize = 64;
-
-/// The shader file `shaders/<op>.wgsl`, its entry point and compile-time constants.
+/// The shader file `shaders/<op>.wgsl`, its entry point, compile-time constants and element types.
 macro_rules! shader {
-    ($op:literal, $entry:expr, [$(($name:expr, $value:expr)),* $(,)?]) => {
+    ($op:literal, $entry:expr, [$($const:tt),* $(,)?]) => {
+        shader!($op, $entry, [$($const),*], [])
+    };
+    ($op:literal, $entry:expr, [$(($name:expr, $value:expr)),* $(,)?], [$(($type:expr, $format:expr)),* $(,)?]) => {
         $crate::gpu::Shader {
             op: $op,
             source: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $op, ".wgsl")),
             entry: $entry,
             consts: vec![$(($name, $value as u32)),*],
+            types: vec![$(($type, $format)),*],
         }
     };
 }
@@ -44,7 +45,7 @@ impl<'a> Recorder<'a> {
         capabilities: &'a Capabilities,
         operands: &'a [View],
     ) -> Result<Vec<Dispatch>> {
-        if !op.variants(capabilities).contains(&variant) {
+        if !op.legal(capabilities).contains(&variant) {
             return Err(super::unknown_variant(op, variant));
         }
         let mut recorder = Self::new(capabilities, operands);
@@ -59,11 +60,11 @@ impl<'a> Recorder<'a> {
     }
 
     /// How many rows one dispatch may cover so that no binding passes the adapter's limit, when the operands that are
-    /// cut hold `widths` elements a row. At least 1.
+    /// cut hold `widths` elements a row, in any format. At least 1.
     pub fn rows_per_binding(&self, widths: &[usize]) -> usize {
         let limit = (self.capabilities.max_storage_buffer_binding_size / 4) as usize;
         let widest = widths.iter().copied().max().unwrap_or(1).max(1);
-        (limit.saturating_sub(ALIGN) / widest).max(1)
+        (limit.saturating_sub(Format::F16.alignment() as usize) / widest).max(1)
     }
 
     /// `rows` cut into runs of at most [`Self::rows_per_binding`]: first row and number of rows of each.
@@ -87,10 +88,12 @@ pub struct Building<'r, 'a> {
 
 impl Building<'_, '_> {
     fn bind(mut self, arg: usize, start: usize, len: usize, access: Access) -> Self {
-        let absolute = self.recorder.operands[arg].start + start;
-        let aligned = absolute / ALIGN * ALIGN;
-        let offset = absolute - aligned;
-        self.dispatch.bindings.push(Binding { arg, access, start: aligned as u64, len: (len + offset) as u64 });
+        let operand = self.recorder.operands[arg];
+        let (absolute, format) = (operand.start + start, operand.format);
+        // The remainder goes to the shader as an offset.
+        let offset = absolute % format.alignment() as usize;
+        let (start, len) = ((absolute - offset) as u64, (len + offset) as u64);
+        self.dispatch.bindings.push(Binding { arg, access, format, start, len });
         self.dispatch.params.push(offset as u32);
         self
     }

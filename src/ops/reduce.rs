@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::real::vectorized;
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, half_label, mirror_both};
 use crate::Result;
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Format};
 
 /// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
 const BLOCK: usize = 1024;
@@ -24,12 +24,19 @@ pub struct SumRows {
     pub groups: RowGroups,
     /// Adds to `y` instead of overwriting it.
     pub accumulate: bool,
+    /// Format of `x`.
+    pub stored: Format,
 }
 
 impl SumRows {
     /// The sum that overwrites its result.
     pub fn new(rows: usize, cols: usize, groups: RowGroups) -> Self {
-        Self { rows, cols, groups, accumulate: false }
+        Self { rows, cols, groups, accumulate: false, stored: Format::F32 }
+    }
+
+    /// The same of an `x` in this format.
+    pub fn of(self, stored: Format) -> Self {
+        Self { stored, ..self }
     }
 
     /// The sum over all rows.
@@ -77,11 +84,13 @@ impl Op for SumRows {
 
     fn label(&self) -> String {
         let add = if self.accumulate { " accumulate" } else { "" };
-        format!("reduce sum_rows {}x{} to {}{add}", self.rows, self.cols, self.groups.sequences)
+        let half = half_label(self.stored);
+        format!("reduce sum_rows {}x{} to {}{add}{half}", self.rows, self.cols, self.groups.sequences)
     }
 
     fn args(&self) -> Vec<Arg> {
-        vec![Arg::read("x", self.rows * self.cols), Arg::write("y", self.groups.sequences * self.cols)]
+        let x = Arg::read("x", self.rows * self.cols).stored(self.stored);
+        vec![x, Arg::write("y", self.groups.sequences * self.cols)]
     }
 
     fn cost(&self) -> Cost {
@@ -100,7 +109,7 @@ impl Op for SumRows {
         let block = cols.next_power_of_two().min(16);
         for (row, rows) in recorder.row_chunks(self.rows, &[cols]) {
             let add = self.accumulate || row > 0;
-            let shader = shader!("reduce", "sum_rows", [("COLS", block), ("ACCUMULATE", add)]);
+            let shader = shader!("reduce", "sum_rows", [("COLS", block), ("ACCUMULATE", add)], [("S", self.stored)]);
             let dispatch = recorder.dispatch(shader);
             let bound = dispatch.read(0, row * cols, rows * cols).write_all(1);
             let words = bound.word(row).word(rows).word(cols).word(groups.inner).word(groups.sequences);

@@ -34,8 +34,8 @@ pub fn plans(prepared: &Prepared, batch: usize) -> Result<Vec<Plan>> {
 /// Bytes that a session with these plans holds, the arenas counted once.
 pub fn bytes(plans: &[Plan]) -> u64 {
     let arenas = plans.iter().map(|plan| plan.arenas.iter().filter(|&&used| used).count() * plan.params_len).max();
-    let slots: usize = plans.iter().flat_map(|plan| &plan.slots).sum();
-    4 * (slots + arenas.unwrap_or(0)) as u64
+    let slots: u64 = plans.iter().map(Plan::slots_bytes).sum();
+    slots + 4 * arenas.unwrap_or(0) as u64
 }
 
 /// Fails if the run does not fit, and says by how much and which batch would.

@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
             None
         } else {
             let built = crate::evaluate::plan(config, &prepared.validation, settings.batch, settings.seq)?;
-            started.memory_bytes += built.0.plan.slots.iter().sum::<usize>() as u64 * 4;
+            started.memory_bytes += built.0.plan.slots_bytes();
             Some(Evaluator::new(&mut session, built, config).await?)
         };
 

@@ -5,6 +5,7 @@ mod config;
 pub use config::{Config, Dynamics, Join, Octave, Preset, StyleUse};
 
 use crate::error::Result;
+use crate::gpu::Format;
 use crate::graph::{Graph, Kind, Plan};
 use crate::nn::dense::Dense;
 use crate::nn::losses::losses;
@@ -165,8 +166,9 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
             beats: c.beats,
             octave_drop: drop(Site::Octave, 0, rate),
             beat_drop: drop(Site::Beat, 0, input_rate),
+            stored: g.stored(),
         };
-        let x = g.temp("features", rows * n * op.width());
+        let x = g.temp_as("features", rows * n * op.width(), op.stored);
         g.apply(op, &[notes, octave, start, x]);
         x
     });
@@ -177,13 +179,15 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
     let x = dropped(g, lower.h, drop(Site::Hidden, 0, rate));
     let upper = g.scope("time.1", |g| layers.time[1].forward(g, x, lanes, biases[1], carried));
 
-    let x = g.temp("note_input", n * rows * (c.time_units + CHANNELS));
+    let stored = upper.h.format;
+    let x = g.temp_as("note_input", n * rows * (c.time_units + CHANNELS), stored);
     let turn = NoteInput {
         rows,
         notes: n,
         units: c.time_units,
         drop: drop(Site::Hidden, 1, rate),
         chosen_drop: drop(Site::Chosen, 0, input_rate),
+        stored,
     };
     g.apply(turn, &[upper.h, target, x]);
     let steps_of_notes = Rows { steps: n, rows, groups: RowGroups { inner: 1, sequences: batch } };
@@ -210,8 +214,8 @@ fn dropped(g: &mut Graph, x: View, drop: Drop) -> View {
     if drop.rate == 0.0 {
         return x;
     }
-    let y = g.temp("dropped", x.len);
-    g.apply(Dropout { len: x.len, drop }, &[x, y]);
+    let y = g.temp_as("dropped", x.len, x.format);
+    g.apply(Dropout { len: x.len, drop, stored: x.format }, &[x, y]);
     y
 }
 
@@ -267,6 +271,7 @@ pub fn build_generate(c: &Config, pieces: usize, window: usize) -> Result<Built<
             beats: c.beats,
             octave_drop: Drop::NONE,
             beat_drop: Drop::NONE,
+            stored: Format::F32,
         };
         let x = g.temp("features", pieces * n * op.width());
         g.apply(op, &[notes, octave, clock.slice(0, pieces), x]);
@@ -289,7 +294,7 @@ pub fn build_generate(c: &Config, pieces: usize, window: usize) -> Result<Built<
     let bias2 = per_piece(g, biases[3], pieces, gates);
     // One range that covers all weights of the sweep: the note layers and the heads were declared last.
     let from = first.input.start;
-    let weights = View { tensor: first.input.tensor, start: from, len: g.params_len() - from };
+    let weights = View { start: from, len: g.params_len() - from, ..first.input };
     let offsets = Offsets {
         chosen: c.time_units * gates,
         recurrent1: first.recurrent.start - from,

@@ -1,0 +1,58 @@
+//! Copies between formats: the f16 weights that the products of a mixed-precision plan read.
+
+use super::recorder::shader;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use crate::Result;
+use crate::gpu::{Capabilities, Format};
+
+/// `y = x`, rounded to the format of `y`. Operands: `x [len]`, `y [len]`.
+///
+/// No gradient of its own: the graph hands that of a weight's copy to the weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cast {
+    /// Elements.
+    pub len: usize,
+    /// Format of `x`.
+    pub from: Format,
+    /// Format of `y`.
+    pub to: Format,
+}
+
+impl Cast {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([x], [y]) = args.take();
+        y.copy_from_slice(x);
+    }
+}
+
+impl Op for Cast {
+    fn name(&self) -> &'static str {
+        "cast"
+    }
+
+    fn label(&self) -> String {
+        format!("cast {} {} to {}", self.len, self.from.name(), self.to.name())
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::read("x", self.len).stored(self.from), Arg::write("y", self.len).stored(self.to)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: 0, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        for (start, len) in recorder.row_chunks(self.len, &[1]) {
+            let dispatch = recorder.dispatch(shader!("cast", "main", [], [("X", self.from), ("Y", self.to)]));
+            dispatch.read(0, start, len).write(1, start, len).word(len).groups(len.div_ceil(256));
+        }
+        Ok(())
+    }
+}
