@@ -138,6 +138,11 @@ pub struct Graph {
     grads: HashMap<View, View>,
     /// The f16 copy of the parameter arena, where there is one.
     half: Option<TensorId>,
+    recompute: bool,
+    /// Roots that are not kept for the backward pass, and what takes their place there.
+    dropped: HashMap<TensorId, Option<TensorId>>,
+    /// The node whose gradient is being appended.
+    walking: Option<usize>,
 }
 
 impl Graph {
@@ -199,6 +204,20 @@ impl Graph {
         }
     }
 
+    /// From here on, tensors given to [`Graph::drop_after_forward`] are computed again in the backward pass (Chen et al.
+    /// 2016, "Training Deep Nets with Sublinear Memory Cost").
+    pub fn recompute(&mut self) {
+        self.recompute = true;
+    }
+
+    /// Lets go of the memory of a temporary after its last use in the forward pass and computes it again in the backward
+    /// pass, from what its producers read; without effect unless [`Graph::recompute`] was called.
+    pub fn drop_after_forward(&mut self, x: View) {
+        if self.recompute {
+            self.dropped.insert(x.tensor, None);
+        }
+    }
+
     /// What stands behind a view: the parameter where it is of the copy.
     fn master(&self, x: View) -> View {
         match (self.half, self.arenas[0]) {
@@ -238,6 +257,7 @@ impl Graph {
 
     fn append(&mut self, op: Arc<dyn Op>, operands: &[View]) {
         let args = op.args();
+        let operands: &[View] = &operands.iter().map(|&view| self.recomputed(view)).collect::<Vec<_>>();
         assert_eq!(args.len(), operands.len(), "{}: operands", op.label());
         for (arg, view) in args.iter().zip(operands) {
             assert_eq!(arg.len, view.len, "{}: operand `{}`", op.label(), arg.name);
@@ -297,10 +317,12 @@ impl Graph {
         self.arena(Kind::Grads);
         self.grads.insert(y, seed);
         for i in (0..self.nodes.len()).rev() {
+            self.walking = Some(i);
             let Node { op, operands, scope } = self.nodes[i].clone();
             let name = if scope.is_empty() { "grad".to_string() } else { format!("grad.{scope}") };
             self.scope(&name, |graph| op.gradient(graph, &operands));
         }
+        self.walking = None;
         for a in self.grads.keys() {
             let overlaps =
                 |b: &&View| a.tensor == b.tensor && a != *b && a.start < b.start + b.len && b.start < a.start + a.len;
@@ -366,6 +388,25 @@ impl Tape for Graph {
         }
     }
 
+    fn recomputed(&mut self, x: View) -> View {
+        let (Some(walking), Some(&again)) = (self.walking, self.dropped.get(&x.tensor)) else { return x };
+        if let Some(tensor) = again {
+            return View { tensor, ..x };
+        }
+        let Tensor { name, len, format, kind } = self.tensors[x.tensor.0 as usize].clone();
+        let tensor = self.root(Tensor { name: format!("{name} again"), len, format, kind }).tensor;
+        self.dropped.insert(x.tensor, Some(tensor));
+        let writes = |node: &Node| {
+            let args = node.op.args();
+            args.iter().zip(&node.operands).any(|(arg, v)| arg.access == Access::ReadWrite && v.tensor == x.tensor)
+        };
+        let producers: Vec<Node> = self.nodes[..walking].iter().filter(|node| writes(node)).cloned().collect();
+        for Node { op, operands, .. } in producers {
+            self.append(op, &operands);
+        }
+        View { tensor, ..x }
+    }
+
     fn set_grad(&mut self, x: View, grad: View) {
         self.grads.insert(x, grad);
     }
@@ -393,6 +434,42 @@ mod tests {
         graph.apply(Gemm::new(Layout::NN, 1, 1, 1), &[sums[0], sums[1], y]);
         let seed = graph.tensor("seed", 1, Kind::Input);
         graph.backward(y, seed)
+    }
+
+    #[test]
+    fn what_is_dropped_is_computed_again_once_and_gives_the_same_gradient() {
+        // y = (a dropped copy of p) * (itself): its gradient reads the copy twice.
+        let build = |recompute: bool| {
+            let mut graph = Graph::new();
+            if recompute {
+                graph.recompute();
+            }
+            let p = graph.param("p", &[3], Init::Zero);
+            let x = graph.temp("x", 3);
+            graph.apply(Dropout { len: 3, drop: Drop::NONE, stored: Format::F32 }, &[p, x]);
+            graph.drop_after_forward(x);
+            let y = graph.tensor("y", 1, Kind::Output);
+            graph.apply(Gemm::new(Layout::NN, 1, 1, 3), &[x, x, y]);
+            let seed = graph.tensor("seed", 1, Kind::Input);
+            graph.backward(y, seed).unwrap();
+            (Plan::compile("test", graph), seed)
+        };
+        let gradients = [false, true].map(|recompute| {
+            let (plan, seed) = build(recompute);
+            let copies = plan.nodes.iter().filter(|node| node.scope.is_empty() && node.op.name() == "dropout").count();
+            let again = plan.tensors.iter().any(|tensor| tensor.name == "x again");
+            assert_eq!((copies, again), if recompute { (1, true) } else { (1, false) });
+            let dropouts = plan.nodes.iter().filter(|node| node.op.name() == "dropout").count();
+            assert_eq!(dropouts, if recompute { 3 } else { 2 });
+            let mut arenas = mirror::arenas::<f64>(&plan);
+            arenas[0][..3].copy_from_slice(&[1.0, -2.0, 0.5]);
+            let mut mirror = Mirror::new(plan);
+            mirror.get_mut(&mut arenas, seed)[0] = 3.0;
+            mirror.run(&mut arenas, &crate::ops::Step::default());
+            arenas[1].clone()
+        });
+        assert_eq!(gradients[0][..3], [6.0, -12.0, 3.0]);
+        assert_eq!(gradients[0], gradients[1]);
     }
 
     #[test]

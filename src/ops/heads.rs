@@ -9,7 +9,7 @@ use super::recorder::{Building, chunks, shader};
 use super::reduce::SumRows;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both, unknown_variant};
 use crate::error::Result;
-use crate::gpu::{Capabilities, DeviceType};
+use crate::gpu::{Capabilities, DeviceType, Format};
 
 /// Rows of a part: what a workgroup sums up, of one note. The constant of this name in the shader.
 const RUN: usize = 128;
@@ -325,7 +325,8 @@ impl Op for Heads {
         let Some(dlosses) = tape.grad(losses) else { return };
         tape.contribute(x, Box::new(HeadsInputGrad(self.0)), &[w, slopes, dlosses]);
         let parts = self.0.parts();
-        let (dw, dbias) = (tape.temp("dw", parts * w.len), tape.temp("dbias", parts * CHANNELS));
+        let (dw, dbias) =
+            (tape.temp("dw", parts * w.len, Format::F32), tape.temp("dbias", parts * CHANNELS, Format::F32));
         tape.push(Box::new(HeadsWeightGrad(self.0)), &[x, slopes, dlosses, dw, dbias]);
         tape.contribute(w, Box::new(SumRows::all(parts, w.len)), &[dw]);
         tape.contribute(bias, Box::new(SumRows::all(parts, CHANNELS)), &[dbias]);

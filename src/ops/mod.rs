@@ -202,6 +202,11 @@ pub trait Tape {
     /// Appends a node whose last operand, bound here, is the gradient of `x`. A second contribution to the same `x` is
     /// added to the first. Nothing is appended if `x` wants no gradient.
     fn contribute(&mut self, x: View, op: Box<dyn Op>, operands: &[View]);
+    /// Where the value of `x` stands in the backward pass: `x` itself, or, where the graph drops it after the forward pass
+    /// ([`Graph::drop_after_forward`](crate::graph::Graph::drop_after_forward)), a temporary that the nodes before the
+    /// one being differentiated fill once more. What nodes of the backward pass read need not be asked for: the graph puts
+    /// it in.
+    fn recomputed(&mut self, x: View) -> View;
     /// Declares that the gradient of `x` now stands in `grad` (for ops that turn a value into its gradient in place).
     fn set_grad(&mut self, x: View, grad: View);
 }
