@@ -10,7 +10,7 @@ use deepj::error::{Error, Result};
 use deepj::gpu::{self, DeviceChoice, Format, Options};
 use deepj::graph::Session;
 use deepj::graph::session::Variants;
-use deepj::models::deepj::{Config, Mode, Preset, build, build_generate};
+use deepj::models::deepj::{Config, Mode, Preset, Training, build, build_generate};
 use deepj::nn::{init, nadam};
 use deepj::ops::random::{pcg4d, uniform01};
 use deepj::ops::{Step, View};
@@ -66,7 +66,7 @@ async fn bench(flags: Flags) -> Result<()> {
         write_params(&mut session, id, &params, len)?;
         session.write(id, io.style, &one_hot(batch, 23))?;
     } else {
-        let built = build(&config, Mode::Train(nadam::Settings::default()), batch, seq)?;
+        let built = build(&config, Mode::Train(Training::default()), batch, seq)?;
         (outputs, flops, times) = (built.io.losses, built.plan.cost().flops, 1);
         let (params, len, io) = (built.plan.params.clone(), built.plan.params_len, built.io);
         id = session.add(built.plan).await?;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use deepj::gpu::{Capabilities, Checks, Device, Format, Gpu};
 use deepj::graph::session::Variants;
 use deepj::graph::{Init, Kind, Mirror, Plan, Session, mirror};
-use deepj::models::deepj::{Built, Config, GenerateIo, Io, Join, Mode, Preset, StyleUse, build, build_generate};
+use deepj::models::deepj::{
+    self as models, Built, Config, GenerateIo, Io, Join, Mode, Preset, StyleUse, build, build_generate,
+};
 use deepj::nn::{init, nadam};
 use deepj::ops::random::{pcg4d, uniform01};
 use deepj::ops::{Real, Step, View};
@@ -70,9 +72,10 @@ fn arena(plan: &Plan, kind: Kind) -> View {
     View { tensor: deepj::ops::TensorId(tensor as u32), start: 0, len: plan.params_len, format: Format::F32 }
 }
 
-/// The optimiser's settings: the update is compared too, gradients are clipped.
-fn settings() -> nadam::Settings {
-    nadam::Settings { clip_norm: 0.5, ..nadam::Settings::default() }
+/// The update is compared too, gradients are clipped.
+fn with_clip() -> models::Training {
+    let optimizer = nadam::Settings { clip_norm: 0.5, ..nadam::Settings::default() };
+    models::Training { optimizer, ..models::Training::default() }
 }
 
 /// A training plan with all that it reads.
@@ -87,9 +90,9 @@ struct Training {
 
 impl Training {
     fn new(config: Config, batch: usize, steps: usize) -> Self {
-        let built = build(&config, Mode::Train(settings()), batch, steps).expect("the configuration is valid");
+        let built = build(&config, Mode::Train(with_clip()), batch, steps).expect("the configuration is valid");
         let mut step = Step { seed: 77, step: 12, ..Step::default() };
-        nadam::Schedule::default().advance(&settings(), &mut step);
+        nadam::Schedule::default().advance(&with_clip().optimizer, &mut step);
         let (io, n) = (&built.io, config.notes);
         // The last step of the last lane is padding.
         let weight = |i| if i == batch * steps - 1 && i > 0 { 0.0 } else { 1.0 / (batch * steps * n) as f32 };
@@ -462,7 +465,7 @@ pub fn trials(
         }
     }
 
-    let train = build(&paper(), Mode::Train(settings()), 8, 128).expect("the configuration is valid").plan;
+    let train = build(&paper(), Mode::Train(with_clip()), 8, 128).expect("the configuration is valid").plan;
     let generate = build_generate(&paper(), 16, 32).expect("the configuration is valid").plan;
     for plan in [train, generate] {
         let name = format!("deepj/paper {}/first variants/declaration", plan.name);

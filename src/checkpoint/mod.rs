@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::Param;
-use crate::models::deepj::{self, Config};
+use crate::models::deepj::{self, Config, Precision, Training};
 use crate::music::{Bptt, Cursor, NoteRange, Split, Styles};
+use crate::nn::loss_scale::LossScale;
 use crate::nn::nadam;
 use crate::{Error, Result};
 
@@ -60,10 +61,23 @@ pub struct Settings {
     pub seed: u32,
     /// The optimiser's.
     pub optimizer: nadam::Settings,
+    /// How values are stored while training.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether gates are computed again in the backward pass.
+    #[serde(default)]
+    pub recompute: bool,
     /// Steps between two validations.
     pub validate_every: u64,
     /// When to stop.
     pub budget: Budget,
+}
+
+impl Settings {
+    /// What the training plan takes from them.
+    pub fn training(&self) -> Training {
+        Training { optimizer: self.optimizer, precision: self.precision, recompute: self.recompute }
+    }
 }
 
 /// When training stops; `None` does not limit. A resumed run may have another budget.
@@ -104,6 +118,9 @@ pub struct Progress {
     pub seconds: f64,
     /// The optimiser's momentum schedule.
     pub schedule: nadam::Schedule,
+    /// The loss scale of mixed precision.
+    #[serde(default)]
+    pub loss_scale: LossScale,
     /// Where the walk through the training pieces stands.
     pub cursor: Cursor,
     /// After how many updates the last validation was made.

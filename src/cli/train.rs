@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use deepj::checkpoint::{Budget, Checkpoint};
 use deepj::gpu::Device;
-use deepj::models::deepj::Preset;
+use deepj::models::deepj::{Precision, Preset};
 use deepj::music::{Bptt, NoteRange};
 use deepj::train::{End, Observer, Options, Outcome, Started, StepRecord, ValidationRecord, explain, prepare, train};
 use deepj::{Result, generate};
@@ -58,6 +58,12 @@ pub struct Train {
     /// Limit the global gradient norm; 0 for no limit [default: 0]
     #[arg(long, value_name = "X")]
     clip_norm: Option<f64>,
+    /// How values are stored: f32, or mixed (activations and weights as f16, sums and parameters as f32) [default: f32]
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Halve the memory: compute gates again in the backward pass instead of keeping them
+    #[arg(long)]
+    recompute: bool,
     /// Seed of initial values, orders and dropout [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
@@ -129,6 +135,8 @@ impl Train {
             seq: self.seq,
             lr: self.lr,
             clip_norm: self.clip_norm,
+            precision: self.precision,
+            recompute: self.recompute,
             seed: self.seed,
             split_seed: self.split_seed,
             budget: Budget { steps: self.steps, epochs: self.epochs, minutes: self.minutes, patience: self.patience },
@@ -308,6 +316,10 @@ impl Observer for Progress {
             self.bar.set_message(text);
         }
         self.since = Mean::new();
+    }
+
+    fn overflowed(&mut self, step: u64, scale: f32) {
+        self.line(format_args!("a gradient after update {step} overflowed; the loss scale is now {scale}"));
     }
 
     fn validating(&mut self, done: usize, total: usize) {

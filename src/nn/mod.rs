@@ -2,6 +2,7 @@
 
 pub mod dense;
 pub mod init;
+pub mod loss_scale;
 pub mod losses;
 pub mod lstm;
 pub mod nadam;

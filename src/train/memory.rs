@@ -24,7 +24,7 @@ fn available() -> Option<u64> {
 pub fn plans(prepared: &Prepared, batch: usize) -> Result<Vec<Plan>> {
     let settings = &prepared.state.settings;
     let config = &prepared.state.config;
-    let mut plans = vec![build(config, Mode::Train(settings.optimizer), batch, settings.seq)?.plan];
+    let mut plans = vec![build(config, Mode::Train(settings.training()), batch, settings.seq)?.plan];
     if !prepared.validation.is_empty() {
         plans.push(crate::evaluate::plan(config, &prepared.validation, batch, settings.seq)?.0.plan);
     }

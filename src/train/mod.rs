@@ -11,7 +11,7 @@ use crate::evaluate::{Evaluator, feed};
 use crate::gpu::{Capabilities, Device};
 use crate::graph::session::Variants;
 use crate::graph::{Kind, ProgramId, Session};
-use crate::models::deepj::{Built, Io, Mode, build};
+use crate::models::deepj::{Built, Io, Mode, Precision, build};
 use crate::ops::Step;
 use crate::{Error, Result};
 
@@ -76,6 +76,8 @@ struct Run<'a> {
     began: Instant,
     /// Seconds of the parts before this one.
     seconds_before: f64,
+    /// The loss scale that the device has.
+    scale: f32,
 }
 
 /// Trains as prepared, until the budget is used up or `stop` is set.
@@ -111,8 +113,20 @@ pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Res
     }
     let mib = memory::bytes(&plans) as f64 / f64::from(1 << 20);
     text.push_str(&format!("all plans together: {mib:.1} MiB of memory\n"));
-    memory::check(prepared, capabilities)?;
+    check(prepared, capabilities)?;
     Ok(text)
+}
+
+/// Fails if the run cannot be on this device: too little memory, or no f16 in shaders.
+fn check(prepared: &Prepared, capabilities: Option<&Capabilities>) -> Result<()> {
+    let mixed = prepared.state.settings.precision == Precision::Mixed;
+    if let (true, Some(Capabilities { name, shader_f16: false, .. })) = (mixed, capabilities) {
+        return Err(Error::usage(
+            format!("{name} has no 16-bit floats in shaders, which --precision mixed needs"),
+            "use --precision f32, or another device (`deepj adapters` lists what each can do)",
+        ));
+    }
+    memory::check(prepared, capabilities)
 }
 
 fn capabilities(device: &Device) -> Option<&Capabilities> {
@@ -130,7 +144,7 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        memory::check(&prepared, capabilities(&device))?;
+        check(&prepared, capabilities(&device))?;
         make_folder(&prepared.out)?;
         // Megabytes that nobody needs once they are on the device.
         let resume = std::mem::take(&mut prepared.resume);
@@ -140,7 +154,7 @@ impl<'a> Run<'a> {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
             Device::Cpu { .. } => "cpu".into(),
         };
-        let Built { plan, io } = build(config, Mode::Train(settings.optimizer), settings.batch, settings.seq)?;
+        let Built { plan, io } = build(config, Mode::Train(settings.training()), settings.batch, settings.seq)?;
         if let Some(capabilities) = capabilities(&device) {
             variants.check(&plan, capabilities)?;
         }
@@ -166,15 +180,12 @@ impl<'a> Run<'a> {
             Some(Evaluator::new(&mut session, built, config).await?)
         };
 
-        // All losses count alike in the gradient (spec, "Loss").
-        if let Some(weights) = io.loss_weights {
-            session.write(program, weights, &[1.0; 3])?;
-        }
         let [m, v] = &resume.moments;
         for (kind, values) in [(Kind::Params, &prepared.state.params), (Kind::Moment1, m), (Kind::Moment2, v)] {
             let view = session.plan(program).arena(kind);
             session.write(program, view, values)?;
         }
+        let scale = write_loss_scale(&mut session, program, &io, &prepared)?;
         for (&view, values) in io.states.iter().zip(&resume.states) {
             session.write(program, view, values)?;
         }
@@ -194,6 +205,7 @@ impl<'a> Run<'a> {
             events,
             began: Instant::now(),
             seconds_before,
+            scale,
         };
         started.done = run.done();
         run.observer.started(&started);
@@ -259,16 +271,30 @@ impl<'a> Run<'a> {
         let batch = self.prepared.walk.next_batch();
         feed(&mut self.session, self.program, &self.io, &batch)?;
         let Checkpoint { settings, progress, config, .. } = &mut self.prepared.state;
-        let mut step = Step { seed: settings.seed, step: progress.step as u32, ..Step::default() };
-        progress.schedule.advance(&settings.optimizer, &mut step);
+        let unscale = 1.0 / self.scale;
+        let mut step = Step { seed: settings.seed, step: progress.step as u32, unscale, ..Step::default() };
+        let mut schedule = progress.schedule;
+        schedule.advance(&settings.optimizer, &mut step);
         self.session.run(self.program, 1, &step)?;
         let views: Vec<_> = [Some(self.io.losses), self.io.squared_norm].into_iter().flatten().collect();
         let read = self.session.read(self.program, &views).await?;
         let [play, replay, dynamics] = std::array::from_fn(|i| f64::from(read[0][i]));
-        let gradient_norm = f64::from(read[1][0]).sqrt();
-        if !(play + replay + dynamics + gradient_norm).is_finite() {
+        let gradient_norm = f64::from(read[1][0]).sqrt() * f64::from(unscale);
+        let losses_finite = (play + replay + dynamics).is_finite();
+        if losses_finite && !gradient_norm.is_finite() && settings.precision == Precision::Mixed {
+            // The update has left everything as it was; the next batch is tried with half the scale.
+            if progress.loss_scale.shrink() {
+                progress.cursor = self.prepared.walk.cursor().clone();
+                self.scale = write_loss_scale(&mut self.session, self.program, &self.io, &self.prepared)?;
+                self.observer.overflowed(self.prepared.state.progress.step, self.scale);
+                return Ok(());
+            }
+        }
+        if !losses_finite || !gradient_norm.is_finite() {
             return Err(self.not_finite(&step).await);
         }
+        progress.schedule = schedule;
+        progress.loss_scale.grow();
         progress.step += 1;
         progress.epochs = self.prepared.walk.epochs();
         progress.cursor = self.prepared.walk.cursor().clone();
@@ -281,9 +307,13 @@ impl<'a> Run<'a> {
             dynamics_mse: dynamics,
             play_nats_per_step: play * config.notes as f64,
             gradient_norm,
-            seconds: self.seconds(),
+            loss_scale: (settings.precision == Precision::Mixed).then_some(self.scale),
+            seconds: self.seconds_before + self.began.elapsed().as_secs_f64(),
             done: self.done(),
         };
+        if self.prepared.state.progress.loss_scale.factor() != self.scale {
+            self.scale = write_loss_scale(&mut self.session, self.program, &self.io, &self.prepared)?;
+        }
         self.curve.push(&Line { kind: "train", record: &record })?;
         let scalars = [
             ("train/loss", record.loss),
@@ -423,4 +453,15 @@ struct Line<'a, T> {
     kind: &'static str,
     #[serde(flatten)]
     record: &'a T,
+}
+
+/// Tells the device how much each loss counts in the gradient: all alike (spec, "Loss"), times the loss scale in mixed
+/// precision. Returns the scale.
+fn write_loss_scale(session: &mut Session, program: ProgramId, io: &Io, prepared: &Prepared) -> Result<f32> {
+    let Checkpoint { settings, progress, .. } = &prepared.state;
+    let scale = if settings.precision == Precision::Mixed { progress.loss_scale.factor() } else { 1.0 };
+    if let Some(weights) = io.loss_weights {
+        session.write(program, weights, &[scale; 3])?;
+    }
+    Ok(scale)
 }

@@ -50,6 +50,9 @@ pub struct StepRecord {
     pub play_nats_per_step: f64,
     /// Euclidean norm of all gradients.
     pub gradient_norm: f64,
+    /// The loss scale of the update, in mixed precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f32>,
     /// Seconds since the run began, over all its parts.
     pub seconds: f64,
     /// The part of the budget that is used up, 0 to 1; `None` without a budget.
@@ -79,6 +82,8 @@ pub trait Observer {
     fn started(&mut self, _: &Started) {}
     /// After each update.
     fn stepped(&mut self, _: &StepRecord) {}
+    /// A gradient overflowed f16 after so many updates: the batch was passed over, and the loss scale is now this.
+    fn overflowed(&mut self, _step: u64, _scale: f32) {}
     /// While validating: predicted steps and their total.
     fn validating(&mut self, _done: usize, _total: usize) {}
     /// After each validation.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::{Budget, Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, layout, newest};
-use crate::models::deepj::{Config, Preset};
+use crate::models::deepj::{Config, Precision, Preset};
 use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Training};
+use crate::nn::loss_scale::LossScale;
 use crate::nn::{init, nadam};
 use crate::{Error, Result};
 
@@ -48,6 +49,10 @@ pub struct Options {
     pub lr: Option<f64>,
     /// Largest global gradient norm; 0 for no limit.
     pub clip_norm: Option<f64>,
+    /// How values are stored while training.
+    pub precision: Option<Precision>,
+    /// Compute gates again in the backward pass instead of keeping them.
+    pub recompute: bool,
     /// Seed of initial values, orders and dropout masks.
     pub seed: Option<u32>,
     /// Seed of the split into training, validation and test pieces.
@@ -192,6 +197,9 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
             ));
         }
     }
+    if on_cpu && options.precision == Some(Precision::Mixed) {
+        notices.push("on the CPU mixed precision rounds as a GPU would, and saves no memory".into());
+    }
     if on_cpu && options.preset.is_none() {
         notices.push("on the CPU the small preset is used; --preset paper has the paper's size".into());
     }
@@ -224,12 +232,23 @@ fn fresh(options: &Options, on_cpu: bool) -> Result<Prepared> {
             pedal: options.pedal,
         },
         split,
-        settings: Settings { bptt, batch, seq, seed, optimizer, validate_every, budget },
+        settings: Settings {
+            bptt,
+            batch,
+            seq,
+            seed,
+            optimizer,
+            precision: options.precision.unwrap_or_default(),
+            recompute: options.recompute,
+            validate_every,
+            budget,
+        },
         progress: Progress {
             step: 0,
             epochs: 0.0,
             seconds: 0.0,
             schedule: nadam::Schedule::default(),
+            loss_scale: LossScale::default(),
             cursor: walk.cursor().clone(),
             validated: None,
             best: None,
@@ -280,6 +299,7 @@ fn resumed(options: &Options) -> Result<Prepared> {
     differs("--seq", options.seq.map(|v| text(&v)), text(&settings.seq))?;
     differs("--bptt", options.bptt.map(|v| text(&v)), text(&settings.bptt))?;
     differs("--seed", options.seed.map(|v| text(&v)), text(&settings.seed))?;
+    differs("--precision", options.precision.map(|v| text(&v)), text(&settings.precision))?;
     differs("--lr", options.lr.map(|v| text(&v)), text(&settings.optimizer.lr))?;
     differs("--clip-norm", options.clip_norm.map(|v| text(&v)), text(&settings.optimizer.clip_norm))?;
     differs("--split-seed", options.split_seed.map(|v| text(&v)), text(&state.split.seed))?;
@@ -323,6 +343,7 @@ fn resumed(options: &Options) -> Result<Prepared> {
         // A new budget replaces the old one as a whole, but for what it does not speak of.
         settings.budget = Budget { patience: b.patience.or(settings.budget.patience), ..b.clone() };
     }
+    settings.recompute |= options.recompute;
     settings.validate_every = options.validate_every.unwrap_or(settings.validate_every);
     let save_every = options.save_every.unwrap_or(settings.validate_every);
     let out = path.parent().unwrap_or(Path::new(".")).to_path_buf();

@@ -4,7 +4,11 @@ mod config;
 
 pub use config::{Config, Dynamics, Join, Octave, Preset, StyleUse};
 
-use crate::error::Result;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 use crate::gpu::Format;
 use crate::graph::{Graph, Kind, Plan};
 use crate::nn::dense::Dense;
@@ -38,11 +42,45 @@ fn drop(site: Site, layer: usize, rate: f32) -> Drop {
     Drop { site: site as u32 + layer as u32, rate }
 }
 
+/// How weights, activations and their gradients are stored while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// All as f32.
+    #[default]
+    F32,
+    /// Activations, their gradients and a copy of the weights as f16; parameters, sums and the optimiser as f32.
+    Mixed,
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "mixed" => Ok(Self::Mixed),
+            _ => Err(Error::usage(format!("`{text}` is not a precision"), "use f32 or mixed")),
+        }
+    }
+}
+
+/// What a training plan is beyond the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Training {
+    /// Settings of the update.
+    pub optimizer: nadam::Settings,
+    /// How values are stored.
+    pub precision: Precision,
+    /// Whether gates and dropped-out activations are computed again in the backward pass instead of being kept.
+    pub recompute: bool,
+}
+
 /// Whether dropout is on and gradients are made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
-    /// Dropout, gradients, update with these settings.
-    Train(nadam::Settings),
+    /// Dropout, gradients, update.
+    Train(Training),
     /// Neither: losses only.
     Evaluate,
 }
@@ -136,7 +174,7 @@ pub struct Built<I> {
 pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built<Io>> {
     c.check()?;
     let (train, name) = match mode {
-        Mode::Train(settings) => (Some(settings), "train"),
+        Mode::Train(training) => (Some(training), "train"),
         Mode::Evaluate => (None, "evaluate"),
     };
     let (input_rate, rate) = if train.is_some() { (c.input_dropout, c.dropout) } else { (0.0, 0.0) };
@@ -145,6 +183,14 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
     let mut graph = Graph::new();
     let g = &mut graph;
     let layers = Layers::declare(g, c);
+    if let Some(Training { precision, recompute, .. }) = train {
+        if precision == Precision::Mixed {
+            g.keep_half();
+        }
+        if recompute {
+            g.recompute();
+        }
+    }
     let cells = batch * n * CHANNELS;
     let roll = g.tensor("roll", (steps + 1) * cells, Kind::Input);
     let start = g.tensor("start", batch, Kind::Input);
@@ -190,6 +236,7 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
         stored,
     };
     g.apply(turn, &[upper.h, target, x]);
+    g.drop_after_forward(x);
     let steps_of_notes = Rows { steps: n, rows, groups: RowGroups { inner: 1, sequences: batch } };
     let out = g.scope("note.0", |g| layers.note[0].forward(g, x, steps_of_notes, biases[2], State::Zero));
     let x = dropped(g, out.h, drop(Site::Hidden, 2, rate));
@@ -199,10 +246,10 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
     let shape = Shape { rows, notes: n, units: c.note_units, masked: c.masked_losses };
     let losses = g.scope("heads", |g| losses(g, &layers.heads, shape, x, target, weight));
     let (mut loss_weights, mut squared_norm) = (None, None);
-    if let Some(settings) = train {
+    if let Some(Training { optimizer, .. }) = train {
         let seed = g.tensor("loss_weights", CHANNELS, Kind::Input);
         g.backward(losses, seed)?;
-        squared_norm = Some(g.scope("update", |g| nadam::update(g, &settings)));
+        squared_norm = Some(g.scope("update", |g| nadam::update(g, &optimizer)));
         loss_weights = Some(seed);
     }
     let states = states(&[lower, upper]);
@@ -216,6 +263,7 @@ fn dropped(g: &mut Graph, x: View, drop: Drop) -> View {
     }
     let y = g.temp_as("dropped", x.len, x.format);
     g.apply(Dropout { len: x.len, drop, stored: x.format }, &[x, y]);
+    g.drop_after_forward(y);
     y
 }
 
