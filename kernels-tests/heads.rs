@@ -1,6 +1,7 @@
 //! Cases of `src/ops/heads.rs`: a sum of H products a logit, softplus and a product or a square of it, and sums over the
 //! rows of a part in any order.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::heads::{Heads, HeadsInputGrad, HeadsWeightGrad, Shape};
 
 use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
@@ -78,7 +79,7 @@ fn weight_grad(op: &HeadsWeightGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
 }
 
 fn shape(rows: usize, notes: usize, units: usize) -> Shape {
-    Shape { rows, notes, units, masked: true }
+    Shape { rows, notes, units, masked: true, stored: F32 }
 }
 
 fn forward_case(shape: Shape) -> Case {
@@ -121,13 +122,17 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(shape(150, 7, 40)).map(Case::small_bindings));
     cases.extend(cases_of(shape(700, 13, 9)).map(Case::small_bindings));
     cases.extend(cases_of(shape(130, 20, 3)).map(Case::small_grid));
+    for small in [shape(1, 1, 1), shape(129, 3, 17)] {
+        cases.extend(cases_of(Shape { stored: F16, ..small }));
+    }
+    cases.extend(cases_of(Shape { stored: F16, ..shape(700, 13, 9) }).map(Case::small_bindings));
     cases
 }
 
 pub fn gradients() -> Vec<Gradient> {
     let check = |name: &str, rows: usize, masked: bool| {
         Gradient::new(format!("heads {name}"), move |g: &mut Builder| {
-            let shape = Shape { rows, notes: 5, units: 4, masked };
+            let shape = Shape { rows, notes: 5, units: 4, masked, stored: F32 };
             let (cells, parts) = (rows * 5, shape.parts());
             let (x, w, bias) = (g.hidden(cells * 4), g.hidden(12), g.hidden(3));
             let target = (0..cells * 3).map(|i| [1.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();

@@ -9,6 +9,9 @@
 // input_grad_workgroup, weight_grad_workgroup: the logits' gradients of the part stand in workgroup memory, COLS lanes
 // make features side by side and LANES / COLS such rows of lanes take turns at the cells.
 
+// Of the features and their gradients.
+alias S = f32;
+
 const CHANNELS: u32 = 3u;
 // Rows of a part.
 const RUN: u32 = 128u;
@@ -44,7 +47,7 @@ struct Forward {
     notes: u32,
 }
 @group(0) @binding(0) var<uniform> p: Forward;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [note_count, rows, H]
+@group(0) @binding(1) var<storage, read> x: array<S>; // [note_count, rows, H]
 @group(0) @binding(2) var<storage, read> w: array<f32>; // [H, 3]
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [3]
 @group(0) @binding(4) var<storage, read> wanted: array<f32>; // [row_count, N, 3]
@@ -121,7 +124,7 @@ fn forward_naive(
         let first = p.x_offset + (part.first + lane) * H;
         for (var k = 0u; k < H; k++) {
             let at = p.w_offset + k * CHANNELS;
-            logit += x[first + k] * vec3<f32>(w[at], w[at + 1u], w[at + 2u]);
+            logit += f32(x[first + k]) * vec3<f32>(w[at], w[at + 1u], w[at + 2u]);
         }
         mine = vec3<f32>(loss(part, lane, 0u, logit.x), loss(part, lane, 1u, logit.y), loss(part, lane, 2u, logit.z));
     }
@@ -166,10 +169,10 @@ fn forward_workgroup(
         for (var k = lane % SPLIT; k < H; k += SPLIT) {
             let at = p.w_offset + k * CHANNELS;
             let column = vec3<f32>(w[at], w[at + 1u], w[at + 2u]);
-            sum0 += x[first0 + k] * column;
-            sum1 += x[first1 + k] * column;
-            sum2 += x[first2 + k] * column;
-            sum3 += x[first3 + k] * column;
+            sum0 += f32(x[first0 + k]) * column;
+            sum1 += f32(x[first1 + k]) * column;
+            sum2 += f32(x[first2 + k]) * column;
+            sum3 += f32(x[first3 + k]) * column;
         }
         let to = (lane % SPLIT) * PITCH + cell * CHANNELS;
         put(to, sum0);
@@ -217,7 +220,7 @@ struct InputGrad {
 @group(0) @binding(1) var<storage, read> q_w: array<f32>; // [H, 3]
 @group(0) @binding(2) var<storage, read> q_slopes: array<f32>; // [note_count, rows, 3]
 @group(0) @binding(3) var<storage, read> dlosses: array<f32>; // [parts, 3]
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // [note_count, rows, H]
+@group(0) @binding(4) var<storage, read_write> dx: array<S>; // [note_count, rows, H]
 
 fn triple_of_dlosses(at: u32) -> vec3<f32> {
     return vec3<f32>(dlosses[at], dlosses[at + 1u], dlosses[at + 2u]);
@@ -244,7 +247,7 @@ fn input_grad_naive(
         let column = vec3<f32>(q_w[at], q_w[at + 1u], q_w[at + 2u]);
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
             let d = triple_of_slopes(q.slopes_offset + cell * CHANNELS) * scale;
-            dx[q.dx_offset + cell * H + j] = dot(d, column);
+            dx[q.dx_offset + cell * H + j] = S(dot(d, column));
         }
     }
 }
@@ -276,7 +279,7 @@ fn input_grad_workgroup(
         let at = q.w_offset + j * CHANNELS;
         let column = vec3<f32>(q_w[at], q_w[at + 1u], q_w[at + 2u]);
         for (var cell = lane / COLS; cell < part.cells; cell += LANES / COLS) {
-            dx[q.dx_offset + (part.first + cell) * H + j] = dot(triple_of_dlogits(cell), column);
+            dx[q.dx_offset + (part.first + cell) * H + j] = S(dot(triple_of_dlogits(cell), column));
         }
     }
 }
@@ -316,7 +319,7 @@ fn weight_grad_naive(
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
             let d = triple_of_slopes(g.slopes_offset + cell * CHANNELS) * scale;
             // Read where there is no such feature, the first.
-            let feature = x[g.x_offset + cell * H + j % H];
+            let feature = f32(x[g.x_offset + cell * H + j % H]);
             sum += d * select(1.0, feature, j < H);
         }
         write_sum(part.number, j, sum);
@@ -355,7 +358,7 @@ fn weight_grad_workgroup(
         var sum = vec3<f32>();
         if j < H {
             for (var cell = lane / COLS; cell < part.cells; cell += LANES / COLS) {
-                sum += triple_of_dlogits(cell) * x[g.x_offset + (part.first + cell) * H + j];
+                sum += triple_of_dlogits(cell) * f32(x[g.x_offset + (part.first + cell) * H + j]);
             }
         }
         lanes[lane] = sum;

@@ -291,6 +291,11 @@ impl Gpu {
         self.faults(asked)
     }
 
+    /// Bytes of device memory that are allocated for buffers, where the backend's allocator tells (Vulkan, DX12).
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.inner.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
     /// Keeps the driver's compiled pipelines for the next process, where the driver can and the user has a cache folder.
     /// Without effect if that fails: the cache saves time and nothing else.
     pub fn save_pipeline_cache(&self) {

@@ -7,7 +7,7 @@ use super::note_input::CHANNELS;
 use super::real::vectorized;
 use super::recorder::{Building, chunks, shader};
 use super::reduce::SumRows;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both, unknown_variant};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both, unknown_variant};
 use crate::error::Result;
 use crate::gpu::{Capabilities, DeviceType, Format};
 
@@ -28,6 +28,8 @@ pub struct Shape {
     pub units: usize,
     /// Whether replay and dynamics count only where the target plays (the paper's way; off to measure its claim).
     pub masked: bool,
+    /// Format of the features and their gradients.
+    pub stored: Format,
 }
 
 /// Logits `z = x w + bias`, and of each part the sum over its cells of `weight[r] * [BCE(play), mask * BCE(replay), mask *
@@ -84,7 +86,8 @@ impl Shape {
 
     fn label(&self, what: &str) -> String {
         let unmasked = if self.masked { "" } else { " unmasked" };
-        format!("heads {what} rows={} N={} H={}{unmasked}", self.rows, self.notes, self.units)
+        let half = half_label(self.stored);
+        format!("heads {what} rows={} N={} H={}{unmasked}{half}", self.rows, self.notes, self.units)
     }
 
     /// The kernels of all three ops. A load that differs by lane is a loop over the lanes on a software adapter, so there
@@ -277,7 +280,7 @@ impl Op for Heads {
     fn args(&self) -> Vec<Arg> {
         let s = &self.0;
         vec![
-            Arg::read("x", s.cells() * s.units),
+            Arg::read("x", s.cells() * s.units).stored(s.stored),
             Arg::read("w", s.units * CHANNELS),
             Arg::read("bias", CHANNELS),
             Arg::read("target", s.cells() * CHANNELS),
@@ -307,7 +310,12 @@ impl Op for Heads {
             let (x, slopes) = (block.cells(s.units), block.cells(CHANNELS));
             let (row, per_row) = (block.run * RUN, s.notes * CHANNELS);
             let building = recorder
-                .dispatch(shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("MASKED", s.masked)]))
+                .dispatch(shader!(
+                    "heads",
+                    entry,
+                    [("RUN", RUN), ("H", s.units), ("MASKED", s.masked)],
+                    [("S", s.stored)]
+                ))
                 .read(0, x.0, x.1)
                 .read_all(1)
                 .read_all(2)
@@ -348,7 +356,7 @@ impl Op for HeadsInputGrad {
             Arg::read("w", s.units * CHANNELS),
             Arg::read("slopes", s.cells() * CHANNELS),
             Arg::read("dlosses", s.parts() * CHANNELS),
-            Arg::write("dx", s.cells() * s.units),
+            Arg::write("dx", s.cells() * s.units).stored(s.stored),
         ]
     }
 
@@ -370,7 +378,12 @@ impl Op for HeadsInputGrad {
         for block in s.blocks(recorder) {
             let (slopes, dx) = (block.cells(CHANNELS), block.cells(s.units));
             let building = recorder
-                .dispatch(shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))]))
+                .dispatch(shader!(
+                    "heads",
+                    entry,
+                    [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))],
+                    [("S", s.stored)]
+                ))
                 .read_all(0)
                 .read(1, slopes.0, slopes.1)
                 .read_all(2)
@@ -393,7 +406,7 @@ impl Op for HeadsWeightGrad {
     fn args(&self) -> Vec<Arg> {
         let s = &self.0;
         vec![
-            Arg::read("x", s.cells() * s.units),
+            Arg::read("x", s.cells() * s.units).stored(s.stored),
             Arg::read("slopes", s.cells() * CHANNELS),
             Arg::read("dlosses", s.parts() * CHANNELS),
             Arg::write("dw", s.parts() * s.units * CHANNELS),
@@ -419,7 +432,12 @@ impl Op for HeadsWeightGrad {
         for block in s.blocks(recorder) {
             let (x, slopes) = (block.cells(s.units), block.cells(CHANNELS));
             let building = recorder
-                .dispatch(shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))]))
+                .dispatch(shader!(
+                    "heads",
+                    entry,
+                    [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))],
+                    [("S", s.stored)]
+                ))
                 .read(0, x.0, x.1)
                 .read(1, slopes.0, slopes.1)
                 .read_all(2)

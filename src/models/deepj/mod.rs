@@ -243,7 +243,7 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
     let out = g.scope("note.1", |g| layers.note[1].forward(g, x, steps_of_notes, biases[3], State::Zero));
     let x = dropped(g, out.h, drop(Site::Hidden, 3, rate));
 
-    let shape = Shape { rows, notes: n, units: c.note_units, masked: c.masked_losses };
+    let shape = Shape { rows, notes: n, units: c.note_units, masked: c.masked_losses, stored: x.format };
     let losses = g.scope("heads", |g| losses(g, &layers.heads, shape, x, target, weight));
     let (mut loss_weights, mut squared_norm) = (None, None);
     if let Some(Training { optimizer, .. }) = train {

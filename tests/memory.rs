@@ -1,0 +1,69 @@
+//! The memory that a plan says it needs (`train --explain`), held against what the system reports of the process (on the
+//! CPU) and what the driver's allocator reports (on adapters).
+
+use deepj::gpu::{Device, DeviceChoice, Options, adapters, open};
+use deepj::graph::Session;
+use deepj::graph::session::Variants;
+use deepj::models::deepj::{Config, Mode, Precision, Preset, Training, build};
+use deepj::ops::Step;
+use pollster::block_on;
+
+/// A plan may be off by this share.
+const TOLERANCE: f64 = 0.05;
+
+/// Resident bytes of this process, where the system tells (Linux).
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(1024 * line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?)
+}
+
+fn compare(what: &str, planned: u64, reported: u64) {
+    let off = reported as f64 / planned as f64 - 1.0;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!("{what}: planned {:.1} MiB, reported {:.1} MiB, {:+.2} %", mib(planned), mib(reported), 100.0 * off);
+    assert!(off.abs() < TOLERANCE, "{what} is off by {:.1} %", 100.0 * off);
+}
+
+/// One after the other: what the system reports is of the whole process.
+#[test]
+fn a_plan_takes_the_memory_that_it_says() {
+    let config = Config::preset(Preset::Paper, 23);
+    let plans = [
+        ("f32", Training::default()),
+        ("recomputed", Training { recompute: true, ..Training::default() }),
+        //("mixed", Training { precision: Precision::Mixed, ..Training::default() }),
+        //("mixed, recomputed", Training { precision: Precision::Mixed, recompute: true, ..Training::default() }),
+    ];
+    for (name, training) in plans {
+        let plan = || build(&config, Mode::Train(training), 8, 64).unwrap().plan;
+        let planned = plan().memory_bytes();
+        // The CPU keeps all values as f32, so there only those plans say what it takes.
+        match (training.precision, resident()) {
+            (Precision::F32, Some(before)) => {
+                let mut session = Session::new(Device::Cpu { why: String::new() }, Variants::default());
+                let id = block_on(session.add(plan())).unwrap();
+                session.run(id, 1, &Step::default()).unwrap();
+                compare(&format!("cpu, {name}"), planned, resident().unwrap() - before);
+            }
+            (Precision::F32, None) => println!("skipped: this system does not tell the memory of a process"),
+            (Precision::Mixed, _) => {}
+        }
+        for (i, capabilities) in block_on(adapters()).into_iter().enumerate() {
+            if training.precision == Precision::Mixed && !capabilities.shader_f16 {
+                println!("skipped: {capabilities} has no f16 in shaders");
+                continue;
+            }
+            let Device::Gpu(gpu) = block_on(open(&DeviceChoice::Index(i), Options::default())).unwrap() else {
+                panic!("{capabilities} is listed and not opened");
+            };
+            let Some(before) = gpu.allocated_bytes() else {
+                println!("skipped: the driver of {capabilities} does not tell what is allocated");
+                continue;
+            };
+            let mut session = Session::new(Device::Gpu(gpu.clone()), Variants::default());
+            block_on(session.add(plan())).unwrap();
+            compare(&format!("{capabilities}, {name}"), planned, gpu.allocated_bytes().unwrap() - before);
+        }
+    }
+}
