@@ -1,5 +1,6 @@
 //! Times one training step, or generation, of DeepJ in the paper's sizes and prints one JSON line:
-//! `cargo bench --bench step -- [--batch 4] [--seq 128] [--runs 5] [--generate] [--device cpu]`.
+//! `cargo bench --bench step -- [--batch 4] [--seq 128] [--runs 5] [--generate] [--precision f32]
+//! [--recompute] [--device cpu]`.
 //!
 //! The median of the runs follows one warm-up run. Data are random with the density of real rolls: the work hardly
 //! depends on them.
@@ -11,6 +12,7 @@ use deepj::gpu::{self, DeviceChoice, Format, Options};
 use deepj::graph::Session;
 use deepj::graph::session::Variants;
 use deepj::models::deepj::{Config, Mode, Preset, Training, build, build_generate};
+use deepj::nn::loss_scale::LossScale;
 use deepj::nn::{init, nadam};
 use deepj::ops::random::{pcg4d, uniform01};
 use deepj::ops::{Step, View};
@@ -20,11 +22,13 @@ struct Flags {
     seq: usize,
     runs: usize,
     generate: bool,
+    training: Training,
     device: DeviceChoice,
 }
 
 fn flags() -> Result<Flags> {
-    let mut flags = Flags { batch: 4, seq: 128, runs: 5, generate: false, device: DeviceChoice::Cpu };
+    let training = Training::default();
+    let mut flags = Flags { batch: 4, seq: 128, runs: 5, generate: false, training, device: DeviceChoice::Cpu };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| Error::usage(format!("{flag} wants a value"), ""));
@@ -35,6 +39,8 @@ fn flags() -> Result<Flags> {
             "--runs" => flags.runs = number(value()?)?,
             "--device" => flags.device = value()?.parse()?,
             "--generate" => flags.generate = true,
+            "--precision" => flags.training.precision = value()?.parse()?,
+            "--recompute" => flags.training.recompute = true,
             "--bench" => {} // cargo's own
             _ => return Err(Error::usage(format!("unknown flag {flag}"), "see the head of benches/step.rs")),
         }
@@ -57,6 +63,7 @@ async fn bench(flags: Flags) -> Result<()> {
     let device = gpu::open(&flags.device, Options::default()).await?;
     let mut session = Session::new(device, Variants::default());
     let Flags { batch, seq, runs, .. } = flags;
+    let scale = LossScale::default();
     let (id, outputs, flops, times);
     if flags.generate {
         let built = build_generate(&config, batch, seq)?;
@@ -66,7 +73,7 @@ async fn bench(flags: Flags) -> Result<()> {
         write_params(&mut session, id, &params, len)?;
         session.write(id, io.style, &one_hot(batch, 23))?;
     } else {
-        let built = build(&config, Mode::Train(Training::default()), batch, seq)?;
+        let built = build(&config, Mode::Train(flags.training), batch, seq)?;
         (outputs, flops, times) = (built.io.losses, built.plan.cost().flops, 1);
         let (params, len, io) = (built.plan.params.clone(), built.plan.params_len, built.io);
         id = session.add(built.plan).await?;
@@ -75,10 +82,12 @@ async fn bench(flags: Flags) -> Result<()> {
         session.write(id, io.style, &one_hot(batch, 23))?;
         session.write(id, io.weight, &vec![1.0 / (batch * seq * config.notes) as f32; batch * seq])?;
         if let Some(weights) = io.loss_weights {
-            session.write(id, weights, &[1.0; 3])?;
+            session.write(id, weights, &[scale.factor(); 3])?;
         }
     }
-    let mut step = Step { seed: 1, temperature: 1.0, ..Step::default() };
+    let plan_mib = session.plan(id).memory_bytes() as f64 / f64::from(1 << 20);
+    let unscale = if flags.generate { 1.0 } else { 1.0 / scale.factor() };
+    let mut step = Step { seed: 1, temperature: 1.0, unscale, ..Step::default() };
     let mut schedule = nadam::Schedule::default();
     let mut seconds = vec![];
     let mut last = vec![];
@@ -96,6 +105,7 @@ async fn bench(flags: Flags) -> Result<()> {
     let what = if flags.generate { "generate" } else { "train" };
     let result = serde_json::json!({
         "what": what, "device": session.capabilities().map_or("cpu".into(), |c| c.to_string()),
+        "precision": flags.training.precision, "recompute": flags.training.recompute, "plan_mib": plan_mib,
         "batch": batch, "seq": seq, "runs": runs, "median_s": median, "min_s": seconds[0],
         "max_s": seconds[seconds.len() - 1], "gflops": flops as f64 / median / 1e9,
         "steps_per_s": times as f64 / median, "check": &last[..3], "peak_rss_mib": peak_rss_mib(),
