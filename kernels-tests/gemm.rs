@@ -88,6 +88,11 @@ pub fn cases() -> Vec<Case> {
     cases.push(case(Gemm::new(Layout::NT, 173, 601, 30)).small_bindings());
     cases.push(case(Gemm::new(Layout::TN, 24, 40, 701)).small_bindings());
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 24, 40, 701) }).small_bindings());
+    // Sums in slices, with what is done at their end, and more than one slice of a part.
+    cases.push(case(Gemm::new(Layout::NN, 30, 36, 1540).with_bias(RowGroups { inner: 4, sequences: 3 }).with_tanh()));
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 94, 132, 1300) }));
+    cases.push(case(Gemm::new(Layout::TN, 20, 12, 2700)).small_bindings());
+    cases.push(case(Gemm::new(Layout::TN, 9, 10, 5000)).small_grid());
     cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());
     cases

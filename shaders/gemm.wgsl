@@ -10,17 +10,22 @@
 // registers: 8 x 8 elements an invocation; workgroup memory holds K_TILE steps of A and B as vectors along m and n, so that
 //   4 vector loads serve 64 multiply-adds. Each step is padded by one vector, against bank conflicts while it is filled.
 //   An invocation's vectors lie a workgroup's width apart, so that neighbours read neighbouring vectors.
+// vector: the same blocks in larger workgroups. Storage is read and written by vectors where alignment allows; 4 x 4
+//   blocks that lie the wrong way are transposed in registers. There are two tiles, so that the next K_TILE steps come
+//   from storage while the present ones are multiplied, and one barrier is enough. 32 neighbours share 8 vectors of B and
+//   4 of A, which is the least that they can read from workgroup memory. k may be cut into slices, one a workgroup, whose
+//   products go to a matrix of their own each and are then added by sum_slices, in the order of k.
 // direct: 16 x 8 elements an invocation, operands from storage and its caches: neither barriers nor workgroup memory, whose
 //   loads cost software adapters as much as those of storage, that is much more than arithmetic. Neighbouring invocations
 //   own neighbouring columns.
-// The last two accumulate in named matrices, not in an array: drivers that do not unroll every loop over an array keep it in
+// The last three accumulate in named matrices, not in an array: drivers that do not unroll every loop over an array keep it in
 // memory.
 
 struct Params {
+    c_offset: u32,
+    bias_offset: u32,
     a_offset: u32,
     b_offset: u32,
-    bias_offset: u32,
-    c_offset: u32,
     // Extent of this dispatch's part of the product.
     m: u32,
     n: u32,
@@ -33,13 +38,19 @@ struct Params {
     first_row: u32,
     inner: u32,
     sequences: u32,
+    // Steps of k in a slice; one slice has them all.
+    slice: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> a: array<f32>; // [m, k] or [k, m]
-@group(0) @binding(2) var<storage, read> b: array<f32>; // [k, n] or [n, k]
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [sequences, n]
-@group(0) @binding(4) var<storage, read_write> c: array<f32>; // [m, n]
+@group(0) @binding(1) var<storage, read_write> c: array<f32>; // [m, n], of each slice
+@group(0) @binding(2) var<storage, read> bias: array<f32>; // [sequences, n]
+@group(0) @binding(3) var<storage, read> a: array<f32>; // [m, k] or [k, m]
+@group(0) @binding(4) var<storage, read> b: array<f32>; // [k, n] or [n, k]
+// The same by vectors, for `vector`.
+@group(0) @binding(1) var<storage, read_write> c4: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> a4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> b4: array<vec4<f32>>;
 
 const A_TRANSPOSED: u32 = 0u;
 const B_TRANSPOSED: u32 = 0u;
@@ -47,6 +58,10 @@ const B_TRANSPOSED: u32 = 0u;
 const START: u32 = 0u;
 // 1 applies tanh.
 const TANH: u32 = 0u;
+// 1 where offset, stride and length of stored rows are multiples of 4.
+const A_VECTOR: u32 = 0u;
+const B_VECTOR: u32 = 0u;
+const C_VECTOR: u32 = 0u;
 
 // Elements from one row of A [m, k] to the next, and from one column to the next.
 fn a_steps() -> vec2<u32> {
@@ -92,11 +107,19 @@ fn store(row: u32, col: u32, product: f32) {
     if row >= p.m || col >= p.n {
         return;
     }
-    let at = p.c_offset + row * p.c_stride + col;
+    finish(p.c_offset + row * p.c_stride + col, row, col, product);
+}
+
+fn bias_at(row: u32, col: u32) -> f32 {
+    let sequence = ((p.first_row + row) / p.inner) % p.sequences;
+    return bias[p.bias_offset + sequence * p.c_stride + col];
+}
+
+// Makes of the sum for a row and a column what stands in C at `at`.
+fn finish(at: u32, row: u32, col: u32, product: f32) {
     var value = product;
     if START == 1u {
-        let sequence = ((p.first_row + row) / p.inner) % p.sequences;
-        value += bias[p.bias_offset + sequence * p.c_stride + col];
+        value += bias_at(row, col);
     }
     if START == 2u {
         value += c[at];
@@ -174,7 +197,7 @@ fn tiled(
     store(origin.x + slow, origin.y + fast, sum);
 }
 
-// Invocations of a group along n and m, for `registers` and `direct`.
+// Invocations of a group along n and m, for all kernels below.
 const GROUP_X: u32 = 8u;
 const GROUP_Y: u32 = 8u;
 const GROUP: u32 = GROUP_X * GROUP_Y;
@@ -300,4 +323,262 @@ fn direct(
     store_block(row + 8u, right, GROUP_X, c21);
     store_block(row + 12u, col, GROUP_X, c30);
     store_block(row + 12u, right, GROUP_X, c31);
+}
+
+// Four elements of a stored row of A from `col` on, of which there are `cols`; past the end, others.
+fn a_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
+    let at = p.a_offset + row * p.a_stride;
+    var value: vec4<f32>;
+    value = a4[(at + min(col, cols - 4u)) / 4u]; // if A_VECTOR
+    value = load_a(at + four(col, 1u, cols)); // unless A_VECTOR
+    return value;
+}
+
+// Four elements of a stored row of B, as `a_four`.
+fn b_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
+    let at = p.b_offset + row * p.b_stride;
+    var value: vec4<f32>;
+    value = b4[(at + min(col, cols - 4u)) / 4u]; // if B_VECTOR
+    value = load_b(at + four(col, 1u, cols)); // unless B_VECTOR
+    return value;
+}
+
+// Four rows of A from `row` on at each of four steps from `step` on.
+fn a_block(row: u32, step: u32) -> mat4x4<f32> {
+    let extent = vec2<u32>(p.m, p.k);
+    if A_TRANSPOSED == 1u {
+        let steps = four(step, 1u, extent.y);
+        return mat4x4<f32>(
+            a_four(steps.x, row, extent.x),
+            a_four(steps.y, row, extent.x),
+            a_four(steps.z, row, extent.x),
+            a_four(steps.w, row, extent.x),
+        );
+    }
+    let rows = four(row, 1u, extent.x);
+    return transpose(mat4x4<f32>(
+        a_four(rows.x, step, extent.y),
+        a_four(rows.y, step, extent.y),
+        a_four(rows.z, step, extent.y),
+        a_four(rows.w, step, extent.y),
+    ));
+}
+
+// Four columns of B from `col` on at each of four steps from `step` on.
+fn b_block(col: u32, step: u32) -> mat4x4<f32> {
+    let extent = vec2<u32>(p.n, p.k);
+    if B_TRANSPOSED == 0u {
+        let steps = four(step, 1u, extent.y);
+        return mat4x4<f32>(
+            b_four(steps.x, col, extent.x),
+            b_four(steps.y, col, extent.x),
+            b_four(steps.z, col, extent.x),
+            b_four(steps.w, col, extent.x),
+        );
+    }
+    let cols = four(col, 1u, extent.x);
+    return transpose(mat4x4<f32>(
+        b_four(cols.x, step, extent.y),
+        b_four(cols.y, step, extent.y),
+        b_four(cols.z, step, extent.y),
+        b_four(cols.w, step, extent.y),
+    ));
+}
+
+// Blocks of a tile: 4 steps of 4 rows or columns.
+const A_BLOCKS: u32 = A_WIDTH * K_TILE / 4u;
+const B_BLOCKS: u32 = B_WIDTH * K_TILE / 4u;
+
+// Blocks of 8 invocations across a group; the other kernels' groups may be narrower.
+const GROUP_EIGHTS: u32 = (GROUP_X + 7u) / 8u;
+
+// Two tiles each, one to be read while the other is filled.
+var<workgroup> a_tiles: array<vec4<f32>, 2u * K_TILE * A_WIDTH>; // [2, K_TILE, A_WIDTH]
+var<workgroup> b_tiles: array<vec4<f32>, 2u * K_TILE * B_WIDTH>; // [2, K_TILE, B_WIDTH]
+
+// Which vector and which four steps of the tiles an invocation brings. Neighbours bring neighbours in storage.
+fn block_place(local: u32) -> vec2<u32> {
+    let a_place = select(
+        vec2<u32>(local / (K_TILE / 4u), local % (K_TILE / 4u)),
+        vec2<u32>(local % A_WIDTH, local / A_WIDTH),
+        A_TRANSPOSED == 1u,
+    );
+    let j = local - A_BLOCKS;
+    let b_place = select(
+        vec2<u32>(j % B_WIDTH, j / B_WIDTH),
+        vec2<u32>(j / (K_TILE / 4u), j % (K_TILE / 4u)),
+        B_TRANSPOSED == 1u,
+    );
+    return select(b_place, a_place, local < A_BLOCKS);
+}
+
+// The block that an invocation brings for the steps from `first` on, with zeros from `end` on.
+fn bring(local: u32, origin: vec2<u32>, first: u32, end: u32) -> mat4x4<f32> {
+    var block = mat4x4<f32>();
+    if local >= A_BLOCKS + B_BLOCKS {
+        return block;
+    }
+    let place = block_place(local);
+    let step = first + 4u * place.y;
+    if local < A_BLOCKS {
+        block = a_block(origin.x + 4u * place.x, step);
+    } else {
+        block = b_block(origin.y + 4u * place.x, step);
+    }
+    if step + 4u > end {
+        let none = vec4<f32>();
+        return mat4x4<f32>(
+            select(none, block[0], step < end),
+            select(none, block[1], step + 1u < end),
+            select(none, block[2], step + 2u < end),
+            none,
+        );
+    }
+    return block;
+}
+
+// Puts the block that an invocation brought into one of the two tiles.
+fn put(local: u32, tile: u32, block: mat4x4<f32>) {
+    if local >= A_BLOCKS + B_BLOCKS {
+        return;
+    }
+    let place = block_place(local);
+    let step = tile * K_TILE + 4u * place.y;
+    if local < A_BLOCKS {
+        let at = step * A_WIDTH + place.x;
+        a_tiles[at] = block[0];
+        a_tiles[at + A_WIDTH] = block[1];
+        a_tiles[at + 2u * A_WIDTH] = block[2];
+        a_tiles[at + 3u * A_WIDTH] = block[3];
+    } else {
+        let at = step * B_WIDTH + place.x;
+        b_tiles[at] = block[0];
+        b_tiles[at + B_WIDTH] = block[1];
+        b_tiles[at + 2u * B_WIDTH] = block[2];
+        b_tiles[at + 3u * B_WIDTH] = block[3];
+    }
+}
+
+// Stores four neighbouring columns of a row.
+fn store_four(slice: u32, row: u32, col: u32, products: vec4<f32>) {
+    if row >= p.m || col >= p.n {
+        return;
+    }
+    let at = p.c_offset + (slice * p.m + row) * p.c_stride + col;
+    store_vector(at, row, col, products); // if C_VECTOR
+    store_scalars(at, row, col, products); // unless C_VECTOR
+}
+
+fn store_vector(at: u32, row: u32, col: u32, products: vec4<f32>) {
+    var value = products;
+    if START == 1u {
+        value += vec4<f32>(bias_at(row, col), bias_at(row, col + 1u), bias_at(row, col + 2u), bias_at(row, col + 3u));
+    }
+    if START == 2u {
+        value += c4[at / 4u];
+    }
+    if TANH == 1u {
+        value = vec4<f32>(tanh_(value.x), tanh_(value.y), tanh_(value.z), tanh_(value.w));
+    }
+    c4[at / 4u] = value;
+}
+
+fn store_scalars(at: u32, row: u32, col: u32, products: vec4<f32>) {
+    finish(at, row, col, products.x);
+    if col + 1u < p.n {
+        finish(at + 1u, row, col + 1u, products.y);
+    }
+    if col + 2u < p.n {
+        finish(at + 2u, row, col + 2u, products.z);
+    }
+    if col + 3u < p.n {
+        finish(at + 3u, row, col + 3u, products.w);
+    }
+}
+
+// Stores a matrix whose columns are four columns each of four rows from `row` on.
+fn store_rows(slice: u32, row: u32, col: u32, rows: mat4x4<f32>) {
+    store_four(slice, row, col, rows[0]);
+    store_four(slice, row + 1u, col, rows[1]);
+    store_four(slice, row + 2u, col, rows[2]);
+    store_four(slice, row + 3u, col, rows[3]);
+}
+
+@compute @workgroup_size(GROUP)
+fn vector(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = group_number(workgroup_id, num_workgroups);
+    let rows = 8u * GROUP_Y;
+    let cols = 8u * GROUP_X;
+    let tiles = (p.m + rows - 1u) / rows * ((p.n + cols - 1u) / cols);
+    let slice = group / tiles;
+    let origin = tile_origin(group % tiles, rows, cols);
+    let start = slice * p.slice;
+    let end = min(start + p.slice, p.k);
+    // 32 neighbours are 8 x 4.
+    let x = local % 8u + local / 32u % GROUP_EIGHTS * 8u;
+    let y = local / 8u % 4u + local / (4u * GROUP_X) * 4u;
+    // Rows of C, each a column of a matrix.
+    var c00 = mat4x4<f32>();
+    var c01 = mat4x4<f32>();
+    var c10 = mat4x4<f32>();
+    var c11 = mat4x4<f32>();
+    put(local, 0u, bring(local, origin, start, end));
+    workgroupBarrier();
+    var tile = 0u;
+    for (var first = start; first < end; first += K_TILE) {
+        let more = first + K_TILE < end;
+        var next = mat4x4<f32>();
+        if more {
+            next = bring(local, origin, first + K_TILE, end);
+        }
+        for (var i = 0u; i < K_TILE; i++) {
+            let a_at = (tile * K_TILE + i) * A_WIDTH + y;
+            let b_at = (tile * K_TILE + i) * B_WIDTH + x;
+            let a0 = a_tiles[a_at];
+            let a1 = a_tiles[a_at + GROUP_Y];
+            let b0 = b_tiles[b_at];
+            let b1 = b_tiles[b_at + GROUP_X];
+            c00 += outer(b0, a0);
+            c01 += outer(b1, a0);
+            c10 += outer(b0, a1);
+            c11 += outer(b1, a1);
+        }
+        tile = 1u - tile;
+        if more {
+            put(local, tile, next);
+        }
+        workgroupBarrier();
+    }
+    // Surplus groups have no slice.
+    if start >= p.k {
+        return;
+    }
+    let row = origin.x + 4u * y;
+    let col = origin.y + 4u * x;
+    store_rows(slice, row, col, c00);
+    store_rows(slice, row, col + 4u * GROUP_X, c01);
+    store_rows(slice, row + 4u * GROUP_Y, col, c10);
+    store_rows(slice, row + 4u * GROUP_Y, col + 4u * GROUP_X, c11);
+}
+
+// C = activation(start + the sum of the slices, which are A: [k, m, n]).
+@compute @workgroup_size(256)
+fn sum_slices(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let element = group_number(workgroup_id, num_workgroups) * 256u + local;
+    if element >= p.m * p.n {
+        return;
+    }
+    var sum = 0.0;
+    for (var i = 0u; i < p.k; i++) {
+        sum += a[p.a_offset + i * p.m * p.n + element];
+    }
+    store(element / p.n, element % p.n, sum);
 }

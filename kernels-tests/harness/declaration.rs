@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use deepj::gpu::{Access, Capabilities, CooperativeMatrix, Dispatch, Shader};
-use deepj::ops::{Op, Recorder, View};
+use deepj::gpu::{Access, Capabilities, CooperativeMatrix, Dispatch, Format, Shader};
+use deepj::ops::{Arg, Op, Recorder, TensorId, View};
 use naga::valid::{ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 
@@ -39,20 +39,24 @@ pub fn everything() -> Capabilities {
 /// # Errors
 /// The first thing that is not as declared, with the shader's name.
 pub fn check(op: &dyn Op, variant: &str, capabilities: &Capabilities, views: &[View]) -> Result<(), String> {
-    let dispatches = Recorder::record(op, variant, capabilities, views).map_err(|error| error.to_string())?;
-    if dispatches.is_empty() {
+    let recorded = Recorder::record(op, variant, capabilities, views).map_err(|error| error.to_string())?;
+    if recorded.dispatches.is_empty() {
         return Err("nothing is recorded".into());
     }
     let mut parsed: HashMap<Shader, (Module, ModuleInfo)> = HashMap::new();
-    for dispatch in &dispatches {
+    // The operands, and scratch memory behind them.
+    let (mut args, mut views) = (op.args(), views.to_vec());
+    args.push(Arg::write("scratch", recorded.scratch));
+    views.push(View { tensor: TensorId(u32::MAX), start: 0, len: recorded.scratch, format: Format::F32 });
+    for dispatch in &recorded.dispatches {
         let Shader { op: file, entry, .. } = dispatch.shader;
         let at = |what: String| format!("shaders/{file}.wgsl, `{entry}`: {what}");
         if !parsed.contains_key(&dispatch.shader) {
             parsed.insert(dispatch.shader.clone(), parse(&dispatch.shader).map_err(at)?);
         }
         let (module, info) = &parsed[&dispatch.shader];
-        check_ranges(op, dispatch, capabilities, views).map_err(at)?;
-        check_interface(op, dispatch, module, info).map_err(at)?;
+        check_ranges(&args, dispatch, capabilities, &views).map_err(at)?;
+        check_interface(&args, dispatch, module, info).map_err(at)?;
         check_workgroup(dispatch, module, info, capabilities).map_err(at)?;
     }
     Ok(())
@@ -71,8 +75,7 @@ fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
 }
 
 /// Bindings lie inside their operands, on legal starts, and bindings, parameters and grid keep to the limits.
-fn check_ranges(op: &dyn Op, dispatch: &Dispatch, capabilities: &Capabilities, views: &[View]) -> Result<(), String> {
-    let args = op.args();
+fn check_ranges(args: &[Arg], dispatch: &Dispatch, capabilities: &Capabilities, views: &[View]) -> Result<(), String> {
     for binding in &dispatch.bindings {
         let (arg, view) = (&args[binding.arg], views[binding.arg]);
         let end = binding.start + binding.len;
@@ -104,8 +107,7 @@ fn check_ranges(op: &dyn Op, dispatch: &Dispatch, capabilities: &Capabilities, v
 
 /// What the entry point uses is what the dispatch binds: buffers in order and with their access, as many parameter words,
 /// the step's words if and only if they are said to be used.
-fn check_interface(op: &dyn Op, dispatch: &Dispatch, module: &Module, info: &ModuleInfo) -> Result<(), String> {
-    let args = op.args();
+fn check_interface(args: &[Arg], dispatch: &Dispatch, module: &Module, info: &ModuleInfo) -> Result<(), String> {
     let used = used(dispatch, module, info)?;
     let at = |group: u32, binding: u32| {
         used.iter().copied().find(|variable| {

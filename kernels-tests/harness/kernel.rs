@@ -1,7 +1,7 @@
 //! Runs a kernel on a device, its operands between guard bands, and holds what it wrote against the oracle.
 
-use deepj::gpu::{Access, Buffer, Checks, Dispatch, Format, Gpu};
-use deepj::ops::{Arg, Recorder, TensorId, View};
+use deepj::gpu::{Access, Buffer, Checks, Format, Gpu};
+use deepj::ops::{Arg, Recorded, Recorder, TensorId, View};
 use pollster::block_on;
 
 use super::adapters::Adapter;
@@ -82,8 +82,8 @@ pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, Stri
     let first = execute(gpu, case, &record(gpu, &places)?, &places, &oracle.inputs)?;
     let (gpu, places) = (adapter.gpu(Checks::Trusted)?, views(case, true));
     let mut widened = record(gpu, &places)?;
-    for binding in widened.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
-        let view = places[binding.arg];
+    for binding in widened.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
+        let Some(view) = places.get(binding.arg) else { continue };
         if binding.start + binding.len == (view.start + view.len) as u64 {
             binding.len += GUARD as u64;
         }
@@ -102,11 +102,12 @@ pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, Stri
     compare(&case.written(written.map(|(_, result)| result).collect()), &oracle.wanted)
 }
 
-/// Uploads the operands, runs the dispatches once, and returns the operands, whose guard bands are intact.
+/// Uploads the operands, runs the dispatches once, and returns the operands, whose guard bands are intact. Scratch memory
+/// holds NaNs before, and has a guard band behind.
 fn execute(
     gpu: &Gpu,
     case: &Case,
-    dispatches: &[Dispatch],
+    recorded: &Recorded,
     views: &[View],
     inputs: &[Vec<f32>],
 ) -> Result<Vec<Vec<f32>>, String> {
@@ -123,13 +124,23 @@ fn execute(
             gpu.write(&buffer, 0, &data)?;
             buffers.push(buffer);
         }
+        let scratch = gpu.buffer("scratch", (recorded.scratch + GUARD) as u64).await?;
+        let mut data = vec![f32::from_bits(UNWRITTEN); recorded.scratch];
+        data.resize(recorded.scratch + GUARD, guard(Access::ReadWrite, Format::F32));
+        gpu.write(&scratch, 0, &data)?;
+        buffers.push(scratch);
         let buffers: Vec<&Buffer> = buffers.iter().collect();
-        let steps: Vec<_> = dispatches.iter().map(|dispatch| (dispatch.clone(), &buffers[..])).collect();
+        let steps: Vec<_> = recorded.dispatches.iter().map(|dispatch| (dispatch.clone(), &buffers[..])).collect();
         let program = gpu.program(case.op.name(), &steps).await?;
         gpu.submit(&program, 1, &case.step.words())?;
         gpu.read(&buffers.iter().map(|buffer| (*buffer, 0, buffer.len())).collect::<Vec<_>>()).await
     });
     let mut operands = outcome.map_err(|error| error.to_string())?;
+    let scratch = operands.pop().unwrap_or_default();
+    let mut behind = scratch.iter().skip(recorded.scratch);
+    if let Some(value) = behind.find(|value| **value != guard(Access::ReadWrite, Format::F32)) {
+        return Err(format!("{value:e} was written behind scratch memory, of {} elements", recorded.scratch));
+    }
     for (((arg, view), operand), input) in args.iter().zip(views).zip(&mut operands).zip(inputs) {
         let name = arg.name;
         *operand = decode(std::mem::take(operand), arg.format);

@@ -61,7 +61,9 @@ pub struct Shader {
 }
 
 impl Shader {
-    /// The text to compile: `source` with its constants and types put in, then [`COMMON`]. Lines keep their numbers.
+    /// The text to compile: `source` with its constants and types put in, then [`COMMON`]. A line that ends in `// if NAME`
+    /// is left out where the constant of that name is 0, one that ends in `// unless NAME` where it is not: for what no
+    /// condition of WGSL can choose, such as the type of a binding. Lines keep their numbers.
     ///
     /// # Errors
     /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`, or one in
@@ -74,6 +76,10 @@ impl Shader {
             text.push_str("enable f16; ");
         }
         for line in self.source.lines() {
+            if condition(line).is_some_and(|(name, wanted)| (self.value(name) != 0) != wanted) {
+                text.push('\n');
+                continue;
+            }
             if let Some(name) = line.strip_prefix("alias ").and_then(|rest| rest.strip_suffix(" = f32;"))
                 && let Some(i) = self.types.iter().position(|(wanted, _)| *wanted == name)
             {
@@ -110,6 +116,30 @@ impl Shader {
         }
         text.push_str(COMMON);
         Ok(text)
+    }
+
+    /// The value of a constant: as set, else as declared, else 0.
+    fn value(&self, name: &str) -> u32 {
+        let set = self.consts.iter().find(|(wanted, _)| *wanted == name).map(|(_, value)| *value);
+        let declared = || {
+            self.source.lines().find_map(|line| {
+                let (found, digits) = constant_declaration(line)?;
+                if found == name { line[digits].parse().ok() } else { None }
+            })
+        };
+        set.or_else(declared).unwrap_or_default()
+    }
+}
+
+/// The constant on which a line depends, and whether it is kept where that is not 0.
+fn condition(line: &str) -> Option<(&str, bool)> {
+    let (_, comment) = line.rsplit_once("// ")?;
+    let (word, name) = comment.split_once(' ')?;
+    let is_constant = name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+    match word {
+        "if" if is_constant => Some((name, true)),
+        "unless" if is_constant => Some((name, false)),
+        _ => None,
     }
 }
 
@@ -176,6 +206,17 @@ mod tests {
         let text = shader(vec![("N", 7), ("TILE", 32)]).wgsl().unwrap();
         let expected = "// tile\nconst TILE: u32 = 32u; // rows\nconst TILES: u32 = TILE * 2u;\nconst N: u32 = 7u;\n";
         assert_eq!(text, format!("{expected}{COMMON}"));
+    }
+
+    #[test]
+    fn lines_stay_or_go_by_their_constant_and_keep_their_numbers() {
+        const SOURCE: &str = "const WIDE: u32 = 0u;\na; // if WIDE\nb; // [m] // unless WIDE\nc; // if it is wide\n";
+        let text =
+            |consts| Shader { op: "example", source: SOURCE, entry: "main", consts, types: vec![] }.wgsl().unwrap();
+        let declared = "const WIDE: u32 = 0u;\n\nb; // [m] // unless WIDE\nc; // if it is wide\n";
+        assert_eq!(text(vec![]), format!("{declared}{COMMON}"));
+        let set = "const WIDE: u32 = 2u;\na; // if WIDE\n\nc; // if it is wide\n";
+        assert_eq!(text(vec![("WIDE", 2)]), format!("{set}{COMMON}"));
     }
 
     #[test]

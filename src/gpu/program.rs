@@ -220,10 +220,10 @@ fn compile(gpu: &Gpu, key: &PipelineKey, name: &str, text: String, words_layout:
             device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked())
         },
     };
-    let mut entries = vec![layout_entry(0, wgpu::BufferBindingType::Uniform, key.params_size)];
+    let mut entries = vec![layout_entry(0, wgpu::BufferBindingType::Uniform, Some(key.params_size))];
     for (access, binding) in key.accesses.iter().zip(1..) {
         let read_only = *access == Access::Read;
-        entries.push(layout_entry(binding, wgpu::BufferBindingType::Storage { read_only }, 4));
+        entries.push(layout_entry(binding, wgpu::BufferBindingType::Storage { read_only }, None));
     }
     let layout =
         device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
@@ -253,26 +253,27 @@ fn compile(gpu: &Gpu, key: &PipelineKey, name: &str, text: String, words_layout:
 fn words_layout(gpu: &Gpu) -> wgpu::BindGroupLayout {
     gpu.inner.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
         label: Some("step"),
-        entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform, STEP_SIZE)],
+        entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform, Some(STEP_SIZE))],
     })
 }
 
 /// An entry of a bind group layout. Naming the least size lets wgpu check it when the bind group is made, not at each
-/// dispatch.
-fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, size: u64) -> wgpu::BindGroupLayoutEntry {
+/// dispatch; that of a storage buffer is an element of it, whose type only the shader knows.
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, size: Option<u64>) -> wgpu::BindGroupLayoutEntry {
+    let min_binding_size = size.and_then(wgpu::BufferSize::new);
     wgpu::BindGroupLayoutEntry {
         binding,
         visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: wgpu::BufferSize::new(size) },
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size },
         count: None,
     }
 }
 
-/// `text` with the storage buffer at `@binding(binding)` declared `read_write` instead of `read`.
+/// `text` with every storage buffer at `@binding(binding)` declared `read_write` instead of `read`.
 fn with_writable(text: &str, binding: usize) -> Option<String> {
     let place = format!("@group(0) @binding({binding}) var<storage, read>");
     let writable = format!("@group(0) @binding({binding}) var<storage, read_write>");
-    text.contains(&place).then(|| text.replacen(&place, &writable, 1))
+    text.contains(&place).then(|| text.replace(&place, &writable))
 }
 
 /// Checks what the entry point's workgroups need against the device; wgpu leaves their memory unchecked. Text that does

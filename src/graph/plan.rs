@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::{Graph, Kind, Node, Param, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Capabilities, Dispatch, Format};
-use crate::ops::{Cost, Recorder, TensorId, View};
+use crate::gpu::{Access, Capabilities, Format};
+use crate::ops::{Cost, Recorded, Recorder, TensorId, View};
 
 /// Where a tensor's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,7 +124,8 @@ impl Plan {
             .fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
     }
 
-    /// Bytes that a session with this program alone holds: its buffers and the arenas it touches.
+    /// Bytes that a session with this program alone holds, its buffers and the arenas it touches, but for scratch memory,
+    /// which depends on the kernels.
     pub fn memory_bytes(&self) -> u64 {
         let arenas = self.arenas.iter().filter(|&&used| used).count() * self.params_len;
         self.slots_bytes() + 4 * arenas as u64
@@ -163,15 +164,16 @@ impl Plan {
     ///
     /// # Errors
     /// What the op's recording reports: an unknown variant, a shape that does not fit.
-    pub fn dispatches(&self, i: usize, capabilities: &Capabilities, variant: &str) -> Result<Vec<Dispatch>> {
+    pub fn dispatches(&self, i: usize, capabilities: &Capabilities, variant: &str) -> Result<Recorded> {
         let node = &self.nodes[i];
         Recorder::record(node.op.as_ref(), variant, capabilities, &node.operands)
     }
 
     /// The plan for people: nodes with cost, buffers with tenants, totals. `dispatches` gives each node's variant and
-    /// number of dispatches where the plan is for a GPU.
-    pub fn explain(&self, dispatches: Option<&[(&str, usize)]>) -> String {
+    /// number of dispatches where the plan is for a GPU, `scratch` the elements of scratch memory that they share.
+    pub fn explain(&self, dispatches: Option<&[(&str, usize)]>, scratch: usize) -> String {
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        let scratch = 4 * scratch as u64;
         let mut s = String::new();
         let _ = writeln!(s, "plan `{}`", self.name);
         let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>18}  node", "", "MFLOP", "MiB", "dispatches");
@@ -204,6 +206,9 @@ impl Plan {
                 format!("{kind:?}").to_lowercase()
             );
         }
+        if scratch > 0 {
+            let _ = writeln!(s, "{:>4} {:>10.2}  scratch of kernels", "", mib(scratch));
+        }
         let cost = self.cost();
         let _ = writeln!(
             s,
@@ -212,7 +217,7 @@ impl Plan {
             dispatches.map_or(String::new(), |d| format!(", {} dispatches", d.iter().map(|d| d.1).sum::<usize>())),
             cost.flops as f64 / 1e9,
             cost.bytes as f64 / (1u64 << 30) as f64,
-            self.memory_bytes() as f64 / (1 << 20) as f64,
+            self.memory_bytes() as f64 / (1 << 20) as f64 + mib(scratch),
         );
         s
     }

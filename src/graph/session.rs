@@ -6,8 +6,8 @@ use super::Kind;
 use super::mirror::{self, Arenas, Mirror};
 use super::plan::{Home, Plan};
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Capabilities, Device, Dispatch, Format, Gpu, Program};
-use crate::ops::{Step, View};
+use crate::gpu::{Buffer, Capabilities, Device, Format, Gpu, Program};
+use crate::ops::{Recorded, Step, View};
 
 /// Which program of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +69,7 @@ struct OnGpu {
 #[allow(clippy::large_enum_variant)] // one a session, never moved
 enum Backend {
     Cpu { arenas: Arenas<f32>, programs: Vec<Mirror<f32>> },
-    Gpu { gpu: Gpu, arenas: [Option<Buffer>; 4], programs: Vec<OnGpu>, variants: Variants },
+    Gpu { gpu: Gpu, arenas: [Option<Buffer>; 4], scratch: Option<Buffer>, programs: Vec<OnGpu>, variants: Variants },
 }
 
 /// A device with the parameters of one model and the programs that use them.
@@ -85,7 +85,9 @@ impl Session {
     pub fn new(device: Device, variants: Variants) -> Self {
         let backend = match device {
             Device::Cpu { .. } => Backend::Cpu { arenas: Default::default(), programs: vec![] },
-            Device::Gpu(gpu) => Backend::Gpu { gpu, arenas: Default::default(), programs: vec![], variants },
+            Device::Gpu(gpu) => {
+                Backend::Gpu { gpu, arenas: Default::default(), scratch: None, programs: vec![], variants }
+            }
         };
         Self { backend, params_len: None }
     }
@@ -118,7 +120,7 @@ impl Session {
                 programs.push(Mirror::new(plan));
                 Ok(ProgramId(programs.len() - 1))
             }
-            Backend::Gpu { gpu, arenas, programs, variants } => {
+            Backend::Gpu { gpu, arenas, scratch, programs, variants } => {
                 plan.check_fits(&gpu.capabilities)?;
                 for ((arena, used), kind) in arenas.iter_mut().zip(plan.arenas).zip(Kind::ARENAS) {
                     if used && arena.is_none() {
@@ -129,11 +131,17 @@ impl Session {
                 for (i, slot) in plan.slots.iter().enumerate() {
                     slots.push(gpu.buffer(&format!("{} buffer {i}", plan.name), slot.bytes / 4).await?);
                 }
-                let (dispatches, starts) = record(&plan, &gpu.capabilities, variants)?;
+                let (Recorded { dispatches, scratch: needed }, starts) = record(&plan, &gpu.capabilities, variants)?;
+                // One for all programs; those built with a smaller one keep that.
+                if scratch.as_ref().is_none_or(|buffer| buffer.len() < needed as u64) && needed > 0 {
+                    *scratch = Some(gpu.buffer("scratch", needed as u64).await?);
+                }
                 let mut operands: Vec<Vec<&Buffer>> = Vec::with_capacity(plan.nodes.len());
                 for node in &plan.nodes {
                     let buffers = node.operands.iter().map(|&v| buffer(arenas, &slots, plan.home(v)));
-                    operands.push(buffers.collect::<Result<_>>()?);
+                    let mut buffers: Vec<&Buffer> = buffers.collect::<Result<_>>()?;
+                    buffers.extend(scratch.as_ref());
+                    operands.push(buffers);
                 }
                 let mut steps = Vec::with_capacity(dispatches.len());
                 for (i, range) in starts.windows(2).enumerate() {
@@ -290,16 +298,18 @@ fn buffer<'a>(arenas: &'a [Option<Buffer>; 4], slots: &'a [Buffer], home: Home) 
     found.ok_or_else(|| Error::model("a tensor that no node touches has no buffer", ""))
 }
 
-/// All dispatches of a plan, and where each node's begin.
-fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Result<(Vec<Dispatch>, Vec<usize>)> {
-    let (mut dispatches, mut starts) = (vec![], vec![0]);
+/// All dispatches of a plan, the largest scratch memory that a node needs, and where each node's dispatches begin.
+fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Result<(Recorded, Vec<usize>)> {
+    let (mut all, mut starts) = (Recorded::default(), vec![0]);
     for (i, node) in plan.nodes.iter().enumerate() {
         let legal = node.op.legal(capabilities);
         let variant = variants.choose(node.op.name(), &legal)?;
-        dispatches.extend(plan.dispatches(i, capabilities, variant)?);
-        starts.push(dispatches.len());
+        let Recorded { dispatches, scratch } = plan.dispatches(i, capabilities, variant)?;
+        all.dispatches.extend(dispatches);
+        all.scratch = all.scratch.max(scratch);
+        starts.push(all.dispatches.len());
     }
-    Ok((dispatches, starts))
+    Ok((all, starts))
 }
 
 /// The plan for people, with the dispatches that this adapter would run, or for the CPU without one.
@@ -307,12 +317,12 @@ fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Resu
 /// # Errors
 /// What recording reports.
 pub fn explain(plan: &Plan, capabilities: Option<&Capabilities>, variants: &Variants) -> Result<String> {
-    let Some(capabilities) = capabilities else { return Ok(plan.explain(None)) };
-    let (_, starts) = record(plan, capabilities, variants)?;
+    let Some(capabilities) = capabilities else { return Ok(plan.explain(None, 0)) };
+    let (recorded, starts) = record(plan, capabilities, variants)?;
     let mut chosen = vec![];
     for (node, range) in plan.nodes.iter().zip(starts.windows(2)) {
         let legal = node.op.legal(capabilities);
         chosen.push((variants.choose(node.op.name(), &legal)?, range[1] - range[0]));
     }
-    Ok(plan.explain(Some(&chosen)))
+    Ok(plan.explain(Some(&chosen), recorded.scratch))
 }

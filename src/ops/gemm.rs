@@ -9,7 +9,7 @@ use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both, unknown_variant};
 use crate::Result;
-use crate::gpu::{Capabilities, Format, Shader};
+use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
 /// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
 /// it for hung.
@@ -162,26 +162,65 @@ enum Start {
     C,
 }
 
-/// Workgroups of 64 invocations, `x` along the columns and `y` along the rows of `C`, and how many steps of `k` of such a
-/// tile fit into 16 KiB of workgroup memory. The square one reads least, the others suit few columns or few rows.
-const GROUPS: [(usize, usize, u32); 3] = [(8, 8, 16), (2, 32, 8), (32, 2, 8)];
+/// Workgroups along the columns and the rows of `C`, and how many steps of `k` of such a tile pass through workgroup memory
+/// at a time.
+type Group = (usize, usize, u32);
+
+/// Of 64 invocations. The square one reads least, the others suit few columns or few rows.
+const GROUPS: [Group; 3] = [(8, 8, 16), (2, 32, 8), (32, 2, 8)];
+
+/// For `vector`: the first reads least, the second is for small products, the others for few rows or few columns. Two
+/// tiles of A and B fit 16 KiB, and there is an invocation for each of their blocks of 4 x 4.
+const VECTOR_GROUPS: [Group; 4] = [(16, 16, 8), (8, 8, 8), (32, 4, 4), (8, 32, 4)];
+
+/// Workgroups that keep any GPU busy.
+const MANY_GROUPS: usize = 512;
+
+/// Fewest steps of `k` for which it pays to add one more slice in the end.
+const SHORTEST_SLICE: usize = 256;
+
+/// Slices start at multiples of this, which `K_TILE` divides.
+const SLICE_STEP: usize = 16;
 
 impl Kernel {
     /// The kernel of a variant for `m x n` results.
     fn of(variant: &str, m: usize, n: usize) -> Option<Self> {
-        // Rows and columns of one invocation.
-        let (entry, [rows, cols]) = match variant {
+        // How many tiles of invocations with 8 columns and so many rows each.
+        let tiles = |rows: usize, &(x, y, _): &Group| m.div_ceil(rows * y) * n.div_ceil(8 * x);
+        // Rows of one invocation.
+        let (entry, rows, group) = match variant {
             "naive" => return Some(Self { entry: "naive", tile: [16, 16], consts: vec![] }),
             "tiled" => return Some(Self { entry: "tiled", tile: [16, 16], consts: vec![] }),
-            "register" => ("registers", [8, 8]),
-            "direct" => ("direct", [16, 8]),
+            // All tiles have one area, so the fewest hang over the edge least.
+            "register" => ("registers", 8, GROUPS.into_iter().min_by_key(|group| tiles(8, group))?),
+            "direct" => ("direct", 16, GROUPS.into_iter().min_by_key(|group| tiles(16, group))?),
+            // Half as many tiles run at a time, each for as long as its area is large.
+            "vector" => {
+                let time = |group: &Group| tiles(8, group).div_ceil(MANY_GROUPS / 2) * group.0 * group.1;
+                ("vector", 8, VECTOR_GROUPS.into_iter().min_by_key(time)?)
+            }
+            // Slices make up for few tiles.
+            "split" => {
+                let area = |group: &Group| tiles(8, group) * group.0 * group.1;
+                ("vector", 8, VECTOR_GROUPS.into_iter().min_by_key(area)?)
+            }
             _ => return None,
         };
-        // All tiles have one area, so the fewest hang over the edge least.
-        let tiles = |&(x, y, _): &(usize, usize, u32)| m.div_ceil(rows * y) * n.div_ceil(cols * x);
-        let (x, y, k_tile) = GROUPS.into_iter().min_by_key(tiles)?;
+        let (x, y, k_tile) = group;
         let consts = vec![("GROUP_X", x as u32), ("GROUP_Y", y as u32), ("K_TILE", k_tile)];
-        Some(Self { entry, tile: [rows * y, cols * x], consts })
+        Some(Self { entry, tile: [rows * y, 8 * x], consts })
+    }
+
+    /// How many tiles `m x n` results make.
+    fn tiles(&self, m: usize, n: usize) -> usize {
+        m.div_ceil(self.tile[0]) * n.div_ceil(self.tile[1])
+    }
+
+    /// Steps of `k` in a slice where tiles alone are too few to keep a GPU busy: `k` if one slice is enough, or if no more
+    /// than `most` are allowed.
+    fn slice(&self, m: usize, n: usize, k: usize, most: usize) -> usize {
+        let slices = (MANY_GROUPS / self.tiles(m, n)).min(k / SHORTEST_SLICE).min(most).max(1);
+        if slices == 1 { k } else { k.div_ceil(slices).next_multiple_of(SLICE_STEP) }
     }
 
     fn shader(&self, layout: Layout, start: Start, tanh: bool) -> Shader {
@@ -190,6 +229,74 @@ impl Kernel {
             shader!("gemm", self.entry, [("A_TRANSPOSED", a), ("B_TRANSPOSED", b), ("START", start), ("TANH", tanh)]);
         shader.consts.extend_from_slice(&self.consts);
         shader
+    }
+}
+
+impl Gemm {
+    /// Records the product of these rows, columns and steps (first and number each), with so many steps in a slice.
+    fn record_part(&self, kernel: &Kernel, recorder: &mut Recorder<'_>, part: [(usize, usize); 3], slice: usize) {
+        let (m, n, k) = (self.m, self.n, self.k);
+        let [in_m, in_n, in_k] = part;
+        let bias_groups = self.bias.unwrap_or(RowGroups { inner: 1, sequences: 1 });
+        let (a, b) = match self.layout {
+            Layout::NN => (Part::new(in_m, in_k, k), Part::new(in_k, in_n, n)),
+            Layout::NT => (Part::new(in_m, in_k, k), Part::new(in_n, in_k, k)),
+            Layout::TN => (Part::new(in_k, in_m, m), Part::new(in_k, in_n, n)),
+        };
+        let start = match (in_k.0 > 0 || self.accumulate, self.bias) {
+            (true, _) => Start::C,
+            (false, Some(_)) => Start::Bias,
+            (false, None) => Start::Zero,
+        };
+        let tanh = self.activation == Activation::Tanh && in_k.0 + in_k.1 == k;
+
+        let bias = Part::new((0, bias_groups.sequences), in_n, n);
+        // Operands 0 and 1 are A and B; without a bias, part of B is bound in its place and not read, so that all products
+        // have one layout of bindings.
+        let (bias_arg, bias) = if self.bias.is_some() { (2, bias) } else { (1, Part::new((0, 1), (0, 1), 1)) };
+        let (c_arg, c) = (self.args().len() - 1, Part::new(in_m, in_n, n));
+
+        let slices = in_k.1.div_ceil(slice);
+        let products = in_m.1 * in_n.1;
+        let (product_arg, product, product_start, product_tanh) = match slices {
+            1 => (c_arg, &c, start, tanh),
+            _ => {
+                let scratch = recorder.scratch(slices * products);
+                (scratch, &Part::new((0, slices * in_m.1), (0, in_n.1), in_n.1), Start::Zero, false)
+            }
+        };
+        let mut shader = kernel.shader(self.layout, product_start, product_tanh);
+        if kernel.entry == "vector" {
+            let by_vectors = |arg: usize, part: &Part| {
+                [recorder.offset(arg, part.start), part.stride, part.cols].iter().all(|x| x.is_multiple_of(4))
+            };
+            let parts = [("A_VECTOR", 0, &a), ("B_VECTOR", 1, &b), ("C_VECTOR", product_arg, product)];
+            shader.consts.extend(parts.map(|(name, arg, part)| (name, by_vectors(arg, part).into())));
+        }
+        let words = [in_m.0, bias_groups.inner, bias_groups.sequences];
+        recorder
+            .dispatch(shader)
+            .write(product_arg, product.start, product.len())
+            .read(bias_arg, bias.start, bias.len())
+            .read(0, a.start, a.len())
+            .read(1, b.start, b.len())
+            .words(&[in_m.1, in_n.1, in_k.1, a.stride, b.stride, product.stride])
+            .words(&words)
+            .word(slice)
+            .groups(slices * kernel.tiles(in_m.1, in_n.1));
+        if slices > 1 {
+            recorder
+                .dispatch(shader!("gemm", "sum_slices", [("START", start), ("TANH", tanh)]))
+                .write(c_arg, c.start, c.len())
+                .read(bias_arg, bias.start, bias.len())
+                .read(product_arg, 0, slices * products)
+                // B and its offset have no part in it.
+                .word(0)
+                .words(&[in_m.1, in_n.1, slices, in_n.1, 0, c.stride])
+                .words(&words)
+                .word(1)
+                .groups(products.div_ceil(256));
+        }
     }
 }
 
@@ -223,14 +330,24 @@ impl Op for Gemm {
 
     mirror_both!();
 
-    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
-        vec!["register", "direct", "tiled", "naive"]
+    /// Where a driver runs on a CPU, loads cost most, and `direct` has the fewest. Slices are worth adding up only where
+    /// tiles are few and `k` is long; there they keep a GPU busy that would idle otherwise.
+    fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
+        let mut variants = match capabilities.device_type {
+            DeviceType::Software => vec!["direct", "register", "vector", "tiled", "naive"],
+            _ => vec!["register", "vector", "direct", "tiled", "naive"],
+        };
+        let sliced = |kernel: Kernel| kernel.slice(self.m, self.n, self.k, usize::MAX) < self.k;
+        if Kernel::of("split", self.m, self.n).is_some_and(sliced) {
+            let place = if capabilities.device_type == DeviceType::Software { variants.len() } else { 0 };
+            variants.insert(place, "split");
+        }
+        variants
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let kernel = Kernel::of(variant, self.m, self.n).ok_or_else(|| unknown_variant(self, variant))?;
         let (m, n, k) = (self.m, self.n, self.k);
-        let bias_groups = self.bias.unwrap_or(RowGroups { inner: 1, sequences: 1 });
         // Each matrix is cut along its stored rows, so that every part fits a binding.
         let rows = |widths: &[usize]| recorder.rows_per_binding(widths);
         let most =
@@ -243,31 +360,11 @@ impl Op for Gemm {
         for in_m in chunks(m, most_m) {
             for in_n in chunks(n, most_n) {
                 for in_k in chunks(k, most_k) {
-                    let (a, b) = match self.layout {
-                        Layout::NN => (Part::new(in_m, in_k, k), Part::new(in_k, in_n, n)),
-                        Layout::NT => (Part::new(in_m, in_k, k), Part::new(in_n, in_k, k)),
-                        Layout::TN => (Part::new(in_k, in_m, m), Part::new(in_k, in_n, n)),
+                    let slice = match variant {
+                        "split" => kernel.slice(in_m.1, in_n.1, in_k.1, recorder.rows_per_binding(&[in_m.1 * in_n.1])),
+                        _ => in_k.1,
                     };
-                    let c = Part::new(in_m, in_n, n);
-                    let bias = Part::new((0, bias_groups.sequences), in_n, n);
-                    let start = match (in_k.0 > 0 || self.accumulate, self.bias) {
-                        (true, _) => Start::C,
-                        (false, Some(_)) => Start::Bias,
-                        (false, None) => Start::Zero,
-                    };
-                    let tanh = self.activation == Activation::Tanh && in_k.0 + in_k.1 == k;
-
-                    let dispatch = recorder.dispatch(kernel.shader(self.layout, start, tanh));
-                    let bound = dispatch.read(0, a.start, a.len()).read(1, b.start, b.len());
-                    let bound = match self.bias {
-                        Some(_) => bound.read(2, bias.start, bias.len()).write(3, c.start, c.len()),
-                        // Bound and not read: all products have one layout of bindings.
-                        None => bound.read(1, b.start, 1).write(2, c.start, c.len()),
-                    };
-                    let words = bound.word(in_m.1).word(in_n.1).word(in_k.1);
-                    let words = words.word(a.stride).word(b.stride).word(c.stride);
-                    let words = words.word(in_m.0).word(bias_groups.inner).word(bias_groups.sequences);
-                    words.groups(in_m.1.div_ceil(kernel.tile[0]) * in_n.1.div_ceil(kernel.tile[1]));
+                    self.record_part(&kernel, recorder, [in_m, in_n, in_k], slice);
                 }
             }
         }

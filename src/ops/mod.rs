@@ -27,7 +27,7 @@ pub mod reduce;
 pub mod tanh_grad;
 
 pub use real::Real;
-pub use recorder::Recorder;
+pub use recorder::{Recorded, Recorder};
 
 /// A tensor of the graph: a storage root. Its shape is known to whoever made it; ops see flat ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

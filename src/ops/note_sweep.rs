@@ -270,7 +270,8 @@ mod tests {
                 .iter()
                 .map(|arg| View { tensor: TensorId(0), start: 0, len: arg.len, format: arg.format })
                 .collect();
-            Recorder::record(&op, "portable", &Capabilities::portable(), &views).map(|dispatches| dispatches.len())
+            Recorder::record(&op, "portable", &Capabilities::portable(), &views)
+                .map(|recorded| recorded.dispatches.len())
         };
         assert_eq!(record(504).unwrap(), 1);
         let error = record(505).unwrap_err().to_string();

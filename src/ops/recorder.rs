@@ -21,21 +21,30 @@ macro_rules! shader {
 }
 pub(crate) use shader;
 
+/// An op as dispatches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// In the order in which they run.
+    pub dispatches: Vec<Dispatch>,
+    /// Elements of scratch memory that they need, bound as the operand behind the op's last.
+    pub scratch: usize,
+}
+
 /// Collects the dispatches of one op.
 pub struct Recorder<'a> {
     /// What the adapter can do.
     pub capabilities: &'a Capabilities,
     operands: &'a [View],
-    dispatches: Vec<Dispatch>,
+    recorded: Recorded,
 }
 
 impl<'a> Recorder<'a> {
     /// A recorder for an op bound to `operands`.
     pub fn new(capabilities: &'a Capabilities, operands: &'a [View]) -> Self {
-        Self { capabilities, operands, dispatches: Vec::new() }
+        Self { capabilities, operands, recorded: Recorded::default() }
     }
 
-    /// Records `op` in one of its variants and returns the dispatches.
+    /// Records `op` in one of its variants.
     ///
     /// # Errors
     /// A variant that the op does not have on these capabilities.
@@ -44,13 +53,31 @@ impl<'a> Recorder<'a> {
         variant: &str,
         capabilities: &'a Capabilities,
         operands: &'a [View],
-    ) -> Result<Vec<Dispatch>> {
+    ) -> Result<Recorded> {
         if !op.legal(capabilities).contains(&variant) {
             return Err(super::unknown_variant(op, variant));
         }
         let mut recorder = Self::new(capabilities, operands);
         op.record(variant, &mut recorder)?;
-        Ok(recorder.dispatches)
+        Ok(recorder.recorded)
+    }
+
+    /// Asks for memory of so many elements while the op runs, and returns the operand as which dispatches bind it. It holds
+    /// anything before the op's first dispatch and is lost after its last.
+    pub fn scratch(&mut self, elements: usize) -> usize {
+        self.recorded.scratch = self.recorded.scratch.max(elements);
+        self.operands.len()
+    }
+
+    /// Elements from where a binding of operand `arg` from `start` on begins to `start`.
+    pub fn offset(&self, arg: usize, start: usize) -> usize {
+        let (absolute, format) = self.place(arg, start);
+        absolute % format.alignment() as usize
+    }
+
+    /// Where element `start` of operand `arg` stands in its buffer, and its format. Scratch memory begins its buffer.
+    fn place(&self, arg: usize, start: usize) -> (usize, Format) {
+        self.operands.get(arg).map_or((start, Format::F32), |view| (view.start + start, view.format))
     }
 
     /// Starts a dispatch; finish it with [`Building::groups`] or [`Building::grid`].
@@ -88,10 +115,9 @@ pub struct Building<'r, 'a> {
 
 impl Building<'_, '_> {
     fn bind(mut self, arg: usize, start: usize, len: usize, access: Access) -> Self {
-        let operand = self.recorder.operands[arg];
-        let (absolute, format) = (operand.start + start, operand.format);
+        let (absolute, format) = self.recorder.place(arg, start);
         // The remainder goes to the shader as an offset.
-        let offset = absolute % format.alignment() as usize;
+        let offset = self.recorder.offset(arg, start);
         let (start, len) = ((absolute - offset) as u64, (len + offset) as u64);
         self.dispatch.bindings.push(Binding { arg, access, format, start, len });
         self.dispatch.params.push(offset as u32);
@@ -126,6 +152,12 @@ impl Building<'_, '_> {
         self
     }
 
+    /// Appends integer parameters.
+    pub fn words(mut self, values: &[usize]) -> Self {
+        self.words.extend(values.iter().map(|&value| value as u32));
+        self
+    }
+
     /// Appends a float parameter.
     pub fn float(mut self, value: f32) -> Self {
         self.words.push(value.to_bits());
@@ -152,6 +184,6 @@ impl Building<'_, '_> {
     pub fn grid(mut self, grid: [usize; 3]) {
         self.dispatch.params.append(&mut self.words);
         self.dispatch.grid = grid.map(|g| g as u32);
-        self.recorder.dispatches.push(self.dispatch);
+        self.recorder.recorded.dispatches.push(self.dispatch);
     }
 }
