@@ -3,27 +3,28 @@
 use super::Node;
 use super::plan::{Home, Plan};
 use crate::gpu::{Access, Format};
+use crate::ops::real::Aligned;
 use crate::ops::{self, Args, Real, Step, View};
 
 /// The memory that all programs of a CPU session share: parameters, gradients, moments.
-pub type Arenas<R> = [Vec<R>; 4];
+pub type Arenas<R> = [Aligned<R>; 4];
 
 /// Arenas for `plan`, all zero; those it does not touch stay empty.
 pub fn arenas<R: Real>(plan: &Plan) -> Arenas<R> {
-    plan.arenas.map(|used| vec![R::ZERO; if used { plan.params_len } else { 0 }])
+    plan.arenas.map(|used| Aligned::zeros(if used { plan.params_len } else { 0 }))
 }
 
 /// A plan with its buffers in host memory.
 #[derive(Debug)]
 pub struct Mirror<R> {
     plan: Plan,
-    slots: Vec<Vec<R>>,
+    slots: Vec<Aligned<R>>,
 }
 
 impl<R: Real> Mirror<R> {
     /// Allocates the buffers, all zero.
     pub fn new(plan: Plan) -> Self {
-        let slots = plan.slots.iter().map(|slot| vec![R::ZERO; slot.len]).collect();
+        let slots = plan.slots.iter().map(|slot| Aligned::zeros(slot.len)).collect();
         Self { plan, slots }
     }
 
@@ -46,7 +47,7 @@ impl<R: Real> Mirror<R> {
         &mut self.storage(arenas, self.plan.home(view))[view.start..view.start + view.len]
     }
 
-    fn storage<'a>(&'a mut self, arenas: &'a mut Arenas<R>, home: Home) -> &'a mut Vec<R> {
+    fn storage<'a>(&'a mut self, arenas: &'a mut Arenas<R>, home: Home) -> &'a mut Aligned<R> {
         match home {
             Home::Arena(a) => &mut arenas[a],
             Home::Slot(s) => &mut self.slots[s],
@@ -62,7 +63,8 @@ impl<R: Real> Mirror<R> {
 
     /// Runs node `i`.
     pub fn run_node(&mut self, arenas: &mut Arenas<R>, i: usize, step: &Step) {
-        let Node { op, operands, .. } = self.plan.nodes[i].clone();
+        let Node { op, operands, .. } = &self.plan.nodes[i];
+        let (op, operands) = (op.clone(), operands.clone());
         let args = op.args();
         // Storage that the node writes is taken out, so that the rest can be borrowed for reading beside it. The graph
         // has made sure that no node reads and writes one tensor through different operands.
@@ -71,7 +73,7 @@ impl<R: Real> Mirror<R> {
             .map(|(operand, (_, &view))| (self.plan.home(view), operand, view))
             .collect();
         written.sort_by_key(|(home, _, view)| (*home, view.start));
-        let mut taken: Vec<(Home, Vec<R>)> = Vec::new();
+        let mut taken: Vec<(Home, Aligned<R>)> = Vec::new();
         for &(home, ..) in &written {
             if taken.last().is_none_or(|(last, _)| *last != home) {
                 taken.push((home, std::mem::take(self.storage(arenas, home))));
@@ -79,7 +81,7 @@ impl<R: Real> Mirror<R> {
         }
         let mut writes: Vec<(usize, &mut [R])> = Vec::new();
         for (home, storage) in &mut taken {
-            let mut rest = storage.as_mut_slice();
+            let mut rest = &mut storage[..];
             let mut passed = 0;
             for &(_, operand, view) in written.iter().filter(|(h, ..)| h == home) {
                 let (slice, tail) = rest[view.start - passed..].split_at_mut(view.len);

@@ -469,7 +469,7 @@ mod tests {
             arenas[1].clone()
         });
         assert_eq!(gradients[0][..3], [6.0, -12.0, 3.0]);
-        assert_eq!(gradients[0], gradients[1]);
+        assert_eq!(gradients[0][..], gradients[1][..]);
     }
 
     #[test]

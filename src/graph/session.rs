@@ -214,9 +214,9 @@ impl Session {
     pub fn run(&mut self, id: ProgramId, times: u32, step: &Step) -> Result<()> {
         match &mut self.backend {
             Backend::Cpu { arenas, programs } => {
-                for _ in 0..times {
-                    programs[id.0].run(arenas, step);
-                }
+                let program = &mut programs[id.0];
+                // From a thread of the pool, nodes start their parallel parts without waking it first.
+                rayon::scope(|_| (0..times).for_each(|_| program.run(arenas, step)));
                 Ok(())
             }
             Backend::Gpu { gpu, programs, .. } => gpu.submit(&programs[id.0].program, times, &step.words()),

@@ -35,6 +35,18 @@ impl Drop {
         }
         R::of(keep_mask(index as u32, self.site, self.rate, step.seed, step.step) as f64)
     }
+
+    /// `y = x * mask`, where the first element has the number `first`.
+    pub fn apply<R: Real>(&self, step: &Step, first: usize, x: &[R], y: &mut [R]) {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                    *y = x * self.factor::<R>(step, first + i);
+                }
+            },
+        );
+    }
 }
 
 /// `y = x * mask`. Operands: `x [len]`, `y [len]`. Its gradient is the same op on the gradients.
@@ -52,16 +64,8 @@ impl Dropout {
     fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
         const BLOCK: usize = 1 << 14;
-        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate().for_each(|(block, (y, x))| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                        *y = x * self.drop.factor::<R>(step, block * BLOCK + i);
-                    }
-                },
-            )
-        });
+        let blocks = y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate();
+        blocks.for_each(|(block, (y, x))| self.drop.apply(step, block * BLOCK, x, y));
     }
 }
 

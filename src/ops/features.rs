@@ -74,9 +74,8 @@ impl Features {
                 y[1 + class] = R::ONE;
                 y[1 + OCTAVE] = counts[class];
                 let cell = (tb * n_notes + n) * self.octave;
-                for (j, y) in y[BEFORE_OCTAVE..][..self.octave].iter_mut().enumerate() {
-                    *y = octave[cell + j] * self.octave_drop.factor::<R>(step, cell + j);
-                }
+                let of_octave = &mut y[BEFORE_OCTAVE..][..self.octave];
+                self.octave_drop.apply(step, cell, &octave[cell..][..self.octave], of_octave);
                 y[BEFORE_OCTAVE + self.octave + beat] = beat_value;
             }
         });
@@ -88,9 +87,7 @@ impl FeaturesGrad {
         let ([dy], [doctave]) = args.take();
         let (f, width) = (self.0.octave, self.0.width());
         doctave.par_chunks_mut(f).zip(dy.par_chunks(width)).enumerate().for_each(|(cell, (doctave, dy))| {
-            for (j, (d, &dy)) in doctave.iter_mut().zip(&dy[BEFORE_OCTAVE..]).enumerate() {
-                *d = dy * self.0.octave_drop.factor::<R>(step, cell * f + j);
-            }
+            self.0.octave_drop.apply(step, cell * f, &dy[BEFORE_OCTAVE..][..f], doctave);
         });
     }
 }

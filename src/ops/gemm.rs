@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::real::{Mat, matmul, vectorized};
+use super::real::{Mat, matmul, transposed, vectorized};
 use super::recorder::{chunks, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
@@ -119,11 +119,17 @@ impl Gemm {
         if self.layout == Layout::TN || self.m < 2 * block {
             let threads = 2 * self.m * self.n * self.k > 1 << 22;
             self.mirror_rows(a, b, bias, c, 0, threads);
+        } else if self.layout == Layout::NT {
+            let b = transposed(b, self.n, self.k);
+            Gemm { layout: Layout::NN, ..self.clone() }.mirror_blocks(a, &b, bias, c, block);
         } else {
-            c.par_chunks_mut(block * self.n)
-                .enumerate()
-                .for_each(|(i, c)| self.mirror_rows(a, b, bias, c, i * block, false));
+            self.mirror_blocks(a, b, bias, c, block);
         }
+    }
+
+    fn mirror_blocks<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], block: usize) {
+        let blocks = c.par_chunks_mut(block * self.n).enumerate();
+        blocks.for_each(|(i, c)| self.mirror_rows(a, b, bias, c, i * block, false));
     }
 }
 

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::note_input::CHANNELS;
-use super::real::vectorized;
+use super::real::{dot, vectorized};
 use super::recorder::{Building, chunks, shader};
 use super::reduce::SumRows;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both, unknown_variant};
@@ -155,21 +155,6 @@ fn entry(op: &dyn Op, variant: &str, [naive, workgroup]: [&'static str; 2]) -> R
 /// `w [H, 3]` head by head.
 fn columns<R: Real>(w: &[R]) -> [Vec<R>; CHANNELS] {
     [0, 1, 2].map(|head| w.iter().skip(head).step_by(CHANNELS).copied().collect())
-}
-
-/// The sum of `a[i] b[i]`, in lanes that the compiler vectorises.
-#[inline(always)]
-fn dot<R: Real>(a: &[R], b: &[R]) -> R {
-    const LANES: usize = 32;
-    let mut sums = [R::ZERO; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a.remainder().iter().zip(b.remainder()).map(|(&a, &b)| a * b).sum::<R>();
-    for (a, b) in a.zip(b) {
-        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.into_iter().sum::<R>() + rest
 }
 
 impl Heads {

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Gemm, Layout};
-use super::real::{Mat, matmul, vectorized};
+use super::real::{Mat, matmul, transposed, vectorized};
 use super::recorder::{chunks, shader};
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both, unknown_variant};
 use crate::error::Result;
@@ -197,7 +197,8 @@ impl LstmGrad {
         let cuts = cuts(rows);
         let gates = split_rows(gates, rows, 4 * units, &cuts);
         let dc = split_rows(dc, rows, units, &cuts);
-        let r = Mat::new(recurrent, units, 4 * units, 4 * units).t();
+        let r = transposed(recurrent, units, 4 * units);
+        let r = Mat::new(&r, 4 * units, units, units);
         gates.into_par_iter().zip(dc).zip(cuts).for_each(|((mut gates, mut dc), first)| {
             let dc = &mut *dc[0];
             dc.fill(R::ZERO);

@@ -55,9 +55,7 @@ impl NoteInput {
             let (n, r) = (i / rows, i % rows);
             let cell = r * notes + n;
             let (y_h, y_chosen) = y.split_at_mut(units);
-            for (j, (y, &h)) in y_h.iter_mut().zip(&h[cell * units..][..units]).enumerate() {
-                *y = h * self.drop.factor::<R>(step, cell * units + j);
-            }
+            self.drop.apply(step, cell * units, &h[cell * units..][..units], y_h);
             for (j, y) in y_chosen.iter_mut().enumerate() {
                 *y = if n == 0 {
                     R::ZERO
@@ -130,9 +128,7 @@ impl NoteInputGrad {
         let (rows, notes, units, width) = (self.0.rows, self.0.notes, self.0.units, self.0.width());
         dh.par_chunks_mut(units).enumerate().for_each(|(cell, dh)| {
             let (r, n) = (cell / notes, cell % notes);
-            for (j, (dh, &dy)) in dh.iter_mut().zip(&dy[(n * rows + r) * width..]).enumerate() {
-                *dh = dy * self.0.drop.factor::<R>(step, cell * units + j);
-            }
+            self.0.drop.apply(step, cell * units, &dy[(n * rows + r) * width..][..units], dh);
         });
     }
 }

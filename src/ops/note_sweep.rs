@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::lstm::cell;
 use super::note_input::CHANNELS;
 use super::random::{pcg4d, uniform01};
-use super::real::{Mat, matmul, vectorized};
+use super::real::{Mat, dot, matmul, transposed, vectorized};
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
 use crate::error::{Error, Result};
@@ -124,7 +124,7 @@ impl NoteSweep {
         let recurrent1 = matrix(self.offsets.recurrent1, h, 4 * h);
         let input2 = matrix(self.offsets.input2, h, 4 * h);
         let recurrent2 = matrix(self.offsets.recurrent2, h, 4 * h);
-        let head = matrix(self.offsets.head, h, CHANNELS);
+        let head = transposed(&weights[self.offsets.head..][..h * CHANNELS], h, CHANNELS);
         let head_bias = &weights[self.offsets.head_bias..][..CHANNELS];
         let zeros = || vec![R::ZERO; pieces * h];
         let (mut h1, mut c1, mut h2, mut c2, mut c_before) = (zeros(), zeros(), zeros(), zeros(), zeros());
@@ -155,8 +155,16 @@ impl NoteSweep {
             matmul(&mut gates, 4 * h, Mat::new(&h1, pieces, h, h), input2, true, false);
             matmul(&mut gates, 4 * h, Mat::new(&h2, pieces, h, h), recurrent2, true, false);
             activate(&mut gates, &mut c2, &mut h2);
-            logits.chunks_exact_mut(CHANNELS).for_each(|l| l.copy_from_slice(head_bias));
-            matmul(&mut logits, CHANNELS, Mat::new(&h2, pieces, h, h), head, true, false);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (logit, h2) in logits.chunks_exact_mut(CHANNELS).zip(h2.chunks_exact(h)) {
+                        for (i, head) in head.chunks_exact(h).enumerate() {
+                            logit[i] = head_bias[i] + dot(h2, head);
+                        }
+                    }
+                },
+            );
             for p in 0..pieces {
                 let temperature = R::of(step.temperature as f64) + R::of(step.silence as f64) * now.silences[p];
                 let clock = now.clocks[p].to_f64() as i64 as u32;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, AddAssign, Deref, DerefMut, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -160,6 +160,63 @@ pub fn vectorized<T>(f: impl FnOnce() -> T) -> T {
     pulp::Arch::new().dispatch(f)
 }
 
+/// The sum of `a[i] b[i]`, in lanes that the compiler vectorises inside [`vectorized`].
+#[inline(always)]
+pub fn dot<R: Real>(a: &[R], b: &[R]) -> R {
+    const LANES: usize = 32;
+    let mut sums = [R::ZERO; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder()).map(|(&a, &b)| a * b).sum::<R>();
+    for (a, b) in a.zip(b) {
+        for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.into_iter().sum::<R>() + rest
+}
+
+/// Numbers that start on a cache line: a vector load that crosses two costs twice, which allocators with their headers
+/// make every one.
+#[derive(Debug, Default)]
+pub struct Aligned<R> {
+    /// Some numbers longer than what is in use; never grows, so that it stays where it is.
+    data: Vec<R>,
+    start: usize,
+    len: usize,
+}
+
+impl<R: Real> Aligned<R> {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        const LINE: usize = 64;
+        let data = vec![R::ZERO; len + LINE / size_of::<R>()];
+        let start = data.as_ptr().align_offset(LINE).min(data.len() - len);
+        Self { data, start, len }
+    }
+}
+
+impl<R: Real> Clone for Aligned<R> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeros(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl<R> Deref for Aligned<R> {
+    type Target = [R];
+
+    fn deref(&self) -> &[R] {
+        &self.data[self.start..self.start + self.len]
+    }
+}
+
+impl<R> DerefMut for Aligned<R> {
+    fn deref_mut(&mut self) -> &mut [R] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}
+
 /// A matrix in memory: first element and the steps between rows and columns, in elements.
 #[derive(Clone, Copy)]
 pub struct Mat<'a, R> {
@@ -198,6 +255,13 @@ pub fn matmul<R: Real>(dst: &mut [R], stride: usize, a: Mat<'_, R>, b: Mat<'_, R
     if m == 0 || n == 0 {
         return;
     }
+    if m == 1 && b.col_stride == 1 {
+        vectorized(
+            #[inline(always)]
+            || row_product(&mut dst[..n], a, b, accumulate),
+        );
+        return;
+    }
     let parallelism = if threads { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // Safety: the asserts here and in `Mat::new` keep every address that the strides reach inside the slices, and `dst`
     // is borrowed mutably, so it overlaps neither `a` nor `b`.
@@ -226,9 +290,96 @@ pub fn matmul<R: Real>(dst: &mut [R], stride: usize, a: Mat<'_, R>, b: Mat<'_, R
     }
 }
 
+/// `y = a b`, or `y += a b`, for one row `a` and rows of `b` without gaps: 256 sums at a time, so that `b` streams from the
+/// cache while they stay in registers.
+#[inline(always)]
+fn row_product<R: Real>(y: &mut [R], a: Mat<'_, R>, b: Mat<'_, R>, accumulate: bool) {
+    if !accumulate {
+        y.fill(R::ZERO);
+    }
+    let mut j = 0;
+    while j + 256 <= y.len() {
+        row_product_lanes::<R, 256>(&mut y[j..], a, b, j);
+        j += 256;
+    }
+    while j + 16 <= y.len() {
+        row_product_lanes::<R, 16>(&mut y[j..], a, b, j);
+        j += 16;
+    }
+    while j < y.len() {
+        row_product_lanes::<R, 1>(&mut y[j..], a, b, j);
+        j += 1;
+    }
+}
+
+#[inline(always)]
+fn row_product_lanes<R: Real, const L: usize>(y: &mut [R], a: Mat<'_, R>, b: Mat<'_, R>, j: usize) {
+    let mut sums = [R::ZERO; L];
+    sums.copy_from_slice(&y[..L]);
+    for k in 0..b.rows {
+        let x = a.data[k * a.col_stride];
+        for (sum, &w) in sums.iter_mut().zip(&b.data[k * b.row_stride + j..][..L]) {
+            *sum += x * w;
+        }
+    }
+    y[..L].copy_from_slice(&sums);
+}
+
+/// The transpose of `a`, `rows x cols` without gaps, as a copy: for a product that many others use, since reading across
+/// the rows costs more than the copy.
+pub fn transposed<R: Real>(a: &[R], rows: usize, cols: usize) -> Aligned<R> {
+    // Both sides of a tile stay in the cache.
+    const TILE: usize = 16;
+    let mut t = Aligned::zeros(rows * cols);
+    for i in (0..rows).step_by(TILE) {
+        for j in (0..cols).step_by(TILE) {
+            for i in i..rows.min(i + TILE) {
+                for j in j..cols.min(j + TILE) {
+                    t[j * rows + i] = a[i * cols + j];
+                }
+            }
+        }
+    }
+    t
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn aligned_numbers_start_on_a_cache_line() {
+        for len in [0, 1, 5, 1000] {
+            let numbers = Aligned::<f32>::zeros(len);
+            assert_eq!((numbers.len(), numbers.as_ptr() as usize % 64), (len, 0));
+            assert_eq!(numbers.clone().as_ptr() as usize % 64, 0);
+        }
+    }
+
+    #[test]
+    fn a_row_times_a_matrix_is_the_sum_of_its_rows() {
+        let value = |i: usize| ((i * 37) % 11) as f64 - 5.0;
+        // Blocks of 256 and of 16 columns, and single ones; `b` has gaps.
+        let (k, n, stride) = (7, 256 + 2 * 16 + 3, 300);
+        let a: Vec<f64> = (0..k).map(value).collect();
+        let b: Vec<f64> = (0..k * stride).map(|i| value(i + 3)).collect();
+        for accumulate in [false, true] {
+            let mut y = vec![2.0; n];
+            matmul(&mut y, n, Mat::new(&a, 1, k, k), Mat::new(&b, k, n, stride), accumulate, false);
+            for (j, y) in y.into_iter().enumerate() {
+                let start = if accumulate { 2.0 } else { 0.0 };
+                assert_eq!(y, (0..k).fold(start, |sum, i| sum + a[i] * b[i * stride + j]), "column {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_transpose_has_rows_for_columns() {
+        let (rows, cols) = (33, 18);
+        let a: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+        let t = transposed(&a, rows, cols);
+        assert!((0..rows * cols).all(|i| t[i % cols * rows + i / cols] == a[i]));
+    }
 
     #[test]
     fn f32_exp_is_within_two_ulp() {

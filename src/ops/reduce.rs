@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::real::vectorized;
+use super::real::{dot, vectorized};
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, half_label, mirror_both};
 use crate::Result;
@@ -208,9 +208,12 @@ impl SquaredNorm {
 
     fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
         let ([x], [partials]) = args.take();
-        for (sum, x) in partials.iter_mut().zip(x.chunks(BLOCK)) {
-            *sum = x.iter().map(|&x| x * x).sum();
-        }
+        partials.par_iter_mut().zip(x.par_chunks(BLOCK)).with_min_len(64).for_each(|(sum, x)| {
+            *sum = vectorized(
+                #[inline(always)]
+                || dot(x, x),
+            );
+        });
     }
 }
 
