@@ -342,10 +342,10 @@ fn last_variants(plan: &Plan, capabilities: &Capabilities) -> Option<Variants> {
     let mut variants = vec![];
     for node in &plan.nodes {
         if let [_, .., last] = node.op.variants(capabilities)[..] {
-            variants.push((node.op.name().to_string(), last.to_string()));
+            variants.push((node.op.kernel().to_string(), last.to_string()));
         }
     }
-    (!variants.is_empty()).then_some(Variants(variants))
+    (!variants.is_empty()).then(|| Variants::pinned(variants))
 }
 
 /// The ways in which a small plan runs on an adapter: with every op's first variant, with the last ones, and cut into

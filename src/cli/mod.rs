@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::gpu::{self, Device, DeviceChoice};
-use deepj::graph::session::Variants;
+use deepj::graph::session::{Event, Observer, Tune, Variants};
 use deepj::train::BEST;
 use deepj::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,8 +54,11 @@ struct DeviceArguments {
     /// auto, cpu, an adapter's index or a part of its name (see `deepj adapters`)
     #[arg(long, env = "DEEPJ_DEVICE", default_value = "auto", value_name = "D")]
     device: DeviceChoice,
-    /// Pin the kernel variant of an op; may be given several times
-    #[arg(long = "variant", value_name = "OP=NAME", value_parser = pair)]
+    /// Measure the GPU's kernels: on (those not measured before), off, or force (all again)
+    #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
+    tune: Tune,
+    /// Pin the variant of a GPU kernel, such as lstm_fwd=step; may be given several times (see `train --explain`)
+    #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
     variants: Vec<(String, String)>,
 }
 
@@ -63,14 +66,28 @@ impl DeviceArguments {
     /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
         let device = pollster::block_on(gpu::open(&self.device, gpu::Options::default()))?;
-        if let (Device::Cpu { why }, DeviceChoice::Auto) = (&device, &self.device) {
-            eprintln!("{why}: computing on the CPU");
+        if let Device::Cpu { why } = &device {
+            if let Some((kernel, variant)) = self.variants.first() {
+                let what = format!("--variant {kernel}={variant} is for a GPU, but the CPU computes");
+                return Err(Error::usage(
+                    what,
+                    "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
+                ));
+            }
+            if self.device == DeviceChoice::Auto {
+                eprintln!("{why}: computing on the CPU");
+            }
         }
         Ok(device)
     }
 
     fn variants(&self) -> Variants {
-        Variants(self.variants.clone())
+        Variants {
+            pins: self.variants.clone(),
+            tune: self.tune,
+            remembered: Variants::file(),
+            observer: Some(tuning_observer()),
+        }
     }
 }
 
@@ -157,6 +174,30 @@ fn bar(len: u64, template: &str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+/// Shows how tuning goes, on standard error: a bar on a terminal, lines elsewhere.
+fn tuning_observer() -> Observer {
+    let bar = bar(0, "{wide_bar} tuning kernel {pos}/{len}: {msg}");
+    Arc::new(move |event| match event {
+        Event::Started { plan, kernels } => {
+            bar.reset();
+            bar.set_length(*kernels as u64);
+            if bar.is_hidden() {
+                eprintln!("tuning {kernels} kernels of `{plan}`");
+            }
+        }
+        Event::Measuring { done, label } => {
+            bar.set_message(label.to_string());
+            bar.set_position(*done as u64);
+        }
+        Event::Notice(text) if bar.is_hidden() => eprintln!("note: {text}"),
+        Event::Notice(text) => bar.println(format!("note: {text}")),
+        Event::Finished(tuned) => {
+            bar.finish_and_clear();
+            eprintln!("{tuned}");
+        }
+    })
 }
 
 /// The named checkpoint, in a run's folder its best one, or that of the newest run.

@@ -186,7 +186,8 @@ impl Generator {
     }
 }
 
-/// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set.
+/// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set. Pins of kernels
+/// that only training has are passed over.
 ///
 /// # Errors
 /// As [`generate`].
@@ -212,7 +213,8 @@ pub async fn samples(
         silence: SILENCE,
         prime: None,
     };
-    let composed = generate(checkpoint, &options, device, variants, stop, |_| ()).await?;
+    let Built { plan, .. } = build_generate(&checkpoint.config, options.styles.len(), checkpoint.config.beats)?;
+    let composed = generate(checkpoint, &options, device, variants.of(&plan), stop, |_| ()).await?;
     let names = genres.iter().map(|genre| genre.to_string());
     Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
 }

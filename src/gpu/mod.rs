@@ -1,6 +1,7 @@
 //! WebGPU and nothing above it: adapters and their capabilities, buffers, pipelines, recording, reading back.
 
 mod adapter;
+mod cache_folder;
 mod capabilities;
 mod check;
 mod device;
@@ -11,6 +12,7 @@ mod program;
 mod wait;
 
 pub use adapter::{Checks, Device, DeviceChoice, Limits, Options, adapters, open};
+pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};

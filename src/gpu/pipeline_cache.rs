@@ -7,15 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Where the pipelines of the driver with this key are kept, if the user has a cache folder.
 pub(super) fn path(key: &str) -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = if cfg!(windows) {
-        absolute("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        absolute("HOME").map(|home| home.join("Library/Caches"))
-    } else {
-        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-    };
-    Some(folder?.join("deepj").join("pipelines").join(key))
+    Some(super::cache_folder()?.join("pipelines").join(key))
 }
 
 /// The driver's data in the file at `path`, if it is whole. A driver may trust what it is given, so a damaged file must

@@ -11,9 +11,12 @@ use crate::ops::add::Add;
 use crate::ops::cast::Cast;
 use crate::ops::{Op, Tape, TensorId, View};
 
+mod choices;
 pub mod mirror;
 pub mod plan;
 pub mod session;
+mod tuner;
+mod variants;
 
 pub use mirror::Mirror;
 pub use plan::Plan;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::variants::Chosen;
 use super::{Graph, Kind, Node, Param, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Capabilities, Format};
@@ -160,7 +161,7 @@ impl Plan {
         ))
     }
 
-    /// The dispatches of node `i`, in the variant that `choose` names.
+    /// The dispatches of node `i`, in this variant.
     ///
     /// # Errors
     /// What the op's recording reports: an unknown variant, a shape that does not fit.
@@ -171,17 +172,20 @@ impl Plan {
 
     /// The plan for people: nodes with cost, buffers with tenants, totals. `dispatches` gives each node's variant and
     /// number of dispatches where the plan is for a GPU, `scratch` the elements of scratch memory that they share.
-    pub fn explain(&self, dispatches: Option<&[(&str, usize)]>, scratch: usize) -> String {
+    pub fn explain(&self, dispatches: Option<&[(Chosen, usize)]>, scratch: usize) -> String {
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
         let scratch = 4 * scratch as u64;
         let mut s = String::new();
         let _ = writeln!(s, "plan `{}`", self.name);
-        let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>18}  node", "", "MFLOP", "MiB", "dispatches");
+        let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>24}  node", "", "MFLOP", "MiB", "dispatches");
         for (i, node) in self.nodes.iter().enumerate() {
             let cost = node.op.cost();
-            let kernel = dispatches.map_or("mirror".to_string(), |d| format!("{} x {}", d[i].1, d[i].0));
+            let kernel = dispatches.map_or("mirror".to_string(), |dispatches| {
+                let (Chosen { variant, origin }, count) = dispatches[i];
+                format!("{count} x {variant}, {origin}")
+            });
             let (mflop, mb) = (cost.flops as f64 / 1e6, cost.bytes as f64 / (1 << 20) as f64);
-            let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>18}  {}", node.label());
+            let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>24}  {}", node.label());
         }
         let _ = writeln!(s, "{:>4} {:>10}  buffer", "", "MiB");
         for (slot, &Slot { bytes, .. }) in self.slots.iter().enumerate() {

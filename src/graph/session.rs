@@ -1,61 +1,18 @@
 //! Where plans run: one device, one set of parameter arenas, any number of programs on them.
 
-use std::collections::BTreeSet;
-
 use super::Kind;
 use super::mirror::{self, Arenas, Mirror};
 use super::plan::{Home, Plan};
+use super::tuner::Tuner;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Capabilities, Device, Format, Gpu, Program};
 use crate::ops::{Recorded, Step, View};
 
+pub use super::variants::{Chosen, Event, Observer, Origin, Tune, Tuned, Variants};
+
 /// Which program of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProgramId(usize);
-
-/// Kernel variants asked for by op name, first match wins; other ops take their first variant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Variants(pub Vec<(String, String)>);
-
-impl Variants {
-    /// Fails on an op that the plan does not have, and on a variant that none of the op's kernels has on this adapter.
-    ///
-    /// # Errors
-    /// Names what there is.
-    pub fn check(&self, plan: &Plan, capabilities: &Capabilities) -> Result<()> {
-        for (op, wanted) in &self.0 {
-            let nodes = || plan.nodes.iter().filter(|node| node.op.name() == op);
-            let legal: BTreeSet<_> = nodes().flat_map(|node| node.op.legal(capabilities)).collect();
-            if legal.contains(wanted.as_str()) {
-                continue;
-            }
-            let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
-            let (what, remedy) = match nodes().next() {
-                None => {
-                    let ops = plan.nodes.iter().map(|node| node.op.name()).collect();
-                    (format!("--variant: the plan has no op `{op}`"), format!("it has {}", list(ops)))
-                }
-                Some(_) => {
-                    let what = format!("--variant: the op `{op}` has no variant `{wanted}` on {}", capabilities.name);
-                    (what, format!("it has {}", list(legal)))
-                }
-            };
-            return Err(Error::usage(what, remedy));
-        }
-        Ok(())
-    }
-
-    /// The variant for an op whose legal ones are `legal`.
-    fn choose<'a>(&'a self, op: &str, legal: &[&'a str]) -> Result<&'a str> {
-        let first = legal.first().copied().unwrap_or_default();
-        let Some((_, wanted)) = self.0.iter().find(|(name, _)| name == op) else { return Ok(first) };
-        match legal.contains(&wanted.as_str()) {
-            true => Ok(wanted),
-            // A name such as `lstm` stands for several kernels, of which only some have the variant.
-            false => Ok(first),
-        }
-    }
-}
 
 /// A plan on a GPU.
 struct OnGpu {
@@ -64,12 +21,24 @@ struct OnGpu {
     program: Program,
     /// The dispatches of node `i` are `starts[i] .. starts[i + 1]`.
     starts: Vec<usize>,
+    /// By node.
+    chosen: Vec<Chosen>,
 }
 
 #[allow(clippy::large_enum_variant)] // one a session, never moved
 enum Backend {
-    Cpu { arenas: Arenas<f32>, programs: Vec<Mirror<f32>> },
-    Gpu { gpu: Gpu, arenas: [Option<Buffer>; 4], scratch: Option<Buffer>, programs: Vec<OnGpu>, variants: Variants },
+    Cpu {
+        arenas: Arenas<f32>,
+        programs: Vec<Mirror<f32>>,
+    },
+    Gpu {
+        gpu: Gpu,
+        arenas: [Option<Buffer>; 4],
+        scratch: Option<Buffer>,
+        programs: Vec<OnGpu>,
+        variants: Variants,
+        tuner: Tuner,
+    },
 }
 
 /// A device with the parameters of one model and the programs that use them.
@@ -86,7 +55,8 @@ impl Session {
         let backend = match device {
             Device::Cpu { .. } => Backend::Cpu { arenas: Default::default(), programs: vec![] },
             Device::Gpu(gpu) => {
-                Backend::Gpu { gpu, arenas: Default::default(), scratch: None, programs: vec![], variants }
+                let tuner = Tuner::new(&variants, &gpu.capabilities);
+                Backend::Gpu { gpu, arenas: Default::default(), scratch: None, programs: vec![], variants, tuner }
             }
         };
         Self { backend, params_len: None }
@@ -100,7 +70,8 @@ impl Session {
         }
     }
 
-    /// Allocates the plan's buffers and makes it runnable; grows the arenas that it is the first to need.
+    /// Chooses the plan's kernels, which may take seconds of measuring (see [`Variants`]), allocates its buffers and makes
+    /// it runnable; grows the arenas that it is the first to need.
     ///
     /// # Errors
     /// Parameters laid out otherwise than in earlier programs; a buffer over the adapter's limit or out of memory; a
@@ -120,8 +91,11 @@ impl Session {
                 programs.push(Mirror::new(plan));
                 Ok(ProgramId(programs.len() - 1))
             }
-            Backend::Gpu { gpu, arenas, scratch, programs, variants } => {
+            Backend::Gpu { gpu, arenas, scratch, programs, variants, tuner } => {
                 plan.check_fits(&gpu.capabilities)?;
+                // Before the plan has buffers, so that those of tuning do not stand beside them.
+                tuner.tune(gpu, &plan, variants).await?;
+                let chosen = variants.choose(&plan, &gpu.capabilities, |op| tuner.fastest(op));
                 for ((arena, used), kind) in arenas.iter_mut().zip(plan.arenas).zip(Kind::ARENAS) {
                     if used && arena.is_none() {
                         *arena = Some(gpu.buffer(&format!("{kind:?}"), plan.params_len as u64).await?);
@@ -131,7 +105,7 @@ impl Session {
                 for (i, slot) in plan.slots.iter().enumerate() {
                     slots.push(gpu.buffer(&format!("{} buffer {i}", plan.name), slot.bytes / 4).await?);
                 }
-                let (Recorded { dispatches, scratch: needed }, starts) = record(&plan, &gpu.capabilities, variants)?;
+                let (Recorded { dispatches, scratch: needed }, starts) = record(&plan, &gpu.capabilities, &chosen)?;
                 // One for all programs; those built with a smaller one keep that.
                 if scratch.as_ref().is_none_or(|buffer| buffer.len() < needed as u64) && needed > 0 {
                     *scratch = Some(gpu.buffer("scratch", needed as u64).await?);
@@ -151,7 +125,7 @@ impl Session {
                 }
                 let program = gpu.program(&plan.name, &steps).await?;
                 gpu.save_pipeline_cache();
-                programs.push(OnGpu { plan, slots, program, starts });
+                programs.push(OnGpu { plan, slots, program, starts, chosen });
                 Ok(ProgramId(programs.len() - 1))
             }
         }
@@ -162,6 +136,14 @@ impl Session {
         match &self.backend {
             Backend::Cpu { programs, .. } => programs[id.0].plan(),
             Backend::Gpu { programs, .. } => &programs[id.0].plan,
+        }
+    }
+
+    /// The variant that each node of a program runs; empty on the CPU.
+    pub fn chosen(&self, id: ProgramId) -> &[Chosen] {
+        match &self.backend {
+            Backend::Cpu { .. } => &[],
+            Backend::Gpu { programs, .. } => &programs[id.0].chosen,
         }
     }
 
@@ -239,7 +221,7 @@ impl Session {
                 }
             }
             Backend::Gpu { gpu, arenas, programs, .. } => {
-                let OnGpu { plan, slots, program, starts } = &programs[id.0];
+                let OnGpu { plan, slots, program, starts, .. } = &programs[id.0];
                 for i in 0..plan.nodes.len() {
                     gpu.run_range(program, starts[i]..starts[i + 1], &step.words()).await?;
                     let written = plan.written(i);
@@ -299,12 +281,10 @@ fn buffer<'a>(arenas: &'a [Option<Buffer>; 4], slots: &'a [Buffer], home: Home) 
 }
 
 /// All dispatches of a plan, the largest scratch memory that a node needs, and where each node's dispatches begin.
-fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Result<(Recorded, Vec<usize>)> {
+fn record(plan: &Plan, capabilities: &Capabilities, chosen: &[Chosen]) -> Result<(Recorded, Vec<usize>)> {
     let (mut all, mut starts) = (Recorded::default(), vec![0]);
-    for (i, node) in plan.nodes.iter().enumerate() {
-        let legal = node.op.legal(capabilities);
-        let variant = variants.choose(node.op.name(), &legal)?;
-        let Recorded { dispatches, scratch } = plan.dispatches(i, capabilities, variant)?;
+    for (i, chosen) in chosen.iter().enumerate() {
+        let Recorded { dispatches, scratch } = plan.dispatches(i, capabilities, chosen.variant)?;
         all.dispatches.extend(dispatches);
         all.scratch = all.scratch.max(scratch);
         starts.push(all.dispatches.len());
@@ -312,17 +292,17 @@ fn record(plan: &Plan, capabilities: &Capabilities, variants: &Variants) -> Resu
     Ok((all, starts))
 }
 
-/// The plan for people, with the dispatches that this adapter would run, or for the CPU without one.
+/// The plan for people, with the dispatches that this adapter would run, or for the CPU without one. Nothing is measured:
+/// kernels of which no choice is remembered show their first variant.
 ///
 /// # Errors
 /// What recording reports.
 pub fn explain(plan: &Plan, capabilities: Option<&Capabilities>, variants: &Variants) -> Result<String> {
     let Some(capabilities) = capabilities else { return Ok(plan.explain(None, 0)) };
-    let (recorded, starts) = record(plan, capabilities, variants)?;
-    let mut chosen = vec![];
-    for (node, range) in plan.nodes.iter().zip(starts.windows(2)) {
-        let legal = node.op.legal(capabilities);
-        chosen.push((variants.choose(node.op.name(), &legal)?, range[1] - range[0]));
-    }
-    Ok(plan.explain(Some(&chosen), recorded.scratch))
+    let mut tuner = Tuner::new(variants, capabilities);
+    tuner.recall(plan, variants, capabilities);
+    let chosen = variants.choose(plan, capabilities, |op| tuner.fastest(op));
+    let (recorded, starts) = record(plan, capabilities, &chosen)?;
+    let dispatches = starts.windows(2).map(|range| range[1] - range[0]);
+    Ok(plan.explain(Some(&chosen.into_iter().zip(dispatches).collect::<Vec<_>>()), recorded.scratch))
 }

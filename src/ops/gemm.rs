@@ -15,6 +15,9 @@ use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 /// it for hung.
 const MOST_FLOPS: u64 = 1 << 35;
 
+/// The least rows, or the shortest sums, of an excerpt: less would measure the edges of tiles.
+const EXCERPT: usize = 128;
+
 /// Which operands are stored transposed. `C` is always `[m, n]`, all matrices row by row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
@@ -375,6 +378,18 @@ impl Op for Gemm {
             }
         }
         Ok(())
+    }
+
+    /// Fewer rows of `C`, or shorter sums where those are long and the rows few.
+    fn excerpt(&self, flops: u64) -> Option<Box<dyn Op>> {
+        let length = if self.layout == Layout::TN { self.k } else { self.m };
+        let per_length = (self.cost().flops / length.max(1) as u64).max(1);
+        let length = usize::try_from(flops / per_length).unwrap_or(usize::MAX).max(EXCERPT).min(length);
+        let part = match self.layout {
+            Layout::TN => Self { k: length, ..self.clone() },
+            Layout::NN | Layout::NT => Self { m: length, ..self.clone() },
+        };
+        (part != *self).then(|| Box::new(part) as Box<dyn Op>)
     }
 
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {

@@ -328,6 +328,12 @@ fn named(kernels: Vec<(&'static str, Kernel)>, op: &dyn Op, variant: &str) -> Re
     found.map(|(_, kernel)| kernel).ok_or_else(|| unknown_variant(op, variant))
 }
 
+/// How many of `steps` steps, which take `all` FLOPs, make an excerpt of `flops`; at least two, so that one follows another.
+fn excerpt(steps: usize, all: u64, flops: u64) -> Option<usize> {
+    let part = (flops / (all / steps.max(1) as u64).max(1)).max(2);
+    usize::try_from(part).ok().filter(|&part| part < steps)
+}
+
 impl Lstm {
     /// A workgroup of a sequence holds h of its rows. A block of 12 x 2 runs at 1.4 times the speed of 16 x 1 on Mesa's
     /// software driver, and at 2.4 times that of a block of 8 x 4, which spills.
@@ -347,6 +353,10 @@ impl LstmGrad {
 impl Op for Lstm {
     fn name(&self) -> &'static str {
         "lstm"
+    }
+
+    fn kernel(&self) -> &'static str {
+        "lstm_fwd"
     }
 
     fn label(&self) -> String {
@@ -395,6 +405,11 @@ impl Op for Lstm {
         Ok(())
     }
 
+    fn excerpt(&self, flops: u64) -> Option<Box<dyn Op>> {
+        let steps = excerpt(self.steps, self.cost().flops, flops)?;
+        Some(Box::new(Self { steps, ..self.clone() }))
+    }
+
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
         let [recurrent, gates, h, c] = *operands else { return };
         let (steps, rows, units) = (self.steps, self.rows, self.units);
@@ -411,6 +426,10 @@ impl Op for Lstm {
 impl Op for LstmGrad {
     fn name(&self) -> &'static str {
         "lstm"
+    }
+
+    fn kernel(&self) -> &'static str {
+        "lstm_bwd"
     }
 
     fn label(&self) -> String {
@@ -432,6 +451,11 @@ impl Op for LstmGrad {
     fn cost(&self) -> Cost {
         let (t, r, h) = (self.steps as u64, self.rows as u64, self.units as u64);
         Cost { flops: t.saturating_sub(1) * r * h * 8 * h + t * r * h * 23, bytes: self.operand_bytes() }
+    }
+
+    fn excerpt(&self, flops: u64) -> Option<Box<dyn Op>> {
+        let steps = excerpt(self.steps, self.cost().flops, flops)?;
+        Some(Box::new(Self { steps, ..self.clone() }))
     }
 
     mirror_both!();

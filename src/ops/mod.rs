@@ -215,7 +215,12 @@ pub trait Tape {
 pub trait Op: fmt::Debug + Send + Sync {
     /// The op's name: this file's, and its shader's.
     fn name(&self) -> &'static str;
-    /// Name, mode and shape for people: `gemm NN 768x1024x256`.
+    /// The name under which its variants are pinned and measured times are remembered. Ops of one name whose variants are
+    /// worth choosing apart have different ones, such as `lstm_fwd` and `lstm_bwd`.
+    fn kernel(&self) -> &'static str {
+        self.name()
+    }
+    /// Name, mode and shape for people: `gemm NN 768x1024x256`. Nodes of one kernel and one label take equally long.
     fn label(&self) -> String;
     /// The operands, all read ones first.
     fn args(&self) -> Vec<Arg>;
@@ -231,6 +236,11 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// The op as dispatches. `recorder` knows where each operand stands and cuts nothing: an op whose operand is larger
     /// than one binding may hold records several dispatches.
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()>;
+    /// A smaller op of about so many FLOPs on which the variants compare as on this one, for measuring them in little time;
+    /// `None` where this one is no larger, or cannot be cut.
+    fn excerpt(&self, _flops: u64) -> Option<Box<dyn Op>> {
+        None
+    }
     /// Appends the nodes of this op's gradient for a node with these operands. Ops without one (optimiser, metrics,
     /// sampling) append nothing.
     fn gradient(&self, _tape: &mut dyn Tape, _operands: &[View]) {}

@@ -175,6 +175,10 @@ impl Op for OctaveConv {
         "octave_conv"
     }
 
+    fn kernel(&self) -> &'static str {
+        "octave_conv_fwd"
+    }
+
     fn label(&self) -> String {
         self.0.label("forward")
     }
@@ -226,6 +230,10 @@ impl Op for OctaveConvWeightGrad {
         "octave_conv"
     }
 
+    fn kernel(&self) -> &'static str {
+        "octave_conv_weight_grad"
+    }
+
     fn label(&self) -> String {
         self.0.label("weight_grad")
     }
@@ -270,6 +278,10 @@ impl Op for OctaveConvWeightGrad {
 impl Op for OctaveConvInputGrad {
     fn name(&self) -> &'static str {
         "octave_conv"
+    }
+
+    fn kernel(&self) -> &'static str {
+        "octave_conv_input_grad"
     }
 
     fn label(&self) -> String {

@@ -5,6 +5,7 @@ mod cli;
 mod devices;
 mod generate;
 mod train;
+mod tuning;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,0 +1,314 @@
+//! Measures the variants of a plan's kernels on the adapter, on the plan's own shapes or excerpts of them.
+//!
+//! A time is the wall clock around encoding, submitting and waiting for so many repetitions in one submission that they take
+//! [`LATENCIES`] times as long as a submission of nothing, which is subtracted. Encoding counts, since a step of training
+//! waits for it too. Operands are buffers of zeros made for it: no tensor of a plan is touched, and no kernel's time depends on
+//! values.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use web_time::{Duration, Instant};
+
+use super::Plan;
+use super::choices::{self, Kernels, Machine, Measured};
+use super::variants::{Event, Tune, Tuned, Variants};
+use crate::error::Result;
+use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Program, Shader};
+use crate::ops::{Arg, Op, Recorded, Recorder, TensorId, View};
+
+/// Time for tuning in a session, on hardware and on software adapters. A kernel that was begun is finished.
+const LIMIT: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(20)];
+/// How long one run of an excerpt should take, on hardware and on software adapters.
+const RUN: [f64; 2] = [0.002, 0.010];
+/// The least that the repetitions of one submission should take, in seconds and in submissions of nothing.
+const SAMPLE: f64 = 0.004;
+const LATENCIES: f64 = 20.0;
+/// Samples of each variant, one variant after the other in turn, so that a change of clocks meets all alike.
+const ROUNDS: usize = 3;
+/// A variant that takes this many times as long as the fastest is not sampled.
+const HOPELESS: f64 = 3.0;
+/// The first excerpt's floating-point operations.
+const START: u64 = 1 << 24;
+/// The most dispatches of a submission.
+const MOST_DISPATCHES: usize = 20_000;
+
+/// What is known of an adapter's kernels, and the time that finding out took.
+pub(super) struct Tuner {
+    machine: Machine,
+    remembered: Kernels,
+    /// By kernel and label.
+    fastest: HashMap<(&'static str, String), &'static str>,
+    spent: Duration,
+}
+
+/// A kernel on a shape that has to be measured.
+pub(super) struct Job<'a> {
+    op: &'a dyn Op,
+    label: String,
+    legal: Vec<&'static str>,
+    shaders: u32,
+    /// Cost of all nodes alike.
+    weight: u64,
+}
+
+impl Tuner {
+    /// What is remembered; says so where the file is of no use.
+    pub fn new(variants: &Variants, capabilities: &Capabilities) -> Self {
+        let machine = Machine::of(capabilities);
+        let mut remembered = Kernels::new();
+        if let (Tune::On, Some(path)) = (variants.tune, variants.remembered()) {
+            match choices::load(path, &machine) {
+                Ok(kernels) => remembered = kernels,
+                Err(why) => variants.tell(&Event::Notice(&format!(
+                    "{}: not a file of remembered kernels ({why}), it will be written anew",
+                    path.display()
+                ))),
+            }
+        }
+        Self { machine, remembered, fastest: HashMap::new(), spent: Duration::ZERO }
+    }
+
+    /// The fastest variant of `op`, if it is known.
+    pub fn fastest(&self, op: &dyn Op) -> Option<&'static str> {
+        self.fastest.get(&(op.kernel(), op.label())).copied()
+    }
+
+    /// Measures what is not known of the plan's kernels, the costliest first, and remembers it. Pinned kernels and those
+    /// with one legal variant are left alone.
+    ///
+    /// # Errors
+    /// A lost device. A variant that fails otherwise is passed over with a notice.
+    pub async fn tune(&mut self, gpu: &Gpu, plan: &Plan, variants: &Variants) -> Result<()> {
+        if variants.tune == Tune::Off || cfg!(target_arch = "wasm32") {
+            return Ok(());
+        }
+        let jobs = self.recall(plan, variants, &gpu.capabilities);
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        variants.tell(&Event::Started { plan: &plan.name, kernels: jobs.len() });
+        let software = usize::from(gpu.capabilities.device_type == DeviceType::Software);
+        let mut bench = Bench::new(gpu, RUN[software]).await?;
+        let mut found = Kernels::new();
+        let mut measured = 0;
+        for (done, job) in jobs.iter().enumerate() {
+            if self.spent + began.elapsed() >= LIMIT[software] {
+                break;
+            }
+            variants.tell(&Event::Measuring { done, label: &job.label });
+            let times = bench.measure(job, &|text| variants.tell(&Event::Notice(text))).await?;
+            if let Some(fastest) = times.fastest(&job.legal) {
+                self.fastest.insert((job.op.kernel(), job.label.clone()), fastest);
+                found.entry(job.op.kernel().into()).or_default().insert(job.label.clone(), times);
+            }
+            measured += 1;
+        }
+        drop(bench);
+        self.spent += began.elapsed();
+        let mut remembered = variants.remembered();
+        if let Some(path) = remembered
+            && let Err(e) = choices::save(path, &self.machine, &found)
+        {
+            variants.tell(&Event::Notice(&format!("{}: cannot be written: {e}", path.display())));
+            remembered = None;
+        }
+        variants.tell(&Event::Finished(&Tuned {
+            plan: plan.name.clone(),
+            measured,
+            left: jobs.len() - measured,
+            seconds: began.elapsed().as_secs_f64(),
+            remembered: remembered.map(Into::into),
+        }));
+        Ok(())
+    }
+
+    /// Looks up what is remembered of the plan's kernels, and lists what is not, the costliest first.
+    pub fn recall<'a>(&mut self, plan: &'a Plan, variants: &Variants, capabilities: &Capabilities) -> Vec<Job<'a>> {
+        let mut jobs: Vec<Job<'a>> = vec![];
+        for node in &plan.nodes {
+            let op = node.op.as_ref();
+            let (label, cost) = (op.label(), op.cost());
+            let weight = cost.flops.max(cost.bytes);
+            if let Some(job) = jobs.iter_mut().find(|job| job.op.kernel() == op.kernel() && job.label == label) {
+                job.weight += weight;
+                continue;
+            }
+            let legal = op.legal(capabilities);
+            if legal.len() < 2 || variants.pin(op, &legal).is_some() || self.fastest(op).is_some() {
+                continue;
+            }
+            // Where a shader's text cannot be made, recording the plan will say why.
+            let Some(shaders) = shaders(op, &legal, capabilities) else { continue };
+            let remembered = self.remembered.get(op.kernel()).and_then(|shapes| shapes.get(&label));
+            let remembered = remembered.filter(|times| times.shaders == shaders);
+            match remembered.and_then(|times| times.fastest(&legal)) {
+                Some(fastest) => _ = self.fastest.insert((op.kernel(), label), fastest),
+                None => jobs.push(Job { op, label, legal, shaders, weight }),
+            }
+        }
+        jobs.sort_by_key(|job| Reverse(job.weight));
+        jobs
+    }
+}
+
+/// A checksum of the text of all shaders that `op` runs in these variants; `None` where one cannot be recorded.
+fn shaders(op: &dyn Op, legal: &[&'static str], capabilities: &Capabilities) -> Option<u32> {
+    let operands = views(op);
+    let mut seen: Vec<Shader> = vec![];
+    for variant in legal {
+        for dispatch in Recorder::record(op, variant, capabilities, &operands).ok()?.dispatches {
+            if !seen.contains(&dispatch.shader) {
+                seen.push(dispatch.shader);
+            }
+        }
+    }
+    seen.iter().try_fold(0, |sum, shader| Some(crc32c::crc32c_append(sum, shader.wgsl().ok()?.as_bytes())))
+}
+
+/// A tensor for each operand.
+fn views(op: &dyn Op) -> Vec<View> {
+    let view = |(arg, id): (Arg, u32)| View { tensor: TensorId(id), start: 0, len: arg.len, format: arg.format };
+    op.args().into_iter().zip(0..).map(view).collect()
+}
+
+/// Where measuring happens.
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    /// By place among the operands, scratch memory behind them; grown as needed.
+    memory: Vec<Buffer>,
+    /// Shaders that have run.
+    compiled: Vec<Shader>,
+    /// Seconds of a submission of nothing.
+    latency: f64,
+    /// Seconds that a run of an excerpt should take.
+    run: f64,
+}
+
+/// A variant that runs.
+struct Candidate {
+    variant: &'static str,
+    program: Program,
+    /// Seconds of one run, then of each sample's runs.
+    once: f64,
+    samples: Vec<f64>,
+}
+
+impl<'a> Bench<'a> {
+    async fn new(gpu: &'a Gpu, run: f64) -> Result<Self> {
+        let mut bench = Self { gpu, memory: vec![], compiled: vec![], latency: 0.0, run };
+        let nothing = gpu.program("nothing", &[]).await?;
+        let mut times = vec![];
+        for _ in 0..9 {
+            times.push(bench.seconds(&nothing, 1).await?);
+        }
+        bench.latency = median(&mut times);
+        Ok(bench)
+    }
+
+    /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
+    async fn seconds(&self, program: &Program, times: u32) -> Result<f64> {
+        let began = Instant::now();
+        self.gpu.submit(program, times, &[0; 16])?;
+        self.gpu.wait().await?;
+        Ok((began.elapsed().as_secs_f64() - self.latency).max(1e-9))
+    }
+
+    /// A variant of `op` on buffers of its own, and the seconds of a run; not of the first where a driver may still be
+    /// compiling or clearing then.
+    async fn candidate(&mut self, op: &dyn Op, variant: &'static str) -> Result<Candidate> {
+        let Recorded { dispatches, scratch } = Recorder::record(op, variant, &self.gpu.capabilities, &views(op))?;
+        let operands =
+            op.args().into_iter().map(|arg| arg.bytes().div_ceil(4)).chain((scratch > 0).then_some(scratch as u64));
+        let mut cold = false;
+        let mut used = 0;
+        for len in operands {
+            if self.memory.get(used).is_none_or(|buffer| buffer.len() < len) {
+                // The old one goes first, so that its memory can be had.
+                self.memory.truncate(used);
+                self.memory.push(self.gpu.buffer("operand", len).await?);
+                cold = true;
+            }
+            used += 1;
+        }
+        for dispatch in &dispatches {
+            if !self.compiled.contains(&dispatch.shader) {
+                self.compiled.push(dispatch.shader.clone());
+                cold = true;
+            }
+        }
+        let operands: Vec<&Buffer> = self.memory[..used].iter().collect();
+        let steps: Vec<_> = dispatches.into_iter().map(|dispatch| (dispatch, operands.as_slice())).collect();
+        let program = self.gpu.program(op.kernel(), &steps).await?;
+        if cold {
+            self.seconds(&program, 1).await?;
+        }
+        let once = self.seconds(&program, 1).await?;
+        Ok(Candidate { variant, program, once, samples: vec![] })
+    }
+
+    /// What remains of a failure: the error where the device is lost, else nothing, once `notice` is told.
+    async fn survive(&self, job: &Job<'_>, variant: &str, e: crate::Error, notice: &dyn Fn(&str)) -> Result<()> {
+        if self.gpu.wait().await.is_err() {
+            return Err(e);
+        }
+        notice(&format!("{} is left out: {} ({})", variant, e.what, job.label));
+        Ok(())
+    }
+
+    /// The times of all legal variants.
+    async fn measure(&mut self, job: &Job<'_>, notice: &dyn Fn(&str)) -> Result<Measured> {
+        let mut us: BTreeMap<_, _> = job.legal.iter().map(|v| (v.to_string(), None)).collect();
+        let mut candidates: Vec<Candidate> = vec![];
+        let mut best = f64::INFINITY;
+        let excerpt = self.excerpt(job).await;
+        for &variant in &job.legal {
+            match self.candidate(excerpt.as_deref().unwrap_or(job.op), variant).await {
+                Ok(candidate) => {
+                    best = best.min(candidate.once);
+                    candidates.push(candidate);
+                }
+                Err(e) => self.survive(job, variant, e, notice).await?,
+            }
+        }
+        for round in 0..ROUNDS {
+            for candidate in candidates.iter_mut().filter(|c| c.once <= HOPELESS * best) {
+                let enough = SAMPLE.max(LATENCIES * self.latency) / candidate.once;
+                let most = (MOST_DISPATCHES / candidate.program.len().max(1)).max(1);
+                let times = (enough.ceil() as u32).clamp(1, most as u32);
+                match self.seconds(&candidate.program, times).await {
+                    Ok(seconds) => candidate.samples.push(seconds / f64::from(times)),
+                    Err(e) if round == 0 => self.survive(job, candidate.variant, e, notice).await?,
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        for candidate in &mut candidates {
+            let seconds = if candidate.samples.is_empty() { candidate.once } else { median(&mut candidate.samples) };
+            us.insert(candidate.variant.into(), Some(seconds * 1e6));
+        }
+        Ok(Measured { shaders: job.shaders, us })
+    }
+
+    /// A part of the op that its first variant runs in about the time that a run should take; `None` for all of it.
+    async fn excerpt(&mut self, job: &Job<'_>) -> Option<Box<dyn Op>> {
+        let mut flops = START;
+        loop {
+            let part = job.op.excerpt(flops).filter(|part| part.legal(&self.gpu.capabilities) == job.legal)?;
+            // Where it fails, so it will again when it is measured, and is dealt with then.
+            let Ok(Candidate { once, .. }) = self.candidate(part.as_ref(), job.legal[0]).await else {
+                return Some(part);
+            };
+            if once > self.run / 2.0 {
+                return Some(part);
+            }
+            flops = flops.saturating_mul((self.run / once).clamp(2.0, 8.0) as u64);
+        }
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
