@@ -1,6 +1,7 @@
 //! Cases of `src/ops/gemm.rs`: sums of k products in any order, fused or not, that start from the bias or from what is
 //! added to; then tanh.
 
+use deepj::gpu::Format::{F16, F32};
 use deepj::ops::RowGroups;
 use deepj::ops::gemm::{Activation, Gemm, Layout};
 use deepj::ops::octave_conv::{OctaveConv, Shape};
@@ -93,8 +94,34 @@ pub fn cases() -> Vec<Case> {
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 94, 132, 1300) }));
     cases.push(case(Gemm::new(Layout::TN, 20, 12, 2700)).small_bindings());
     cases.push(case(Gemm::new(Layout::TN, 9, 10, 5000)).small_grid());
+    cases.extend(halves());
     cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());
+    cases
+}
+
+/// Operands stored as f16: all of them, each alone, and what mixed precision makes of a layer and its gradients.
+fn halves() -> Vec<Case> {
+    let mut cases = vec![];
+    for layout in LAYOUTS {
+        for (m, n, k) in [(1, 1, 1), (65, 129, 17), (64, 64, 32), (20, 36, 1031)] {
+            let op = Gemm::new(layout, m, n, k);
+            cases.push(case(op.clone().of([F16, F16, F16])));
+            cases.push(case(Gemm { accumulate: true, ..op.clone().of([F16, F16, F16]) }));
+            cases.push(case(op.clone().of([F16, F16, F32])));
+            cases.push(case(Gemm { accumulate: true, ..op.of([F16, F16, F32]) }));
+        }
+        for formats in [[F16, F32, F32], [F32, F16, F32], [F32, F32, F16]] {
+            cases.push(case(Gemm::new(layout, 24, 40, 36).of(formats)));
+        }
+    }
+    let layer = Gemm::new(Layout::NN, 33, 68, 44).of([F16, F16, F16]);
+    cases.push(case(layer.clone().with_bias(RowGroups { inner: 3, sequences: 4 })));
+    cases.push(case(layer.clone().with_bias_vector().with_tanh()));
+    cases.push(case(layer).fill("a", Fill::Within(1e-6)).note("subnormal halves"));
+    cases.push(case(Gemm::new(Layout::NN, 701, 40, 30).of([F16, F16, F16]).with_bias_vector()).small_bindings());
+    cases.push(case(Gemm::new(Layout::NT, 173, 601, 30).of([F16, F16, F16])).small_bindings());
+    cases.push(case(Gemm::new(Layout::TN, 24, 40, 1701).of([F16, F16, F32])).small_bindings());
     cases
 }
 

@@ -1,4 +1,4 @@
-// C = activation(start + A B), where `start` is nothing, a bias row by row, or C itself. A is [m, k], or [k, m] with
+// C = activation(start + A B), computed in f32 whatever the matrices' formats, where `start` is nothing, a bias row by row, or C itself. A is [m, k], or [k, m] with
 // A_TRANSPOSED; B is [k, n], or [n, k] with B_TRANSPOSED; all are stored row by row. Every kernel adds up each element of C
 // in the order of k, and adds `start` last.
 //
@@ -18,6 +18,7 @@
 // direct: 16 x 8 elements an invocation, operands from storage and its caches: neither barriers nor workgroup memory, whose
 //   loads cost software adapters as much as those of storage, that is much more than arithmetic. Neighbouring invocations
 //   own neighbouring columns.
+// More kernels are in gemm_subgroup.wgsl and gemm_cooperative.wgsl, since a device must have a feature to accept even the text.
 // The last three accumulate in named matrices, not in an array: drivers that do not unroll every loop over an array keep it in
 // memory.
 
@@ -42,15 +43,20 @@ struct Params {
     slice: u32,
 }
 
+alias StoredA = f32;
+alias StoredB = f32;
+alias StoredC = f32;
+alias StoredBias = f32;
+
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> c: array<f32>; // [m, n], of each slice
-@group(0) @binding(2) var<storage, read> bias: array<f32>; // [sequences, n]
-@group(0) @binding(3) var<storage, read> a: array<f32>; // [m, k] or [k, m]
-@group(0) @binding(4) var<storage, read> b: array<f32>; // [k, n] or [n, k]
+@group(0) @binding(1) var<storage, read_write> c: array<StoredC>; // [m, n], of each slice
+@group(0) @binding(2) var<storage, read> bias: array<StoredBias>; // [sequences, n]
+@group(0) @binding(3) var<storage, read> a: array<StoredA>; // [m, k] or [k, m]
+@group(0) @binding(4) var<storage, read> b: array<StoredB>; // [k, n] or [n, k]
 // The same by vectors, for `vector`.
-@group(0) @binding(1) var<storage, read_write> c4: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> a4: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> b4: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> c4: array<vec4<StoredC>>;
+@group(0) @binding(3) var<storage, read> a4: array<vec4<StoredA>>;
+@group(0) @binding(4) var<storage, read> b4: array<vec4<StoredB>>;
 
 const A_TRANSPOSED: u32 = 0u;
 const B_TRANSPOSED: u32 = 0u;
@@ -80,11 +86,11 @@ fn b_steps() -> vec2<u32> {
 }
 
 fn load_a(places: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(a[places.x], a[places.y], a[places.z], a[places.w]);
+    return vec4<f32>(f32(a[places.x]), f32(a[places.y]), f32(a[places.z]), f32(a[places.w]));
 }
 
 fn load_b(places: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(b[places.x], b[places.y], b[places.z], b[places.w]);
+    return vec4<f32>(f32(b[places.x]), f32(b[places.y]), f32(b[places.z]), f32(b[places.w]));
 }
 
 // Row and column of the first element of a group's tile.
@@ -112,7 +118,7 @@ fn store(row: u32, col: u32, product: f32) {
 
 fn bias_at(row: u32, col: u32) -> f32 {
     let sequence = ((p.first_row + row) / p.inner) % p.sequences;
-    return bias[p.bias_offset + sequence * p.c_stride + col];
+    return f32(bias[p.bias_offset + sequence * p.c_stride + col]);
 }
 
 // Makes of the sum for a row and a column what stands in C at `at`.
@@ -122,12 +128,12 @@ fn finish(at: u32, row: u32, col: u32, product: f32) {
         value += bias_at(row, col);
     }
     if START == 2u {
-        value += c[at];
+        value += f32(c[at]);
     }
     if TANH == 1u {
         value = tanh_(value);
     }
-    c[at] = value;
+    c[at] = StoredC(value);
 }
 
 // Stores four rows from `row` on of four columns, `step` apart, from `col` on.
@@ -157,7 +163,7 @@ fn naive(
     let b_step = b_steps();
     var sum = 0.0;
     for (var i = 0u; i < p.k; i++) {
-        sum += a[p.a_offset + row * a_step.x + i * a_step.y] * b[p.b_offset + i * b_step.x + col * b_step.y];
+        sum += f32(a[p.a_offset + row * a_step.x + i * a_step.y]) * f32(b[p.b_offset + i * b_step.x + col * b_step.y]);
     }
     store(row, col, sum);
 }
@@ -184,8 +190,8 @@ fn tiled(
     let k = p.k;
     var sum = 0.0;
     for (var first = 0u; first < k; first += 16u) {
-        let a_value = a[a_first + min(first + a_place.y, k - 1u) * a_step.y];
-        let b_value = b[b_first + min(first + b_place.y, k - 1u) * b_step.x];
+        let a_value = f32(a[a_first + min(first + a_place.y, k - 1u) * a_step.y]);
+        let b_value = f32(b[b_first + min(first + b_place.y, k - 1u) * b_step.x]);
         small_a[a_place.y * 17u + a_place.x] = select(0.0, a_value, first + a_place.y < k);
         small_b[b_place.y * 17u + b_place.x] = select(0.0, b_value, first + b_place.y < k);
         workgroupBarrier();
@@ -329,7 +335,7 @@ fn direct(
 fn a_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
     let at = p.a_offset + row * p.a_stride;
     var value: vec4<f32>;
-    value = a4[(at + min(col, cols - 4u)) / 4u]; // if A_VECTOR
+    value = vec4<f32>(a4[(at + min(col, cols - 4u)) / 4u]); // if A_VECTOR
     value = load_a(at + four(col, 1u, cols)); // unless A_VECTOR
     return value;
 }
@@ -338,7 +344,7 @@ fn a_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
 fn b_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
     let at = p.b_offset + row * p.b_stride;
     var value: vec4<f32>;
-    value = b4[(at + min(col, cols - 4u)) / 4u]; // if B_VECTOR
+    value = vec4<f32>(b4[(at + min(col, cols - 4u)) / 4u]); // if B_VECTOR
     value = load_b(at + four(col, 1u, cols)); // unless B_VECTOR
     return value;
 }
@@ -475,12 +481,12 @@ fn store_vector(at: u32, row: u32, col: u32, products: vec4<f32>) {
         value += vec4<f32>(bias_at(row, col), bias_at(row, col + 1u), bias_at(row, col + 2u), bias_at(row, col + 3u));
     }
     if START == 2u {
-        value += c4[at / 4u];
+        value += vec4<f32>(c4[at / 4u]);
     }
     if TANH == 1u {
         value = vec4<f32>(tanh_(value.x), tanh_(value.y), tanh_(value.z), tanh_(value.w));
     }
-    c4[at / 4u] = value;
+    c4[at / 4u] = vec4<StoredC>(value);
 }
 
 fn store_scalars(at: u32, row: u32, col: u32, products: vec4<f32>) {
@@ -578,7 +584,7 @@ fn sum_slices(
     }
     var sum = 0.0;
     for (var i = 0u; i < p.k; i++) {
-        sum += a[p.a_offset + i * p.m * p.n + element];
+        sum += f32(a[p.a_offset + i * p.m * p.n + element]);
     }
     store(element / p.n, element % p.n, sum);
 }

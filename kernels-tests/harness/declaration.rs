@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use deepj::gpu::{Access, Capabilities, CooperativeMatrix, Dispatch, Format, Shader};
 use deepj::ops::{Arg, Op, Recorder, TensorId, View};
+use naga::back::spv;
 use naga::valid::{ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 
@@ -58,6 +59,7 @@ pub fn check(op: &dyn Op, variant: &str, capabilities: &Capabilities, views: &[V
         check_ranges(&args, dispatch, capabilities, &views).map_err(at)?;
         check_interface(&args, dispatch, module, info).map_err(at)?;
         check_workgroup(dispatch, module, info, capabilities).map_err(at)?;
+        check_translation(entry, module, info).map_err(at)?;
     }
     Ok(())
 }
@@ -193,4 +195,11 @@ fn check_workgroup(
         return Err(format!("a workgroup needs {memory} bytes of memory"));
     }
     Ok(())
+}
+
+/// The kernel can be said in SPIR-V, which it may need extensions for that no adapter here has.
+fn check_translation(entry: &str, module: &Module, info: &ModuleInfo) -> Result<(), String> {
+    let options = spv::Options { lang_version: (1, 4), ..Default::default() };
+    let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: entry.into() };
+    spv::write_vec(module, info, &options, Some(&pipeline)).map(|_| ()).map_err(|error| error.to_string())
 }

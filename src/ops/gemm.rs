@@ -9,7 +9,7 @@ use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both, unknown_variant};
 use crate::Result;
-use crate::gpu::{Capabilities, DeviceType, Format, Shader};
+use crate::gpu::{Capabilities, CooperativeMatrix, DeviceType, Format, Shader};
 
 /// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
 /// it for hung.
@@ -58,12 +58,21 @@ pub struct Gemm {
     pub activation: Activation,
     /// Adds to `C` instead of overwriting it; only without bias and activation.
     pub accumulate: bool,
+    /// Formats of `A`, `B` and `C`; the bias is f32. Products and sums are f32 in any case, and `C` is rounded once, but
+    /// where a binding cannot hold `B` and the sum is cut, after each part.
+    pub formats: [Format; 3],
 }
 
 impl Gemm {
     /// A plain product.
     pub fn new(layout: Layout, m: usize, n: usize, k: usize) -> Self {
-        Self { layout, m, n, k, bias: None, activation: Activation::Identity, accumulate: false }
+        let formats = [Format::F32; 3];
+        Self { layout, m, n, k, bias: None, activation: Activation::Identity, accumulate: false, formats }
+    }
+
+    /// The same of operands `a`, `b` and `c` in these formats.
+    pub fn of(self, formats: [Format; 3]) -> Self {
+        Self { formats, ..self }
     }
 
     /// The same with a bias.
@@ -137,6 +146,7 @@ impl Gemm {
 }
 
 /// A matrix, or a part of one, in an operand: first element, stored rows and columns, elements from row to row.
+#[derive(Clone, Copy)]
 struct Part {
     start: usize,
     rows: usize,
@@ -156,7 +166,17 @@ impl Part {
     }
 }
 
-/// A kernel of `shaders/gemm.wgsl`: entry point, rows and columns of the tile of `C` that a workgroup owns, constants.
+/// The text of a shader that uses the declarations of `shaders/gemm.wgsl`, with these.
+macro_rules! with_gemm {
+    ($file:literal) => {
+        concat!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/gemm.wgsl"))
+        )
+    };
+}
+
+/// A kernel of `shaders/gemm*.wgsl`: entry point, rows and columns of the tile of `C` that a workgroup owns, constants.
 struct Kernel {
     entry: &'static str,
     tile: [usize; 2],
@@ -200,6 +220,8 @@ impl Kernel {
         let (entry, rows, group) = match variant {
             "naive" => return Some(Self { entry: "naive", tile: [16, 16], consts: vec![] }),
             "tiled" => return Some(Self { entry: "tiled", tile: [16, 16], consts: vec![] }),
+            "cooperative" => return Some(Self { entry: "cooperative", tile: [64, 64], consts: vec![] }),
+            "subgroup" => return Some(Self { entry: "subgroup", tile: [16, 256], consts: vec![] }),
             // All tiles have one area, so the fewest hang over the edge least.
             "register" => ("registers", 8, GROUPS.into_iter().min_by_key(|group| tiles(8, group))?),
             "direct" => ("direct", 16, GROUPS.into_iter().min_by_key(|group| tiles(16, group))?),
@@ -232,16 +254,39 @@ impl Kernel {
         if slices == 1 { k } else { k.div_ceil(slices).next_multiple_of(SLICE_STEP) }
     }
 
-    fn shader(&self, layout: Layout, start: Start, tanh: bool) -> Shader {
+    fn shader(&self, layout: Layout, start: Start, tanh: bool, formats: [Format; 3], bias: Format) -> Shader {
         let (a, b) = (layout == Layout::TN, layout == Layout::NT);
-        let mut shader =
-            shader!("gemm", self.entry, [("A_TRANSPOSED", a), ("B_TRANSPOSED", b), ("START", start), ("TANH", tanh)]);
+        let [stored_a, stored_b, stored_c] = formats;
+        let mut shader = shader!(
+            "gemm",
+            self.entry,
+            [("A_TRANSPOSED", a), ("B_TRANSPOSED", b), ("START", start), ("TANH", tanh)],
+            [("StoredA", stored_a), ("StoredB", stored_b), ("StoredC", stored_c), ("StoredBias", bias)]
+        );
         shader.consts.extend_from_slice(&self.consts);
-        shader
+        match self.entry {
+            "subgroup" => Shader { op: "gemm_subgroup", source: with_gemm!("gemm_subgroup"), ..shader },
+            "cooperative" => Shader { op: "gemm_cooperative", source: with_gemm!("gemm_cooperative"), ..shader },
+            _ => shader,
+        }
     }
 }
 
 impl Gemm {
+    /// Whether subgroups, of one known size, can multiply the factors as matrices of 16 x 16.
+    fn is_cooperative(&self, capabilities: &Capabilities) -> bool {
+        let has_lanes = capabilities.subgroup && capabilities.subgroup_min_size == capabilities.subgroup_max_size;
+        let fits = |matrix: &CooperativeMatrix| {
+            let side = [matrix.m, matrix.n, matrix.k] == [16; 3];
+            side && matrix.factors == "f16" && matrix.result == "f32"
+        };
+        let invocations = 4 * capabilities.subgroup_max_size;
+        has_lanes
+            && self.formats[..2] == [Format::F16; 2]
+            && invocations <= capabilities.max_compute_invocations_per_workgroup
+            && capabilities.cooperative_matrix.iter().any(fits)
+    }
+
     /// Records the product of these rows, columns and steps (first and number each), with so many steps in a slice.
     fn record_part(&self, kernel: &Kernel, recorder: &mut Recorder<'_>, part: [(usize, usize); 3], slice: usize) {
         let (m, n, k) = (self.m, self.n, self.k);
@@ -262,24 +307,29 @@ impl Gemm {
         let bias = Part::new((0, bias_groups.sequences), in_n, n);
         // Operands 0 and 1 are A and B; without a bias, part of B is bound in its place and not read, so that all products
         // have one layout of bindings.
-        let (bias_arg, bias) = if self.bias.is_some() { (2, bias) } else { (1, Part::new((0, 1), (0, 1), 1)) };
+        let (bias_arg, bias, stored_bias) = match self.bias {
+            Some(_) => (2, bias, Format::F32),
+            None => (1, Part::new((0, 1), (0, 1), 1), self.formats[1]),
+        };
         let (c_arg, c) = (self.args().len() - 1, Part::new(in_m, in_n, n));
 
         let slices = in_k.1.div_ceil(slice);
         let products = in_m.1 * in_n.1;
-        let (product_arg, product, product_start, product_tanh) = match slices {
-            1 => (c_arg, &c, start, tanh),
+        let [stored_a, stored_b, stored_c] = self.formats;
+        let (product_arg, product, mut shader) = match slices {
+            1 => (c_arg, c, kernel.shader(self.layout, start, tanh, self.formats, stored_bias)),
             _ => {
                 let scratch = recorder.scratch(slices * products);
-                (scratch, &Part::new((0, slices * in_m.1), (0, in_n.1), in_n.1), Start::Zero, false)
+                let part = Part::new((0, slices * in_m.1), (0, in_n.1), in_n.1);
+                let formats = [stored_a, stored_b, Format::F32];
+                (scratch, part, kernel.shader(self.layout, Start::Zero, false, formats, stored_bias))
             }
         };
-        let mut shader = kernel.shader(self.layout, product_start, product_tanh);
         if kernel.entry == "vector" {
             let by_vectors = |arg: usize, part: &Part| {
                 [recorder.offset(arg, part.start), part.stride, part.cols].iter().all(|x| x.is_multiple_of(4))
             };
-            let parts = [("A_VECTOR", 0, &a), ("B_VECTOR", 1, &b), ("C_VECTOR", product_arg, product)];
+            let parts = [("A_VECTOR", 0, &a), ("B_VECTOR", 1, &b), ("C_VECTOR", product_arg, &product)];
             shader.consts.extend(parts.map(|(name, arg, part)| (name, by_vectors(arg, part).into())));
         }
         let words = [in_m.0, bias_groups.inner, bias_groups.sequences];
@@ -295,7 +345,12 @@ impl Gemm {
             .groups(slices * kernel.tiles(in_m.1, in_n.1));
         if slices > 1 {
             recorder
-                .dispatch(shader!("gemm", "sum_slices", [("START", start), ("TANH", tanh)]))
+                .dispatch(shader!(
+                    "gemm",
+                    "sum_slices",
+                    [("START", start), ("TANH", tanh)],
+                    [("StoredC", stored_c), ("StoredBias", stored_bias)]
+                ))
                 .write(c_arg, c.start, c.len())
                 .read(bias_arg, bias.start, bias.len())
                 .read(product_arg, 0, slices * products)
@@ -318,15 +373,19 @@ impl Op for Gemm {
         let bias = if self.bias.is_some() { " bias" } else { "" };
         let tanh = if self.activation == Activation::Tanh { " tanh" } else { "" };
         let add = if self.accumulate { " accumulate" } else { "" };
-        format!("gemm {:?} {}x{}x{}{bias}{tanh}{add}", self.layout, self.m, self.n, self.k)
+        let halves = ["a", "b", "c"].into_iter().zip(self.formats).filter(|(_, format)| *format == Format::F16);
+        let halves: String = halves.map(|(name, _)| name).collect();
+        let halves = if halves.is_empty() { halves } else { format!(" {halves} f16") };
+        format!("gemm {:?} {}x{}x{}{bias}{tanh}{add}{halves}", self.layout, self.m, self.n, self.k)
     }
 
     fn args(&self) -> Vec<Arg> {
-        let mut args = vec![Arg::read("a", self.m * self.k), Arg::read("b", self.k * self.n)];
+        let [a, b, c] = self.formats;
+        let mut args = vec![Arg::read("a", self.m * self.k).stored(a), Arg::read("b", self.k * self.n).stored(b)];
         if let Some(groups) = self.bias {
             args.push(Arg::read("bias", groups.sequences * self.n));
         }
-        args.push(Arg::write("c", self.m * self.n));
+        args.push(Arg::write("c", self.m * self.n).stored(c));
         args
     }
 
@@ -339,6 +398,8 @@ impl Op for Gemm {
 
     mirror_both!();
 
+    /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for, or measured to be best.
+    ///
     /// Where a driver runs on a CPU, loads cost most, and `direct` has the fewest. Slices are worth adding up only where
     /// tiles are few and `k` is long; there they keep a GPU busy that would idle otherwise.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
@@ -346,16 +407,26 @@ impl Op for Gemm {
             DeviceType::Software => vec!["direct", "register", "vector", "tiled", "naive"],
             _ => vec!["register", "vector", "direct", "tiled", "naive"],
         };
+        // A subgroup larger than the workgroup would have lanes that hold nothing.
+        if capabilities.subgroup && capabilities.subgroup_max_size <= 64 {
+            variants.push("subgroup");
+        }
         let sliced = |kernel: Kernel| kernel.slice(self.m, self.n, self.k, usize::MAX) < self.k;
         if Kernel::of("split", self.m, self.n).is_some_and(sliced) {
             let place = if capabilities.device_type == DeviceType::Software { variants.len() } else { 0 };
             variants.insert(place, "split");
         }
+        if self.is_cooperative(capabilities) {
+            variants.push("cooperative");
+        }
         variants
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let kernel = Kernel::of(variant, self.m, self.n).ok_or_else(|| unknown_variant(self, variant))?;
+        let mut kernel = Kernel::of(variant, self.m, self.n).ok_or_else(|| unknown_variant(self, variant))?;
+        if variant == "cooperative" {
+            kernel.consts.push(("LANES", recorder.capabilities.subgroup_max_size));
+        }
         let (m, n, k) = (self.m, self.n, self.k);
         // Each matrix is cut along its stored rows, so that every part fits a binding.
         let rows = |widths: &[usize]| recorder.rows_per_binding(widths);
@@ -401,23 +472,18 @@ impl Op for Gemm {
             dc = dz;
         }
         let (m, n, k) = (self.m, self.n, self.k);
-        let product = |layout, m, n, k| Box::new(Gemm::new(layout, m, n, k));
-        match self.layout {
-            Layout::NN => {
-                tape.contribute(a, product(Layout::NT, m, k, n), &[dc, b]);
-                tape.contribute(b, product(Layout::TN, k, n, m), &[a, dc]);
-            }
-            Layout::NT => {
-                tape.contribute(a, product(Layout::NN, m, k, n), &[dc, b]);
-                tape.contribute(b, product(Layout::TN, n, k, m), &[dc, a]);
-            }
-            Layout::TN => {
-                tape.contribute(a, product(Layout::NT, k, m, n), &[b, dc]);
-                tape.contribute(b, product(Layout::NN, k, n, m), &[a, dc]);
-            }
+        // The factors of each gradient, with its shape.
+        let [(da, of_a), (db, of_b)] = match self.layout {
+            Layout::NN => [(Gemm::new(Layout::NT, m, k, n), [dc, b]), (Gemm::new(Layout::TN, k, n, m), [a, dc])],
+            Layout::NT => [(Gemm::new(Layout::NN, m, k, n), [dc, b]), (Gemm::new(Layout::TN, n, k, m), [dc, a])],
+            Layout::TN => [(Gemm::new(Layout::NT, k, m, n), [b, dc]), (Gemm::new(Layout::NN, k, n, m), [a, dc])],
+        };
+        for (x, product, factors) in [(a, da, of_a), (b, db, of_b)] {
+            let formats = [factors[0].format, factors[1].format, tape.grad_format(x)];
+            tape.contribute(x, Box::new(product.of(formats)), &factors);
         }
         if let Some(groups) = self.bias {
-            tape.contribute(operands[2], Box::new(SumRows::new(m, n, groups)), &[dc]);
+            tape.contribute(operands[2], Box::new(SumRows::new(m, n, groups).of(dc.format)), &[dc]);
         }
     }
 
