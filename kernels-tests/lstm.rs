@@ -2,9 +2,9 @@
 //! step enters the next through the recurrent matrix, so the bound grows along the sequence. With the weights here, of
 //! the size that initialisation gives, it stays small enough to mean something.
 
-use deepj::gpu::Format;
+use deepj::gpu::Format::{self, F16, F32};
 use deepj::ops::carry::{Carry, Source};
-use deepj::ops::lstm::{Lstm, LstmGrad};
+use deepj::ops::lstm::{Lstm, LstmGates, LstmGrad};
 
 use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
@@ -31,6 +31,7 @@ fn forward(op: &Lstm, operands: &Operands) -> Vec<Vec<Bounded>> {
                 let after = before + rows * units + j;
                 let activated;
                 (activated, c[after], h[after]) = cell(z, c[before + j]);
+                h[after] = h[after].rounded(op.stored);
                 (0..4).for_each(|gate| gates[place(gate)] = activated[gate]);
             }
         }
@@ -56,10 +57,10 @@ fn backward(op: &LstmGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
                 let (c_before, c) = (c[t * rows * units + cell], c[(t + 1) * rows * units + cell]);
                 let (one, tc) = (Bounded::ONE, c.tanh());
                 let d = dc[cell] + dh * o * (one - tc * tc);
-                gates[place(0)] = d * g * i * (one - i);
-                gates[place(1)] = d * c_before * f * (one - f);
-                gates[place(2)] = d * i * (one - g * g);
-                gates[place(3)] = dh * tc * o * (one - o);
+                gates[place(0)] = (d * g * i * (one - i)).rounded(op.stored);
+                gates[place(1)] = (d * c_before * f * (one - f)).rounded(op.stored);
+                gates[place(2)] = (d * i * (one - g * g)).rounded(op.stored);
+                gates[place(3)] = (dh * tc * o * (one - o)).rounded(op.stored);
                 dc[cell] = d * f;
             }
         }
@@ -67,16 +68,26 @@ fn backward(op: &LstmGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     vec![gates, vec![Bounded::ANYTHING; rows * units]]
 }
 
+fn activate(op: &LstmGates, operands: &Operands) -> Vec<Vec<Bounded>> {
+    let gates = operands["gates"].iter().enumerate();
+    let activated = gates.map(|(i, z)| if i / op.units % 4 == 2 { z.tanh() } else { z.sigmoid() });
+    vec![activated.collect()]
+}
+
 fn cases_of(steps: usize, rows: usize, units: usize) -> [Case; 2] {
+    cases_in((F32, F32), steps, rows, units)
+}
+
+fn cases_in((weights, stored): (Format, Format), steps: usize, rows: usize, units: usize) -> [Case; 2] {
     let state = rows * units;
     let scale = 1.0 / (units as f32).sqrt();
     [
-        Case::new(Lstm { steps, rows, units }, forward)
+        Case::new(Lstm { steps, rows, units, weights, stored }, forward)
             .fill("recurrent", Fill::Within(scale))
             .fill("gates", Fill::Within(2.0))
             .fill("h", Fill::Within(1.0).only_first(state))
             .fill("c", Fill::Within(1.5).only_first(state)),
-        Case::new(LstmGrad { steps, rows, units }, backward)
+        Case::new(LstmGrad { steps, rows, units, weights, stored }, backward)
             .fill("recurrent", Fill::Within(scale))
             .fill("dh", Fill::Within(1.0))
             .fill("c", Fill::Within(1.5))
@@ -98,6 +109,8 @@ pub fn cases() -> Vec<Case> {
         (2, 5, 256),
         (12, 3, 24),
         (2, 67, 20),
+        // More units than lanes of a workgroup.
+        (2, 6, 300),
     ] {
         cases.extend(cases_of(steps, rows, units));
     }
@@ -112,12 +125,28 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(20, 11, 24).map(Case::small_bindings));
     cases.extend(cases_of(3, 190, 24).map(Case::small_bindings));
     cases.extend(cases_of(2, 45, 24).map(Case::small_grid));
+    for formats in [(F16, F32), (F32, F16), (F16, F16)] {
+        cases.extend(cases_in(formats, 3, 17, 13));
+        cases.extend(cases_in(formats, 2, 67, 20));
+    }
+    cases.extend(cases_in((F16, F16), 2, 5, 256));
+    cases.extend(cases_in((F16, F16), 3, 190, 24).map(Case::small_bindings));
+    let gates = |rows: usize, units: usize, stored: Format| {
+        Case::new(LstmGates { rows, units, stored }, activate).fill("gates", Fill::Within(4.0))
+    };
+    for stored in [F32, F16] {
+        cases.extend([gates(1, 1, stored), gates(17, 13, stored), gates(70, 64, stored)]);
+        cases.push(gates(700, 24, stored).small_bindings());
+        cases.push(gates(45, 24, stored).small_grid());
+        cases.push(gates(7, 16, stored).fill("gates", Fill::Signs(1e4)).note("pre-activations 1e4"));
+    }
     cases
 }
 
 pub fn gradients() -> Vec<Gradient> {
-    let check = |steps: usize, rows: usize, units: usize| {
-        Gradient::new(format!("lstm T={steps} rows={rows} H={units}"), move |g: &mut Builder| {
+    let check = |steps: usize, rows: usize, units: usize, again: bool| {
+        let how = if again { " gates made again" } else { "" };
+        Gradient::new(format!("lstm T={steps} rows={rows} H={units}{how}"), move |g: &mut Builder| {
             let state = rows * units;
             let (gates, recurrent) = (g.hidden(steps * rows * 4 * units), g.param(units * 4 * units, 0.5));
             let [h, c] = [0; 2].map(|_| {
@@ -128,9 +157,13 @@ pub fn gradients() -> Vec<Gradient> {
                 );
                 all
             });
-            g.apply(Lstm { steps, rows, units }, &[recurrent, gates, h, c]);
+            if again {
+                g.drop_after_forward(gates);
+            }
+            g.apply(Lstm { steps, rows, units, weights: F32, stored: F32 }, &[recurrent, gates, h, c]);
             vec![h.slice(state, steps * state)]
         })
     };
-    vec![check(1, 2, 3), check(5, 1, 4), check(4, 3, 5)]
+    let check_again = |steps, rows, units| check(steps, rows, units, true).through("lstm gates");
+    vec![check(1, 2, 3, false), check(5, 1, 4, false), check(4, 3, 5, false), check_again(4, 3, 5)]
 }

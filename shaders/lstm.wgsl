@@ -1,19 +1,27 @@
 // LSTM over a sequence, forward and backward (src/ops/lstm.rs): the recurrent products with the gates' functions and
-// derivatives behind them. Three ways each, of the same bindings:
+// derivatives behind them. Four ways each, of the same bindings:
 //
-// *_block: one dispatch a step, no workgroup memory. A lane makes ROWS x UNITS cells in registers. With 1 x 1 this is the
-// plain text of the op; with large blocks it serves drivers that run on a CPU, where a load costs as much as many
-// multiply-adds.
+// *_naive: one dispatch a step, a cell an invocation. The reference.
 //
-// *_tiled: one dispatch a step, for GPUs. A workgroup is a product of TILE rows and TILE units whose factors pass through
-// workgroup memory; a lane makes 4 rows of one unit. Loads from both memories are contiguous over lanes, and 16
-// multiply-adds cost 2 (forward) or 5 (backward) loads of a vec4 from workgroup memory.
+// *_block: one dispatch a step, no workgroup memory. A lane makes 12 x 2 cells (forward) or 8 x 4 (backward) in registers,
+// for drivers that run on a CPU, where a load costs as much as many multiply-adds.
 //
-// *_sequence: one dispatch for many steps, where rows are many and a dispatch is dear. A workgroup owns 4 x QUADS rows for
-// all steps of the dispatch: what they carry from step to step stands in workgroup memory, and R is streamed from the
-// cache for each step. Rows are independent, so no workgroup waits for another. A lane makes all rows of some units.
+// *_tiled: one dispatch a step, for GPUs. A workgroup is a product of a tile of rows and one of units whose factors pass
+// through workgroup memory. Storage is read in runs of DEPTH elements or X units, so that loads of neighbouring lanes make
+// whole cache lines, and what neighbouring lanes read from workgroup memory at one time is the same or in different banks.
+// Vectors are put together on the way: the four gates of a unit stand H apart, four rows further.
 //
-// Gates stand in the order i, f, g, o, and a vec4 of gates has one of each.
+// *_sequence: one dispatch for many steps, where rows are many or a dispatch is dear. A workgroup owns 4 x QUADS rows for
+// all steps of the dispatch: h or the gates' gradients stand in workgroup memory, c or its gradient in registers, and R is
+// streamed from the cache for each step, backward from a transposed copy, so that lanes read neighbours either way. Rows
+// are independent, so no workgroup waits for another.
+//
+// Gates stand in the order i, f, g, o, and a vec4 of gates has one of each. Sums are kept in named matrices, not in arrays:
+// drivers that do not unroll every loop over an array keep it in memory.
+
+// What the recurrent matrix is stored as, and what gates, h and dh are; c and dc are always f32.
+alias W = f32;
+alias S = f32;
 
 struct Forward {
     recurrent_offset: u32,
@@ -27,15 +35,20 @@ struct Forward {
     units: u32,
 }
 @group(0) @binding(0) var<uniform> p: Forward;
-@group(0) @binding(1) var<storage, read> recurrent: array<f32>; // [H, 4H]
-@group(0) @binding(2) var<storage, read_write> gates: array<f32>; // [steps, rows, 4H]
-@group(0) @binding(3) var<storage, read_write> h: array<f32>; // [steps + 1, pitch, H]
+@group(0) @binding(1) var<storage, read> recurrent: array<W>; // [H, 4H]
+@group(0) @binding(2) var<storage, read_write> gates: array<S>; // [steps, rows, 4H]
+@group(0) @binding(3) var<storage, read_write> h: array<S>; // [steps + 1, pitch, H]
 @group(0) @binding(4) var<storage, read_write> c: array<f32>; // [steps + 1, pitch, H]
 
-// R[k, unit] of the four gates.
+// R[k, unit] of the four gates; of units past the end, the last one's.
 fn weights(k: u32, unit: u32) -> vec4<f32> {
-    let at = p.recurrent_offset + k * 4u * p.units + unit;
-    return vec4<f32>(recurrent[at], recurrent[at + p.units], recurrent[at + 2u * p.units], recurrent[at + 3u * p.units]);
+    let at = p.recurrent_offset + k * 4u * p.units + min(unit, p.units - 1u);
+    return vec4<f32>(
+        f32(recurrent[at]),
+        f32(recurrent[at + p.units]),
+        f32(recurrent[at + 2u * p.units]),
+        f32(recurrent[at + 3u * p.units]),
+    );
 }
 
 // Where h and c of a step have this row: of rows past the end, the last.
@@ -43,41 +56,83 @@ fn state_at(step: u32, row: u32) -> u32 {
     return (step * p.pitch + min(row, p.rows - 1u)) * p.units;
 }
 
-// Adds recurrent products to the gates of one cell.
-fn add(step: u32, row: u32, unit: u32, product: vec4<f32>) {
-    if row < p.rows && unit < p.units {
-        let gate = p.gates_offset + (step * p.rows + row) * 4u * p.units + unit;
-        gates[gate] += product.x;
-        gates[gate + p.units] += product.y;
-        gates[gate + 2u * p.units] += product.z;
-        gates[gate + 3u * p.units] += product.w;
-    }
+// The same of four rows.
+fn states_at(step: u32, row: u32) -> vec4<u32> {
+    return vec4<u32>(state_at(step, row), state_at(step, row + 1u), state_at(step, row + 2u), state_at(step, row + 3u));
 }
 
-// One step of one cell whose gates are complete.
-fn cell(step: u32, row: u32, unit: u32) {
+fn load_h(places: vec4<u32>) -> vec4<f32> {
+    let at = p.h_offset + places;
+    return vec4<f32>(f32(h[at.x]), f32(h[at.y]), f32(h[at.z]), f32(h[at.w]));
+}
+
+fn load_c(places: vec4<u32>) -> vec4<f32> {
+    let at = p.c_offset + places;
+    return vec4<f32>(c[at.x], c[at.y], c[at.z], c[at.w]);
+}
+
+// The products of `left` and each of four rows, a column a row.
+fn outer(left: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(left * rows.x, left * rows.y, left * rows.z, left * rows.w);
+}
+
+// One step of one cell, to whose gates the recurrent products come. Returns its c and h, zero outside.
+fn cell(step: u32, row: u32, unit: u32, product: vec4<f32>, c_before: f32) -> vec2<f32> {
     if row >= p.rows || unit >= p.units {
-        return;
+        return vec2<f32>();
     }
     let gate = p.gates_offset + (step * p.rows + row) * 4u * p.units + unit;
-    let i = sigmoid_(gates[gate]);
-    let f = sigmoid_(gates[gate + p.units]);
-    let g = tanh_(gates[gate + 2u * p.units]);
-    let o = sigmoid_(gates[gate + 3u * p.units]);
-    let before = state_at(step, row) + unit;
+    let i = sigmoid_(f32(gates[gate]) + product.x);
+    let f = sigmoid_(f32(gates[gate + p.units]) + product.y);
+    let g = tanh_(f32(gates[gate + 2u * p.units]) + product.z);
+    let o = sigmoid_(f32(gates[gate + 3u * p.units]) + product.w);
+    let s = f * c_before + i * g;
+    let y = o * tanh_(s);
+    gates[gate] = S(i);
+    gates[gate + p.units] = S(f);
+    gates[gate + 2u * p.units] = S(g);
+    gates[gate + 3u * p.units] = S(o);
     let after = state_at(step + 1u, row) + unit;
-    let s = f * c[p.c_offset + before] + i * g;
-    gates[gate] = i;
-    gates[gate + p.units] = f;
-    gates[gate + 2u * p.units] = g;
-    gates[gate + 3u * p.units] = o;
     c[p.c_offset + after] = s;
-    h[p.h_offset + after] = o * tanh_(s);
+    h[p.h_offset + after] = S(y);
+    return vec2<f32>(s, y);
 }
 
-// Rows and units of a lane.
-const ROWS: u32 = 1u;
-const UNITS: u32 = 1u;
+// The same of four rows, a column of products a row.
+struct State {
+    c: vec4<f32>,
+    h: vec4<f32>,
+}
+fn cells(step: u32, row: u32, unit: u32, products: mat4x4<f32>, c_before: vec4<f32>) -> State {
+    let r0 = cell(step, row, unit, products[0], c_before.x);
+    let r1 = cell(step, row + 1u, unit, products[1], c_before.y);
+    let r2 = cell(step, row + 2u, unit, products[2], c_before.z);
+    let r3 = cell(step, row + 3u, unit, products[3], c_before.w);
+    return State(vec4<f32>(r0.x, r1.x, r2.x, r3.x), vec4<f32>(r0.y, r1.y, r2.y, r3.y));
+}
+
+// The only step of a dispatch.
+fn step_of(row: u32, unit: u32, products: mat4x4<f32>) {
+    _ = cells(0u, row, unit, products, load_c(states_at(0u, row) + min(unit, p.units - 1u)));
+}
+
+@compute @workgroup_size(64)
+fn forward_naive(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = group_number(workgroup_id, num_workgroups);
+    let unit_blocks = (p.units + 63u) / 64u;
+    let row = group / unit_blocks;
+    let unit = group % unit_blocks * 64u + lane;
+    let before = state_at(0u, row);
+    var sum = vec4<f32>();
+    for (var k = 0u; k < p.units; k++) {
+        sum += f32(h[p.h_offset + before + k]) * weights(k, unit);
+    }
+    _ = cell(0u, row, unit, sum, c[p.c_offset + before + min(unit, p.units - 1u)]);
+}
 
 @compute @workgroup_size(64)
 fn forward_block(
@@ -86,95 +141,112 @@ fn forward_block(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
-    let unit_blocks = (p.units + 64u * UNITS - 1u) / (64u * UNITS);
-    let row = group / unit_blocks * ROWS;
-    let unit = group % unit_blocks * 64u * UNITS + lane;
-
-    var sums: array<vec4<f32>, ROWS * UNITS>;
-    for (var k = 0u; k < p.units; k++) {
-        var hidden: array<f32, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-            hidden[r] = h[p.h_offset + state_at(0u, row + r) + k];
-        }
-        for (var u = 0u; u < UNITS; u++) {
-            let w = weights(k, min(unit + 64u * u, p.units - 1u));
-            for (var r = 0u; r < ROWS; r++) {
-                sums[u * ROWS + r] += hidden[r] * w;
-            }
-        }
+    let unit_blocks = (p.units + 127u) / 128u;
+    let row = group / unit_blocks * 12u;
+    let unit = group % unit_blocks * 128u + lane;
+    let at0 = states_at(0u, row);
+    let at1 = states_at(0u, row + 4u);
+    let at2 = states_at(0u, row + 8u);
+    let units = p.units;
+    var s00 = mat4x4<f32>();
+    var s01 = mat4x4<f32>();
+    var s02 = mat4x4<f32>();
+    var s10 = mat4x4<f32>();
+    var s11 = mat4x4<f32>();
+    var s12 = mat4x4<f32>();
+    for (var k = 0u; k < units; k++) {
+        let h0 = load_h(at0 + k);
+        let h1 = load_h(at1 + k);
+        let h2 = load_h(at2 + k);
+        let w0 = weights(k, unit);
+        s00 += outer(w0, h0);
+        s01 += outer(w0, h1);
+        s02 += outer(w0, h2);
+        let w1 = weights(k, unit + 64u);
+        s10 += outer(w1, h0);
+        s11 += outer(w1, h1);
+        s12 += outer(w1, h2);
     }
-    for (var u = 0u; u < UNITS; u++) {
-        for (var r = 0u; r < ROWS; r++) {
-            add(0u, row + r, unit + 64u * u, sums[u * ROWS + r]);
-        }
-    }
-    for (var u = 0u; u < UNITS; u++) {
-        for (var r = 0u; r < ROWS; r++) {
-            cell(0u, row + r, unit + 64u * u);
-        }
-    }
+    step_of(row, unit, s00);
+    step_of(row + 4u, unit, s01);
+    step_of(row + 8u, unit, s02);
+    step_of(row, unit + 64u, s10);
+    step_of(row + 4u, unit + 64u, s11);
+    step_of(row + 8u, unit + 64u, s12);
 }
 
-// Rows and units of a workgroup of 256 lanes, and how much of the sums' length is in workgroup memory at a time.
-const TILE: u32 = 32u;
+// Lanes of a tile along units and along rows, quadruples of rows of a lane, which stand Y quadruples apart, and how much
+// of the sums' length is in workgroup memory at a time. Forward a lane has one unit, backward four, X apart.
+const X: u32 = 32u;
+const Y: u32 = 8u;
+const QUADS: u32 = 1u;
 const DEPTH: u32 = 16u;
+// Rows of the tiles in workgroup memory are longer than DEPTH by this where lanes of different rows read at one time, so
+// that they meet different banks.
+const PAD: u32 = 0u;
+const TILE_PITCH: u32 = DEPTH + PAD;
+const TILE_QUADS: u32 = QUADS * Y;
 
-var<workgroup> tile_hidden: array<vec4<f32>, DEPTH * TILE / 4u>; // [TILE / 4, DEPTH] of 4 rows
-var<workgroup> tile_weights: array<vec4<f32>, DEPTH * TILE>; // [DEPTH, TILE] of 4 gates
+var<workgroup> tile_rows: array<vec4<f32>, TILE_QUADS * TILE_PITCH>; // [TILE_QUADS, TILE_PITCH] of 4 rows
+var<workgroup> tile_weights: array<vec4<f32>, DEPTH * X>; // [DEPTH, X] of 4 gates
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(X * Y)
 fn forward_tiled(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
-    let unit_blocks = (p.units + TILE - 1u) / TILE;
-    let first_row = group / unit_blocks * TILE;
-    let first_unit = group % unit_blocks * TILE;
-    let unit = lane % TILE;
-    let quad = lane / TILE;
-
-    var sums: array<vec4<f32>, 4>;
-    for (var first = 0u; first < p.units; first += DEPTH) {
-        for (var i = lane; i < DEPTH * TILE / 4u; i += 256u) {
+    let unit_blocks = (p.units + X - 1u) / X;
+    let first_row = group / unit_blocks * 4u * TILE_QUADS;
+    let first_unit = group % unit_blocks * X;
+    let x = lane % X;
+    let y = lane / X;
+    let units = p.units;
+    var s0 = mat4x4<f32>();
+    var s1 = mat4x4<f32>();
+    var s2 = mat4x4<f32>();
+    var s3 = mat4x4<f32>();
+    for (var first = 0u; first < units; first += DEPTH) {
+        for (var i = lane; i < TILE_QUADS * DEPTH; i += X * Y) {
             let k = first + i % DEPTH;
-            var hidden = vec4<f32>();
-            if k < p.units {
-                let row = first_row + i / DEPTH * 4u;
-                hidden.x = h[p.h_offset + state_at(0u, row) + k];
-                hidden.y = h[p.h_offset + state_at(0u, row + 1u) + k];
-                hidden.z = h[p.h_offset + state_at(0u, row + 2u) + k];
-                hidden.w = h[p.h_offset + state_at(0u, row + 3u) + k];
-            }
-            tile_hidden[i] = hidden;
+            let hidden = load_h(states_at(0u, first_row + i / DEPTH * 4u) + min(k, units - 1u));
+            tile_rows[i / DEPTH * TILE_PITCH + i % DEPTH] = select(vec4<f32>(), hidden, k < units);
         }
-        for (var i = lane; i < DEPTH * TILE; i += 256u) {
-            tile_weights[i] = weights(min(first + i / TILE, p.units - 1u), min(first_unit + i % TILE, p.units - 1u));
+        for (var i = lane; i < DEPTH * X; i += X * Y) {
+            tile_weights[i] = weights(min(first + i / X, units - 1u), first_unit + i % X);
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            let hidden = tile_hidden[quad * DEPTH + k];
-            let w = tile_weights[k * TILE + unit];
-            sums[0] += hidden.x * w;
-            sums[1] += hidden.y * w;
-            sums[2] += hidden.z * w;
-            sums[3] += hidden.w * w;
+            let w = tile_weights[k * X + x];
+            s0 += outer(w, tile_rows[y * TILE_PITCH + k]);
+            if QUADS > 1u {
+                s1 += outer(w, tile_rows[(y + Y) * TILE_PITCH + k]);
+            }
+            if QUADS > 2u {
+                s2 += outer(w, tile_rows[(y + 2u * Y) * TILE_PITCH + k]);
+                s3 += outer(w, tile_rows[(y + 3u * Y) * TILE_PITCH + k]);
+            }
         }
         workgroupBarrier();
     }
-    for (var r = 0u; r < 4u; r++) {
-        add(0u, first_row + quad * 4u + r, first_unit + unit, sums[r]);
-        cell(0u, first_row + quad * 4u + r, first_unit + unit);
+    let row = first_row + 4u * y;
+    step_of(row, first_unit + x, s0);
+    if QUADS > 1u {
+        step_of(row + 4u * Y, first_unit + x, s1);
+    }
+    if QUADS > 2u {
+        step_of(row + 8u * Y, first_unit + x, s2);
+        step_of(row + 12u * Y, first_unit + x, s3);
     }
 }
 
-// H, the lanes of a workgroup, and quadruples of rows of a workgroup.
+// H, the lanes of a workgroup, and the units of a lane, which stand LANES apart.
 const H: u32 = 1u;
 const LANES: u32 = 64u;
-const QUADS: u32 = 1u;
+const OWN: u32 = (H + LANES - 1u) / LANES;
 
-var<workgroup> rows_h: array<vec4<f32>, H * QUADS>; // [H, QUADS] of 4 rows
+var<workgroup> rows_h: array<vec4<S>, H * QUADS>; // [H, QUADS] of 4 rows
 
 @compute @workgroup_size(LANES)
 fn forward_sequence(
@@ -182,42 +254,80 @@ fn forward_sequence(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = group_number(workgroup_id, num_workgroups) * 4u * QUADS;
+    let row = group_number(workgroup_id, num_workgroups) * 4u * QUADS;
+    var carried: array<vec4<f32>, OWN * QUADS>;
+    var fresh: array<vec4<f32>, OWN * QUADS>;
+    for (var j = 0u; j < OWN; j++) {
+        let unit = min(lane + j * LANES, H - 1u);
+        for (var q = 0u; q < QUADS; q++) {
+            let at = states_at(0u, row + 4u * q) + unit;
+            carried[j * QUADS + q] = load_c(at);
+            fresh[j * QUADS + q] = load_h(at);
+        }
+    }
     for (var step = 0u; step < p.steps; step++) {
-        // A lane reads here what was there before the dispatch or what it has written itself.
-        for (var unit = lane; unit < H; unit += LANES) {
-            for (var i = 0u; i < QUADS; i++) {
-                let row = first_row + 4u * i;
-                rows_h[unit * QUADS + i] = vec4<f32>(
-                    h[p.h_offset + state_at(step, row) + unit],
-                    h[p.h_offset + state_at(step, row + 1u) + unit],
-                    h[p.h_offset + state_at(step, row + 2u) + unit],
-                    h[p.h_offset + state_at(step, row + 3u) + unit],
-                );
+        for (var j = 0u; j < OWN; j++) {
+            let unit = lane + j * LANES;
+            if unit < H {
+                for (var q = 0u; q < QUADS; q++) {
+                    rows_h[unit * QUADS + q] = vec4<S>(fresh[j * QUADS + q]);
+                }
             }
         }
         workgroupBarrier();
-        for (var unit = lane; unit < H; unit += LANES) {
-            var sums: array<vec4<f32>, 4u * QUADS>;
+        for (var j = 0u; j < OWN; j++) {
+            let unit = lane + j * LANES;
+            var s0 = mat4x4<f32>();
+            var s1 = mat4x4<f32>();
+            var s2 = mat4x4<f32>();
+            var s3 = mat4x4<f32>();
             for (var k = 0u; k < H; k++) {
                 let w = weights(k, unit);
-                for (var i = 0u; i < QUADS; i++) {
-                    let before = rows_h[k * QUADS + i];
-                    sums[4u * i] += before.x * w;
-                    sums[4u * i + 1u] += before.y * w;
-                    sums[4u * i + 2u] += before.z * w;
-                    sums[4u * i + 3u] += before.w * w;
+                s0 += outer(w, vec4<f32>(rows_h[k * QUADS]));
+                if QUADS > 1u {
+                    s1 += outer(w, vec4<f32>(rows_h[k * QUADS + 1u]));
+                }
+                if QUADS > 2u {
+                    s2 += outer(w, vec4<f32>(rows_h[k * QUADS + 2u]));
+                    s3 += outer(w, vec4<f32>(rows_h[k * QUADS + 3u]));
                 }
             }
-            for (var r = 0u; r < 4u * QUADS; r++) {
-                add(step, first_row + r, unit, sums[r]);
-            }
-            for (var r = 0u; r < 4u * QUADS; r++) {
-                cell(step, first_row + r, unit);
+            var sums = array<mat4x4<f32>, 4>(s0, s1, s2, s3);
+            for (var q = 0u; q < QUADS; q++) {
+                let after = cells(step, row + 4u * q, unit, sums[q], carried[j * QUADS + q]);
+                carried[j * QUADS + q] = after.c;
+                fresh[j * QUADS + q] = after.h;
             }
         }
         workgroupBarrier();
     }
+}
+
+struct Gates {
+    gates_offset: u32,
+    rows: u32,
+    units: u32,
+}
+@group(0) @binding(0) var<uniform> all: Gates;
+@group(0) @binding(1) var<storage, read_write> preactivations: array<S>; // [rows, 4H]
+
+// The gates' functions alone, where h is known already; a lane makes the four gates of one unit.
+@compute @workgroup_size(64)
+fn activate(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let cell = group_number(workgroup_id, num_workgroups) * 64u + lane;
+    let row = cell / all.units;
+    if row >= all.rows {
+        return;
+    }
+    let at = all.gates_offset + row * 4u * all.units + cell % all.units;
+    preactivations[at] = S(sigmoid_(f32(preactivations[at])));
+    preactivations[at + all.units] = S(sigmoid_(f32(preactivations[at + all.units])));
+    preactivations[at + 2u * all.units] = S(tanh_(f32(preactivations[at + 2u * all.units])));
+    preactivations[at + 3u * all.units] = S(sigmoid_(f32(preactivations[at + 3u * all.units])));
 }
 
 struct Backward {
@@ -236,10 +346,11 @@ struct Backward {
     has_later: u32,
 }
 @group(0) @binding(0) var<uniform> b: Backward;
-@group(0) @binding(2) var<storage, read> dh: array<f32>; // [steps, rows, H]
+@group(0) @binding(1) var<storage, read> transposed: array<f32>; // [4H, H], in the place of recurrent
+@group(0) @binding(2) var<storage, read> dh: array<S>; // [steps, rows, H]
 @group(0) @binding(3) var<storage, read> c_read: array<f32>; // [steps + 1, pitch, H]
-@group(0) @binding(4) var<storage, read> later: array<f32>; // [rows, 4H], with APART
-@group(0) @binding(5) var<storage, read_write> dgates: array<f32>; // [steps, rows, 4H], one step more without APART
+@group(0) @binding(4) var<storage, read> later: array<S>; // [rows, 4H], with APART
+@group(0) @binding(5) var<storage, read_write> dgates: array<S>; // [steps, rows, 4H], one step more without APART
 @group(0) @binding(6) var<storage, read_write> dc: array<f32>; // [rows, H]
 
 // 1 where the gates of the step after the last of these are bound by themselves, since two steps are too large for one
@@ -255,12 +366,22 @@ fn has_later(step: u32) -> bool {
 fn later_gate(step: u32, row: u32, k: u32) -> f32 {
     let at = min(row, b.rows - 1u) * 4u * b.units + k;
     if APART == 1u {
-        return later[b.later_offset + at];
+        return f32(later[b.later_offset + at]);
     }
-    return dgates[b.gates_offset + (step + 1u) * b.rows * 4u * b.units + at];
+    return f32(dgates[b.gates_offset + (step + 1u) * b.rows * 4u * b.units + at]);
 }
 
-// Four of them from k on.
+// The same of four rows.
+fn later_rows(step: u32, row: u32, k: u32) -> vec4<f32> {
+    return vec4<f32>(
+        later_gate(step, row, k),
+        later_gate(step, row + 1u, k),
+        later_gate(step, row + 2u, k),
+        later_gate(step, row + 3u, k),
+    );
+}
+
+// Four of one row, from k on.
 fn later_gates(step: u32, row: u32, k: u32) -> vec4<f32> {
     return vec4<f32>(
         later_gate(step, row, k),
@@ -270,35 +391,100 @@ fn later_gates(step: u32, row: u32, k: u32) -> vec4<f32> {
     );
 }
 
-// One step of one cell backwards, where `product` is what reaches its h through R from the step after.
-fn cell_grad(step: u32, row: u32, unit: u32, product: f32) {
+// Weight k of a unit; of units past the end, the last one's.
+fn weight(unit: u32, k: u32) -> f32 {
+    return f32(recurrent[b.recurrent_offset + min(unit, b.units - 1u) * 4u * b.units + k]);
+}
+
+// Four weights of a unit, from k on.
+fn weights_along(unit: u32, k: u32) -> vec4<f32> {
+    return vec4<f32>(weight(unit, k), weight(unit, k + 1u), weight(unit, k + 2u), weight(unit, k + 3u));
+}
+
+// The gradients of a cell's gates and of its c of the step before.
+struct CellGrad {
+    gates: vec4<f32>,
+    dc: f32,
+}
+
+// One step of one cell backwards. `product` is what reaches its h through R from the step after, `carried` its c's gradient
+// from there. Zero outside.
+fn cell_grad(step: u32, row: u32, unit: u32, product: f32, carried: f32) -> CellGrad {
     if row >= b.rows || unit >= b.units {
-        return;
+        return CellGrad();
     }
     let before = b.c_offset + (step * b.pitch + row) * b.units + unit;
     let after = before + b.pitch * b.units;
     let gate = b.gates_offset + (step * b.rows + row) * 4u * b.units + unit;
-    let i = dgates[gate];
-    let f = dgates[gate + b.units];
-    let g = dgates[gate + 2u * b.units];
-    let o = dgates[gate + 3u * b.units];
+    let i = f32(dgates[gate]);
+    let f = f32(dgates[gate + b.units]);
+    let g = f32(dgates[gate + 2u * b.units]);
+    let o = f32(dgates[gate + 3u * b.units]);
     let s = tanh_(c_read[after]);
-    let total = dh[b.dh_offset + (step * b.rows + row) * b.units + unit] + product;
-    let carried = b.dc_offset + row * b.units + unit;
-    var d = total * o * (1.0 - s * s);
-    if has_later(step) {
-        d += dc[carried];
-    }
-    dgates[gate] = d * g * i * (1.0 - i);
-    dgates[gate + b.units] = d * c_read[before] * f * (1.0 - f);
-    dgates[gate + 2u * b.units] = d * i * (1.0 - g * g);
-    dgates[gate + 3u * b.units] = total * s * o * (1.0 - o);
-    dc[carried] = d * f;
+    let total = f32(dh[b.dh_offset + (step * b.rows + row) * b.units + unit]) + product;
+    let d = carried + total * o * (1.0 - s * s);
+    let gradients = vec4<f32>(
+        d * g * i * (1.0 - i),
+        d * c_read[before] * f * (1.0 - f),
+        d * i * (1.0 - g * g),
+        total * s * o * (1.0 - o),
+    );
+    dgates[gate] = S(gradients.x);
+    dgates[gate + b.units] = S(gradients.y);
+    dgates[gate + 2u * b.units] = S(gradients.z);
+    dgates[gate + 3u * b.units] = S(gradients.w);
+    return CellGrad(gradients, d * f);
 }
 
-// What a lane leaves for itself. Drivers that keep small loops' arrays in registers may not do so for a loop as large as
-// cell_grad.
-var<workgroup> products: array<f32, ROWS * UNITS * 64u>;
+fn carried_at(row: u32, unit: u32) -> u32 {
+    return b.dc_offset + min(row, b.rows - 1u) * b.units + min(unit, b.units - 1u);
+}
+
+// The only step of a dispatch.
+fn step_back(row: u32, unit: u32, product: f32) {
+    let at = carried_at(row, unit);
+    var carried = 0.0;
+    if has_later(0u) {
+        carried = dc[at];
+    }
+    let grad = cell_grad(0u, row, unit, product, carried);
+    if row < b.rows && unit < b.units {
+        dc[at] = grad.dc;
+    }
+}
+
+// The same of four rows from `row` on, a column a row, and four units, `apart` from one another.
+fn steps_back(row: u32, unit: u32, apart: u32, products: mat4x4<f32>) {
+    // Indexed by a loop, and so a copy: the sums themselves are to stay in registers.
+    var block = products;
+    for (var i = 0u; i < 16u; i++) {
+        step_back(row + i / 4u, unit + i % 4u * apart, block[i / 4u][i % 4u]);
+    }
+}
+
+@compute @workgroup_size(64)
+fn backward_naive(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = group_number(workgroup_id, num_workgroups);
+    let unit_blocks = (b.units + 63u) / 64u;
+    let row = group / unit_blocks;
+    let unit = group % unit_blocks * 64u + lane;
+    var sum = 0.0;
+    if has_later(0u) {
+        for (var k = 0u; k < 4u * b.units; k++) {
+            sum += later_gate(0u, row, k) * weight(unit, k);
+        }
+    }
+    step_back(row, unit, sum);
+}
+
+// The products of four rows' gradients and four units' weights along the sum, a column a row.
+fn dots(g0: vec4<f32>, g1: vec4<f32>, g2: vec4<f32>, g3: vec4<f32>, weights: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(g0 * weights, g1 * weights, g2 * weights, g3 * weights);
+}
 
 @compute @workgroup_size(64)
 fn backward_block(
@@ -307,89 +493,105 @@ fn backward_block(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
-    let unit_blocks = (b.units + 64u * UNITS - 1u) / (64u * UNITS);
-    let row = group / unit_blocks * ROWS;
-    let unit = group % unit_blocks * 64u * UNITS + lane;
-
-    var sums: array<f32, ROWS * UNITS>;
+    let unit_blocks = (b.units + 255u) / 256u;
+    let row = group / unit_blocks * 8u;
+    let unit = group % unit_blocks * 256u + lane;
+    var s0 = mat4x4<f32>();
+    var s1 = mat4x4<f32>();
     if has_later(0u) {
         // Four terms at a time, since a lane's weights are neighbours along the sum and far from other lanes'.
         for (var k = 0u; k < 4u * b.units; k += 4u) {
-            var gradient: array<vec4<f32>, ROWS>;
-            for (var r = 0u; r < ROWS; r++) {
-                gradient[r] = later_gates(0u, row + r, k);
-            }
-            for (var u = 0u; u < UNITS; u++) {
-                let at = b.recurrent_offset + min(unit + 64u * u, b.units - 1u) * 4u * b.units + k;
-                let w = vec4<f32>(recurrent[at], recurrent[at + 1u], recurrent[at + 2u], recurrent[at + 3u]);
-                for (var r = 0u; r < ROWS; r++) {
-                    sums[u * ROWS + r] += dot(gradient[r], w);
-                }
-            }
+            let w = mat4x4<f32>(
+                weights_along(unit, k),
+                weights_along(unit + 64u, k),
+                weights_along(unit + 128u, k),
+                weights_along(unit + 192u, k),
+            );
+            s0 += dots(
+                later_gates(0u, row, k),
+                later_gates(0u, row + 1u, k),
+                later_gates(0u, row + 2u, k),
+                later_gates(0u, row + 3u, k),
+                w,
+            );
+            s1 += dots(
+                later_gates(0u, row + 4u, k),
+                later_gates(0u, row + 5u, k),
+                later_gates(0u, row + 6u, k),
+                later_gates(0u, row + 7u, k),
+                w,
+            );
         }
     }
-    for (var i = 0u; i < ROWS * UNITS; i++) {
-        products[i * 64u + lane] = sums[i];
-    }
-    for (var i = 0u; i < ROWS * UNITS; i++) {
-        cell_grad(0u, row + i % ROWS, unit + 64u * (i / ROWS), products[i * 64u + lane]);
-    }
+    steps_back(row, unit, 64u, s0);
+    steps_back(row + 4u, unit, 64u, s1);
 }
 
-// Quadruples of the sums' length in workgroup memory at a time; rows of it are one longer, so that lanes that read a
-// column of them meet different banks.
-const SPAN: u32 = 8u;
-const PITCH: u32 = SPAN + 1u;
+// A step of the sum is one vector longer than X, so that lanes that fill it along the sum meet different banks.
+var<workgroup> tile_transposed: array<vec4<f32>, DEPTH * (X + 1u)>; // [DEPTH, X + 1] of 4 units
 
-var<workgroup> tile_gradients: array<vec4<f32>, TILE * PITCH>; // [TILE rows, PITCH] of 4 k
-var<workgroup> tile_transposed: array<vec4<f32>, TILE * PITCH>; // [TILE units, PITCH] of 4 k
-
-@compute @workgroup_size(256)
+@compute @workgroup_size(X * Y)
 fn backward_tiled(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
-    let unit_blocks = (b.units + TILE - 1u) / TILE;
-    let first_row = group / unit_blocks * TILE;
-    let first_unit = group % unit_blocks * TILE;
-    let unit = lane % TILE;
-    let quad = lane / TILE;
-
-    var sums: array<f32, 4>;
+    let unit_blocks = (b.units + 4u * X - 1u) / (4u * X);
+    let first_row = group / unit_blocks * 4u * TILE_QUADS;
+    let first_unit = group % unit_blocks * 4u * X;
+    let x = lane % X;
+    let y = lane / X;
+    let terms = 4u * b.units;
+    var s0 = mat4x4<f32>();
+    var s1 = mat4x4<f32>();
     if has_later(0u) {
-        // 4H products are H quadruples.
-        for (var first = 0u; first < b.units; first += SPAN) {
-            for (var i = lane; i < TILE * SPAN; i += 256u) {
-                let k = first + i % SPAN;
-                var gradient = vec4<f32>();
-                var w = vec4<f32>();
-                if k < b.units {
-                    gradient = later_gates(0u, first_row + i / SPAN, 4u * k);
-                    let j = min(first_unit + i / SPAN, b.units - 1u);
-                    let weight = b.recurrent_offset + (j * b.units + k) * 4u;
-                    w = vec4<f32>(recurrent[weight], recurrent[weight + 1u], recurrent[weight + 2u], recurrent[weight + 3u]);
-                }
-                tile_gradients[i / SPAN * PITCH + i % SPAN] = gradient;
-                tile_transposed[i / SPAN * PITCH + i % SPAN] = w;
+        for (var first = 0u; first < terms; first += DEPTH) {
+            for (var i = lane; i < TILE_QUADS * DEPTH; i += X * Y) {
+                let k = first + i % DEPTH;
+                let gradients = later_rows(0u, first_row + i / DEPTH * 4u, min(k, terms - 1u));
+                tile_rows[i / DEPTH * TILE_PITCH + i % DEPTH] = select(vec4<f32>(), gradients, k < terms);
+            }
+            for (var i = lane; i < DEPTH * X; i += X * Y) {
+                let k = min(first + i % DEPTH, terms - 1u);
+                let unit = first_unit + i / DEPTH;
+                tile_transposed[i % DEPTH * (X + 1u) + i / DEPTH] =
+                    vec4<f32>(weight(unit, k), weight(unit + X, k), weight(unit + 2u * X, k), weight(unit + 3u * X, k));
             }
             workgroupBarrier();
-            for (var k = 0u; k < SPAN; k++) {
-                let w = tile_transposed[unit * PITCH + k];
-                for (var r = 0u; r < 4u; r++) {
-                    sums[r] += dot(tile_gradients[(quad * 4u + r) * PITCH + k], w);
+            for (var k = 0u; k < DEPTH; k++) {
+                let w = tile_transposed[k * (X + 1u) + x];
+                s0 += outer(w, tile_rows[y * TILE_PITCH + k]);
+                if QUADS > 1u {
+                    s1 += outer(w, tile_rows[(y + Y) * TILE_PITCH + k]);
                 }
             }
             workgroupBarrier();
         }
     }
-    for (var r = 0u; r < 4u; r++) {
-        cell_grad(0u, first_row + quad * 4u + r, first_unit + unit, sums[r]);
+    steps_back(first_row + 4u * y, first_unit + x, X, s0);
+    if QUADS > 1u {
+        steps_back(first_row + 4u * (y + Y), first_unit + x, X, s1);
     }
 }
 
-var<workgroup> rows_dgates: array<vec4<f32>, 4u * H * QUADS>; // [4H, QUADS] of 4 rows
+// Four rows of a unit: a column of gradients a gate, of the four rows.
+struct CellsGrad {
+    gates: mat4x4<f32>,
+    dc: vec4<f32>,
+}
+fn cells_grad(step: u32, row: u32, unit: u32, product: vec4<f32>, carried: vec4<f32>) -> CellsGrad {
+    let r0 = cell_grad(step, row, unit, product.x, carried.x);
+    let r1 = cell_grad(step, row + 1u, unit, product.y, carried.y);
+    let r2 = cell_grad(step, row + 2u, unit, product.z, carried.z);
+    let r3 = cell_grad(step, row + 3u, unit, product.w, carried.w);
+    return CellsGrad(
+        transpose(mat4x4<f32>(r0.gates, r1.gates, r2.gates, r3.gates)),
+        vec4<f32>(r0.dc, r1.dc, r2.dc, r3.dc),
+    );
+}
+
+var<workgroup> rows_dgates: array<vec4<S>, 4u * H * QUADS>; // [4H, QUADS] of 4 rows
 
 @compute @workgroup_size(LANES)
 fn backward_sequence(
@@ -397,48 +599,115 @@ fn backward_sequence(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first_row = group_number(workgroup_id, num_workgroups) * 4u * QUADS;
+    let row = group_number(workgroup_id, num_workgroups) * 4u * QUADS;
+    var carried: array<vec4<f32>, OWN * QUADS>;
+    var sums: array<vec4<f32>, OWN * QUADS>;
+    if b.has_later == 1u {
+        let last = b.steps - 1u;
+        for (var j = 0u; j < OWN; j++) {
+            let unit = lane + j * LANES;
+            if unit < H {
+                for (var q = 0u; q < QUADS; q++) {
+                    let r = row + 4u * q;
+                    carried[j * QUADS + q] = vec4<f32>(
+                        dc[carried_at(r, unit)],
+                        dc[carried_at(r + 1u, unit)],
+                        dc[carried_at(r + 2u, unit)],
+                        dc[carried_at(r + 3u, unit)],
+                    );
+                    for (var k = unit; k < 4u * H; k += H) {
+                        rows_dgates[k * QUADS + q] = vec4<S>(later_rows(last, r, k));
+                    }
+                }
+            }
+        }
+    }
+    workgroupBarrier();
     for (var n = 0u; n < b.steps; n++) {
         let step = b.steps - 1u - n;
         if has_later(step) {
-            // A lane reads here what was there before the dispatch or what it has written itself.
-            for (var unit = lane; unit < H; unit += LANES) {
-                for (var i = 0u; i < QUADS; i++) {
-                    let row = first_row + 4u * i;
-                    for (var k = unit; k < 4u * H; k += H) {
-                        rows_dgates[k * QUADS + i] = vec4<f32>(
-                            later_gate(step, row, k),
-                            later_gate(step, row + 1u, k),
-                            later_gate(step, row + 2u, k),
-                            later_gate(step, row + 3u, k),
-                        );
+            for (var j = 0u; j < OWN; j++) {
+                var s0 = vec4<f32>();
+                var s1 = vec4<f32>();
+                var s2 = vec4<f32>();
+                var s3 = vec4<f32>();
+                var at = b.recurrent_offset + min(lane + j * LANES, H - 1u);
+                for (var k = 0u; k < 4u * H; k++) {
+                    let w = transposed[at];
+                    s0 += w * vec4<f32>(rows_dgates[k * QUADS]);
+                    if QUADS > 1u {
+                        s1 += w * vec4<f32>(rows_dgates[k * QUADS + 1u]);
                     }
+                    if QUADS > 2u {
+                        s2 += w * vec4<f32>(rows_dgates[k * QUADS + 2u]);
+                        s3 += w * vec4<f32>(rows_dgates[k * QUADS + 3u]);
+                    }
+                    at += H;
+                }
+                let own = array<vec4<f32>, 4>(s0, s1, s2, s3);
+                for (var q = 0u; q < QUADS; q++) {
+                    sums[j * QUADS + q] = own[q];
                 }
             }
         }
         workgroupBarrier();
-        for (var unit = lane; unit < H; unit += LANES) {
-            var sums: array<vec4<f32>, QUADS>;
-            if has_later(step) {
-                for (var k = 0u; k < 4u * H; k += 4u) {
-                    let at = b.recurrent_offset + unit * 4u * H + k;
-                    let w = vec4<f32>(recurrent[at], recurrent[at + 1u], recurrent[at + 2u], recurrent[at + 3u]);
-                    for (var i = 0u; i < QUADS; i++) {
-                        sums[i] += rows_dgates[k * QUADS + i] * w.x;
-                        sums[i] += rows_dgates[(k + 1u) * QUADS + i] * w.y;
-                        sums[i] += rows_dgates[(k + 2u) * QUADS + i] * w.z;
-                        sums[i] += rows_dgates[(k + 3u) * QUADS + i] * w.w;
-                    }
+        for (var j = 0u; j < OWN; j++) {
+            let unit = lane + j * LANES;
+            if unit < H {
+                for (var q = 0u; q < QUADS; q++) {
+                    let i = j * QUADS + q;
+                    let grads = cells_grad(step, row + 4u * q, unit, sums[i], carried[i]);
+                    carried[i] = grads.dc;
+                    rows_dgates[unit * QUADS + q] = vec4<S>(grads.gates[0]);
+                    rows_dgates[(unit + H) * QUADS + q] = vec4<S>(grads.gates[1]);
+                    rows_dgates[(unit + 2u * H) * QUADS + q] = vec4<S>(grads.gates[2]);
+                    rows_dgates[(unit + 3u * H) * QUADS + q] = vec4<S>(grads.gates[3]);
                 }
-            }
-            for (var i = 0u; i < QUADS; i++) {
-                let row = first_row + 4u * i;
-                cell_grad(step, row, unit, sums[i].x);
-                cell_grad(step, row + 1u, unit, sums[i].y);
-                cell_grad(step, row + 2u, unit, sums[i].z);
-                cell_grad(step, row + 3u, unit, sums[i].w);
             }
         }
         workgroupBarrier();
+    }
+    // For the dispatch of the steps before these.
+    for (var j = 0u; j < OWN; j++) {
+        let unit = lane + j * LANES;
+        for (var r = 0u; r < 4u * QUADS; r++) {
+            if unit < H && row + r < b.rows {
+                dc[carried_at(row + r, unit)] = carried[j * QUADS + r / 4u][r % 4u];
+            }
+        }
+    }
+}
+
+struct Transpose {
+    recurrent_offset: u32,
+    transposed_offset: u32,
+    units: u32,
+}
+@group(0) @binding(0) var<uniform> t: Transpose;
+@group(0) @binding(2) var<storage, read_write> transpose_of: array<f32>; // [4H, H]
+
+// Columns are one longer than a square of 16 x 16, so that lanes that read a row of them meet different banks.
+var<workgroup> square: array<f32, 272>;
+
+// R transposed for `backward_sequence`, in squares, so that lanes read and write neighbours.
+@compute @workgroup_size(256)
+fn transpose_recurrent(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let group = group_number(workgroup_id, num_workgroups);
+    let terms = 4u * t.units;
+    let across = (terms + 15u) / 16u;
+    let unit = group / across * 16u;
+    let k = group % across * 16u;
+    let slow = lane / 16u;
+    let fast = lane % 16u;
+    if unit + slow < t.units && k + fast < terms {
+        square[fast * 17u + slow] = f32(recurrent[t.recurrent_offset + (unit + slow) * terms + k + fast]);
+    }
+    workgroupBarrier();
+    if unit + fast < t.units && k + slow < terms {
+        transpose_of[t.transposed_offset + (k + slow) * t.units + unit + fast] = square[slow * 17u + fast];
     }
 }

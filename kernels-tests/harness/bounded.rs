@@ -97,6 +97,16 @@ impl Bounded {
         }
     }
 
+    /// The number that the format holds in its place, from which the computation goes on.
+    pub fn rounded(self, format: Format) -> Self {
+        let stored = self.stored(format);
+        let value = match format {
+            Format::F32 => self.value,
+            Format::F16 => half::f16::from_f64(self.value).to_f64(),
+        };
+        Self { value, error: stored.error + (value - self.value).abs() }
+    }
+
     /// Square root.
     pub fn sqrt(self) -> Self {
         let (root, below) = (self.value.sqrt(), (self.value - self.error).max(0.0).sqrt());

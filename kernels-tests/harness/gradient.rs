@@ -105,6 +105,12 @@ impl Builder {
         self.graph.temp("value", len)
     }
 
+    /// Lets go of a value after the forward pass, so that the backward pass makes it again.
+    pub fn drop_after_forward(&mut self, x: View) {
+        self.graph.recompute();
+        self.graph.drop_after_forward(x);
+    }
+
     /// Appends a node.
     pub fn apply(&mut self, op: impl Op + 'static, operands: &[View]) {
         self.graph.apply(op, operands);

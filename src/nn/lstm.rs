@@ -101,6 +101,7 @@ impl LstmLayer {
         let groups = if sequences == 1 { RowGroups { inner: 1, sequences: 1 } } else { rows.groups };
         let product = Gemm::new(Layout::NN, steps * n, gates_width, self.widths.input).with_bias(groups);
         graph.apply(product, &[x, self.input, bias, gates]);
+        graph.drop_after_forward(gates);
         let size = n * units;
         let h = graph.temp("h", (steps + 1) * size);
         let c = graph.temp("c", (steps + 1) * size);
@@ -127,7 +128,10 @@ impl LstmLayer {
                 Some(kept)
             }
         };
-        graph.apply(Lstm { steps, rows: n, units }, &[self.recurrent, gates, h, c]);
+        graph.apply(
+            Lstm { steps, rows: n, units, weights: self.recurrent.format, stored: h.format },
+            &[self.recurrent, gates, h, c],
+        );
         for (from, to) in [h, c].into_iter().zip(kept.into_iter().flatten()) {
             graph.apply(carry(Source::Copy, [from, to]), &[from.slice(steps * size, size), to]);
         }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::gemm::{Gemm, Layout};
 use super::real::{Mat, matmul, transposed, vectorized};
 use super::recorder::{chunks, shader};
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both, unknown_variant};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both, unknown_variant};
 use crate::error::Result;
 use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
@@ -16,6 +16,8 @@ use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 /// - `recurrent [H, 4H]`, the matrix `R`;
 /// - `gates [T, rows, 4H]`: on entry the input products with biases, on exit the activated gates;
 /// - `h [T+1, rows, H]` and `c [T+1, rows, H]`: slot 0 holds the initial state, slot T the final one.
+///
+/// Where `h` is stored as f16, the next step reads what is stored; `c` is always f32, and made of gates not yet rounded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lstm {
     /// T, steps of the sequence.
@@ -24,6 +26,10 @@ pub struct Lstm {
     pub rows: usize,
     /// H, units.
     pub units: usize,
+    /// Format of `recurrent`.
+    pub weights: Format,
+    /// Format of `gates` and `h`.
+    pub stored: Format,
 }
 
 /// The gradient of [`Lstm`] with respect to its gates' pre-activations.
@@ -35,7 +41,8 @@ pub struct Lstm {
 /// - `gates [T, rows, 4H]`: on entry the activated gates, on exit the gradients of the pre-activations;
 /// - `dc [rows, H]`: scratch, the gradient of `c` on its way back.
 ///
-/// The gradient of the initial state is not computed: truncated backpropagation stops there.
+/// The gradient of the initial state is not computed: truncated backpropagation stops there. Where `gates` are stored as
+/// f16, the step before reads gradients as stored; `dc` is always f32.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LstmGrad {
     /// T, steps of the sequence.
@@ -44,6 +51,22 @@ pub struct LstmGrad {
     pub rows: usize,
     /// H, units.
     pub units: usize,
+    /// Format of `recurrent`.
+    pub weights: Format,
+    /// Format of `gates` and `dh`.
+    pub stored: Format,
+}
+
+/// The gates' functions alone: makes activated gates of the sums of input and recurrent products, where `h` is known and no
+/// step has to wait for another. Operand: `gates [rows, 4H]`, the rows of all steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LstmGates {
+    /// Sequences times steps.
+    pub rows: usize,
+    /// H, units.
+    pub units: usize,
+    /// Format of `gates`.
+    pub stored: Format,
 }
 
 /// Cuts `data [steps, rows, width]` at the row numbers `cuts`: for each block of rows, its slice of every step.
@@ -185,6 +208,9 @@ impl Lstm {
                         }
                     },
                 );
+                if self.stored == Format::F16 {
+                    R::round_half(h);
+                }
             }
         });
     }
@@ -227,7 +253,30 @@ impl LstmGrad {
                         }
                     },
                 );
+                if self.stored == Format::F16 {
+                    R::round_half(gates);
+                }
             }
+        });
+    }
+}
+
+impl LstmGates {
+    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+        let ([], [gates]) = args.take();
+        let units = self.units;
+        gates.par_chunks_mut(4 * units).for_each(|gates| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (gate, gates) in gates.chunks_exact_mut(units).enumerate() {
+                        match gate {
+                            2 => gates.iter_mut().for_each(|x| *x = x.tanh()),
+                            _ => gates.iter_mut().for_each(|x| *x = x.sigmoid()),
+                        }
+                    }
+                },
+            );
         });
     }
 }
@@ -235,13 +284,60 @@ impl LstmGrad {
 /// How the products of a step are cut into workgroups; see `shaders/lstm.wgsl`.
 #[derive(Clone, Copy)]
 enum Kernel {
-    /// A dispatch a step, a lane makes this many rows and units.
+    /// A dispatch a step, a lane makes one cell.
+    Naive,
+    /// A dispatch a step, a lane makes so many rows and units.
     Block { rows: usize, units: usize },
-    /// A dispatch a step, a workgroup makes [`TILE`] rows and units.
-    Tiled,
+    /// A dispatch a step, a workgroup makes a tile.
+    Tiled(Tile),
     /// A dispatch for many steps, a workgroup makes this many quadruples of rows.
     Sequence { quads: usize },
 }
+
+/// A workgroup of `x * y` lanes, of which one makes `units` units of `quads` quadruples of rows; its factors pass through
+/// workgroup memory `depth` terms of the sums at a time.
+#[derive(Clone, Copy)]
+struct Tile {
+    x: usize,
+    y: usize,
+    units: usize,
+    quads: usize,
+    depth: usize,
+    /// Padding of the tiles of rows, in vectors.
+    pad: usize,
+}
+
+impl Tile {
+    fn rows(self) -> usize {
+        4 * self.quads * self.y
+    }
+
+    fn groups(self, rows: usize, units: usize) -> usize {
+        rows.div_ceil(self.rows()) * units.div_ceil(self.units * self.x)
+    }
+}
+
+/// Tiles by their number of rows. Large ones read least; with few rows, small ones keep more of a GPU at work, and as their
+/// lanes are few, much of the sums' length in memory at a time hides what reading it takes.
+///
+/// Forward a lane makes the four gates of one unit, so that neighbours read neighbouring weights of each gate.
+const FORWARD_TILES: [(&str, Tile); 4] = [
+    ("step_128", Tile { x: 32, y: 8, units: 1, quads: 4, depth: 16, pad: 0 }),
+    ("step_64", Tile { x: 32, y: 8, units: 1, quads: 2, depth: 16, pad: 0 }),
+    ("step_32", Tile { x: 32, y: 8, units: 1, quads: 1, depth: 16, pad: 0 }),
+    ("step_16", Tile { x: 16, y: 4, units: 1, quads: 1, depth: 32, pad: 1 }),
+];
+
+/// Backward there is one sum a unit, so a lane makes four units.
+const BACKWARD_TILES: [(&str, Tile); 4] = [
+    ("step_128", Tile { x: 16, y: 16, units: 4, quads: 2, depth: 16, pad: 1 }),
+    ("step_64", Tile { x: 16, y: 16, units: 4, quads: 1, depth: 16, pad: 1 }),
+    ("step_32", Tile { x: 8, y: 8, units: 4, quads: 1, depth: 32, pad: 1 }),
+    ("step_16", Tile { x: 8, y: 4, units: 4, quads: 1, depth: 32, pad: 1 }),
+];
+
+/// Rows of a workgroup of [`Kernel::Sequence`].
+const SEQUENCES: [(&str, usize); 3] = [("seq_r4", 4), ("seq_r8", 8), ("seq_r16", 16)];
 
 /// The steps `t .. t + steps` of the rows `row .. row + rows`.
 #[derive(Clone, Copy)]
@@ -252,25 +348,34 @@ struct Part {
     rows: usize,
 }
 
-/// Rows and units of a tile: the constant of this name in the shader.
-const TILE: usize = 32;
-/// Lanes of a workgroup of [`Kernel::Block`].
+/// Lanes of a workgroup of [`Kernel::Naive`] and [`Kernel::Block`].
 const LANES: usize = 64;
 
+/// Workgroups that a GPU should have of a step, so that a tile is worth its size.
+const ENOUGH_GROUPS: usize = 128;
+
 /// The kernels that fit, the one to take unmeasured first; a workgroup of [`Kernel::Sequence`] needs `row_bytes` for a row.
-fn kernels(capabilities: &Capabilities, row_bytes: usize, block: (usize, usize)) -> Vec<(&'static str, Kernel)> {
-    let mut kernels = vec![
-        ("step", Kernel::Tiled),
-        ("block", Kernel::Block { rows: block.0, units: block.1 }),
-        ("naive", Kernel::Block { rows: 1, units: 1 }),
-    ];
-    if capabilities.device_type == DeviceType::Software {
-        kernels.swap(0, 1);
-    }
-    let quads = capabilities.max_compute_workgroup_storage_size as usize / (4 * row_bytes);
-    if quads > 0 {
-        kernels.push(("sequence", Kernel::Sequence { quads: quads.min(2) }));
-    }
+/// Those of whose rows more than half would be empty are left out, except for the smallest.
+fn kernels(
+    capabilities: &Capabilities,
+    (rows, units): (usize, usize),
+    row_bytes: usize,
+    block: Kernel,
+    tiles: &[(&'static str, Tile)],
+) -> Vec<(&'static str, Kernel)> {
+    let (smallest, larger) = (tiles.len() - 1, |most: usize| rows > most / 2);
+    let tiles = tiles.iter().enumerate().filter(|&(i, (_, tile))| i == smallest || larger(tile.rows()));
+    let tiles: Vec<_> = tiles.map(|(_, &tile)| tile).collect();
+    let mut kernels: Vec<_> = tiles.iter().map(|&(name, tile)| (name, Kernel::Tiled(tile))).collect();
+    let best = tiles.iter().position(|(_, tile)| tile.groups(rows, units) >= ENOUGH_GROUPS);
+    kernels[..=best.unwrap_or(tiles.len() - 1)].rotate_right(1);
+    let place = if capabilities.device_type == DeviceType::Software { 0 } else { kernels.len() };
+    kernels.insert(place, ("block", block));
+    kernels.push(("naive", Kernel::Naive));
+    let memory = capabilities.max_compute_workgroup_storage_size as usize;
+    let fits = |most: usize| most * row_bytes <= memory && (most == SEQUENCES[0].1 || larger(most));
+    let fitting = SEQUENCES.into_iter().filter(|&(_, most)| fits(most));
+    kernels.extend(fitting.map(|(name, most)| (name, Kernel::Sequence { quads: most / 4 })));
     kernels
 }
 
@@ -278,8 +383,9 @@ impl Kernel {
     /// Workgroups of one step.
     fn groups(self, rows: usize, units: usize) -> usize {
         match self {
+            Kernel::Naive => rows * units.div_ceil(LANES),
             Kernel::Block { rows: r, units: u } => rows.div_ceil(r) * units.div_ceil(LANES * u),
-            Kernel::Tiled => rows.div_ceil(TILE) * units.div_ceil(TILE),
+            Kernel::Tiled(tile) => tile.groups(rows, units),
             Kernel::Sequence { quads } => rows.div_ceil(4 * quads),
         }
     }
@@ -300,7 +406,7 @@ impl Kernel {
             return (0..steps).flat_map(cut).collect();
         }
         let most = match self {
-            Kernel::Block { .. } | Kernel::Tiled => 1,
+            Kernel::Naive | Kernel::Block { .. } | Kernel::Tiled(_) => 1,
             Kernel::Sequence { quads } => {
                 let row = 8 * (units * units) as u64;
                 let short = (ALL_GROUPS / (rows as u64 * row)).min(ONE_GROUP / (4 * quads as u64 * row));
@@ -310,16 +416,33 @@ impl Kernel {
         chunks(steps, most).map(|(t, steps)| Part { t, steps, row: 0, rows }).collect()
     }
 
-    fn shader(self, units: usize, [block, tiled, sequence]: [&'static str; 3]) -> Shader {
-        match self {
-            Kernel::Block { rows, units } => shader!("lstm", block, [("ROWS", rows), ("UNITS", units)]),
-            Kernel::Tiled => shader!("lstm", tiled, [("TILE", TILE)]),
+    /// The entry point of this kind, of those for [`Kernel`]'s four.
+    fn shader(
+        self,
+        units: usize,
+        (weights, stored): (Format, Format),
+        [naive, block, tiled, sequence]: [&'static str; 4],
+    ) -> Shader {
+        let mut shader = match self {
+            Kernel::Naive => shader!("lstm", naive, []),
+            Kernel::Block { .. } => shader!("lstm", block, []),
+            Kernel::Tiled(Tile { x, y, quads, depth, pad, .. }) => {
+                shader!("lstm", tiled, [("X", x), ("Y", y), ("QUADS", quads), ("DEPTH", depth), ("PAD", pad)])
+            }
             Kernel::Sequence { quads } => {
                 let lanes = units.next_multiple_of(64).min(256);
                 shader!("lstm", sequence, [("H", units), ("LANES", lanes), ("QUADS", quads)])
             }
-        }
+        };
+        shader.types = vec![("W", weights), ("S", stored)];
+        shader
     }
+}
+
+/// What a label says of formats other than f32.
+fn formats_label(weights: Format, stored: Format) -> String {
+    let label = |format, what| if format == Format::F16 { format!(" f16 {what}") } else { String::new() };
+    label(weights, "weights") + &label(stored, "stored")
 }
 
 /// The kernel of this name among those that fit.
@@ -338,7 +461,23 @@ impl Lstm {
     /// A workgroup of a sequence holds h of its rows. A block of 12 x 2 runs at 1.4 times the speed of 16 x 1 on Mesa's
     /// software driver, and at 2.4 times that of a block of 8 x 4, which spills.
     fn kernels(&self, capabilities: &Capabilities) -> Vec<(&'static str, Kernel)> {
-        kernels(capabilities, 4 * self.units, (12, 2))
+        let block = Kernel::Block { rows: 12, units: 2 };
+        let row_bytes = self.stored.bytes() as usize * self.units;
+        kernels(capabilities, (self.rows, self.units), row_bytes, block, &FORWARD_TILES)
+    }
+
+    /// The activated gates in the backward pass. Where the graph has dropped them, it has their input products made again,
+    /// to which all steps' recurrent products are added here at once, since `h [T, rows, H]`, that before each step, is
+    /// known.
+    fn kept_or_made_again(&self, tape: &mut dyn Tape, recurrent: View, gates: View, h: View) -> View {
+        let again = tape.recomputed(gates);
+        if again != gates {
+            let (rows, units) = (self.steps * self.rows, self.units);
+            let product = Gemm { accumulate: true, ..Gemm::new(Layout::NN, rows, 4 * units, units) };
+            tape.push(Box::new(product), &[h, recurrent, again]);
+            tape.push(Box::new(LstmGates { rows, units, stored: self.stored }), &[again]);
+        }
+        again
     }
 }
 
@@ -346,7 +485,9 @@ impl LstmGrad {
     /// A workgroup of a sequence holds the gradients of its rows' gates. A block of 8 x 4 runs at 1.5 times the speed of
     /// 12 x 2 on Mesa's software driver.
     fn kernels(&self, capabilities: &Capabilities) -> Vec<(&'static str, Kernel)> {
-        kernels(capabilities, 16 * self.units, (8, 4))
+        let block = Kernel::Block { rows: 8, units: 4 };
+        let row_bytes = 4 * self.stored.bytes() as usize * self.units;
+        kernels(capabilities, (self.rows, self.units), row_bytes, block, &BACKWARD_TILES)
     }
 }
 
@@ -360,15 +501,16 @@ impl Op for Lstm {
     }
 
     fn label(&self) -> String {
-        format!("lstm forward T={} rows={} H={}", self.steps, self.rows, self.units)
+        let formats = formats_label(self.weights, self.stored);
+        format!("lstm forward T={} rows={} H={}{formats}", self.steps, self.rows, self.units)
     }
 
     fn args(&self) -> Vec<Arg> {
         let (t, r, h) = (self.steps, self.rows, self.units);
         vec![
-            Arg::read("recurrent", h * 4 * h),
-            Arg::write("gates", t * r * 4 * h),
-            Arg::write("h", (t + 1) * r * h),
+            Arg::read("recurrent", h * 4 * h).stored(self.weights),
+            Arg::write("gates", t * r * 4 * h).stored(self.stored),
+            Arg::write("h", (t + 1) * r * h).stored(self.stored),
             Arg::write("c", (t + 1) * r * h),
         ]
     }
@@ -388,10 +530,11 @@ impl Op for Lstm {
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let kernel = named(self.kernels(recorder.capabilities), self, variant)?;
         let (pitch, units) = (self.rows, self.units);
+        let entries = ["forward_naive", "forward_block", "forward_tiled", "forward_sequence"];
         for Part { t, steps, row, rows } in kernel.parts(recorder, (self.steps, pitch, units)) {
             let state = ((t * pitch + row) * units, (steps * pitch + rows) * units);
             recorder
-                .dispatch(kernel.shader(units, ["forward_block", "forward_tiled", "forward_sequence"]))
+                .dispatch(kernel.shader(units, (self.weights, self.stored), entries))
                 .read_all(0)
                 .write(1, (t * pitch + row) * 4 * units, steps * rows * 4 * units)
                 .write(2, state.0, state.1)
@@ -411,13 +554,16 @@ impl Op for Lstm {
     }
 
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
-        let [recurrent, gates, h, c] = *operands else { return };
+        let [recurrent, before, h, c] = *operands else { return };
         let (steps, rows, units) = (self.steps, self.rows, self.units);
         let all = steps * rows * units;
         let Some(dh) = tape.grad(h.slice(rows * units, all)) else { return };
+        let gates = self.kept_or_made_again(tape, recurrent, before, h.slice(0, all));
         let dc = tape.temp("dc", rows * units, Format::F32);
-        tape.push(Box::new(LstmGrad { steps, rows, units }), &[recurrent, dh, c, gates, dc]);
-        tape.set_grad(gates, gates);
+        let Self { weights, stored, .. } = *self;
+        let grad = LstmGrad { steps, rows, units, weights, stored };
+        tape.push(Box::new(grad), &[recurrent, dh, c, gates, dc]);
+        tape.set_grad(before, gates);
         let product = Gemm::new(Layout::TN, units, 4 * units, steps * rows);
         tape.contribute(recurrent, Box::new(product), &[h.slice(0, all), gates]);
     }
@@ -433,16 +579,17 @@ impl Op for LstmGrad {
     }
 
     fn label(&self) -> String {
-        format!("lstm backward T={} rows={} H={}", self.steps, self.rows, self.units)
+        let formats = formats_label(self.weights, self.stored);
+        format!("lstm backward T={} rows={} H={}{formats}", self.steps, self.rows, self.units)
     }
 
     fn args(&self) -> Vec<Arg> {
         let (t, r, h) = (self.steps, self.rows, self.units);
         vec![
-            Arg::read("recurrent", h * 4 * h),
-            Arg::read("dh", t * r * h),
+            Arg::read("recurrent", h * 4 * h).stored(self.weights),
+            Arg::read("dh", t * r * h).stored(self.stored),
             Arg::read("c", (t + 1) * r * h),
-            Arg::write("gates", t * r * 4 * h),
+            Arg::write("gates", t * r * 4 * h).stored(self.stored),
             Arg::write("dc", r * h),
         ]
     }
@@ -468,21 +615,36 @@ impl Op for LstmGrad {
         let kernel = named(self.kernels(recorder.capabilities), self, variant)?;
         let (pitch, units) = (self.rows, self.units);
         let parts = kernel.parts(recorder, (self.steps, pitch, units));
+        // Scratch memory for R transposed, for the kernels that read it.
+        let matrix = match kernel {
+            Kernel::Sequence { .. } => recorder.scratch(4 * units * units),
+            _ => 0,
+        };
+        if matrix != 0 {
+            const SQUARE: usize = 16;
+            recorder
+                .dispatch(shader!("lstm", "transpose_recurrent", [], [("W", self.weights)]))
+                .read_all(0)
+                .write(matrix, 0, 4 * units * units)
+                .word(units)
+                .groups(units.div_ceil(SQUARE) * (4 * units).div_ceil(SQUARE));
+        }
         for Part { t, steps, row, rows } in parts.into_iter().rev() {
             let at = |step: usize| (step * pitch + row) * units;
             let has_later = t + steps < self.steps;
             let apart = has_later && rows < pitch;
             let follow = usize::from(has_later && !apart);
-            let mut shader = kernel.shader(units, ["backward_block", "backward_tiled", "backward_sequence"]);
+            let entries = ["backward_naive", "backward_block", "backward_tiled", "backward_sequence"];
+            let mut shader = kernel.shader(units, (self.weights, self.stored), entries);
             shader.consts.push(("APART", apart.into()));
-            let building = recorder.dispatch(shader).read_all(0).read(1, at(t), steps * rows * units).read(
-                2,
-                at(t),
-                (steps * pitch + rows) * units,
-            );
+            let building = recorder
+                .dispatch(shader)
+                .read(matrix, 0, 4 * units * units)
+                .read(1, at(t), steps * rows * units)
+                .read(2, at(t), (steps * pitch + rows) * units);
             // Where the shader does not read `later`, something must be bound all the same.
             let building =
-                if apart { building.read(3, 4 * at(t + 1), rows * 4 * units) } else { building.read(0, 0, 1) };
+                if apart { building.read(3, 4 * at(t + 1), rows * 4 * units) } else { building.read(1, 0, 1) };
             building
                 .write(3, 4 * at(t), (steps + follow) * rows * 4 * units)
                 .write(4, row * units, rows * units)
@@ -492,6 +654,43 @@ impl Op for LstmGrad {
                 .word(units)
                 .word(has_later.into())
                 .groups(kernel.groups(rows, units));
+        }
+        Ok(())
+    }
+}
+
+impl Op for LstmGates {
+    fn name(&self) -> &'static str {
+        "lstm"
+    }
+
+    fn label(&self) -> String {
+        format!("lstm gates rows={} H={}{}", self.rows, self.units, half_label(self.stored))
+    }
+
+    fn args(&self) -> Vec<Arg> {
+        vec![Arg::write("gates", self.rows * 4 * self.units).stored(self.stored)]
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { flops: (self.rows * 4 * self.units) as u64, bytes: self.operand_bytes() }
+    }
+
+    mirror_both!();
+
+    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
+        vec!["portable"]
+    }
+
+    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let units = self.units;
+        for (row, rows) in recorder.row_chunks(self.rows, &[4 * units]) {
+            recorder
+                .dispatch(shader!("lstm", "activate", [], [("S", self.stored)]))
+                .write(0, row * 4 * units, rows * 4 * units)
+                .word(rows)
+                .word(units)
+                .groups((rows * units).div_ceil(LANES));
         }
         Ok(())
     }
