@@ -664,6 +664,10 @@ impl Op for LstmGates {
         "lstm"
     }
 
+    fn kernel(&self) -> &'static str {
+        "lstm_gates"
+    }
+
     fn label(&self) -> String {
         format!("lstm gates rows={} H={}{}", self.rows, self.units, half_label(self.stored))
     }
