@@ -70,6 +70,14 @@ impl Session {
         }
     }
 
+    /// Bytes of the scratch memory that the programs' kernels share, beside what the plans say.
+    pub fn scratch_bytes(&self) -> u64 {
+        match &self.backend {
+            Backend::Cpu { .. } => 0,
+            Backend::Gpu { scratch, .. } => 4 * scratch.as_ref().map_or(0, Buffer::len),
+        }
+    }
+
     /// Chooses the plan's kernels, which may take seconds of measuring (see [`Variants`]), allocates its buffers and makes
     /// it runnable; grows the arenas that it is the first to need.
     ///

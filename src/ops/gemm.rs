@@ -492,3 +492,51 @@ impl Op for Gemm {
         plain.then(|| Box::new(Gemm { accumulate: true, ..self.clone() }) as Box<dyn Op>)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn able() -> Capabilities {
+        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
+        Capabilities {
+            shader_f16: true,
+            subgroup: true,
+            subgroup_min_size: 32,
+            subgroup_max_size: 32,
+            cooperative_matrix: vec![matrix],
+            ..Capabilities::portable()
+        }
+    }
+
+    #[test]
+    fn kernels_that_need_features_are_legal_only_where_these_are() {
+        let halves = Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16; 3]);
+        let legal = |op: &Gemm, change: fn(&mut Capabilities), variant: &str| {
+            let mut capabilities = able();
+            change(&mut capabilities);
+            op.legal(&capabilities).contains(&variant)
+        };
+        assert!(legal(&halves, |_| (), "subgroup") && legal(&halves, |_| (), "cooperative"));
+        assert!(!legal(&Gemm::new(Layout::NN, 64, 64, 64), |_| (), "cooperative"));
+        assert!(!legal(&halves, |c| c.cooperative_matrix.clear(), "cooperative"));
+        assert!(!legal(&halves, |c| c.cooperative_matrix[0].result = "f16".into(), "cooperative"));
+        assert!(!legal(&halves, |c| c.subgroup_min_size = 8, "cooperative"));
+        assert!(!legal(&halves, |c| c.subgroup_max_size = 128, "subgroup"));
+        for variant in ["subgroup", "cooperative"] {
+            assert!(!legal(&halves, |c| c.subgroup = false, variant));
+            assert!(!legal(&halves, |c| c.shader_f16 = false, variant));
+        }
+    }
+
+    #[test]
+    fn sums_are_cut_where_tiles_are_few_and_sums_are_long() {
+        let slice = |m, n, k| Kernel::of("split", m, n).unwrap().slice(m, n, k, usize::MAX);
+        // A weight's gradient: 16 tiles of 128 x 128, so 32 slices.
+        assert_eq!(slice(256, 1024, 98_304), 3072);
+        // A slice starts at a multiple of what passes through workgroup memory, and is not shorter than what pays.
+        assert_eq!(slice(94, 1024, 5000), 272);
+        assert_eq!(slice(94, 1024, 511), 511);
+        assert_eq!(slice(98_304, 1024, 2048), 2048);
+    }
+}

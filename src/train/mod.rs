@@ -179,6 +179,7 @@ impl<'a> Run<'a> {
             started.memory_bytes += built.0.plan.slots_bytes();
             Some(Evaluator::new(&mut session, built, config).await?)
         };
+        started.memory_bytes += session.scratch_bytes();
 
         let [m, v] = &resume.moments;
         for (kind, values) in [(Kind::Params, &prepared.state.params), (Kind::Moment1, m), (Kind::Moment2, v)] {
