@@ -22,6 +22,8 @@ pub const ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;
 const ULP: f64 = 2.0 * ROUNDOFF;
 /// Subnormal results may be flushed to zero; the exponentials of the shaders are clamped to normal numbers above 1e-35.
 const TINY: f64 = 1e-34;
+/// Half a unit in the last place of f16, relative.
+pub const HALF_ROUNDOFF: f64 = HALF_ULP / 2.0;
 /// A unit in the last place of f16, relative to the largest number that has it, and the distance of its subnormals.
 const HALF_ULP: f64 = 1.0 / (1u64 << 10) as f64;
 const HALF_TINY: f64 = 1.0 / (1u64 << 24) as f64;

@@ -1,7 +1,8 @@
 //! Runs a plan on the CPU, in f32 or f64.
 
 use super::Node;
-use super::plan::{Home, Plan};
+use super::placement::Home;
+use super::plan::Plan;
 use crate::gpu::{Access, Format};
 use crate::ops::real::Aligned;
 use crate::ops::{self, Args, Real, Step, View};
@@ -24,7 +25,7 @@ pub struct Mirror<R> {
 impl<R: Real> Mirror<R> {
     /// Allocates the buffers, all zero.
     pub fn new(plan: Plan) -> Self {
-        let slots = plan.slots.iter().map(|slot| Aligned::zeros(slot.len)).collect();
+        let slots = plan.slots().iter().map(|slot| Aligned::zeros(slot.len())).collect();
         Self { plan, slots }
     }
 
@@ -35,16 +36,18 @@ impl<R: Real> Mirror<R> {
 
     /// The elements of a view.
     pub fn get<'a>(&'a self, arenas: &'a Arenas<R>, view: View) -> &'a [R] {
+        let View { start, len, .. } = self.plan.in_mirror(view);
         let storage = match self.plan.home(view) {
             Home::Arena(a) => &arenas[a],
             Home::Slot(s) => &self.slots[s],
         };
-        &storage[view.start..view.start + view.len]
+        &storage[start..][..len]
     }
 
     /// The elements of a view, to be written.
     pub fn get_mut<'a>(&'a mut self, arenas: &'a mut Arenas<R>, view: View) -> &'a mut [R] {
-        &mut self.storage(arenas, self.plan.home(view))[view.start..view.start + view.len]
+        let (home, View { start, len, .. }) = (self.plan.home(view), self.plan.in_mirror(view));
+        &mut self.storage(arenas, home)[start..][..len]
     }
 
     fn storage<'a>(&'a mut self, arenas: &'a mut Arenas<R>, home: Home) -> &'a mut Aligned<R> {
@@ -70,7 +73,7 @@ impl<R: Real> Mirror<R> {
         // has made sure that no node reads and writes one tensor through different operands.
         let mut written: Vec<(Home, usize, View)> = (args.iter().zip(&operands).enumerate())
             .filter(|(_, (arg, _))| arg.access == Access::ReadWrite)
-            .map(|(operand, (_, &view))| (self.plan.home(view), operand, view))
+            .map(|(operand, (_, &view))| (self.plan.home(view), operand, self.plan.in_mirror(view)))
             .collect();
         written.sort_by_key(|(home, _, view)| (*home, view.start));
         let mut taken: Vec<(Home, Aligned<R>)> = Vec::new();

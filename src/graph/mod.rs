@@ -13,6 +13,7 @@ use crate::ops::{Op, Tape, TensorId, View};
 
 mod choices;
 pub mod mirror;
+mod placement;
 pub mod plan;
 pub mod session;
 mod tuner;

@@ -2,36 +2,12 @@
 
 use std::fmt::Write;
 
+use super::placement::{Home, Placement, Slot};
 use super::variants::Chosen;
 use super::{Graph, Kind, Node, Param, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Capabilities, Format};
 use crate::ops::{Cost, Recorded, Recorder, TensorId, View};
-
-/// Where a tensor's memory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Home {
-    /// In an arena of the session, by its place in [`Kind::ARENAS`].
-    Arena(usize),
-    /// In a buffer of the program.
-    Slot(usize),
-}
-
-/// A buffer of a program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Slot {
-    /// What it holds at most.
-    pub bytes: u64,
-    /// The most elements that a tenant has, in whatever format: the mirror's storage.
-    pub len: usize,
-}
-
-impl Slot {
-    fn hold(&mut self, tensor: &Tensor) {
-        self.bytes = self.bytes.max(tensor.bytes().next_multiple_of(4));
-        self.len = self.len.max(tensor.len);
-    }
-}
 
 /// A graph with a place for every tensor.
 #[derive(Clone, Debug)]
@@ -46,68 +22,44 @@ pub struct Plan {
     pub params: Vec<Param>,
     /// Elements of each parameter arena.
     pub params_len: usize,
-    /// The buffers of the program.
-    pub slots: Vec<Slot>,
     /// Which arenas the nodes touch.
     pub arenas: [bool; 4],
-    homes: Vec<Home>,
+    placement: Placement,
 }
 
 impl Plan {
-    /// Assigns every tensor a buffer. Temporaries whose lifetimes do not overlap share one; all others have their own.
+    /// Assigns every tensor its memory; see [`placement`](super::placement).
     pub fn compile(name: impl Into<String>, graph: Graph) -> Self {
         let params_len = graph.params_len();
         let Graph { tensors, nodes, params, .. } = graph;
-        let mut lives: Vec<Option<(usize, usize)>> = vec![None; tensors.len()];
-        for (i, node) in nodes.iter().enumerate() {
-            for view in &node.operands {
-                let life = &mut lives[view.tensor.0 as usize];
-                *life = Some((life.map_or(i, |(first, _)| first), i));
-            }
-        }
         let mut arenas = [false; 4];
-        let mut slots: Vec<Slot> = Vec::new();
-        let mut homes = vec![Home::Slot(usize::MAX); tensors.len()];
-        for (id, tensor) in tensors.iter().enumerate() {
-            if let Some(arena) = tensor.kind.arena() {
-                arenas[arena] |= lives[id].is_some();
-                homes[id] = Home::Arena(arena);
-            } else if tensor.kind != Kind::Temp {
-                homes[id] = Home::Slot(slots.len());
-                slots.push(Slot { bytes: tensor.bytes(), len: tensor.len });
+        for view in nodes.iter().flat_map(|node| &node.operands) {
+            if let Some(arena) = tensors[view.tensor.0 as usize].kind.arena() {
+                arenas[arena] = true;
             }
         }
-        // Temporaries in order of birth take the free buffer that needs to grow least, or else shrinks least.
-        let shared_from = slots.len();
-        let mut free_at: Vec<usize> = vec![];
-        let mut temps: Vec<(usize, usize, usize)> = tensors
-            .iter()
-            .enumerate()
-            .filter(|(_, t)| t.kind == Kind::Temp)
-            .filter_map(|(id, _)| lives[id].map(|(first, last)| (first, last, id)))
-            .collect();
-        temps.sort_unstable();
-        for (first, last, id) in temps {
-            let bytes = tensors[id].bytes();
-            let held = |s: usize| slots[shared_from + s].bytes;
-            let slot = (0..free_at.len())
-                .filter(|&s| free_at[s] < first)
-                .min_by_key(|&s| (bytes.saturating_sub(held(s)), held(s).abs_diff(bytes)));
-            let slot = slot.unwrap_or_else(|| {
-                free_at.push(0);
-                slots.push(Slot::default());
-                free_at.len() - 1
-            });
-            free_at[slot] = last;
-            slots[shared_from + slot].hold(&tensors[id]);
-            homes[id] = Home::Slot(shared_from + slot);
-        }
-        Self { name: name.into(), tensors, nodes, params, params_len, slots, arenas, homes }
+        let placement = Placement::new(&tensors, &nodes);
+        Self { name: name.into(), tensors, nodes, params, params_len, arenas, placement }
+    }
+
+    /// The buffers of the program.
+    pub fn slots(&self) -> &[Slot] {
+        &self.placement.slots
     }
 
     /// Where the view's tensor lives.
     pub fn home(&self, view: View) -> Home {
-        self.homes[view.tensor.0 as usize]
+        self.placement.home(view)
+    }
+
+    /// The view with its start counted from that of the buffer where it lives.
+    pub fn in_buffer(&self, view: View) -> View {
+        self.placement.in_buffer(view)
+    }
+
+    /// The view with its start counted in the mirror's storage.
+    pub(super) fn in_mirror(&self, view: View) -> View {
+        self.placement.in_mirror(view)
     }
 
     /// All of an arena, for reading or writing it as a whole; empty where no node touches it.
@@ -134,7 +86,7 @@ impl Plan {
 
     /// Bytes of the program's own buffers.
     pub fn slots_bytes(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.bytes).sum()
+        self.slots().iter().map(|slot| slot.bytes).sum()
     }
 
     /// Fails if a buffer is larger than the adapter allows, and says by how much.
@@ -142,9 +94,9 @@ impl Plan {
     /// # Errors
     /// Names the largest tensor, its size and the limit.
     pub fn check_fits(&self, capabilities: &Capabilities) -> Result<()> {
-        let Some((id, tensor)) = self.tensors.iter().enumerate().max_by_key(|(_, t)| t.bytes()) else { return Ok(()) };
+        let Some(tensor) = self.tensors.iter().max_by_key(|t| t.bytes()) else { return Ok(()) };
         let bytes = tensor.bytes();
-        if bytes <= capabilities.max_buffer_size && self.homes[id] != Home::Slot(usize::MAX) {
+        if bytes <= capabilities.max_buffer_size {
             return Ok(());
         }
         let mib = |b: u64| b as f64 / (1 << 20) as f64;
@@ -167,7 +119,8 @@ impl Plan {
     /// What the op's recording reports: an unknown variant, a shape that does not fit.
     pub fn dispatches(&self, i: usize, capabilities: &Capabilities, variant: &str) -> Result<Recorded> {
         let node = &self.nodes[i];
-        Recorder::record(node.op.as_ref(), variant, capabilities, &node.operands)
+        let operands: Vec<View> = node.operands.iter().map(|&view| self.in_buffer(view)).collect();
+        Recorder::record(node.op.as_ref(), variant, capabilities, &operands)
     }
 
     /// The plan for people: nodes with cost, buffers with tenants, totals. `dispatches` gives each node's variant and
@@ -188,13 +141,10 @@ impl Plan {
             let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>24}  {}", node.label());
         }
         let _ = writeln!(s, "{:>4} {:>10}  buffer", "", "MiB");
-        for (slot, &Slot { bytes, .. }) in self.slots.iter().enumerate() {
-            let tenants: Vec<String> = self
-                .tensors
-                .iter()
-                .zip(&self.homes)
-                .filter(|(_, home)| **home == Home::Slot(slot))
-                .map(|(t, _)| match t.format {
+        for (slot, &Slot { bytes, .. }) in self.slots().iter().enumerate() {
+            let tenants: Vec<String> = (self.tensors.iter().enumerate())
+                .filter(|(id, _)| self.placement.place(*id) == Home::Slot(slot))
+                .map(|(_, t)| match t.format {
                     Format::F32 => t.name.clone(),
                     format => format!("{} {}", t.name, format.name()),
                 })

@@ -2,7 +2,8 @@
 
 use super::Kind;
 use super::mirror::{self, Arenas, Mirror};
-use super::plan::{Home, Plan};
+use super::placement::Home;
+use super::plan::Plan;
 use super::tuner::Tuner;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Capabilities, Device, Format, Gpu, Program};
@@ -109,8 +110,8 @@ impl Session {
                         *arena = Some(gpu.buffer(&format!("{kind:?}"), plan.params_len as u64).await?);
                     }
                 }
-                let mut slots = Vec::with_capacity(plan.slots.len());
-                for (i, slot) in plan.slots.iter().enumerate() {
+                let mut slots = Vec::with_capacity(plan.slots().len());
+                for (i, slot) in plan.slots().iter().enumerate() {
                     slots.push(gpu.buffer(&format!("{} buffer {i}", plan.name), slot.bytes / 4).await?);
                 }
                 let (Recorded { dispatches, scratch: needed }, starts) = record(&plan, &gpu.capabilities, &chosen)?;
@@ -155,14 +156,6 @@ impl Session {
         }
     }
 
-    /// Dispatches of one run of a program; 0 on the CPU.
-    pub fn dispatches(&self, id: ProgramId) -> usize {
-        match &self.backend {
-            Backend::Cpu { .. } => 0,
-            Backend::Gpu { programs, .. } => programs[id.0].program.len(),
-        }
-    }
-
     /// Writes a view, which takes effect before the next run.
     ///
     /// # Errors
@@ -180,7 +173,7 @@ impl Session {
             Backend::Gpu { gpu, arenas, programs, .. } => {
                 let program = &programs[id.0];
                 let buffer = buffer(arenas, &program.slots, program.plan.home(view))?;
-                gpu.write(buffer, view.start as u64, data)
+                gpu.write(buffer, program.plan.in_buffer(view).start as u64, data)
             }
         }
     }
@@ -198,7 +191,7 @@ impl Session {
                 let program = &programs[id.0];
                 let parts = views
                     .iter()
-                    .map(|v| Ok((buffer(arenas, &program.slots, program.plan.home(*v))?, v.start as u64, v.len as u64)))
+                    .map(|&v| place(arenas, &program.slots, &program.plan, v))
                     .collect::<Result<Vec<_>>>()?;
                 gpu.read(&parts).await
             }
@@ -218,17 +211,6 @@ impl Session {
                 Ok(())
             }
             Backend::Gpu { gpu, programs, .. } => gpu.submit(&programs[id.0].program, times, &step.words()),
-        }
-    }
-
-    /// Does ahead what it can of the next [`Session::run`] of as many `times`; after a run, the GPU works meanwhile.
-    ///
-    /// # Errors
-    /// A lost device.
-    pub fn prepare(&self, id: ProgramId, times: u32) -> Result<()> {
-        match &self.backend {
-            Backend::Cpu { .. } => Ok(()),
-            Backend::Gpu { gpu, programs, .. } => gpu.prepare(&programs[id.0].program, times),
         }
     }
 
@@ -252,13 +234,7 @@ impl Session {
                 for i in 0..plan.nodes.len() {
                     gpu.run_range(program, starts[i]..starts[i + 1], &step.words()).await?;
                     let written = plan.written(i);
-                    let parts = written
-                        .iter()
-                        .map(|v| {
-                            let (start, len) = words(*v);
-                            Ok((buffer(arenas, slots, plan.home(*v))?, start, len))
-                        })
-                        .collect::<Result<Vec<_>>>()?;
+                    let parts = written.iter().map(|&v| place(arenas, slots, plan, v)).collect::<Result<Vec<_>>>()?;
                     let values = gpu.read(&parts).await?;
                     if !written.iter().zip(&values).all(|(v, words)| finite(v.format, words)) {
                         return Ok(Some(plan.nodes[i].label()));
@@ -281,11 +257,17 @@ impl Session {
     }
 }
 
-/// The words that hold a view, first and number; where it is stored as f16, a neighbour may come along.
-fn words(view: View) -> (u64, u64) {
-    let bytes = view.format.bytes();
-    let (start, end) = (view.start as u64 * bytes / 4, ((view.start + view.len) as u64 * bytes).div_ceil(4));
-    (start, end - start)
+/// The words that hold a view: buffer, first and number; where it is stored as f16, a neighbour may come along.
+fn place<'a>(
+    arenas: &'a [Option<Buffer>; 4],
+    slots: &'a [Buffer],
+    plan: &Plan,
+    view: View,
+) -> Result<(&'a Buffer, u64, u64)> {
+    let View { start, len, format, .. } = plan.in_buffer(view);
+    let bytes = |elements: usize| elements as u64 * format.bytes();
+    let (first, end) = (bytes(start) / 4, bytes(start + len).div_ceil(4));
+    Ok((buffer(arenas, slots, plan.home(view))?, first, end - first))
 }
 
 /// Whether all numbers in these words are finite.

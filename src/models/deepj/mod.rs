@@ -216,6 +216,8 @@ pub fn build(c: &Config, mode: Mode, batch: usize, steps: usize) -> Result<Built
         };
         let x = g.temp_as("features", rows * n * op.width(), op.stored);
         g.apply(op, &[notes, octave, start, x]);
+        g.drop_after_forward(octave);
+        g.drop_after_forward(x);
         x
     });
 
