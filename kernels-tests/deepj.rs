@@ -8,7 +8,7 @@ use deepj::gpu::{Capabilities, Checks, Device, Format, Gpu};
 use deepj::graph::session::Variants;
 use deepj::graph::{Init, Kind, Mirror, Plan, Session, mirror};
 use deepj::models::deepj::{
-    self as models, Built, Config, GenerateIo, Io, Join, Mode, Preset, StyleUse, build, build_generate,
+    self as models, Built, Config, GenerateIo, Io, Join, Mode, Precision, Preset, StyleUse, build, build_generate,
 };
 use deepj::nn::{init, nadam};
 use deepj::ops::random::{pcg4d, uniform01};
@@ -17,7 +17,7 @@ use libtest_mimic::{Failed, Trial};
 use pollster::block_on;
 
 use crate::harness::adapters::Adapter;
-use crate::harness::bounded::{ROUNDOFF, within};
+use crate::harness::bounded::{HALF_ROUNDOFF, ROUNDOFF, within};
 use crate::harness::gradient::central_difference;
 use crate::harness::kernel::Margin;
 use crate::harness::{declaration, report::Report};
@@ -86,12 +86,17 @@ struct Training {
     given: Vec<(View, Vec<f32>)>,
     steps: usize,
     batch: usize,
+    how: models::Training,
 }
 
+/// The loss scale of mixed precision.
+const SCALE: f32 = 4096.0;
+
 impl Training {
-    fn new(config: Config, batch: usize, steps: usize) -> Self {
-        let built = build(&config, Mode::Train(with_clip()), batch, steps).expect("the configuration is valid");
-        let mut step = Step { seed: 77, step: 12, ..Step::default() };
+    fn new(config: Config, batch: usize, steps: usize, how: models::Training) -> Self {
+        let built = build(&config, Mode::Train(how), batch, steps).expect("the configuration is valid");
+        let scale = if how.precision == Precision::Mixed { SCALE } else { 1.0 };
+        let mut step = Step { seed: 77, step: 12, unscale: 1.0 / scale, ..Step::default() };
         nadam::Schedule::default().advance(&with_clip().optimizer, &mut step);
         let (io, n) = (&built.io, config.notes);
         // The last step of the last lane is padding.
@@ -103,18 +108,20 @@ impl Training {
             (io.weight, (0..batch * steps).map(weight).collect()),
             (io.style, styles(batch, config.styles)),
             (io.keep, (0..batch).map(|b| f32::from(b % 2 == 0)).collect()),
-            (io.loss_weights.expect("a training plan"), vec![1.0, 0.7, 1.3]),
+            (io.loss_weights.expect("a training plan"), vec![scale, 0.7 * scale, 1.3 * scale]),
         ];
         for (i, &state) in io.states.iter().enumerate() {
             given.push((state, uniform(20 + i as u32, state.len).map(|r| r - 0.5).collect()));
         }
-        Self { built, config, step, given, steps, batch }
+        Self { built, config, step, given, steps, batch, how }
     }
 
     fn name(&self) -> String {
         let Config { notes, time_units, note_units, .. } = self.config;
         let (batch, steps) = (self.batch, self.steps);
-        format!("step B={batch} T={steps} N={notes} units {time_units} {note_units}")
+        let precision = if self.how.precision == Precision::Mixed { " mixed" } else { "" };
+        let recompute = if self.how.recompute { " recompute" } else { "" };
+        format!("step B={batch} T={steps} N={notes} units {time_units} {note_units}{precision}{recompute}")
     }
 
     /// What is compared after a step: names, views, tolerances.
@@ -145,7 +152,13 @@ impl Training {
         let layers = 2 * (time_units * self.steps + note_units * notes) + 3 * taps + time_units + 2 * note_units;
         // The way back has sums over the four gates.
         let k = layers + 4 * layers + self.batch * self.steps * notes;
-        LAMBDA * (k as f64).sqrt() * ROUNDOFF
+        // In mixed precision values are rounded to 11 bits wherever they are stored: at each step of an LSTM, and a few
+        // times a layer, there and back.
+        let stored = match self.how.precision {
+            Precision::F32 => 0,
+            Precision::Mixed => 2 * (2 * self.steps + 2 * notes + 16),
+        };
+        LAMBDA * ((k as f64).sqrt() * ROUNDOFF + (stored as f64).sqrt() * HALF_ROUNDOFF)
     }
 
     /// One step on the CPU in `R`.
@@ -387,8 +400,16 @@ pub fn trials(
     ran: impl Fn(String, Duration) + Clone + Send + Sync + 'static,
 ) -> Vec<Trial> {
     let mut trials = vec![];
-    for (config, batch, steps) in [(small(), 2, 5), (small(), 1, 1), (paper(), 1, 4)] {
-        let training = Arc::new(Training::new(config, batch, steps));
+    let how = |precision, recompute| models::Training { precision, recompute, ..with_clip() };
+    for (config, batch, steps, how) in [
+        (small(), 2, 5, with_clip()),
+        (small(), 1, 1, with_clip()),
+        (paper(), 1, 4, with_clip()),
+        (small(), 2, 5, how(Precision::F32, true)),
+        (small(), 2, 5, how(Precision::Mixed, false)),
+        (small(), 2, 5, how(Precision::Mixed, true)),
+    ] {
+        let training = Arc::new(Training::new(config, batch, steps, how));
         let name = training.name();
         let oracle = Arc::new(std::sync::OnceLock::new());
         let check = {
@@ -404,7 +425,8 @@ pub fn trials(
         trials.push(Trial::test(format!("deepj/{name}/mirror f32/cpu"), move || {
             check_(&this, "mirror f32", "cpu", this.mirror::<f32>()).map_err(Failed::from)
         }));
-        for adapter in adapters {
+        let half = training.how.precision == Precision::Mixed;
+        for adapter in adapters.iter().filter(|adapter| !half || adapter.capabilities.shader_f16) {
             let ways = ways(&training.built.plan, adapter);
             // Software adapters take long over the paper's sizes.
             let ways = ways.into_iter().take(if training.config == paper() { 1 } else { 3 });
@@ -430,7 +452,7 @@ pub fn trials(
         ("unmasked losses", Config { masked_losses: false, ..small() }),
         ("no dropout", Config { dropout: 0.0, input_dropout: 0.0, ..small() }),
     ] {
-        let training = Training::new(config, 2, 5);
+        let training = Training::new(config, 2, 5, with_clip());
         let name = format!("deepj/{} {name}/central differences/cpu", training.name());
         trials.push(Trial::test(name, move || training.check_gradients().map_err(Failed::from)));
     }

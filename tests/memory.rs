@@ -32,8 +32,8 @@ fn a_plan_takes_the_memory_that_it_says() {
     let plans = [
         ("f32", Training::default()),
         ("recomputed", Training { recompute: true, ..Training::default() }),
-        //("mixed", Training { precision: Precision::Mixed, ..Training::default() }),
-        //("mixed, recomputed", Training { precision: Precision::Mixed, recompute: true, ..Training::default() }),
+        ("mixed", Training { precision: Precision::Mixed, ..Training::default() }),
+        ("mixed, recomputed", Training { precision: Precision::Mixed, recompute: true, ..Training::default() }),
     ];
     for (name, training) in plans {
         let plan = || build(&config, Mode::Train(training), 8, 64).unwrap().plan;

@@ -1,7 +1,6 @@
 //! A list of dispatches, made ready once and run many times.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use super::adapter::Checks;
 use super::check::{self, Operand};
@@ -21,8 +20,6 @@ pub struct Program {
     steps: Vec<Option<Step>>,
     /// The uniform buffer of `Step`'s words, where a dispatch reads them.
     words: Option<(wgpu::Buffer, wgpu::BindGroup)>,
-    /// The commands of so many runs, encoded ahead.
-    prepared: Mutex<Option<(u32, wgpu::CommandBuffer)>>,
 }
 
 struct Step {
@@ -115,7 +112,7 @@ impl Program {
                 .await?;
             built.push(Some(Step { pipeline, group, grid: dispatch.grid, uses_step: dispatch.uses_step }));
         }
-        Ok(Self { label: label.into(), steps: built, words, prepared: Mutex::default() })
+        Ok(Self { label: label.into(), steps: built, words })
     }
 
     /// How many dispatches it was built from, those with an empty grid included.
@@ -134,16 +131,6 @@ impl Program {
 
     pub(super) fn step_buffer(&self) -> Option<&wgpu::Buffer> {
         self.words.as_ref().map(|(buffer, _)| buffer)
-    }
-
-    /// What was encoded ahead, if it is as many runs.
-    pub(super) fn take_prepared(&self, times: u32) -> Option<wgpu::CommandBuffer> {
-        let prepared = lock(&self.prepared).take();
-        prepared.filter(|(runs, _)| *runs == times).map(|(_, commands)| commands)
-    }
-
-    pub(super) fn keep_prepared(&self, times: u32, commands: wgpu::CommandBuffer) {
-        *lock(&self.prepared) = Some((times, commands));
     }
 
     pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>, times: u32) -> Result<()> {

@@ -97,13 +97,16 @@ impl LstmLayer {
         state: State,
     ) -> Output {
         let (steps, n, units, gates_width) = (rows.steps, rows.rows, self.units, self.widths.gates);
-        let gates = graph.temp("gates", steps * n * gates_width);
+        let (input, recurrent) = (graph.weight(self.input), graph.weight(self.recurrent));
+        let stored = x.format;
+        let gates = graph.temp_as("gates", steps * n * gates_width, stored);
         let groups = if sequences == 1 { RowGroups { inner: 1, sequences: 1 } } else { rows.groups };
         let product = Gemm::new(Layout::NN, steps * n, gates_width, self.widths.input).with_bias(groups);
-        graph.apply(product, &[x, self.input, bias, gates]);
+        graph.apply(product.of([stored, input.format, stored]), &[x, input, bias, gates]);
         graph.drop_after_forward(gates);
         let size = n * units;
-        let h = graph.temp("h", (steps + 1) * size);
+        let h = graph.temp_as("h", (steps + 1) * size, stored);
+        // What is summed over all steps stays in f32.
         let c = graph.temp("c", (steps + 1) * size);
         let carry =
             |source, stored: [View; 2]| Carry { rows: n, width: units, source, stored: stored.map(|view| view.format) };
@@ -128,10 +131,8 @@ impl LstmLayer {
                 Some(kept)
             }
         };
-        graph.apply(
-            Lstm { steps, rows: n, units, weights: self.recurrent.format, stored: h.format },
-            &[self.recurrent, gates, h, c],
-        );
+        let op = Lstm { steps, rows: n, units, weights: recurrent.format, stored };
+        graph.apply(op, &[recurrent, gates, h, c]);
         for (from, to) in [h, c].into_iter().zip(kept.into_iter().flatten()) {
             graph.apply(carry(Source::Copy, [from, to]), &[from.slice(steps * size, size), to]);
         }

@@ -474,6 +474,7 @@ impl Lstm {
         if again != gates {
             let (rows, units) = (self.steps * self.rows, self.units);
             let product = Gemm { accumulate: true, ..Gemm::new(Layout::NN, rows, 4 * units, units) };
+            let product = product.of([self.stored, self.weights, self.stored]);
             tape.push(Box::new(product), &[h, recurrent, again]);
             tape.push(Box::new(LstmGates { rows, units, stored: self.stored }), &[again]);
         }
@@ -565,6 +566,7 @@ impl Op for Lstm {
         tape.push(Box::new(grad), &[recurrent, dh, c, gates, dc]);
         tape.set_grad(before, gates);
         let product = Gemm::new(Layout::TN, units, 4 * units, steps * rows);
+        let product = product.of([stored, stored, tape.grad_format(recurrent)]);
         tape.contribute(recurrent, Box::new(product), &[h.slice(0, all), gates]);
     }
 }
@@ -617,7 +619,7 @@ impl Op for LstmGrad {
         let parts = kernel.parts(recorder, (self.steps, pitch, units));
         // Scratch memory for R transposed, for the kernels that read it.
         let matrix = match kernel {
-            Kernel::Sequence { .. } => recorder.scratch_as(4 * units * units, self.weights),
+            Kernel::Sequence { .. } => recorder.scratch(4 * units * units),
             _ => 0,
         };
         if matrix != 0 {

@@ -4,6 +4,7 @@ mod checkpoint;
 mod cli;
 mod devices;
 mod generate;
+mod precision;
 mod train;
 mod tuning;
 
