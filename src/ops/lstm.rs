@@ -118,7 +118,8 @@ fn load<R: Real, const L: usize>(x: &[R], at: usize) -> [R; L] {
 #[inline(always)]
 fn cell_lanes<R: Real, const L: usize>(gates: &mut [R], c_before: &[R], c: &mut [R], h: &mut [R], j: usize) {
     let n = h.len();
-    let [mut i, mut f, mut g, mut o] = [0, 1, 2, 3].map(|gate| load::<R, L>(gates, gate * n + j));
+    let (mut i, mut f) = (load::<R, L>(gates, j), load::<R, L>(gates, n + j));
+    let (mut g, mut o) = (load::<R, L>(gates, 2 * n + j), load::<R, L>(gates, 3 * n + j));
     let (mut s, mut y) = (load::<R, L>(c_before, j), [R::ZERO; L]);
     i.iter_mut().for_each(|x| *x = x.sigmoid());
     f.iter_mut().for_each(|x| *x = x.sigmoid());
@@ -161,7 +162,8 @@ fn cell_grad_lanes<R: Real, const L: usize>(
     j: usize,
 ) {
     let n = dh.len();
-    let [mut i, mut f, mut g, mut o] = [0, 1, 2, 3].map(|gate| load::<R, L>(gates, gate * n + j));
+    let (mut i, mut f) = (load::<R, L>(gates, j), load::<R, L>(gates, n + j));
+    let (mut g, mut o) = (load::<R, L>(gates, 2 * n + j), load::<R, L>(gates, 3 * n + j));
     let (dh, before) = (load::<R, L>(dh, j), load::<R, L>(c_before, j));
     let (mut tc, mut d) = (load::<R, L>(c, j), load::<R, L>(dc, j));
     tc.iter_mut().for_each(|x| *x = x.tanh());
