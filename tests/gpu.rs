@@ -71,6 +71,26 @@ fn sequence(n: usize) -> Vec<f32> {
 }
 
 #[test]
+fn the_beginning_of_a_program_may_run_once() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let x = gpu.buffer("x", 64).await.unwrap();
+            let y = gpu.buffer("y", 64).await.unwrap();
+            gpu.write(&x, 0, &[1.0; 64]).unwrap();
+            let buffers = [&x, &y];
+            let steps = [100.0, 10.0, 1.0].map(|a| (saxpy(a, 64, 0, 1, 0), &buffers[..]));
+            let program = gpu.program("saxpy", &steps).await.unwrap().once(1);
+            gpu.submit(&program, 3, &[0; 16]).unwrap();
+            assert_eq!(gpu.read(&[(&y, 0, 64)]).await.unwrap()[0], [133.0; 64]);
+            // Ranges are of all dispatches.
+            gpu.run_range(&program, 1..3, &[0; 16]).await.unwrap();
+            gpu.run_range(&program, 0..1, &[0; 16]).await.unwrap();
+            assert_eq!(gpu.read(&[(&y, 0, 64)]).await.unwrap()[0], [244.0; 64]);
+        })
+    });
+}
+
+#[test]
 fn a_program_runs_on_ranges_as_often_as_asked() {
     on_every_adapter(|gpu| {
         block_on(async {

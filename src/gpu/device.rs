@@ -247,8 +247,8 @@ impl Gpu {
         Program::build(self, label, steps).await
     }
 
-    /// Runs the program's dispatches `times` times over, in one command buffer and one compute pass. `step` holds the words
-    /// of `Step` in `shaders/common.wgsl`, the same for all repetitions. Does not wait.
+    /// Runs the program's dispatches `times` times over (see [`Program::once`]), in one command buffer and one compute
+    /// pass. `step` holds the words of `Step` in `shaders/common.wgsl`, the same for all repetitions. Does not wait.
     ///
     /// # Errors
     /// A device that is lost or out of memory.

@@ -18,6 +18,8 @@ pub struct Program {
     label: String,
     /// In the order they were given; none where the grid is empty.
     steps: Vec<Option<Step>>,
+    /// So many dispatches at the beginning are left out of repetitions.
+    once: usize,
     /// The uniform buffer of `Step`'s words, where a dispatch reads them.
     words: Option<(wgpu::Buffer, wgpu::BindGroup)>,
 }
@@ -112,7 +114,12 @@ impl Program {
                 .await?;
             built.push(Some(Step { pipeline, group, grid: dispatch.grid, uses_step: dispatch.uses_step }));
         }
-        Ok(Self { label: label.into(), steps: built, words })
+        Ok(Self { label: label.into(), steps: built, once: 0, words })
+    }
+
+    /// The same, but where it runs several times in a row, its first `dispatches` run once, before all others.
+    pub fn once(self, dispatches: usize) -> Self {
+        Self { once: dispatches, ..self }
     }
 
     /// How many dispatches it was built from, those with an empty grid included.
@@ -143,7 +150,8 @@ impl Program {
         let mut pass = encoder
             .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None });
         let mut current = None;
-        for step in (0..times).flat_map(|_| steps.iter().flatten()) {
+        let (once, repeated) = steps.split_at(self.once.saturating_sub(range.start).min(steps.len()));
+        for step in once.iter().chain((0..times).flat_map(|_| repeated)).flatten() {
             if current != Some(&step.pipeline) {
                 pass.set_pipeline(&step.pipeline);
                 current = Some(&step.pipeline);

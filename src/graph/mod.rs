@@ -477,6 +477,28 @@ mod tests {
     }
 
     #[test]
+    fn what_repetitions_share_is_computed_once_and_kept() {
+        let mut graph = Graph::new();
+        let copy = || Dropout { len: 3, drop: Drop::NONE, stored: Format::F32 };
+        let (x, sum) = (graph.tensor("x", 3, Kind::Input), graph.tensor("sum", 3, Kind::State));
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| graph.temp(name, 3));
+        graph.apply(copy(), &[x, a]);
+        graph.apply(copy(), &[a, b]);
+        graph.apply(Add { len: 3, stored: Format::F32 }, &[b, sum]);
+        // Born after the last readings of `a` and `b`; only the memory of `a` is free.
+        graph.apply(copy(), &[sum, c]);
+        graph.apply(copy(), &[c, d]);
+        let plan = Plan::compile("test", graph);
+        assert_eq!(plan.invariant, 2);
+        assert!(![c, d].map(|later| plan.home(later)).contains(&plan.home(b)));
+        let mut arenas = mirror::arenas::<f64>(&plan);
+        let mut mirror = Mirror::new(plan);
+        mirror.get_mut(&mut arenas, x).copy_from_slice(&[1.0, 2.0, 4.0]);
+        mirror.repeat(&mut arenas, 3, &crate::ops::Step::default());
+        assert_eq!(mirror.get(&arenas, sum), [3.0, 6.0, 12.0]);
+    }
+
+    #[test]
     fn overlapping_parts_with_gradients_are_refused() {
         let error = product_of_sums(1).unwrap_err();
         assert!(error.what.contains("overlapping parts of `x`"), "{error}");

@@ -60,7 +60,8 @@ struct Tenant {
 const ALIGNMENT: u64 = Format::F32.alignment() * 4;
 
 impl Placement {
-    pub fn new(tensors: &[Tensor], nodes: &[Node]) -> Self {
+    /// `invariant` nodes at the beginning are not repeated with the others: what those read of them stays.
+    pub fn new(tensors: &[Tensor], nodes: &[Node], invariant: usize) -> Self {
         let mut lives: Vec<Option<(usize, usize)>> = vec![None; tensors.len()];
         // WebGPU binds a buffer in one dispatch either for reading or for writing, whatever the ranges, and the mirror
         // borrows as strictly: so what a node reads is not beside what it writes.
@@ -76,6 +77,9 @@ impl Placement {
                     apart.extend([(written, read), (read, written)]);
                 }
             }
+        }
+        for (_, last) in lives.iter_mut().flatten().filter(|(first, last)| *first < invariant && *last >= invariant) {
+            *last = nodes.len();
         }
         let mut slots: Vec<Slot> = vec![];
         let mut places = vec![(Home::Slot(usize::MAX), 0); tensors.len()];

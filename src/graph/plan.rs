@@ -24,7 +24,36 @@ pub struct Plan {
     pub params_len: usize,
     /// Which arenas the nodes touch.
     pub arenas: [bool; 4],
+    /// Nodes at the beginning that need no repetition where the plan runs several times in a row.
+    pub invariant: usize,
     placement: Placement,
+}
+
+/// How many nodes at the beginning see nothing but inputs, parameters that stay as they are, and each other: what they
+/// write is the same in every repetition.
+fn invariant(tensors: &[Tensor], nodes: &[Node]) -> usize {
+    let written = |node: &Node| {
+        let args = node.op.args();
+        let views = args.iter().zip(&node.operands).filter(|(arg, _)| arg.access == Access::ReadWrite);
+        views.map(|(_, view)| view.tensor).collect::<Vec<_>>()
+    };
+    let mut writers = vec![0; tensors.len()];
+    nodes.iter().flat_map(written).for_each(|tensor| writers[tensor.0 as usize] += 1);
+    let mut made = vec![false; tensors.len()];
+    let repeats = |node: &&Node| {
+        let alike = node.op.args().iter().zip(&node.operands).all(|(arg, view)| {
+            let id = view.tensor.0 as usize;
+            match (tensors[id].kind, arg.access) {
+                (Kind::Input | Kind::Params, Access::Read) => writers[id] == 0,
+                (Kind::Temp, Access::Read) => made[id],
+                (Kind::Temp, Access::ReadWrite) => writers[id] == 1,
+                _ => false,
+            }
+        });
+        written(node).iter().for_each(|tensor| made[tensor.0 as usize] = alike);
+        alike
+    };
+    nodes.iter().take_while(repeats).count()
 }
 
 impl Plan {
@@ -38,8 +67,9 @@ impl Plan {
                 arenas[arena] = true;
             }
         }
-        let placement = Placement::new(&tensors, &nodes);
-        Self { name: name.into(), tensors, nodes, params, params_len, arenas, placement }
+        let invariant = invariant(&tensors, &nodes);
+        let placement = Placement::new(&tensors, &nodes, invariant);
+        Self { name: name.into(), tensors, nodes, params, params_len, arenas, invariant, placement }
     }
 
     /// The buffers of the program.

@@ -132,7 +132,7 @@ impl Session {
                         steps.push((dispatch.clone(), operands[i].as_slice()));
                     }
                 }
-                let program = gpu.program(&plan.name, &steps).await?;
+                let program = gpu.program(&plan.name, &steps).await?.once(starts[plan.invariant]);
                 gpu.save_pipeline_cache();
                 programs.push(OnGpu { plan, slots, program, starts, chosen });
                 Ok(ProgramId(programs.len() - 1))
@@ -198,7 +198,7 @@ impl Session {
         }
     }
 
-    /// Runs the program `times` times in a row, on a GPU in one submission.
+    /// Runs the program `times` times in a row, on a GPU in one submission; what is the same in all of them runs once.
     ///
     /// # Errors
     /// A lost device.
@@ -207,7 +207,7 @@ impl Session {
             Backend::Cpu { arenas, programs } => {
                 let program = &mut programs[id.0];
                 // From a thread of the pool, nodes start their parallel parts without waking it first.
-                rayon::scope(|_| (0..times).for_each(|_| program.run(arenas, step)));
+                rayon::scope(|_| program.repeat(arenas, times, step));
                 Ok(())
             }
             Backend::Gpu { gpu, programs, .. } => gpu.submit(&programs[id.0].program, times, &step.words()),

@@ -374,3 +374,16 @@ fn per_piece(g: &mut Graph, (bias, sequences): (View, usize), pieces: usize, wid
 fn feature_width(c: &Config) -> usize {
     BEFORE_OCTAVE + c.filters + c.beats
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generation_makes_what_depends_on_style_alone_once_a_run() {
+        let plan = build_generate(&Config::preset(Preset::Small, 3), 2, 16).unwrap().plan;
+        let (once, repeated) = plan.nodes.split_at(plan.invariant);
+        assert!(!once.is_empty() && once.iter().all(|node| node.scope == "style"));
+        assert!(repeated.iter().all(|node| node.scope != "style"));
+    }
+}
