@@ -1,16 +1,19 @@
 //! Times one training step, or generation, of DeepJ in the paper's sizes and prints one JSON line:
 //! `cargo bench --bench step -- [--batch 4] [--seq 128] [--runs 5] [--generate] [--precision f32]
-//! [--recompute] [--device cpu]`.
+//! [--recompute] [--device cpu] [--tune on] [--variant KERNEL=NAME]`.
 //!
 //! The median of the runs follows one warm-up run. Data are random with the density of real rolls: the work hardly
-//! depends on them.
+//! depends on them. On a GPU `replay_cpu_ms` is the time in which the CPU submits a run of the plan and encodes the
+//! next, which it does while the GPU works, and `replay_share` its part of the whole; `submit_share` is the part that the
+//! GPU waits for. A driver that computes within the submission, such as Mesa's GL in software, makes them all of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use deepj::error::{Error, Result};
 use deepj::gpu::{self, DeviceChoice, Format, Options};
 use deepj::graph::Session;
-use deepj::graph::session::Variants;
+use deepj::graph::session::{Event, Variants};
 use deepj::models::deepj::{Config, Mode, Preset, Training, build, build_generate};
 use deepj::nn::loss_scale::LossScale;
 use deepj::nn::{init, nadam};
@@ -24,11 +27,22 @@ struct Flags {
     generate: bool,
     training: Training,
     device: DeviceChoice,
+    variants: Variants,
 }
 
 fn flags() -> Result<Flags> {
-    let training = Training::default();
-    let mut flags = Flags { batch: 4, seq: 128, runs: 5, generate: false, training, device: DeviceChoice::Cpu };
+    let variants = Variants {
+        tune: std::env::var("DEEPJ_TUNE").unwrap_or("on".into()).parse()?,
+        remembered: Variants::file(),
+        observer: Some(Arc::new(|event| match event {
+            Event::Notice(text) => eprintln!("note: {text}"),
+            Event::Finished(tuned) => eprintln!("{tuned}"),
+            Event::Started { .. } | Event::Measuring { .. } => (),
+        })),
+        ..Variants::default()
+    };
+    let (training, device) = (Training::default(), DeviceChoice::Cpu);
+    let mut flags = Flags { batch: 4, seq: 128, runs: 5, generate: false, training, device, variants };
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| Error::usage(format!("{flag} wants a value"), ""));
@@ -38,6 +52,14 @@ fn flags() -> Result<Flags> {
             "--seq" => flags.seq = number(value()?)?,
             "--runs" => flags.runs = number(value()?)?,
             "--device" => flags.device = value()?.parse()?,
+            "--tune" => flags.variants.tune = value()?.parse()?,
+            "--variant" => {
+                let text = value()?;
+                let Some((kernel, variant)) = text.split_once('=') else {
+                    return Err(Error::usage(format!("`{text}` has no `=`"), "give --variant KERNEL=NAME"));
+                };
+                flags.variants.pins.push((kernel.into(), variant.into()));
+            }
             "--generate" => flags.generate = true,
             "--precision" => flags.training.precision = value()?.parse()?,
             "--recompute" => flags.training.recompute = true,
@@ -61,7 +83,7 @@ fn notes(cells: usize) -> Vec<f32> {
 async fn bench(flags: Flags) -> Result<()> {
     let config = Config::preset(Preset::Paper, 23);
     let device = gpu::open(&flags.device, Options::default()).await?;
-    let mut session = Session::new(device, Variants::default());
+    let mut session = Session::new(device, flags.variants.clone());
     let Flags { batch, seq, runs, .. } = flags;
     let scale = LossScale::default();
     let (id, outputs, flops, times);
@@ -69,6 +91,9 @@ async fn bench(flags: Flags) -> Result<()> {
         let built = build_generate(&config, batch, seq)?;
         (outputs, flops, times) = (built.io.roll, built.plan.cost().flops * seq as u64, seq as u32);
         let (params, len, io) = (built.plan.params.clone(), built.plan.params_len, built.io);
+        if let Some(capabilities) = session.capabilities() {
+            flags.variants.check(&built.plan, capabilities)?;
+        }
         id = session.add(built.plan).await?;
         write_params(&mut session, id, &params, len)?;
         session.write(id, io.style, &one_hot(batch, 23))?;
@@ -76,6 +101,9 @@ async fn bench(flags: Flags) -> Result<()> {
         let built = build(&config, Mode::Train(flags.training), batch, seq)?;
         (outputs, flops, times) = (built.io.losses, built.plan.cost().flops, 1);
         let (params, len, io) = (built.plan.params.clone(), built.plan.params_len, built.io);
+        if let Some(capabilities) = session.capabilities() {
+            flags.variants.check(&built.plan, capabilities)?;
+        }
         id = session.add(built.plan).await?;
         write_params(&mut session, id, &params, len)?;
         session.write(id, io.roll, &notes((seq + 1) * batch * config.notes))?;
@@ -89,19 +117,26 @@ async fn bench(flags: Flags) -> Result<()> {
     let unscale = if flags.generate { 1.0 } else { 1.0 / scale.factor() };
     let mut step = Step { seed: 1, temperature: 1.0, unscale, ..Step::default() };
     let mut schedule = nadam::Schedule::default();
-    let mut seconds = vec![];
+    let (mut seconds, mut submitting, mut replaying) = (vec![], vec![], vec![]);
     let mut last = vec![];
     for _ in 0..=runs {
         step.step += 1;
         schedule.advance(&nadam::Settings::default(), &mut step);
         let start = Instant::now();
         session.run(id, times, &step)?;
+        submitting.push(start.elapsed().as_secs_f64());
+        session.prepare(id, times)?;
+        replaying.push(start.elapsed().as_secs_f64());
         last = session.read(id, &[outputs]).await?.remove(0);
         seconds.push(start.elapsed().as_secs_f64());
     }
-    seconds.remove(0);
-    seconds.sort_by(f64::total_cmp);
-    let median = seconds[seconds.len() / 2];
+    for times in [&mut seconds, &mut submitting, &mut replaying] {
+        times.remove(0);
+        times.sort_by(f64::total_cmp);
+    }
+    let [median, submit, replay] = [&seconds, &submitting, &replaying].map(|times| times[times.len() / 2]);
+    // On the CPU a run is the work itself.
+    let on_gpu = session.capabilities().is_some();
     let what = if flags.generate { "generate" } else { "train" };
     let result = serde_json::json!({
         "what": what, "device": session.capabilities().map_or("cpu".into(), |c| c.to_string()),
@@ -109,6 +144,8 @@ async fn bench(flags: Flags) -> Result<()> {
         "batch": batch, "seq": seq, "runs": runs, "median_s": median, "min_s": seconds[0],
         "max_s": seconds[seconds.len() - 1], "gflops": flops as f64 / median / 1e9,
         "steps_per_s": times as f64 / median, "check": &last[..3], "peak_rss_mib": peak_rss_mib(),
+        "replay_cpu_ms": on_gpu.then_some(replay / f64::from(times) * 1e3), "replay_share": on_gpu.then_some(replay / median),
+        "submit_share": on_gpu.then_some(submit / median), "dispatches": session.dispatches(id),
     });
     println!("{result}");
     Ok(())

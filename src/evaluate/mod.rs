@@ -105,6 +105,7 @@ impl Evaluator {
             }
             feed(session, self.program, &self.io, &batch)?;
             session.run(self.program, 1, &Step::default())?;
+            session.prepare(self.program, 1)?;
             let losses = session.read(self.program, &[self.io.losses]).await?.swap_remove(0);
             for (sum, &loss) in sums.iter_mut().zip(&losses) {
                 *sum += f64::from(loss) * batch.valid as f64;

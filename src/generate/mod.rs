@@ -170,6 +170,7 @@ impl Generator {
     /// Runs steps of one window and appends each piece's play, replay and dynamics to its values.
     async fn run(&mut self, steps: std::ops::Range<usize>, step: &Step, values: &mut [Vec<f32>]) -> Result<()> {
         self.session.run(self.program, steps.len() as u32, step)?;
+        self.session.prepare(self.program, steps.len() as u32)?;
         let roll = self.session.read(self.program, &[self.io.roll]).await?.swap_remove(0);
         let row = self.notes * REPORTED;
         for t in steps {

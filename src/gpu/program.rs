@@ -1,6 +1,7 @@
 //! A list of dispatches, made ready once and run many times.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use super::adapter::Checks;
 use super::check::{self, Operand};
@@ -22,6 +23,8 @@ pub struct Program {
     once: usize,
     /// The uniform buffer of `Step`'s words, where a dispatch reads them.
     words: Option<(wgpu::Buffer, wgpu::BindGroup)>,
+    /// The commands of so many runs, encoded ahead.
+    prepared: Mutex<Option<(u32, wgpu::CommandBuffer)>>,
 }
 
 struct Step {
@@ -114,7 +117,7 @@ impl Program {
                 .await?;
             built.push(Some(Step { pipeline, group, grid: dispatch.grid, uses_step: dispatch.uses_step }));
         }
-        Ok(Self { label: label.into(), steps: built, once: 0, words })
+        Ok(Self { label: label.into(), steps: built, once: 0, words, prepared: Mutex::default() })
     }
 
     /// The same, but where it runs several times in a row, its first `dispatches` run once, before all others.
@@ -138,6 +141,16 @@ impl Program {
 
     pub(super) fn step_buffer(&self) -> Option<&wgpu::Buffer> {
         self.words.as_ref().map(|(buffer, _)| buffer)
+    }
+
+    /// What was encoded ahead, if it is as many runs.
+    pub(super) fn take_prepared(&self, times: u32) -> Option<wgpu::CommandBuffer> {
+        let prepared = lock(&self.prepared).take();
+        prepared.filter(|(runs, _)| *runs == times).map(|(_, commands)| commands)
+    }
+
+    pub(super) fn keep_prepared(&self, times: u32, commands: wgpu::CommandBuffer) {
+        *lock(&self.prepared) = Some((times, commands));
     }
 
     pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>, times: u32) -> Result<()> {

@@ -156,6 +156,14 @@ impl Session {
         }
     }
 
+    /// Dispatches of one run of a program; 0 on the CPU.
+    pub fn dispatches(&self, id: ProgramId) -> usize {
+        match &self.backend {
+            Backend::Cpu { .. } => 0,
+            Backend::Gpu { programs, .. } => programs[id.0].program.len(),
+        }
+    }
+
     /// Writes a view, which takes effect before the next run.
     ///
     /// # Errors
@@ -211,6 +219,17 @@ impl Session {
                 Ok(())
             }
             Backend::Gpu { gpu, programs, .. } => gpu.submit(&programs[id.0].program, times, &step.words()),
+        }
+    }
+
+    /// Does ahead what it can of the next [`Session::run`] of as many `times`; after a run, the GPU works meanwhile.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn prepare(&self, id: ProgramId, times: u32) -> Result<()> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(()),
+            Backend::Gpu { gpu, programs, .. } => gpu.prepare(&programs[id.0].program, times),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Measures the variants of a plan's kernels on the adapter, on the plan's own shapes or excerpts of them.
 //!
-//! A time is the wall clock around encoding, submitting and waiting for so many repetitions in one submission that they take
-//! [`LATENCIES`] times as long as a submission of nothing, which is subtracted. Encoding counts, since a step of training
-//! waits for it too. Operands are buffers of zeros made for it: no tensor of a plan is touched, and no kernel's time depends on
+//! A time is the wall clock around submitting and waiting for so many repetitions in one submission that they take
+//! [`LATENCIES`] times as long as a submission of nothing, which is subtracted. Encoding does not count, since runs are
+//! encoded while the GPU works on the one before. Operands are buffers of zeros made for it: no tensor of a plan is touched, and no kernel's time depends on
 //! values.
 
 use std::cmp::Reverse;
@@ -209,6 +209,7 @@ impl<'a> Bench<'a> {
 
     /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
     async fn seconds(&self, program: &Program, times: u32) -> Result<f64> {
+        self.gpu.prepare(program, times)?;
         let began = Instant::now();
         self.gpu.submit(program, times, &[0; 16])?;
         self.gpu.wait().await?;

@@ -277,6 +277,7 @@ impl<'a> Run<'a> {
         let mut schedule = progress.schedule;
         schedule.advance(&settings.optimizer, &mut step);
         self.session.run(self.program, 1, &step)?;
+        self.session.prepare(self.program, 1)?;
         let views: Vec<_> = [Some(self.io.losses), self.io.squared_norm].into_iter().flatten().collect();
         let read = self.session.read(self.program, &views).await?;
         let [play, replay, dynamics] = std::array::from_fn(|i| f64::from(read[0][i]));
