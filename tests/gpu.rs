@@ -135,6 +135,26 @@ fn a_program_runs_on_ranges_as_often_as_asked() {
 }
 
 #[test]
+fn what_was_encoded_ahead_runs_once_and_only_as_often_as_asked() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let [x, y] = [gpu.buffer("x", 1).await.unwrap(), gpu.buffer("y", 1).await.unwrap()];
+            gpu.write(&x, 0, &[1.0]).unwrap();
+            let program = gpu.program("saxpy", &[(saxpy(1.0, 1, 0, 1, 0), &[&x, &y])]).await.unwrap();
+            let mut expected = 0.0;
+            for (prepared, times) in [(3, 3), (3, 2), (1, 1), (0, 5), (2, 2)] {
+                if prepared > 0 {
+                    gpu.prepare(&program, prepared).unwrap();
+                }
+                gpu.submit(&program, times, &[0; 16]).unwrap();
+                expected += times as f32;
+                assert_eq!(gpu.read(&[(&y, 0, 1)]).await.unwrap(), [[expected]], "{prepared} prepared, {times} asked");
+            }
+        });
+    });
+}
+
+#[test]
 fn one_buffer_may_be_read_and_written_in_disjoint_ranges() {
     on_every_adapter(|gpu| {
         block_on(async {
