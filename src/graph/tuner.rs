@@ -2,8 +2,8 @@
 //!
 //! A time is the wall clock around submitting and waiting for so many repetitions in one submission that they take
 //! [`LATENCIES`] times as long as a submission of nothing, which is subtracted. Encoding does not count, since runs are
-//! encoded while the GPU works on the one before. Operands are buffers of zeros made for it: no tensor of a plan is touched, and no kernel's time depends on
-//! values.
+//! encoded while the GPU works on the one before. Operands are buffers of zeros made for it: no tensor of a plan is
+//! touched, and no kernel's time depends on values.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
