@@ -17,8 +17,12 @@ use crate::error::Result;
 use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Program, Shader};
 use crate::ops::{Arg, Op, Recorded, Recorder, TensorId, View};
 
-/// Time for tuning in a session, on hardware and on software adapters. A kernel that was begun is finished.
+/// Time for tuning in a session, on hardware and on software adapters. A kernel whose variants are not all measured by then
+/// is left for the next run.
 const LIMIT: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(20)];
+/// How many of a kernel's variants are measured, the likeliest of which come first: on a software adapter most of the time
+/// goes into compiling them, seconds each.
+const CANDIDATES: [usize; 2] = [usize::MAX, 2];
 /// How long one run of an excerpt should take, on hardware and on software adapters.
 const RUN: [f64; 2] = [0.002, 0.010];
 /// The least that the repetitions of one submission should take, in seconds and in submissions of nothing.
@@ -89,16 +93,16 @@ impl Tuner {
         }
         let began = Instant::now();
         variants.tell(&Event::Started { plan: &plan.name, kernels: jobs.len() });
-        let software = usize::from(gpu.capabilities.device_type == DeviceType::Software);
+        let software = software(&gpu.capabilities);
         let mut bench = Bench::new(gpu, RUN[software]).await?;
         let mut found = Kernels::new();
         let mut measured = 0;
         for (done, job) in jobs.iter().enumerate() {
-            if self.spent + began.elapsed() >= LIMIT[software] {
-                break;
-            }
             variants.tell(&Event::Measuring { done, label: &job.label });
-            let times = bench.measure(job, &|text| variants.tell(&Event::Notice(text))).await?;
+            let late = || self.spent + began.elapsed() >= LIMIT[software];
+            let Some(times) = bench.measure(job, &late, &|text| variants.tell(&Event::Notice(text))).await? else {
+                break;
+            };
             if let Some(fastest) = times.fastest(&job.legal) {
                 self.fastest.insert((job.op.kernel(), job.label.clone()), fastest);
                 found.entry(job.op.kernel().into()).or_default().insert(job.label.clone(), times);
@@ -135,8 +139,10 @@ impl Tuner {
                 job.weight += weight;
                 continue;
             }
-            let legal = op.legal(capabilities);
-            if legal.len() < 2 || variants.pin(op, &legal).is_some() || self.fastest(op).is_some() {
+            let mut legal = op.legal(capabilities);
+            let pinned = variants.pin(op, &legal).is_some();
+            legal.truncate(CANDIDATES[software(capabilities)]);
+            if legal.len() < 2 || pinned || self.fastest(op).is_some() {
                 continue;
             }
             // Where a shader's text cannot be made, recording the plan will say why.
@@ -151,6 +157,11 @@ impl Tuner {
         jobs.sort_by_key(|job| Reverse(job.weight));
         jobs
     }
+}
+
+/// The place of an adapter's constants among those for hardware and for software.
+fn software(capabilities: &Capabilities) -> usize {
+    usize::from(capabilities.device_type == DeviceType::Software)
 }
 
 /// A checksum of the text of all shaders that `op` runs in these variants; `None` where one cannot be recorded.
@@ -258,13 +269,21 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// The times of all legal variants.
-    async fn measure(&mut self, job: &Job<'_>, notice: &dyn Fn(&str)) -> Result<Measured> {
+    /// The times of all variants; `None` where it got too late.
+    async fn measure(
+        &mut self,
+        job: &Job<'_>,
+        late: &dyn Fn() -> bool,
+        notice: &dyn Fn(&str),
+    ) -> Result<Option<Measured>> {
         let mut us: BTreeMap<_, _> = job.legal.iter().map(|v| (v.to_string(), None)).collect();
         let mut candidates: Vec<Candidate> = vec![];
         let mut best = f64::INFINITY;
         let excerpt = self.excerpt(job).await;
         for &variant in &job.legal {
+            if late() {
+                return Ok(None);
+            }
             match self.candidate(excerpt.as_deref().unwrap_or(job.op), variant).await {
                 Ok(candidate) => {
                     best = best.min(candidate.once);
@@ -289,14 +308,15 @@ impl<'a> Bench<'a> {
             let seconds = if candidate.samples.is_empty() { candidate.once } else { median(&mut candidate.samples) };
             us.insert(candidate.variant.into(), Some(seconds * 1e6));
         }
-        Ok(Measured { shaders: job.shaders, us })
+        Ok(Some(Measured { shaders: job.shaders, us }))
     }
 
     /// A part of the op that its first variant runs in about the time that a run should take; `None` for all of it.
     async fn excerpt(&mut self, job: &Job<'_>) -> Option<Box<dyn Op>> {
         let mut flops = START;
         loop {
-            let part = job.op.excerpt(flops).filter(|part| part.legal(&self.gpu.capabilities) == job.legal)?;
+            let part =
+                job.op.excerpt(flops).filter(|part| part.legal(&self.gpu.capabilities).starts_with(&job.legal))?;
             // Where it fails, so it will again when it is measured, and is dealt with then.
             let Ok(Candidate { once, .. }) = self.candidate(part.as_ref(), job.legal[0]).await else {
                 return Some(part);

@@ -407,9 +407,11 @@ impl Op for Gemm {
             DeviceType::Software => vec!["direct", "register", "vector", "tiled", "naive"],
             _ => vec!["register", "vector", "direct", "tiled", "naive"],
         };
-        // A subgroup larger than the workgroup would have lanes that hold nothing.
+        // A subgroup larger than the workgroup would have lanes that hold nothing. Second on software adapters, since it is
+        // the fastest on one of them.
         if capabilities.subgroup && capabilities.subgroup_max_size <= 64 {
-            variants.push("subgroup");
+            let place = if capabilities.device_type == DeviceType::Software { 1 } else { variants.len() };
+            variants.insert(place, "subgroup");
         }
         let sliced = |kernel: Kernel| kernel.slice(self.m, self.n, self.k, usize::MAX) < self.k;
         if Kernel::of("split", self.m, self.n).is_some_and(sliced) {
