@@ -113,7 +113,7 @@ async fn bench(flags: Flags) -> Result<()> {
             session.write(id, weights, &[scale.factor(); 3])?;
         }
     }
-    let plan_mib = session.plan(id).memory_bytes() as f64 / f64::from(1 << 20);
+    let plan_mib = session.plan(id).memory_bytes(session.capabilities().is_none()) as f64 / f64::from(1 << 20);
     let unscale = if flags.generate { 1.0 } else { 1.0 / scale.factor() };
     let mut step = Step { seed: 1, temperature: 1.0, unscale, ..Step::default() };
     let mut schedule = nadam::Schedule::default();

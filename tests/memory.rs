@@ -37,17 +37,14 @@ fn a_plan_takes_the_memory_that_it_says() {
     ];
     for (name, training) in plans {
         let plan = || build(&config, Mode::Train(training), 8, 64).unwrap().plan;
-        let planned = plan().memory_bytes();
-        // The CPU keeps all values as f32, so there only those plans say what it takes.
-        match (training.precision, resident()) {
-            (Precision::F32, Some(before)) => {
+        match resident() {
+            Some(before) => {
                 let mut session = Session::new(Device::Cpu { why: String::new() }, Variants::default());
                 let id = block_on(session.add(plan())).unwrap();
                 session.run(id, 1, &Step::default()).unwrap();
-                compare(&format!("cpu, {name}"), planned, resident().unwrap() - before);
+                compare(&format!("cpu, {name}"), plan().memory_bytes(true), resident().unwrap() - before);
             }
-            (Precision::F32, None) => println!("skipped: this system does not tell the memory of a process"),
-            (Precision::Mixed, _) => {}
+            None => println!("skipped: this system does not tell the memory of a process"),
         }
         for (i, capabilities) in block_on(adapters()).into_iter().enumerate() {
             if training.precision == Precision::Mixed && !capabilities.shader_f16 {
@@ -63,7 +60,7 @@ fn a_plan_takes_the_memory_that_it_says() {
             };
             let mut session = Session::new(Device::Gpu(gpu.clone()), Variants::default());
             block_on(session.add(plan())).unwrap();
-            let planned = planned + session.scratch_bytes();
+            let planned = plan().memory_bytes(false) + session.scratch_bytes();
             compare(&format!("{capabilities}, {name}"), planned, gpu.allocated_bytes().unwrap() - before);
         }
     }

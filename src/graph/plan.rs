@@ -109,14 +109,14 @@ impl Plan {
 
     /// Bytes that a session with this program alone holds, its buffers and the arenas it touches, but for scratch memory,
     /// which depends on the kernels.
-    pub fn memory_bytes(&self) -> u64 {
+    pub fn memory_bytes(&self, on_cpu: bool) -> u64 {
         let arenas = self.arenas.iter().filter(|&&used| used).count() * self.params_len;
-        self.slots_bytes() + 4 * arenas as u64
+        self.slots_bytes(on_cpu) + 4 * arenas as u64
     }
 
-    /// Bytes of the program's own buffers.
-    pub fn slots_bytes(&self) -> u64 {
-        self.slots().iter().map(|slot| slot.bytes).sum()
+    /// Bytes of the program's own buffers; the mirror keeps all values as f32.
+    pub fn slots_bytes(&self, on_cpu: bool) -> u64 {
+        self.slots().iter().map(|slot| if on_cpu { 4 * slot.len() as u64 } else { slot.bytes }).sum()
     }
 
     /// Fails if a buffer is larger than the adapter allows, and says by how much.
@@ -157,7 +157,7 @@ impl Plan {
     /// number of dispatches where the plan is for a GPU, `scratch` the elements of scratch memory that they share.
     pub fn explain(&self, dispatches: Option<&[(Chosen, usize)]>, scratch: usize) -> String {
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-        let scratch = 4 * scratch as u64;
+        let (on_cpu, scratch) = (dispatches.is_none(), 4 * scratch as u64);
         let mut s = String::new();
         let _ = writeln!(s, "plan `{}`", self.name);
         let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>24}  node", "", "MFLOP", "MiB", "dispatches");
@@ -171,15 +171,16 @@ impl Plan {
             let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>24}  {}", node.label());
         }
         let _ = writeln!(s, "{:>4} {:>10}  buffer", "", "MiB");
-        for (slot, &Slot { bytes, .. }) in self.slots().iter().enumerate() {
+        for (i, slot) in self.slots().iter().enumerate() {
+            let bytes = if on_cpu { 4 * slot.len() as u64 } else { slot.bytes };
             let tenants: Vec<String> = (self.tensors.iter().enumerate())
-                .filter(|(id, _)| self.placement.place(*id) == Home::Slot(slot))
+                .filter(|(id, _)| self.placement.place(*id) == Home::Slot(i))
                 .map(|(_, t)| match t.format {
                     Format::F32 => t.name.clone(),
                     format => format!("{} {}", t.name, format.name()),
                 })
                 .collect();
-            let _ = writeln!(s, "{slot:>4} {:>10.2}  {}", mib(bytes), tenants.join(", "));
+            let _ = writeln!(s, "{i:>4} {:>10.2}  {}", mib(bytes), tenants.join(", "));
         }
         for (kind, _) in Kind::ARENAS.iter().zip(self.arenas).filter(|(_, used)| *used) {
             let _ = writeln!(
@@ -201,7 +202,7 @@ impl Plan {
             dispatches.map_or(String::new(), |d| format!(", {} dispatches", d.iter().map(|d| d.1).sum::<usize>())),
             cost.flops as f64 / 1e9,
             cost.bytes as f64 / (1u64 << 30) as f64,
-            self.memory_bytes() as f64 / (1 << 20) as f64 + mib(scratch),
+            self.memory_bytes(on_cpu) as f64 / (1 << 20) as f64 + mib(scratch),
         );
         s
     }

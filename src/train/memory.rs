@@ -32,9 +32,9 @@ pub fn plans(prepared: &Prepared, batch: usize) -> Result<Vec<Plan>> {
 }
 
 /// Bytes that a session with these plans holds, the arenas counted once.
-pub fn bytes(plans: &[Plan]) -> u64 {
+pub fn bytes(plans: &[Plan], on_cpu: bool) -> u64 {
     let arenas = plans.iter().map(|plan| plan.arenas.iter().filter(|&&used| used).count() * plan.params_len).max();
-    let slots: u64 = plans.iter().map(Plan::slots_bytes).sum();
+    let slots: u64 = plans.iter().map(|plan| plan.slots_bytes(on_cpu)).sum();
     slots + 4 * arenas.unwrap_or(0) as u64
 }
 
@@ -52,7 +52,7 @@ fn check_within(prepared: &Prepared, capabilities: Option<&Capabilities>, availa
         if let Some(capabilities) = capabilities {
             return plans.iter().try_for_each(|plan| plan.check_fits(capabilities));
         }
-        let (needed, available) = (bytes(&plans), available.unwrap_or(u64::MAX));
+        let (needed, available) = (bytes(&plans, true), available.unwrap_or(u64::MAX));
         if needed <= available {
             return Ok(());
         }
@@ -88,7 +88,7 @@ mod tests {
     fn too_little_memory_is_said_with_the_batch_that_fits() {
         let options = Options { batch: Some(16), seq: Some(32), ..Options::default() };
         let prepared = prepare(&options, true).unwrap();
-        let needed = |batch| bytes(&plans(&prepared, batch).unwrap());
+        let needed = |batch| bytes(&plans(&prepared, batch).unwrap(), true);
         assert!(check_within(&prepared, None, Some(needed(16))).is_ok());
         let error = check_within(&prepared, None, Some(needed(16) - 1)).unwrap_err().to_string();
         assert!(error.contains("1 MiB more") && error.contains("--batch 15 would fit"), "{error}");

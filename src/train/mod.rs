@@ -111,7 +111,7 @@ pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Res
     for plan in &plans {
         text.push_str(&crate::graph::session::explain(plan, capabilities, variants)?);
     }
-    let mib = memory::bytes(&plans) as f64 / f64::from(1 << 20);
+    let mib = memory::bytes(&plans, capabilities.is_none()) as f64 / f64::from(1 << 20);
     text.push_str(&format!("all plans together: {mib:.1} MiB of memory\n"));
     check(prepared, capabilities)?;
     Ok(text)
@@ -159,6 +159,7 @@ impl<'a> Run<'a> {
             variants.check(&plan, capabilities)?;
         }
         let mut session = Session::new(device, variants);
+        let on_cpu = session.capabilities().is_none();
         let mut started = Started {
             out: prepared.out.display().to_string(),
             device: device_name.clone(),
@@ -167,7 +168,7 @@ impl<'a> Run<'a> {
             validation_files: prepared.validation.len(),
             step: prepared.state.progress.step,
             flops: plan.cost().flops,
-            memory_bytes: plan.memory_bytes(),
+            memory_bytes: plan.memory_bytes(on_cpu),
             done: None,
             notices: prepared.notices.clone(),
         };
@@ -176,7 +177,7 @@ impl<'a> Run<'a> {
             None
         } else {
             let built = crate::evaluate::plan(config, &prepared.validation, settings.batch, settings.seq)?;
-            started.memory_bytes += built.0.plan.slots_bytes();
+            started.memory_bytes += built.0.plan.slots_bytes(on_cpu);
             Some(Evaluator::new(&mut session, built, config).await?)
         };
         started.memory_bytes += session.scratch_bytes();

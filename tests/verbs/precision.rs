@@ -106,7 +106,7 @@ fn recomputing_changes_the_memory_and_hardly_a_bit() {
     assert!(off < 1e-4, "{off:e}");
 
     let config = Config::preset(Preset::Paper, 23);
-    let bytes = |training| build(&config, Mode::Train(training), 16, 128).unwrap().plan.memory_bytes() as f64;
+    let bytes = |training| build(&config, Mode::Train(training), 16, 128).unwrap().plan.memory_bytes(false) as f64;
     let plain = bytes(Training::default());
     let share = |precision, recompute| bytes(Training { precision, recompute, ..Training::default() }) / plain;
     let shares = [share(Precision::F32, true), share(Precision::Mixed, false), share(Precision::Mixed, true)];
