@@ -315,8 +315,12 @@ impl<'a> Bench<'a> {
     async fn excerpt(&mut self, job: &Job<'_>) -> Option<Box<dyn Op>> {
         let mut flops = START;
         loop {
-            let part =
-                job.op.excerpt(flops).filter(|part| part.legal(&self.gpu.capabilities).starts_with(&job.legal))?;
+            let part = job.op.excerpt(flops)?;
+            // A variant may want a shape that is not too small.
+            if !part.legal(&self.gpu.capabilities).starts_with(&job.legal) {
+                flops = flops.saturating_mul(2);
+                continue;
+            }
             // Where it fails, so it will again when it is measured, and is dealt with then.
             let Ok(Candidate { once, .. }) = self.candidate(part.as_ref(), job.legal[0]).await else {
                 return Some(part);
