@@ -57,7 +57,7 @@ fn invariant(tensors: &[Tensor], nodes: &[Node]) -> usize {
 }
 
 impl Plan {
-    /// Assigns every tensor its memory; see [`placement`](super::placement).
+    /// Assigns every tensor its memory: temporaries share buffers where they do not meet.
     pub fn compile(name: impl Into<String>, graph: Graph) -> Self {
         let params_len = graph.params_len();
         let Graph { tensors, nodes, params, .. } = graph;

@@ -141,6 +141,7 @@ impl Tuner {
             }
             let mut legal = op.legal(capabilities);
             let pinned = variants.pin(op, &legal).is_some();
+            legal.retain(|variant| !op.opt_in().contains(variant));
             legal.truncate(CANDIDATES[software(capabilities)]);
             if legal.len() < 2 || pinned || self.fastest(op).is_some() {
                 continue;
@@ -336,4 +337,41 @@ impl<'a> Bench<'a> {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{CooperativeMatrix, Format};
+    use crate::graph::{Graph, Kind};
+    use crate::ops::gemm::{Gemm, Layout};
+
+    #[test]
+    fn experimental_variants_are_not_measured_unasked() {
+        let mut graph = Graph::new();
+        let [a, b] = ["a", "b"].map(|name| graph.temp_as(name, 64 * 64, Format::F16));
+        let c = graph.tensor("c", 64 * 64, Kind::Output);
+        let product = Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16, Format::F16, Format::F32]);
+        graph.apply(product.clone(), &[a, b, c]);
+        let plan = Plan::compile("test", graph);
+        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
+        let capabilities = Capabilities {
+            shader_f16: true,
+            subgroup: true,
+            subgroup_min_size: 32,
+            subgroup_max_size: 32,
+            cooperative_matrix: vec![matrix],
+            device_type: DeviceType::Discrete,
+            ..Capabilities::portable()
+        };
+        assert!(product.legal(&capabilities).contains(&"cooperative"));
+        let variants = Variants { tune: Tune::Force, ..Variants::default() };
+        let mut tuner = Tuner::new(&variants, &capabilities);
+        let jobs = tuner.recall(&plan, &variants, &capabilities);
+        assert_eq!(jobs.len(), 1);
+        assert!(jobs[0].legal.len() > 3 && !jobs[0].legal.contains(&"cooperative"), "{:?}", jobs[0].legal);
+        let pinned = Variants::pinned(vec![("gemm".into(), "cooperative".into())]);
+        let chosen = pinned.choose(&plan, &capabilities, |_| None);
+        assert_eq!(chosen[0].variant, "cooperative");
+    }
 }

@@ -398,7 +398,7 @@ impl Op for Gemm {
 
     mirror_both!();
 
-    /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for, or measured to be best.
+    /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for.
     ///
     /// Where a driver runs on a CPU, loads cost most, and `direct` has the fewest. Slices are worth adding up only where
     /// tiles are few and `k` is long; there they keep a GPU busy that would idle otherwise.
@@ -422,6 +422,10 @@ impl Op for Gemm {
             variants.push("cooperative");
         }
         variants
+    }
+
+    fn opt_in(&self) -> &'static [&'static str] {
+        &["cooperative"]
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {

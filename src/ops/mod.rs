@@ -233,6 +233,10 @@ pub trait Op: fmt::Debug + Send + Sync {
     /// Names of the kernel variants that are legal with these capabilities; the first is portable, that is within
     /// WebGPU default limits and without optional features.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str>;
+    /// Variants on experimental features: they run only where a user pins them, and are not measured unasked.
+    fn opt_in(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// The op as dispatches. `recorder` knows where each operand stands and cuts nothing: an op whose operand is larger
     /// than one binding may hold records several dispatches.
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()>;
