@@ -102,13 +102,13 @@ fn what_was_measured_is_remembered_until_forced() {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
         assert_eq!(choose(Tune::Force, &[]).2, once);
 
-        // The remembered times decide: the slowest is chosen once the file calls it the fastest.
+        // The remembered times decide: another is chosen once the file calls it the fastest.
         let mut records: Value = serde_json::from_str(&text).unwrap();
         let us = &mut records["records"][0]["kernels"]["gemm"]["gemm NN 256x64x64"]["us"];
-        let slowest = if chosen == "naive" { "tiled" } else { "naive" };
-        us[slowest] = 1e-3.into();
+        let other = us.as_object().unwrap().keys().find(|variant| *variant != chosen).unwrap().clone();
+        us[&other] = 1e-3.into();
         std::fs::write(&file, records.to_string()).unwrap();
-        assert_eq!(choose(Tune::On, &[]), (slowest, Origin::Tuned, Said::default()));
+        assert_eq!(choose(Tune::On, &[]), (other.as_str(), Origin::Tuned, Said::default()));
         // Shaders that have changed since are measured again.
         records["records"][0]["kernels"]["gemm"]["gemm NN 256x64x64"]["shaders"] = 1.into();
         std::fs::write(&file, records.to_string()).unwrap();
