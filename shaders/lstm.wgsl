@@ -112,8 +112,17 @@ fn cells(step: u32, row: u32, unit: u32, products: mat4x4<f32>, c_before: vec4<f
 }
 
 // The only step of a dispatch.
-fn step_of(row: u32, unit: u32, products: mat4x4<f32>) {
-    _ = cells(0u, row, unit, products, load_c(states_at(0u, row) + min(unit, p.units - 1u)));
+fn step_of(row: u32, unit: u32, product: vec4<f32>) {
+    _ = cell(0u, row, unit, product, c[p.c_offset + state_at(0u, row) + min(unit, p.units - 1u)]);
+}
+
+// The same of four rows.
+fn steps_of(row: u32, unit: u32, products: mat4x4<f32>) {
+    // Indexed by a loop, and so a copy: the sums themselves are to stay in registers.
+    var rows = products;
+    for (var r = 0u; r < 4u; r++) {
+        step_of(row + r, unit, rows[r]);
+    }
 }
 
 @compute @workgroup_size(64)
@@ -131,7 +140,7 @@ fn forward_naive(
     for (var k = 0u; k < p.units; k++) {
         sum += f32(h[p.h_offset + before + k]) * weights(k, unit);
     }
-    _ = cell(0u, row, unit, sum, c[p.c_offset + before + min(unit, p.units - 1u)]);
+    step_of(row, unit, sum);
 }
 
 @compute @workgroup_size(64)
@@ -167,12 +176,10 @@ fn forward_block(
         s11 += outer(w1, h1);
         s12 += outer(w1, h2);
     }
-    step_of(row, unit, s00);
-    step_of(row + 4u, unit, s01);
-    step_of(row + 8u, unit, s02);
-    step_of(row, unit + 64u, s10);
-    step_of(row + 4u, unit + 64u, s11);
-    step_of(row + 8u, unit + 64u, s12);
+    var sums = array<mat4x4<f32>, 6>(s00, s01, s02, s10, s11, s12);
+    for (var i = 0u; i < 24u; i++) {
+        step_of(row + i % 12u, unit + i / 12u * 64u, sums[i / 4u][i % 4u]);
+    }
 }
 
 // Lanes of a tile along units and along rows, quadruples of rows of a lane, which stand Y quadruples apart, and how much
@@ -231,13 +238,13 @@ fn forward_tiled(
         workgroupBarrier();
     }
     let row = first_row + 4u * y;
-    step_of(row, first_unit + x, s0);
+    steps_of(row, first_unit + x, s0);
     if QUADS > 1u {
-        step_of(row + 4u * Y, first_unit + x, s1);
+        steps_of(row + 4u * Y, first_unit + x, s1);
     }
     if QUADS > 2u {
-        step_of(row + 8u * Y, first_unit + x, s2);
-        step_of(row + 12u * Y, first_unit + x, s3);
+        steps_of(row + 8u * Y, first_unit + x, s2);
+        steps_of(row + 12u * Y, first_unit + x, s3);
     }
 }
 
@@ -346,7 +353,7 @@ struct Backward {
     has_later: u32,
 }
 @group(0) @binding(0) var<uniform> b: Backward;
-@group(0) @binding(1) var<storage, read> transposed: array<f32>; // [4H, H], in the place of recurrent
+@group(0) @binding(1) var<storage, read> transposed: array<W>; // [4H, H], in the place of recurrent
 @group(0) @binding(2) var<storage, read> dh: array<S>; // [steps, rows, H]
 @group(0) @binding(3) var<storage, read> c_read: array<f32>; // [steps + 1, pitch, H]
 @group(0) @binding(4) var<storage, read> later: array<S>; // [rows, 4H], with APART
@@ -633,7 +640,7 @@ fn backward_sequence(
                 var s3 = vec4<f32>();
                 var at = b.recurrent_offset + min(lane + j * LANES, H - 1u);
                 for (var k = 0u; k < 4u * H; k++) {
-                    let w = transposed[at];
+                    let w = f32(transposed[at]);
                     s0 += w * vec4<f32>(rows_dgates[k * QUADS]);
                     if QUADS > 1u {
                         s1 += w * vec4<f32>(rows_dgates[k * QUADS + 1u]);
@@ -684,7 +691,7 @@ struct Transpose {
     units: u32,
 }
 @group(0) @binding(0) var<uniform> t: Transpose;
-@group(0) @binding(2) var<storage, read_write> transpose_of: array<f32>; // [4H, H]
+@group(0) @binding(2) var<storage, read_write> transpose_of: array<W>; // [4H, H]
 
 // Columns are one longer than a square of 16 x 16, so that lanes that read a row of them meet different banks.
 var<workgroup> square: array<f32, 272>;
@@ -708,6 +715,6 @@ fn transpose_recurrent(
     }
     workgroupBarrier();
     if unit + fast < t.units && k + slow < terms {
-        transpose_of[t.transposed_offset + (k + slow) * t.units + unit + fast] = square[slow * 17u + fast];
+        transpose_of[t.transposed_offset + (k + slow) * t.units + unit + fast] = W(square[slow * 17u + fast]);
     }
 }

@@ -47,8 +47,12 @@ pub fn check(op: &dyn Op, variant: &str, capabilities: &Capabilities, views: &[V
     let mut parsed: HashMap<Shader, (Module, ModuleInfo)> = HashMap::new();
     // The operands, and scratch memory behind them.
     let (mut args, mut views) = (op.args(), views.to_vec());
-    args.push(Arg::write("scratch", recorded.scratch));
-    views.push(View { tensor: TensorId(u32::MAX), start: 0, len: recorded.scratch, format: Format::F32 });
+    let bindings = || recorded.dispatches.iter().flat_map(|dispatch| &dispatch.bindings);
+    let format =
+        bindings().find(|binding| binding.arg == op.args().len()).map_or(Format::F32, |binding| binding.format);
+    let len = recorded.scratch * (Format::F32.bytes() / format.bytes()) as usize;
+    args.push(Arg::write("scratch", len).stored(format));
+    views.push(View { tensor: TensorId(u32::MAX), start: 0, len, format });
     for dispatch in &recorded.dispatches {
         let Shader { op: file, entry, .. } = dispatch.shader;
         let at = |what: String| format!("shaders/{file}.wgsl, `{entry}`: {what}");

@@ -621,7 +621,7 @@ impl Op for LstmGrad {
         let parts = kernel.parts(recorder, (self.steps, pitch, units));
         // Scratch memory for R transposed, for the kernels that read it.
         let matrix = match kernel {
-            Kernel::Sequence { .. } => recorder.scratch(4 * units * units),
+            Kernel::Sequence { .. } => recorder.scratch_as(4 * units * units, self.weights),
             _ => 0,
         };
         if matrix != 0 {

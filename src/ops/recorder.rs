@@ -36,12 +36,13 @@ pub struct Recorder<'a> {
     pub capabilities: &'a Capabilities,
     operands: &'a [View],
     recorded: Recorded,
+    scratch_format: Format,
 }
 
 impl<'a> Recorder<'a> {
     /// A recorder for an op bound to `operands`.
     pub fn new(capabilities: &'a Capabilities, operands: &'a [View]) -> Self {
-        Self { capabilities, operands, recorded: Recorded::default() }
+        Self { capabilities, operands, recorded: Recorded::default(), scratch_format: Format::F32 }
     }
 
     /// Records `op` in one of its variants.
@@ -69,6 +70,12 @@ impl<'a> Recorder<'a> {
         self.operands.len()
     }
 
+    /// The same of elements in this format, which all scratch memory of the op then has.
+    pub fn scratch_as(&mut self, elements: usize, format: Format) -> usize {
+        self.scratch_format = format;
+        self.scratch((elements * format.bytes() as usize).div_ceil(Format::F32.bytes() as usize))
+    }
+
     /// Elements from where a binding of operand `arg` from `start` on begins to `start`.
     pub fn offset(&self, arg: usize, start: usize) -> usize {
         let (absolute, format) = self.place(arg, start);
@@ -77,7 +84,7 @@ impl<'a> Recorder<'a> {
 
     /// Where element `start` of operand `arg` stands in its buffer, and its format. Scratch memory begins its buffer.
     fn place(&self, arg: usize, start: usize) -> (usize, Format) {
-        self.operands.get(arg).map_or((start, Format::F32), |view| (view.start + start, view.format))
+        self.operands.get(arg).map_or((start, self.scratch_format), |view| (view.start + start, view.format))
     }
 
     /// Starts a dispatch; finish it with [`Building::groups`] or [`Building::grid`].
