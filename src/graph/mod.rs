@@ -20,6 +20,7 @@ mod tuner;
 mod variants;
 
 pub use mirror::Mirror;
+pub use placement::{Home, Slot};
 pub use plan::Plan;
 pub use session::{ProgramId, Session};
 
