@@ -57,7 +57,7 @@ struct DeviceArguments {
     /// Measure the GPU's kernels: on (those not measured before), off, or force (all again)
     #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
     tune: Tune,
-    /// Pin the variant of a GPU kernel, such as lstm_fwd=step; may be given several times (see `train --explain`)
+    /// Pin the variant of a GPU kernel, such as lstm_fwd=step_32; may be given several times (see `train --explain`)
     #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
     variants: Vec<(String, String)>,
 }

@@ -284,7 +284,8 @@ impl<'a> Run<'a> {
         let [play, replay, dynamics] = std::array::from_fn(|i| f64::from(read[0][i]));
         let gradient_norm = f64::from(read[1][0]).sqrt() * f64::from(unscale);
         let losses_finite = (play + replay + dynamics).is_finite();
-        if losses_finite && !gradient_norm.is_finite() && settings.precision == Precision::Mixed {
+        let mixed = settings.precision == Precision::Mixed;
+        if losses_finite && !gradient_norm.is_finite() && mixed {
             // The update has left everything as it was; the next batch is tried with half the scale.
             if progress.loss_scale.shrink() {
                 progress.cursor = self.prepared.walk.cursor().clone();
@@ -297,7 +298,9 @@ impl<'a> Run<'a> {
             return Err(self.not_finite(&step).await);
         }
         progress.schedule = schedule;
-        progress.loss_scale.grow();
+        if mixed {
+            progress.loss_scale.grow();
+        }
         progress.step += 1;
         progress.epochs = self.prepared.walk.epochs();
         progress.cursor = self.prepared.walk.cursor().clone();
@@ -310,11 +313,11 @@ impl<'a> Run<'a> {
             dynamics_mse: dynamics,
             play_nats_per_step: play * config.notes as f64,
             gradient_norm,
-            loss_scale: (settings.precision == Precision::Mixed).then_some(self.scale),
+            loss_scale: mixed.then_some(self.scale),
             seconds: self.seconds_before + self.began.elapsed().as_secs_f64(),
             done: self.done(),
         };
-        if self.prepared.state.progress.loss_scale.factor() != self.scale {
+        if mixed && self.prepared.state.progress.loss_scale.factor() != self.scale {
             self.scale = write_loss_scale(&mut self.session, self.program, &self.io, &self.prepared)?;
         }
         self.curve.push(&Line { kind: "train", record: &record })?;
