@@ -1,4 +1,4 @@
-//! Cases of `src/ops/carry.rs`: copies are exact, a kept row is multiplied once.
+//! Cases of `src/ops/carry.rs`: a zero is exact, a kept row is multiplied once.
 
 use deepj::gpu::Format::{F16, F32};
 use deepj::ops::RowGroups;
@@ -9,7 +9,6 @@ use crate::harness::{Bounded, Case, Fill, Operands};
 fn reference(op: &Carry, operands: &Operands) -> Vec<Vec<Bounded>> {
     let element = |i: usize| match op.source {
         Source::Zero => Bounded::ZERO,
-        Source::Copy => operands["x"][i],
         Source::Keep(groups) => {
             let sequence = i / op.width / groups.inner % groups.sequences;
             operands["x"][i] * operands["keep"][sequence]
@@ -23,7 +22,6 @@ pub fn cases() -> Vec<Case> {
         let case = Case::new(Carry { rows, width, source, stored }, reference);
         match source {
             Source::Zero => case,
-            Source::Copy => case.fill("x", Fill::Within(1.0)),
             Source::Keep(_) => case.fill("x", Fill::Within(1.0)).fill("keep", Fill::Bits(0.5)),
         }
     };
@@ -33,10 +31,6 @@ pub fn cases() -> Vec<Case> {
         case(1, 1, Source::Zero),
         case(37, 29, Source::Zero),
         case(700, 31, Source::Zero).small_bindings(),
-        case(1, 1, Source::Copy),
-        case(37, 29, Source::Copy),
-        case(700, 31, Source::Copy).small_bindings(),
-        case(40, 64, Source::Copy).small_grid(),
         case(1, 1, keep(1, 1)),
         case(39, 29, keep(13, 3)),
         case(30, 7, keep(1, 6)).note("interleaved"),
@@ -45,8 +39,6 @@ pub fn cases() -> Vec<Case> {
         case(720, 31, keep(48, 15)).small_bindings(),
         case(40, 64, keep(8, 5)).small_grid(),
         stored(37, 29, Source::Zero, [F32, F16]),
-        stored(37, 29, Source::Copy, [F32, F16]),
-        stored(37, 29, Source::Copy, [F16, F32]),
         stored(39, 29, keep(13, 3), [F32, F16]),
         stored(720, 31, keep(48, 15), [F32, F16]).small_bindings(),
     ]

@@ -12,6 +12,11 @@ fn reference(_: &Cast, operands: &Operands) -> Vec<Vec<Bounded>> {
 pub fn cases() -> Vec<Case> {
     let case = |len, from: Format, to| Case::new(Cast { len, from, to }, reference).fill("x", Fill::Within(2.0));
     vec![
+        case(1, F32, F32),
+        case(1073, F32, F32),
+        case(21_700, F32, F32).small_bindings(),
+        case(2560, F32, F32).small_grid(),
+        case(1073, F16, F16),
         case(1, F32, F16),
         case(1009, F32, F16),
         case(1009, F16, F32),

@@ -3,7 +3,7 @@
 //! the size that initialisation gives, it stays small enough to mean something.
 
 use deepj::gpu::Format::{self, F16, F32};
-use deepj::ops::carry::{Carry, Source};
+use deepj::ops::cast::Cast;
 use deepj::ops::lstm::{Lstm, LstmGates, LstmGrad};
 
 use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
@@ -151,10 +151,8 @@ pub fn gradients() -> Vec<Gradient> {
             let (gates, recurrent) = (g.hidden(steps * rows * 4 * units), g.param(units * 4 * units, 0.5));
             let [h, c] = [0; 2].map(|_| {
                 let (start, all) = (g.input(state, 1.0), g.temp((steps + 1) * state));
-                g.apply(
-                    Carry { rows, width: units, source: Source::Copy, stored: [Format::F32; 2] },
-                    &[start, all.slice(0, state)],
-                );
+                let copy = Cast { len: state, from: Format::F32, to: Format::F32 };
+                g.apply(copy, &[start, all.slice(0, state)]);
                 all
             });
             if again {

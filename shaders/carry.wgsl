@@ -1,4 +1,4 @@
-// A state [rows, width] set to zero, copied, or copied row by row with a factor. One element an invocation: neighbours
+// A state [rows, width] set to zero, or copied row by row with a factor. One element an invocation: neighbours
 // touch neighbouring elements, and nothing is used twice. An entry point for each source, with `y` always the first
 // binding.
 
@@ -7,12 +7,6 @@ alias Y = f32;
 
 struct ZeroParams {
     y_offset: u32,
-    len: u32,
-}
-
-struct CopyParams {
-    y_offset: u32,
-    x_offset: u32,
     len: u32,
 }
 
@@ -30,7 +24,6 @@ struct KeepParams {
 }
 
 @group(0) @binding(0) var<uniform> zero_p: ZeroParams;
-@group(0) @binding(0) var<uniform> copy_p: CopyParams;
 @group(0) @binding(0) var<uniform> keep_p: KeepParams;
 @group(0) @binding(1) var<storage, read_write> y: array<Y>; // [rows, width]
 @group(0) @binding(2) var<storage, read> x: array<X>; // [rows, width]
@@ -45,18 +38,6 @@ fn zero(
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < zero_p.len {
         y[zero_p.y_offset + i] = Y(0.0);
-    }
-}
-
-@compute @workgroup_size(256)
-fn copy(
-    @builtin(workgroup_id) workgroup_id: vec3<u32>,
-    @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let i = group_number(workgroup_id, num_workgroups) * 256u + local;
-    if i < copy_p.len {
-        y[copy_p.y_offset + i] = Y(x[copy_p.x_offset + i]);
     }
 }
 

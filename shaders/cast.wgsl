@@ -1,4 +1,4 @@
-// y = x in another format. One element an invocation: neighbours touch neighbouring elements, and nothing is used twice.
+// y = x in the format of y. One element an invocation: neighbours touch neighbouring elements, and nothing is used twice.
 
 alias X = f32;
 alias Y = f32;

@@ -3,6 +3,7 @@
 use super::style::{Conditioning, Widths};
 use crate::graph::{Graph, Init, Kind};
 use crate::ops::carry::{Carry, Source};
+use crate::ops::cast::Cast;
 use crate::ops::dropout::Drop;
 use crate::ops::gemm::{Gemm, Layout};
 use crate::ops::lstm::Lstm;
@@ -108,6 +109,10 @@ impl LstmLayer {
         let h = graph.temp_as("h", (steps + 1) * size, stored);
         // What is summed over all steps stays in f32.
         let c = graph.temp("c", (steps + 1) * size);
+        // Into and out of the slots of the window's border.
+        let copy = |graph: &mut Graph, from: View, to: View| {
+            graph.apply(Cast { len: size, from: from.format, to: to.format }, &[from, to]);
+        };
         let carry =
             |source, stored: [View; 2]| Carry { rows: n, width: units, source, stored: stored.map(|view| view.format) };
         let kept = match state {
@@ -125,7 +130,7 @@ impl LstmLayer {
                             let op = carry(Source::Keep(rows.groups), [from, to]);
                             graph.apply(op, &[from, keep, to.slice(0, size)]);
                         }
-                        None => graph.apply(carry(Source::Copy, [from, to]), &[from, to.slice(0, size)]),
+                        None => copy(graph, from, to.slice(0, size)),
                     }
                 }
                 Some(kept)
@@ -134,7 +139,7 @@ impl LstmLayer {
         let op = Lstm { steps, rows: n, units, weights: recurrent.format, stored };
         graph.apply(op, &[recurrent, gates, h, c]);
         for (from, to) in [h, c].into_iter().zip(kept.into_iter().flatten()) {
-            graph.apply(carry(Source::Copy, [from, to]), &[from.slice(steps * size, size), to]);
+            copy(graph, from.slice(steps * size, size), to);
         }
         Output { h: h.slice(size, steps * size), state: kept }
     }

@@ -1,4 +1,4 @@
-//! The LSTM state at the border of a window: starts it from zero, from the last window, or lane by lane from either.
+//! The LSTM state at the border of a window: starts it from zero, or lane by lane from zero or the last window.
 
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, mirror_both};
@@ -10,8 +10,6 @@ use crate::gpu::{Capabilities, Format, Shader};
 pub enum Source {
     /// All zero. Operands: `y`.
     Zero,
-    /// A copy. Operands: `x`, `y`.
-    Copy,
     /// A copy scaled row by row with `keep[sequence of the row]`: 1 carries on, 0 starts anew.
     /// Operands: `x`, `keep [sequences]`, `y`.
     Keep(RowGroups),
@@ -37,10 +35,6 @@ impl Carry {
                 let ([], [y]) = args.take();
                 y.fill(R::ZERO);
             }
-            Source::Copy => {
-                let ([x], [y]) = args.take();
-                y.copy_from_slice(x);
-            }
             Source::Keep(groups) => {
                 let ([x, keep], [y]) = args.take();
                 for (r, (y, x)) in y.chunks_exact_mut(self.width).zip(x.chunks_exact(self.width)).enumerate() {
@@ -60,7 +54,6 @@ impl Op for Carry {
     fn label(&self) -> String {
         let source = match self.source {
             Source::Zero => "zero",
-            Source::Copy => "copy",
             Source::Keep(_) => "keep",
         };
         let [from, to] = self.stored.map(Format::name);
@@ -99,10 +92,6 @@ impl Op for Carry {
             let (start, len) = (row * width, rows * width);
             let bound = match self.source {
                 Source::Zero => recorder.dispatch(types(shader!("carry", "zero", []))).write(0, start, len).word(len),
-                Source::Copy => {
-                    let dispatch = recorder.dispatch(types(shader!("carry", "copy", [])));
-                    dispatch.write(1, start, len).read(0, start, len).word(len)
-                }
                 Source::Keep(groups) => {
                     let dispatch = recorder.dispatch(types(shader!("carry", "keep_rows", [])));
                     let bound = dispatch.write(2, start, len).read(0, start, len).read_all(1).word(len);

@@ -1,4 +1,5 @@
-//! Copies between formats: the f16 weights that the products of a mixed-precision plan read.
+//! Copies, in another format or the same: the f16 weights that the products of a mixed-precision plan read, and LSTM states
+//! that go from window to window.
 
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
@@ -7,7 +8,8 @@ use crate::gpu::{Capabilities, Format};
 
 /// `y = x`, rounded to the format of `y`. Operands: `x [len]`, `y [len]`.
 ///
-/// No gradient of its own: the graph hands that of a weight's copy to the weight.
+/// No gradient of its own: the graph hands that of a weight's copy to the weight, and truncated backpropagation through
+/// time detaches states.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cast {
     /// Elements.
