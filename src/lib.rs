@@ -16,6 +16,8 @@ pub mod models;
 pub mod music;
 pub mod nn;
 pub mod ops;
+pub mod peaks;
+pub mod profile;
 pub mod train;
 
 pub use error::{Error, Result};

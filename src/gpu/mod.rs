@@ -6,6 +6,7 @@ mod capabilities;
 mod check;
 mod device;
 mod kernel;
+mod machine;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 mod program;
@@ -16,4 +17,5 @@ pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
+pub use machine::Machine;
 pub use program::Program;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gpu::Capabilities;
+use crate::gpu::Machine;
 
 /// Microseconds of each legal variant of a kernel on one shape; `None` for one that does not run on the adapter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,33 +31,6 @@ impl Measured {
 
 /// By kernel, then by label.
 pub(super) type Kernels = BTreeMap<String, BTreeMap<String, Measured>>;
-
-/// All but the shaders that times depend on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Machine {
-    adapter: String,
-    vendor: u32,
-    device: u32,
-    backend: String,
-    driver: String,
-    driver_info: String,
-    /// Version of this crate.
-    deepj: String,
-}
-
-impl Machine {
-    pub fn of(capabilities: &Capabilities) -> Self {
-        Self {
-            adapter: capabilities.name.clone(),
-            vendor: capabilities.vendor,
-            device: capabilities.device,
-            backend: capabilities.backend.clone(),
-            driver: capabilities.driver.clone(),
-            driver_info: capabilities.driver_info.clone(),
-            deepj: env!("CARGO_PKG_VERSION").into(),
-        }
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -124,6 +97,7 @@ pub(super) fn save(path: &Path, machine: &Machine, kernels: &Kernels) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Capabilities;
 
     fn machine(name: &str) -> Machine {
         Machine::of(&Capabilities { name: name.into(), ..Capabilities::portable() })

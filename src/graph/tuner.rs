@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, HashMap};
 use web_time::{Duration, Instant};
 
 use super::Plan;
-use super::choices::{self, Kernels, Machine, Measured};
+use super::choices::{self, Kernels, Measured};
 use super::variants::{Event, Tune, Tuned, Variants};
 use crate::error::Result;
-use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Program, Shader};
+use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Machine, Program, Shader};
 use crate::ops::{Arg, Op, Recorded, Recorder, TensorId, View};
 
 /// Time for tuning in a session, on hardware and on software adapters. A kernel whose variants are not all measured by then
