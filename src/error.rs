@@ -1,5 +1,6 @@
 //! The one error type of the crate: what is wrong, where, and what to do about it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -83,3 +84,14 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The nearest of `known`, if any is near, and the list of them.
+pub fn nearest(name: &str, known: BTreeSet<&str>) -> String {
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(known, name), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(similarity, _)| *similarity > 0.6);
+    let hint = nearest.map_or(String::new(), |(_, known)| format!("did you mean `{known}`? "));
+    format!("{hint}there is {}", known.into_iter().collect::<Vec<_>>().join(", "))
+}

@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use super::{Capabilities, DeviceType, Gpu};
+use super::{Capabilities, DeviceType, Gpu, Machine};
 use crate::{Error, Result};
 
 /// Which device to compute on, as `--device` and `DEEPJ_DEVICE` name it.
@@ -70,6 +70,21 @@ pub enum Device {
     Cpu {
         why: String,
     },
+}
+
+impl Device {
+    /// The GPU's capabilities, or `None` on the CPU.
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        match self {
+            Self::Gpu(gpu) => Some(&gpu.capabilities),
+            Self::Cpu { .. } => None,
+        }
+    }
+
+    /// What measured times depend on.
+    pub fn machine(&self) -> Machine {
+        self.capabilities().map_or_else(Machine::cpu, Machine::of)
+    }
 }
 
 /// Every adapter that can run compute shaders, discrete GPUs first, then integrated ones, software drivers last. Empty

@@ -5,6 +5,9 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use super::adapter::{Checks, Limits, Options};
 use super::check::bytes;
@@ -12,6 +15,9 @@ use super::program::{Pipeline, PipelineKey, Program};
 use super::wait::Signal;
 use super::{Capabilities, Dispatch};
 use crate::{Error, Result};
+
+/// Submissions of which [`Gpu::latency`] takes the median.
+const LATENCIES: usize = 9;
 
 /// An open GPU. Clones are the same device.
 ///
@@ -26,7 +32,7 @@ pub struct Gpu {
 
 pub(super) struct Inner {
     pub(super) device: wgpu::Device,
-    queue: wgpu::Queue,
+    pub(super) queue: wgpu::Queue,
     pub(super) checks: Checks,
     faults: Arc<Faults>,
     pub(super) pipelines: Mutex<HashMap<PipelineKey, Pipeline>>,
@@ -284,12 +290,18 @@ impl Gpu {
     }
 
     fn encode(&self, program: &Program, range: Range<usize>, times: u32) -> Result<wgpu::CommandBuffer> {
+        let order = program.order(range, times)?;
         let mut encoder = self.inner.device.create_command_encoder(&Default::default());
-        program.record(&mut encoder, range, times)?;
+        program.record(&mut encoder, order, None);
         Ok(encoder.finish())
     }
 
-    fn submit_commands(&self, program: &Program, commands: wgpu::CommandBuffer, step: &[u32; 16]) -> Result<()> {
+    pub(super) fn submit_commands(
+        &self,
+        program: &Program,
+        commands: wgpu::CommandBuffer,
+        step: &[u32; 16],
+    ) -> Result<()> {
         let asked = || format!("running `{}`", program.label());
         self.faults(asked)?;
         if let Some(buffer) = program.step_buffer() {
@@ -311,6 +323,23 @@ impl Gpu {
         self.inner.queue.on_submitted_work_done(move || done.set(()));
         self.arrival(&signal, None, asked).await?;
         self.faults(asked)
+    }
+
+    /// From the submission of nothing to its end: median of [`LATENCIES`].
+    ///
+    /// # Errors
+    /// A device that is lost or out of memory.
+    pub async fn latency(&self) -> Result<Duration> {
+        let mut times = [Duration::ZERO; LATENCIES];
+        for time in &mut times {
+            let commands = self.inner.device.create_command_encoder(&Default::default()).finish();
+            let began = Instant::now();
+            self.inner.queue.submit([commands]);
+            self.wait().await?;
+            *time = began.elapsed();
+        }
+        times.sort();
+        Ok(times[LATENCIES / 2])
     }
 
     /// Bytes of device memory that are allocated for buffers, where the backend's allocator tells (Vulkan, DX12).

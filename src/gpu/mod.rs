@@ -10,6 +10,7 @@ mod machine;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 mod program;
+mod timeline;
 mod wait;
 
 pub use adapter::{Checks, Device, DeviceChoice, Limits, Options, adapters, open};
@@ -18,4 +19,5 @@ pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
 pub use machine::Machine;
-pub use program::Program;
+pub use program::{Facts, Program, Workgroup};
+pub use timeline::{Clock, Stamp, Timeline};

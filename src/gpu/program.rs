@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use web_time::Instant;
 
 use super::adapter::Checks;
 use super::check::{self, Operand};
@@ -28,10 +31,32 @@ pub struct Program {
 }
 
 struct Step {
-    pipeline: wgpu::ComputePipeline,
+    pipeline: Pipeline,
     group: wgpu::BindGroup,
     grid: [u32; 3],
     uses_step: bool,
+}
+
+/// What is known of a dispatch before it runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// Workgroups in x, y, z.
+    pub workgroups: [u32; 3],
+    /// What its workgroups are.
+    pub workgroup: Workgroup,
+    /// The same for dispatches of one pipeline.
+    pub pipeline: usize,
+    /// How long compiling the pipeline took; little where the driver remembered it.
+    pub compile: Duration,
+}
+
+/// A workgroup of a pipeline; all zero on the web, where shaders are not looked into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workgroup {
+    /// Invocations in x, y, z.
+    pub size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub memory: u64,
 }
 
 /// All that a pipeline depends on.
@@ -45,8 +70,12 @@ pub(super) struct PipelineKey {
 
 #[derive(Clone)]
 pub(super) struct Pipeline {
-    pipeline: wgpu::ComputePipeline,
+    raw: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
+    /// How many the device had before.
+    number: usize,
+    workgroup: Workgroup,
+    compile: Duration,
 }
 
 impl Program {
@@ -88,7 +117,7 @@ impl Program {
                 built.push(None);
                 continue;
             }
-            let Pipeline { pipeline, layout } = pipeline(gpu, dispatch, operands, &words_layout).await?;
+            let pipeline = pipeline(gpu, dispatch, operands, &words_layout).await?;
             let params = wgpu::BufferBinding {
                 buffer: &params_buffer,
                 offset,
@@ -108,7 +137,8 @@ impl Program {
                 })
                 .collect();
             let name = check::name(dispatch);
-            let description = wgpu::BindGroupDescriptor { label: Some(&name), layout: &layout, entries: &entries };
+            let description =
+                wgpu::BindGroupDescriptor { label: Some(&name), layout: &pipeline.layout, entries: &entries };
             let group = gpu
                 .scoped(
                     || format!("binding the buffers of {name}"),
@@ -153,21 +183,41 @@ impl Program {
         *lock(&self.prepared) = Some((times, commands));
     }
 
-    pub(super) fn record(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>, times: u32) -> Result<()> {
-        let Some(steps) = self.steps.get(range.clone()) else {
+    /// What is known of dispatch `i`; `None` where its grid is empty, so that it does not run.
+    pub fn facts(&self, i: usize) -> Option<Facts> {
+        let Step { pipeline, grid, .. } = self.steps.get(i)?.as_ref()?;
+        let Pipeline { number, workgroup, compile, .. } = *pipeline;
+        Some(Facts { workgroups: *grid, workgroup, pipeline: number, compile })
+    }
+
+    /// The dispatches that so many runs of those in `range` consist of, in the order in which they run.
+    pub(super) fn order(&self, range: Range<usize>, times: u32) -> Result<impl Iterator<Item = usize>> {
+        if range.start > range.end || range.end > self.len() {
             return Err(Error::device(
                 format!("cannot run dispatches {range:?} of `{}`, which has {}", self.label, self.len()),
                 "",
             ));
-        };
+        }
+        let again = self.once.clamp(range.start, range.end);
+        let (once, repeated) = (range.start..again, again..range.end);
+        let all = once.chain((0..times).flat_map(move |_| repeated.clone()));
+        Ok(all.filter(|&i| self.steps[i].is_some()))
+    }
+
+    /// Encodes dispatches of [`Program::order`] in one pass, whose borders `stamps` times.
+    pub(super) fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        order: impl Iterator<Item = usize>,
+        stamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
         let mut pass = encoder
-            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: None });
+            .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(&self.label), timestamp_writes: stamps });
         let mut current = None;
-        let (once, repeated) = steps.split_at(self.once.saturating_sub(range.start).min(steps.len()));
-        for step in once.iter().chain((0..times).flat_map(|_| repeated)).flatten() {
-            if current != Some(&step.pipeline) {
-                pass.set_pipeline(&step.pipeline);
-                current = Some(&step.pipeline);
+        for step in order.filter_map(|i| self.steps[i].as_ref()) {
+            if current != Some(&step.pipeline.raw) {
+                pass.set_pipeline(&step.pipeline.raw);
+                current = Some(&step.pipeline.raw);
             }
             pass.set_bind_group(0, &step.group, &[]);
             if let (true, Some((_, words))) = (step.uses_step, &self.words) {
@@ -176,7 +226,6 @@ impl Program {
             let [x, y, z] = step.grid;
             pass.dispatch_workgroups(x, y, z);
         }
-        Ok(())
     }
 }
 
@@ -218,19 +267,32 @@ async fn pipeline(
         }
     }
     #[cfg(not(target_arch = "wasm32"))]
-    check_workgroup(dispatch, &text, &gpu.capabilities)?;
+    let workgroup = workgroup(dispatch, &text, &gpu.capabilities)?;
+    #[cfg(target_arch = "wasm32")]
+    let workgroup = Workgroup::default();
 
     let name = check::name(dispatch);
-    let pipeline = gpu.scoped(|| format!("compiling {name}"), || compile(gpu, &key, &name, text, words_layout)).await?;
+    let began = Instant::now();
+    let compile = || compile(gpu, &key, &name, text, words_layout);
+    let (raw, layout) = gpu.scoped(|| format!("compiling {name}"), compile).await?;
+    let compile = began.elapsed();
     #[cfg(not(target_arch = "wasm32"))]
     if let Some(cache) = &gpu.inner.pipeline_cache {
         cache.grown.store(true, std::sync::atomic::Ordering::Relaxed);
     }
-    lock(&gpu.inner.pipelines).insert(key, pipeline.clone());
+    let mut pipelines = lock(&gpu.inner.pipelines);
+    let pipeline = Pipeline { raw, layout, number: pipelines.len(), workgroup, compile };
+    pipelines.insert(key, pipeline.clone());
     Ok(pipeline)
 }
 
-fn compile(gpu: &Gpu, key: &PipelineKey, name: &str, text: String, words_layout: &wgpu::BindGroupLayout) -> Pipeline {
+fn compile(
+    gpu: &Gpu,
+    key: &PipelineKey,
+    name: &str,
+    text: String,
+    words_layout: &wgpu::BindGroupLayout,
+) -> (wgpu::ComputePipeline, wgpu::BindGroupLayout) {
     let device = &gpu.inner.device;
     let source = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
     let module = match gpu.inner.checks {
@@ -268,7 +330,7 @@ fn compile(gpu: &Gpu, key: &PipelineKey, name: &str, text: String, words_layout:
         #[cfg(target_arch = "wasm32")]
         cache: None,
     });
-    Pipeline { pipeline, layout }
+    (pipeline, layout)
 }
 
 fn words_layout(gpu: &Gpu) -> wgpu::BindGroupLayout {
@@ -297,18 +359,18 @@ fn with_writable(text: &str, binding: usize) -> Option<String> {
     text.contains(&place).then(|| text.replace(&place, &writable))
 }
 
-/// Checks what the entry point's workgroups need against the device; wgpu leaves their memory unchecked. Text that does
+/// What the entry point's workgroups are, checked against the device; wgpu leaves their memory unchecked. Text that does
 /// not parse passes: compiling it gives the better message.
 #[cfg(not(target_arch = "wasm32"))]
-fn check_workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities) -> Result<()> {
+fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities) -> Result<Workgroup> {
     use wgpu::naga;
 
-    let Ok(module) = naga::front::wgsl::parse_str(text) else { return Ok(()) };
+    let Ok(module) = naga::front::wgsl::parse_str(text) else { return Ok(Workgroup::default()) };
     let mut validator =
         naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
-    let Ok(info) = validator.validate(&module) else { return Ok(()) };
+    let Ok(info) = validator.validate(&module) else { return Ok(Workgroup::default()) };
     let Some((i, entry)) = module.entry_points.iter().enumerate().find(|(_, e)| e.name == dispatch.shader.entry) else {
-        return Ok(());
+        return Ok(Workgroup::default());
     };
     let refuse = |what: String| Err(Error::device(format!("{}: {what}", check::name(dispatch)), "use a smaller tile"));
 
@@ -338,5 +400,5 @@ fn check_workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabi
             "a workgroup is {size:?} invocations, the device runs at most {limit}, and {limits:?} a side"
         ));
     }
-    Ok(())
+    Ok(Workgroup { size, memory })
 }

@@ -66,11 +66,7 @@ impl<R: Real> Mirror<R> {
 
     /// Runs the plan `times` times in a row, what is the same in all of them once.
     pub fn repeat(&mut self, arenas: &mut Arenas<R>, times: u32, step: &Step) {
-        let (first, all) = (self.plan.invariant, self.plan.nodes.len());
-        (0..first).for_each(|i| self.run_node(arenas, i, step));
-        for _ in 0..times {
-            (first..all).for_each(|i| self.run_node(arenas, i, step));
-        }
+        self.plan.order(times).for_each(|i| self.run_node(arenas, i, step));
     }
 
     /// Runs node `i`.

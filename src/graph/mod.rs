@@ -260,7 +260,11 @@ impl Graph {
         self.scope.iter().map(String::as_str).chain([name]).collect::<Vec<_>>().join(".")
     }
 
-    fn append(&mut self, op: Arc<dyn Op>, operands: &[View]) {
+    /// Appends a node that runs `op` on `operands` (in the order of [`Op::args`]).
+    ///
+    /// # Panics
+    /// As [`Graph::apply`].
+    pub fn append(&mut self, op: Arc<dyn Op>, operands: &[View]) {
         let args = op.args();
         let operands: &[View] = &operands.iter().map(|&view| self.recomputed(view)).collect::<Vec<_>>();
         assert_eq!(args.len(), operands.len(), "{}: operands", op.label());

@@ -207,6 +207,12 @@ impl Plan {
         s
     }
 
+    /// The nodes in the order in which `times` runs in a row execute them: what is the same in all of them once.
+    pub fn order(&self, times: u32) -> impl Iterator<Item = usize> + use<> {
+        let (first, all) = (self.invariant, self.nodes.len());
+        (0..first).chain((0..times).flat_map(move |_| first..all))
+    }
+
     /// The operands of node `i` that it writes.
     pub fn written(&self, i: usize) -> Vec<View> {
         let node = &self.nodes[i];

@@ -1,12 +1,16 @@
 //! Where plans run: one device, one set of parameter arenas, any number of programs on them.
 
+use std::time::Duration;
+
+use web_time::Instant;
+
 use super::Kind;
 use super::mirror::{self, Arenas, Mirror};
 use super::placement::Home;
 use super::plan::Plan;
 use super::tuner::Tuner;
 use crate::error::{Error, Result};
-use crate::gpu::{Buffer, Capabilities, Device, Format, Gpu, Program};
+use crate::gpu::{self, Buffer, Capabilities, Device, Facts, Format, Gpu, Program};
 use crate::ops::{Recorded, Step, View};
 
 pub use super::variants::{Chosen, Event, Observer, Origin, Tune, Tuned, Variants};
@@ -233,6 +237,58 @@ impl Session {
         }
     }
 
+    /// Runs the program `times` times in a row and tells when each part of each node ran.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn timeline(&mut self, id: ProgramId, times: u32, step: &Step) -> Result<Timeline> {
+        match &mut self.backend {
+            Backend::Cpu { arenas, programs } => {
+                let program = &mut programs[id.0];
+                Ok(rayon::scope(|_| timed(program, arenas, times, step)))
+            }
+            Backend::Gpu { gpu, programs, .. } => {
+                let OnGpu { program, starts, .. } = &programs[id.0];
+                let timeline = gpu.timeline(program, times, &step.words()).await?;
+                let node = |dispatch| starts.partition_point(|&start| start <= dispatch) - 1;
+                let span = |stamp: gpu::Stamp| Span {
+                    node: node(stamp.dispatch),
+                    start: stamp.start,
+                    end: stamp.end,
+                    encoding: stamp.encoding,
+                };
+                Ok(Timeline {
+                    clock: Some(timeline.clock),
+                    spans: timeline.stamps.into_iter().map(span).collect(),
+                    submitting: timeline.submitting,
+                    wall: timeline.wall,
+                })
+            }
+        }
+    }
+
+    /// From a submission of nothing to its end; zero on the CPU.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn latency(&self) -> Result<Duration> {
+        match &self.backend {
+            Backend::Cpu { .. } => Ok(Duration::ZERO),
+            Backend::Gpu { gpu, .. } => gpu.latency().await,
+        }
+    }
+
+    /// What is known of the dispatches of a program's node, those with empty grids left out; none on the CPU.
+    pub fn facts(&self, id: ProgramId, node: usize) -> Vec<Facts> {
+        match &self.backend {
+            Backend::Cpu { .. } => vec![],
+            Backend::Gpu { programs, .. } => {
+                let OnGpu { program, starts, .. } = &programs[id.0];
+                (starts[node]..starts[node + 1]).filter_map(|i| program.facts(i)).collect()
+            }
+        }
+    }
+
     /// Runs the program once, node by node, and names the first node that writes a value that is not finite.
     ///
     /// # Errors
@@ -274,6 +330,44 @@ impl Session {
             Backend::Gpu { gpu, .. } => gpu.wait().await,
         }
     }
+}
+
+/// When a dispatch of a node ran, or on the CPU the node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// The node of the plan.
+    pub node: usize,
+    /// Nanoseconds since the first span's start by the device's clock, or since the run began by the CPU's.
+    pub start: u64,
+    /// The end.
+    pub end: u64,
+    /// CPU time in which the dispatch was encoded; zero on the CPU.
+    pub encoding: Duration,
+}
+
+/// When the nodes of a program ran; see [`gpu::Timeline`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeline {
+    /// What told the times; `None` on the CPU.
+    pub clock: Option<gpu::Clock>,
+    /// In the order in which they ran.
+    pub spans: Vec<Span>,
+    /// CPU time of the submission; zero on the CPU.
+    pub submitting: Duration,
+    /// From the beginning of the submission to the end of all work.
+    pub wall: Duration,
+}
+
+/// Runs a plan on the CPU, node by node.
+fn timed(program: &mut Mirror<f32>, arenas: &mut Arenas<f32>, times: u32, step: &Step) -> Timeline {
+    let began = Instant::now();
+    let mut spans = vec![];
+    for node in program.plan().order(times) {
+        let start = began.elapsed().as_nanos() as u64;
+        program.run_node(arenas, node, step);
+        spans.push(Span { node, start, end: began.elapsed().as_nanos() as u64, encoding: Duration::ZERO });
+    }
+    Timeline { clock: None, spans, submitting: Duration::ZERO, wall: began.elapsed() }
 }
 
 /// The words that hold a view: buffer, first and number; where it is stored as f16, a neighbour may come along.

@@ -209,14 +209,8 @@ struct Candidate {
 
 impl<'a> Bench<'a> {
     async fn new(gpu: &'a Gpu, run: f64) -> Result<Self> {
-        let mut bench = Self { gpu, memory: vec![], compiled: vec![], latency: 0.0, run };
-        let nothing = gpu.program("nothing", &[]).await?;
-        let mut times = vec![];
-        for _ in 0..9 {
-            times.push(bench.seconds(&nothing, 1).await?);
-        }
-        bench.latency = median(&mut times);
-        Ok(bench)
+        let latency = gpu.latency().await?.as_secs_f64();
+        Ok(Self { gpu, memory: vec![], compiled: vec![], latency, run })
     }
 
     /// Seconds of `times` runs in one submission, that of a submission of nothing left out.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::Plan;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 use crate::gpu::Capabilities;
 use crate::ops::Op;
 
@@ -164,7 +164,7 @@ impl Variants {
             if nodes().next().is_none() {
                 let known = plan.nodes.iter().flat_map(|node| [node.op.kernel(), node.op.name()]).collect();
                 let what = format!("--variant {kernel}={wanted}: the plan has no kernel `{kernel}`");
-                return Err(Error::usage(what, suggestion(kernel, known)));
+                return Err(Error::usage(what, nearest(kernel, known)));
             }
             let legal: BTreeSet<_> = nodes().flat_map(|node| node.op.legal(capabilities)).collect();
             if !legal.contains(wanted.as_str()) {
@@ -172,7 +172,7 @@ impl Variants {
                     "--variant {kernel}={wanted}: `{kernel}` has no variant `{wanted}` on {}",
                     capabilities.name
                 );
-                return Err(Error::usage(what, suggestion(wanted, legal)));
+                return Err(Error::usage(what, nearest(wanted, legal)));
             }
         }
         Ok(())
@@ -219,15 +219,4 @@ impl Variants {
 /// Whether a pin of `kernel` is meant for `op`.
 fn named(op: &dyn Op, kernel: &str) -> bool {
     op.kernel() == kernel || op.name() == kernel
-}
-
-/// The nearest of `known`, if any is near, and the list of them.
-fn suggestion(name: &str, known: BTreeSet<&str>) -> String {
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(known, name), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(similarity, _)| *similarity > 0.6);
-    let hint = nearest.map_or(String::new(), |(_, known)| format!("did you mean `{known}`? "));
-    format!("{hint}there is {}", known.into_iter().collect::<Vec<_>>().join(", "))
 }

@@ -1,5 +1,236 @@
 //! Where the time of a step goes: kernel by kernel, with what each costs and what the device could do at most.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gpu::Device;
+use crate::graph::session::{Tune, Variants};
+use crate::models::deepj::{Config, Mode, Precision, Preset, Training, build, build_generate};
+use crate::ops::Op;
+use crate::peaks::Peaks;
+use crate::train::{batch_shape, default_batch, with_overrides};
+
+mod measure;
 mod report;
+mod shapes;
+mod workload;
 
 pub use report::{Bound, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Span, Summary, Track, VERSION};
+pub use workload::{Run, Workload};
+
+/// Styles of the profiled network: as many composers as the paper's corpus has.
+pub const STYLES: usize = 23;
+/// Time steps of generation in one submission unless the user says otherwise: a bar.
+const BAR: usize = 16;
+/// How long the calls of an op in one run should take at least, in microseconds, and how many there are at most.
+const OP_RUN: (f64, f64) = (5_000.0, 100.0);
+
+/// What to profile and how; `None` where the default is to be taken, which is that of training.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Sizes of the network.
+    pub preset: Option<Preset>,
+    /// Fields of the configuration that differ from the preset: name and JSON value.
+    pub set: Vec<(String, String)>,
+    /// Pieces side by side.
+    pub batch: Option<usize>,
+    /// Time steps of a window; of generation, those of a submission.
+    pub seq: Option<usize>,
+    /// How values are stored.
+    pub precision: Precision,
+    /// Whether activations are computed again.
+    pub recompute: bool,
+    /// Profiled runs, and as many unprofiled ones.
+    pub runs: usize,
+}
+
+/// What is profiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A training step.
+    Train,
+    /// Time steps of generation.
+    Generate,
+    /// An op, in every variant that the device has or in those that are pinned.
+    Op {
+        /// Of the op, or of one of its kernels.
+        name: String,
+        /// `FIELD=VALUE,…`; the shapes that training and generation have where there is none.
+        shape: Option<String>,
+    },
+}
+
+/// The sizes that settings stand for.
+#[derive(Clone, Debug)]
+struct Sizes {
+    config: Config,
+    training: Training,
+    batch: usize,
+    seq: usize,
+}
+
+impl Settings {
+    fn sizes(&self, what: &What, on_cpu: bool) -> Result<Sizes> {
+        let preset = self.preset(on_cpu);
+        let config = with_overrides(Config::preset(preset, STYLES), &self.set)?;
+        let (batch, seq) = if *what == What::Generate { (1, BAR) } else { default_batch(preset) };
+        let (batch, seq) = (self.batch.unwrap_or(batch), self.seq.unwrap_or(seq));
+        batch_shape(&config, batch, seq)?;
+        if self.runs == 0 {
+            return Err(Error::usage("--runs 0", "give 1 or more"));
+        }
+        let training = Training { precision: self.precision, recompute: self.recompute, ..Training::default() };
+        Ok(Sizes { config, training, batch, seq })
+    }
+
+    fn preset(&self, on_cpu: bool) -> Preset {
+        self.preset.unwrap_or(if on_cpu { Preset::Small } else { Preset::Paper })
+    }
+
+    fn header(&self, what: String, plan: String, sizes: &Sizes, device: &Device, peaks: Peaks) -> Header {
+        let preset = format!("{:?}", self.preset(device.capabilities().is_none())).to_lowercase();
+        let set = self.set.iter().map(|(field, value)| format!(" {field}={value}"));
+        Header {
+            format: FORMAT.into(),
+            version: VERSION,
+            what,
+            plan,
+            preset: preset + &set.collect::<String>(),
+            batch: sizes.batch,
+            seq: sizes.seq,
+            precision: format!("{:?}", self.precision).to_lowercase(),
+            recompute: self.recompute,
+            machine: device.machine(),
+            clock: Clock::Mirror,
+            runs: self.runs,
+            steps_per_run: 1,
+            peaks,
+        }
+    }
+}
+
+/// Profiles `what` on `device`, whose `peaks` are known. `progress` is told what is measured, and the part of it that is
+/// done, 0 to 1.
+///
+/// # Errors
+/// Sizes, shapes, names or variants that do not exist or do not fit; a device that fails.
+pub async fn profile(
+    what: &What,
+    settings: &Settings,
+    device: Device,
+    variants: Variants,
+    peaks: Peaks,
+    mut progress: impl FnMut(&str, f64),
+) -> Result<Profile> {
+    let sizes = settings.sizes(what, device.capabilities().is_none())?;
+    needs_f16(&sizes, &device)?;
+    let shape = (sizes.batch, sizes.seq);
+    let (name, mut workload) = match what {
+        What::Train => {
+            let made = Workload::train(&sizes.config, sizes.training, shape, device.clone(), variants).await?;
+            ("train", made)
+        }
+        What::Generate => ("generate", Workload::generate(&sizes.config, shape, device.clone(), variants).await?),
+        What::Op { name, shape } => {
+            let ops = ops(name, shape.as_deref(), &sizes)?;
+            return profile_ops(name, ops, settings, &sizes, device, variants, peaks, progress).await;
+        }
+    };
+    let plan = workload.plan().name.clone();
+    let header = settings.header(name.into(), plan.clone(), &sizes, &device, peaks);
+    let total = 2.0 * settings.runs as f64;
+    measure::measure(&mut workload, header, |done| progress(&plan, done as f64 / total)).await
+}
+
+fn needs_f16(sizes: &Sizes, device: &Device) -> Result<()> {
+    match device.capabilities() {
+        Some(capabilities) if sizes.training.precision == Precision::Mixed && !capabilities.shader_f16 => {
+            Err(crate::train::no_f16(capabilities))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The different ops that `name` stands for in the plans of training and generation, or in the given shape.
+fn ops(name: &str, shape: Option<&str>, sizes: &Sizes) -> Result<Vec<Arc<dyn Op>>> {
+    let Sizes { config, training, batch, seq } = sizes;
+    if let Some(shape) = shape {
+        return shapes::shaped(name, shape, config, (*batch, *seq));
+    }
+    shapes::check_name(name)?;
+    let train = build(config, Mode::Train(*training), *batch, *seq)?.plan;
+    let generate = build_generate(config, 1, BAR)?.plan;
+    let mut seen = HashSet::new();
+    let mut found = vec![];
+    // An op that training has is asked for in training's shapes.
+    for plan in [train, generate] {
+        if found.is_empty() {
+            let nodes = plan.nodes.into_iter().map(|node| node.op);
+            let nodes = nodes.filter(|op| op.kernel() == name || op.name() == name);
+            found.extend(nodes.filter(|op| seen.insert((op.kernel(), op.label()))));
+        }
+    }
+    match found.is_empty() {
+        true => shapes::shaped(name, "", config, (*batch, *seq)),
+        false => Ok(found),
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // the arguments of `profile`, and what it has found out
+async fn profile_ops(
+    name: &str,
+    ops: Vec<Arc<dyn Op>>,
+    settings: &Settings,
+    sizes: &Sizes,
+    device: Device,
+    variants: Variants,
+    peaks: Peaks,
+    mut progress: impl FnMut(&str, f64),
+) -> Result<Profile> {
+    let header = settings.header(format!("op {name}"), name.into(), sizes, &device, peaks);
+    let mut wanted = vec![];
+    for op in ops {
+        let legal = device.capabilities().map(|capabilities| op.legal(capabilities));
+        let pinned = variants.pins.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));
+        let pinned: Vec<_> = pinned.map(|(_, variant)| variant.clone()).collect();
+        match legal {
+            None => wanted.push((op, vec![])),
+            Some(legal) if legal.is_empty() => {
+                let capabilities = device.capabilities();
+                let error = capabilities.map(crate::train::no_f16);
+                return Err(error.unwrap_or_else(|| Error::device(format!("{} has no variant", op.label()), "")));
+            }
+            // An unknown name is refused, with the nearest, where the op is made ready to run.
+            Some(_) if !pinned.is_empty() => {
+                wanted.extend(pinned.into_iter().map(|variant| (op.clone(), vec![(op.kernel().to_string(), variant)])))
+            }
+            Some(legal) => {
+                let usual = legal.into_iter().filter(|variant| !op.opt_in().contains(variant));
+                let pin = |variant: &str| vec![(op.kernel().to_string(), variant.to_string())];
+                wanted.extend(usual.map(|variant| (op.clone(), pin(variant))));
+            }
+        }
+    }
+    let all = wanted.len() as f64;
+    let mut whole: Option<Profile> = None;
+    for (i, (op, pins)) in wanted.into_iter().enumerate() {
+        let label = op.label();
+        let said = pins.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
+        progress(&said, i as f64 / all);
+        let pinned = Variants { pins, tune: Tune::Off, ..variants.clone() };
+        let mut workload = Workload::op(op, device.clone(), pinned).await?;
+        // The first run may still compile.
+        workload.run().await?;
+        let once = workload.run().await?.wall.as_secs_f64() * 1e6;
+        workload.times = (OP_RUN.0 / once).clamp(1.0, OP_RUN.1) as u32;
+        let total = 2.0 * settings.runs as f64;
+        let done = |done: usize| progress(&said, (i as f64 + done as f64 / total) / all);
+        let profile = measure::measure(&mut workload, header.clone(), done).await?;
+        match &mut whole {
+            None => whole = Some(profile.per_step()),
+            Some(whole) => whole.join(profile.per_step()),
+        }
+    }
+    whole.ok_or_else(|| Error::usage(format!("`{name}` stands for no op"), ""))
+}

@@ -43,12 +43,29 @@ pub fn bytes(plans: &[Plan], on_cpu: bool) -> u64 {
 /// # Errors
 /// On a GPU a buffer larger than it allows, on the CPU more memory than the system has left.
 pub fn check(prepared: &Prepared, capabilities: Option<&Capabilities>) -> Result<()> {
-    check_within(prepared, capabilities, available())
+    check_plans(|batch| plans(prepared, batch), prepared.state.settings.batch, capabilities)
 }
 
-fn check_within(prepared: &Prepared, capabilities: Option<&Capabilities>, available: Option<u64>) -> Result<()> {
+/// The same of any plans that depend on the batch.
+///
+/// # Errors
+/// As [`check`], or what `plans` reports.
+pub fn check_plans(
+    plans: impl Fn(usize) -> Result<Vec<Plan>>,
+    batch: usize,
+    capabilities: Option<&Capabilities>,
+) -> Result<()> {
+    check_within(plans, batch, capabilities, available())
+}
+
+fn check_within(
+    plans: impl Fn(usize) -> Result<Vec<Plan>>,
+    batch: usize,
+    capabilities: Option<&Capabilities>,
+    available: Option<u64>,
+) -> Result<()> {
     let fits = |batch: usize| -> Result<()> {
-        let plans = plans(prepared, batch)?;
+        let plans = plans(batch)?;
         if let Some(capabilities) = capabilities {
             return plans.iter().try_for_each(|plan| plan.check_fits(capabilities));
         }
@@ -58,13 +75,12 @@ fn check_within(prepared: &Prepared, capabilities: Option<&Capabilities>, availa
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let what = format!(
-            "training takes {} MiB of memory, {} MiB more than the system has left",
+            "it takes {} MiB of memory, {} MiB more than the system has left",
             mib(needed),
             mib(needed - available)
         );
         Err(Error::model(what, ""))
     };
-    let batch = prepared.state.settings.batch;
     let Err(e) = fits(batch) else { return Ok(()) };
     // The largest batch that fits, by bisection: memory grows with the batch.
     let (mut good, mut bad) = (0, batch);
@@ -89,16 +105,19 @@ mod tests {
         let options = Options { batch: Some(16), seq: Some(32), ..Options::default() };
         let prepared = prepare(&options, true).unwrap();
         let needed = |batch| bytes(&plans(&prepared, batch).unwrap(), true);
-        assert!(check_within(&prepared, None, Some(needed(16))).is_ok());
-        let error = check_within(&prepared, None, Some(needed(16) - 1)).unwrap_err().to_string();
+        let check_within = |capabilities: Option<&Capabilities>, available: Option<u64>| {
+            check_within(|batch| plans(&prepared, batch), prepared.state.settings.batch, capabilities, available)
+        };
+        assert!(check_within(None, Some(needed(16))).is_ok());
+        let error = check_within(None, Some(needed(16) - 1)).unwrap_err().to_string();
         assert!(error.contains("1 MiB more") && error.contains("--batch 15 would fit"), "{error}");
-        let error = check_within(&prepared, None, Some(needed(7))).unwrap_err().to_string();
+        let error = check_within(None, Some(needed(7))).unwrap_err().to_string();
         assert!(error.contains("--batch 7 would fit"), "{error}");
-        let error = check_within(&prepared, None, Some(1 << 10)).unwrap_err().to_string();
+        let error = check_within(None, Some(1 << 10)).unwrap_err().to_string();
         assert!(error.contains("smaller --seq"), "{error}");
         let mut small = Capabilities::portable();
         small.max_buffer_size = needed(4) / 20;
-        let error = check_within(&prepared, Some(&small), None).unwrap_err().to_string();
+        let error = check_within(Some(&small), None).unwrap_err().to_string();
         assert!(error.contains("MiB more") && error.contains("would fit"), "{error}");
     }
 }

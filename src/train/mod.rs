@@ -21,8 +21,10 @@ mod observer;
 mod options;
 mod tensorboard;
 
+pub(crate) use memory::check_plans;
 pub use observer::{Observer, Started, StepRecord, ValidationRecord};
 pub use options::{BEST, LAST, Options, Prepared, corpus_of, prepare, read_corpus};
+pub(crate) use options::{batch_shape, default_batch, with_overrides};
 
 use curve::Curve;
 use tensorboard::EventFile;
@@ -102,7 +104,7 @@ pub async fn train(
 /// # Errors
 /// A configuration that cannot be built, a variant that does not exist, or a run that does not fit.
 pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Result<String> {
-    let capabilities = capabilities(device);
+    let capabilities = device.capabilities();
     let plans = memory::plans(prepared, prepared.state.settings.batch)?;
     let mut text = String::new();
     if let (Some(capabilities), Some(plan)) = (capabilities, plans.first()) {
@@ -120,20 +122,18 @@ pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Res
 /// Fails if the run cannot be on this device: too little memory, or no f16 in shaders.
 fn check(prepared: &Prepared, capabilities: Option<&Capabilities>) -> Result<()> {
     let mixed = prepared.state.settings.precision == Precision::Mixed;
-    if let (true, Some(Capabilities { name, shader_f16: false, .. })) = (mixed, capabilities) {
-        return Err(Error::usage(
-            format!("{name} has no 16-bit floats in shaders, which --precision mixed needs"),
-            "use --precision f32, or another device (`deepj adapters` lists what each can do)",
-        ));
+    if let (true, Some(capabilities @ Capabilities { shader_f16: false, .. })) = (mixed, capabilities) {
+        return Err(no_f16(capabilities));
     }
     memory::check(prepared, capabilities)
 }
 
-fn capabilities(device: &Device) -> Option<&Capabilities> {
-    match device {
-        Device::Gpu(gpu) => Some(&gpu.capabilities),
-        Device::Cpu { .. } => None,
-    }
+/// Why f16 storage cannot be had.
+pub(crate) fn no_f16(capabilities: &Capabilities) -> Error {
+    Error::usage(
+        format!("{} has no 16-bit floats in shaders, which --precision mixed needs", capabilities.name),
+        "use --precision f32, or another device (`deepj adapters` lists what each can do)",
+    )
 }
 
 impl<'a> Run<'a> {
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        check(&prepared, capabilities(&device))?;
+        check(&prepared, device.capabilities())?;
         make_folder(&prepared.out)?;
         // Megabytes that nobody needs once they are on the device.
         let resume = std::mem::take(&mut prepared.resume);
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
             Device::Cpu { .. } => "cpu".into(),
         };
         let Built { plan, io } = build(config, Mode::Train(settings.training()), settings.batch, settings.seq)?;
-        if let Some(capabilities) = capabilities(&device) {
+        if let Some(capabilities) = device.capabilities() {
             variants.check(&plan, capabilities)?;
         }
         let mut session = Session::new(device, variants);

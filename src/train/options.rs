@@ -89,7 +89,7 @@ pub struct Prepared {
 /// B and T without a word from the user. With the paper's sizes those of its authors, 8 bars; with the small ones what
 /// learns most in a given time: 400 updates of 4 x 64 reach 5.07 nats a step on the held-out pieces of the program's own
 /// corpus, where in the same time 200 of 8 x 64 reach 5.49, 200 of 4 x 128 5.81, and 50 of 16 x 128 10.63.
-fn default_batch(preset: Preset) -> (usize, usize) {
+pub(crate) fn default_batch(preset: Preset) -> (usize, usize) {
     match preset {
         Preset::Paper => (16, 128),
         Preset::Small => (4, 64),
@@ -353,7 +353,7 @@ fn resumed(options: &Options) -> Result<Prepared> {
 /// The largest batch and window: B * T rows of N notes must be countable by 32-bit words on a GPU.
 const MAX_ROWS: usize = 1 << 20;
 
-fn batch_shape(config: &Config, lanes: usize, steps: usize) -> Result<BatchShape> {
+pub(crate) fn batch_shape(config: &Config, lanes: usize, steps: usize) -> Result<BatchShape> {
     if lanes == 0 || steps == 0 || lanes.saturating_mul(steps) > MAX_ROWS {
         return Err(Error::usage(
             format!("--batch {lanes} --seq {steps}"),
@@ -364,7 +364,7 @@ fn batch_shape(config: &Config, lanes: usize, steps: usize) -> Result<BatchShape
 }
 
 /// The configuration with single fields replaced.
-fn with_overrides(config: Config, set: &[(String, String)]) -> Result<Config> {
+pub(crate) fn with_overrides(config: Config, set: &[(String, String)]) -> Result<Config> {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(&config) else { return Ok(config) };
     // What the corpus decides is not the user's to set.
     let settable = |fields: &Map<String, Value>| {

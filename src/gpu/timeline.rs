@@ -1,0 +1,186 @@
+//! When each dispatch of a program runs.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::{Gpu, Program};
+use crate::Result;
+
+/// What told the times of a [`Timeline`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Timestamps that the device wrote at the borders of passes of one dispatch each.
+    Device,
+    /// The CPU's clock, around submissions of one dispatch each: longer by the latency of a submission.
+    Wall,
+}
+
+/// When a dispatch ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stamp {
+    /// Its place in the program.
+    pub dispatch: usize,
+    /// Nanoseconds since the device's clock, or since the run began by the CPU's.
+    pub start: u64,
+    /// The end.
+    pub end: u64,
+    /// CPU time in which it was encoded.
+    pub encoding: Duration,
+}
+
+/// When the dispatches of a submission ran.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeline {
+    /// What told the times.
+    pub clock: Clock,
+    /// In the order in which they ran; by the device's clock counted from the first one's start.
+    pub stamps: Vec<Stamp>,
+    /// CPU time of the submission; on a driver that computes within it, nearly all. By the CPU's clock, of all of them.
+    pub submitting: Duration,
+    /// From the beginning of the (first) submission to the end of all work. Where the device told the times, the dispatches
+    /// were encoded before; by the CPU's clock, encoding stands between them.
+    pub wall: Duration,
+}
+
+/// Dispatches whose two timestamps one query set holds.
+const SET: usize = (wgpu::QUERY_SET_MAX_QUERIES / 2) as usize;
+/// How far the device's clock may run ahead of the CPU's before it is taken to be wrong: part of the time, and nanoseconds.
+const DRIFT: (f64, f64) = (1.1, 1e6);
+
+impl Gpu {
+    /// Runs the program `times` times over, each dispatch in a pass of its own, and tells when each ran: by timestamps
+    /// where the device has them and they are of use (on some systems they are all zero), else by the CPU's clock.
+    ///
+    /// # Errors
+    /// A device that is lost or out of memory.
+    pub async fn timeline(&self, program: &Program, times: u32, step: &[u32; 16]) -> Result<Timeline> {
+        if self.capabilities.timestamp_query
+            && let Some(timeline) = self.stamped(program, times, step).await?
+        {
+            return Ok(timeline);
+        }
+        self.timed(program, times, step).await
+    }
+
+    /// By timestamps; `None` where they are of no use.
+    async fn stamped(&self, program: &Program, times: u32, step: &[u32; 16]) -> Result<Option<Timeline>> {
+        let device = &self.inner.device;
+        let order: Vec<usize> = program.order(0..program.len(), times)?.collect();
+        let sets = order.len().div_ceil(SET);
+        let read = self.buffer("timestamps", 4 * order.len() as u64).await?;
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let resolved = self.raw_buffer("timestamps, resolved", (sets.max(1) * SET * 16) as u64, usage).await?;
+        let make = || {
+            let set = |_| {
+                let count = wgpu::QUERY_SET_MAX_QUERIES;
+                device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: None,
+                    ty: wgpu::QueryType::Timestamp,
+                    count,
+                })
+            };
+            (0..sets).map(set).collect::<Vec<_>>()
+        };
+        let query_sets = self.scoped(|| "timestamps".to_string(), make).await?;
+
+        let mut encoder = device.create_command_encoder(&Default::default());
+        let mut encodings = Vec::with_capacity(order.len());
+        for (i, &dispatch) in order.iter().enumerate() {
+            let began = Instant::now();
+            let first = (2 * (i % SET)) as u32;
+            let writes = wgpu::ComputePassTimestampWrites {
+                query_set: &query_sets[i / SET],
+                beginning_of_pass_write_index: Some(first),
+                end_of_pass_write_index: Some(first + 1),
+            };
+            program.record(&mut encoder, std::iter::once(dispatch), Some(writes));
+            encodings.push(began.elapsed());
+        }
+        for (i, set) in query_sets.iter().enumerate() {
+            let count = (order.len() - i * SET).min(SET) as u32;
+            encoder.resolve_query_set(set, 0..2 * count, &resolved, (i * SET * 16) as u64);
+        }
+        if !order.is_empty() {
+            encoder.copy_buffer_to_buffer(&resolved, 0, &read.raw, 0, 16 * order.len() as u64);
+        }
+        let commands = encoder.finish();
+        let start = Instant::now();
+        self.submit_commands(program, commands, step)?;
+        let submitting = start.elapsed();
+        self.wait().await?;
+        let wall = start.elapsed();
+
+        let words = self.read(&[(&read, 0, read.len())]).await?.swap_remove(0);
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&words[..4 * order.len()]);
+        let period = f64::from(self.inner.queue.get_timestamp_period());
+        let Some(spans) = spans(&ticks, period, wall) else { return Ok(None) };
+        let stamps = order.into_iter().zip(spans).zip(encodings);
+        let stamps = stamps.map(|((dispatch, [start, end]), encoding)| Stamp { dispatch, start, end, encoding });
+        let stamps = stamps.collect();
+        Ok(Some(Timeline { clock: Clock::Device, stamps, submitting, wall }))
+    }
+
+    /// By the CPU's clock.
+    async fn timed(&self, program: &Program, times: u32, step: &[u32; 16]) -> Result<Timeline> {
+        let mut stamps = vec![];
+        let mut submitting = Duration::ZERO;
+        let start = Instant::now();
+        for dispatch in program.order(0..program.len(), times)? {
+            let began = start.elapsed();
+            let mut encoder = self.inner.device.create_command_encoder(&Default::default());
+            program.record(&mut encoder, std::iter::once(dispatch), None);
+            let commands = encoder.finish();
+            let encoded = start.elapsed();
+            self.submit_commands(program, commands, step)?;
+            submitting += start.elapsed() - encoded;
+            self.wait().await?;
+            let [from, to] = [encoded, start.elapsed()].map(|time| time.as_nanos() as u64);
+            stamps.push(Stamp { dispatch, start: from, end: to, encoding: encoded - began });
+        }
+        Ok(Timeline { clock: Clock::Wall, stamps, submitting, wall: start.elapsed() })
+    }
+}
+
+/// Start and end of each dispatch in nanoseconds since the first one's start, from pairs of ticks of `period` nanoseconds;
+/// `None` where they are zero, run backwards, stand still, or tell more time than has passed.
+fn spans(ticks: &[u64], period: f64, wall: Duration) -> Option<Vec<[u64; 2]>> {
+    let Some(&origin) = ticks.first() else { return Some(vec![]) };
+    let last = *ticks.last()?;
+    if ticks.contains(&0) || ticks.chunks(2).any(|pair| pair[0] > pair[1]) || ticks.iter().any(|&tick| tick < origin) {
+        return None;
+    }
+    let nanoseconds = |tick: u64| (tick - origin) as f64 * period;
+    let (factor, constant) = DRIFT;
+    if last == origin || nanoseconds(last) > factor * wall.as_nanos() as f64 + constant {
+        return None;
+    }
+    Some(ticks.chunks_exact(2).map(|pair| [pair[0], pair[1]].map(|tick| nanoseconds(tick) as u64)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: Duration = Duration::from_micros(100);
+
+    #[test]
+    fn ticks_become_nanoseconds_since_the_first() {
+        assert_eq!(spans(&[100, 110, 120, 150], 2.0, WALL), Some(vec![[0, 20], [40, 100]]));
+        assert_eq!(spans(&[], 2.0, WALL), Some(vec![]));
+    }
+
+    #[test]
+    fn timestamps_of_no_use_are_refused() {
+        for (ticks, why) in [
+            ([0, 0, 0, 0], "none are written"),
+            ([100, 110, 0, 0], "some are not written"),
+            ([100, 110, 150, 120], "an end before its start"),
+            ([100, 110, 90, 120], "a start before the first"),
+            ([100, 100, 100, 100], "the clock stands still"),
+            ([100, 110, 120, 100 + 2_000_000], "more time than has passed"),
+        ] {
+            assert_eq!(spans(&ticks, 1.0, WALL), None, "{why}");
+        }
+    }
+}

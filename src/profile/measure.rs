@@ -1,0 +1,355 @@
+//! Makes a [`Profile`] of what a [`Workload`] does: runs it with and without looking at the clock, in turn.
+//!
+//! A profiled run's wall time is that of its kernels (each dispatch's, by the profile's clock) and of gaps that have names:
+//! between kernels; the submission, as long as one of nothing takes; reading the results. What these do not explain is a gap
+//! of its own. By the wall clock a dispatch's time holds a submission, which is subtracted and counted among the gaps.
+
+use std::collections::HashMap;
+
+use super::report::{Bound, Clock, Gap, Header, Kernel, Profile, Span, Summary, Track};
+use super::workload::Workload;
+use crate::error::Result;
+use crate::gpu::{self, Facts};
+use crate::graph::session::Timeline;
+use crate::ops::Cost;
+use crate::peaks::Peaks;
+
+/// A kernel of the workload's plan and its calls so far.
+struct Calls {
+    kernel: &'static str,
+    variant: String,
+    shape: String,
+    cost: Cost,
+    /// Dispatches of a call; 1 on the CPU.
+    dispatches: usize,
+    facts: Vec<Facts>,
+    /// By run.
+    runs: Vec<Vec<Call>>,
+}
+
+/// Microseconds of one call.
+#[derive(Clone, Copy, Default)]
+struct Call {
+    busy: f64,
+    gap: f64,
+    encode: f64,
+}
+
+/// A profiled run in microseconds.
+struct Run {
+    wall: f64,
+    /// In the order of [`Measuring::gap_names`].
+    gaps: Vec<f64>,
+    spans: Vec<Span>,
+}
+
+/// Runs `workload` `runs` times with and as often without looking at the clock. `progress` is told how many of both are
+/// done.
+///
+/// # Errors
+/// A lost device.
+pub async fn measure(workload: &mut Workload, header: Header, mut progress: impl FnMut(usize)) -> Result<Profile> {
+    // The first run may still compile, clear memory or raise clocks.
+    workload.run().await?;
+    let (first, _) = workload.timeline().await?;
+    let clock = match first.clock {
+        Some(gpu::Clock::Device) => Clock::Device,
+        Some(gpu::Clock::Wall) => Clock::Wall,
+        None => Clock::Mirror,
+    };
+    let runs = header.runs;
+    let mut measuring = Measuring::new(workload, Header { clock, steps_per_run: workload.times as usize, ..header });
+    let mut unprofiled = vec![];
+    for run in 0..runs {
+        unprofiled.push(microseconds(workload.run().await?.wall));
+        progress(2 * run + 1);
+        let latency = microseconds(workload.session.latency().await?);
+        let (timeline, reading) = workload.timeline().await?;
+        measuring.add(workload, &timeline, microseconds(reading), latency);
+        progress(2 * run + 2);
+    }
+    Ok(measuring.finish(&unprofiled))
+}
+
+fn microseconds(time: std::time::Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+struct Measuring {
+    header: Header,
+    calls: Vec<Calls>,
+    /// The kernel of each node.
+    kernel_of: Vec<usize>,
+    runs: Vec<Run>,
+}
+
+impl Measuring {
+    fn new(workload: &Workload, header: Header) -> Self {
+        let plan = workload.plan();
+        let chosen = workload.session.chosen(workload.program);
+        let (mut calls, mut kernel_of) = (Vec::<Calls>::new(), vec![]);
+        let mut known = HashMap::new();
+        for (i, node) in plan.nodes.iter().enumerate() {
+            let variant = chosen.get(i).map_or("mirror", |chosen| chosen.variant);
+            let (kernel, shape) = (node.op.kernel(), node.op.label());
+            let facts = workload.session.facts(workload.program, i);
+            let dispatches = if header.clock == Clock::Mirror { 1 } else { facts.len() };
+            // A node may be cut otherwise than another of its shape, where its operands stand elsewhere in their buffers.
+            let place = known.entry((kernel, variant, shape.clone(), dispatches)).or_insert_with(|| {
+                let (cost, variant) = (node.op.cost(), variant.to_string());
+                calls.push(Calls { kernel, variant, shape, cost, dispatches, facts, runs: vec![] });
+                calls.len() - 1
+            });
+            kernel_of.push(*place);
+        }
+        Self { header, calls, kernel_of, runs: vec![] }
+    }
+
+    /// What stands between kernels in a run; what is unaccounted comes behind them.
+    fn gap_names(&self) -> &'static [&'static str] {
+        match self.header.clock {
+            Clock::Device => &["between kernels", "submission", "reading results"],
+            Clock::Wall => &["encoding", "submissions", "reading results"],
+            Clock::Mirror => &["between ops", "reading results"],
+        }
+    }
+
+    /// Takes in a profiled run, after which reading the results took so many microseconds, while a submission of nothing
+    /// takes `latency`.
+    fn add(&mut self, workload: &Workload, timeline: &Timeline, reading: f64, latency: f64) {
+        let plan = workload.plan();
+        for calls in &mut self.calls {
+            calls.runs.push(vec![]);
+        }
+        let mut spans = Vec::with_capacity(timeline.spans.len() + 3);
+        let wall = microseconds(timeline.wall);
+        let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+        let busy_until = timeline.spans.last().map_or(0.0, |span| us(span.end));
+        // The device's clock has another origin than the CPU's: its last dispatch ends when the CPU is told, less half of
+        // what telling takes.
+        let origin = match self.header.clock {
+            Clock::Device => (wall - latency / 2.0 - busy_until).max(0.0),
+            Clock::Wall | Clock::Mirror => 0.0,
+        };
+        let track = if self.header.clock == Clock::Mirror { Track::Cpu } else { Track::Gpu };
+        // Dispatches of the call under way at each node.
+        let mut begun = vec![0; plan.nodes.len()];
+        let (mut before, mut kernels, mut between, mut encoding) = (None, 0.0, 0.0, 0.0);
+        for span in &timeline.spans {
+            let kernel = self.kernel_of[span.node];
+            let calls = &mut self.calls[kernel];
+            let mut busy = us(span.end) - us(span.start);
+            if self.header.clock == Clock::Wall {
+                busy = (busy - latency).max(0.0);
+            }
+            let gap = before.map_or(0.0, |before: f64| (us(span.start) - before).max(0.0));
+            let call = Call { busy, gap, encode: microseconds(span.encoding) };
+            let done = &mut begun[span.node];
+            if let (Some(run), true) = (calls.runs.last_mut(), *done == 0) {
+                run.push(Call::default());
+            }
+            if let Some(last) = calls.runs.last_mut().and_then(|run| run.last_mut()) {
+                *last = Call { busy: last.busy + busy, gap: last.gap + gap, encode: last.encode + call.encode };
+            }
+            *done = (*done + 1) % calls.dispatches;
+            (kernels, between, encoding) = (kernels + busy, between + gap, encoding + call.encode);
+            before = Some(us(span.end));
+            spans.push(Span {
+                track,
+                name: plan.nodes[span.node].label(),
+                kernel: Some(kernel),
+                start_us: origin + us(span.start),
+                duration_us: us(span.end) - us(span.start),
+            });
+        }
+        let mut on_cpu = |name: &str, start_us: f64, duration_us: f64| {
+            spans.push(Span { track: Track::Cpu, name: name.into(), kernel: None, start_us, duration_us });
+        };
+        if self.header.clock == Clock::Device {
+            let submitting = microseconds(timeline.submitting).min(wall);
+            on_cpu("submit", 0.0, submitting);
+            on_cpu("wait", submitting, wall - submitting);
+        }
+        on_cpu("read results", wall, reading);
+        let submissions = latency * timeline.spans.len() as f64;
+        let mut gaps = match self.header.clock {
+            Clock::Device => vec![between, latency, reading],
+            Clock::Wall => vec![encoding, submissions, reading],
+            Clock::Mirror => vec![between, reading],
+        };
+        let wall = wall + reading;
+        gaps.push(wall - kernels - gaps.iter().sum::<f64>());
+        self.runs.push(Run { wall, gaps, spans });
+    }
+
+    fn finish(mut self, unprofiled: &[f64]) -> Profile {
+        let steps = self.header.steps_per_run as f64;
+        let wall = median(self.runs.iter().map(|run| run.wall));
+        let step_ms = median(unprofiled.iter().copied()) / steps / 1e3;
+        let profiled_ms = wall / steps / 1e3;
+
+        // Nodes whose grids are all empty run nothing.
+        let mut order: Vec<usize> = (0..self.calls.len()).filter(|&i| !self.calls[i].runs[0].is_empty()).collect();
+        let mut kernels: HashMap<usize, Kernel> =
+            order.iter().map(|&i| (i, kernel(&self.calls[i], wall, &self.header))).collect();
+        order.sort_by(|a, b| kernels[b].total_ms.total_cmp(&kernels[a].total_ms));
+        let names = self.gap_names().iter().copied().chain(["unaccounted"]);
+        let gaps: Vec<Gap> = names
+            .enumerate()
+            .map(|(i, name)| {
+                let us = median(self.runs.iter().map(|run| run.gaps[i]));
+                Gap { name: name.into(), total_ms: us / 1e3, share: us / wall }
+            })
+            .collect();
+        let [flops, bytes] = [|cost: Cost| cost.flops, |cost: Cost| cost.bytes].map(|of| {
+            let all = self.calls.iter().map(|calls| of(calls.cost) * calls.runs[0].len() as u64).sum::<u64>();
+            all / self.header.steps_per_run as u64
+        });
+        let gflops = flops as f64 / step_ms / 1e6;
+        let summary = Summary {
+            step_ms,
+            samples_ms: unprofiled.iter().map(|us| us / steps / 1e3).collect(),
+            profiled_ms,
+            overhead: profiled_ms / step_ms - 1.0,
+            unaccounted: gaps.last().map_or(0.0, |gap| gap.share),
+            flops,
+            bytes,
+            gflops,
+            flop_share: gflops / self.header.peaks.f32_gflops,
+        };
+        self.runs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+        let mut spans = if self.runs.is_empty() { vec![] } else { self.runs.swap_remove(self.runs.len() / 2).spans };
+        let place: HashMap<usize, usize> = order.iter().enumerate().map(|(new, &old)| (old, new)).collect();
+        for span in &mut spans {
+            span.kernel = span.kernel.map(|kernel| place[&kernel]);
+        }
+        let kernels = order.iter().filter_map(|i| kernels.remove(i)).collect();
+        Profile { header: self.header, kernels, gaps, summary, spans }
+    }
+}
+
+/// The figures of a kernel, where a run takes `wall` microseconds.
+fn kernel(calls: &Calls, wall: f64, header: &Header) -> Kernel {
+    let Calls { kernel, variant, shape, cost, dispatches, facts, runs } = calls;
+    let on_cpu = header.clock == Clock::Mirror;
+    let mut busy: Vec<f64> = runs.iter().flatten().map(|call| call.busy).collect();
+    busy.sort_by(f64::total_cmp);
+    let p50_us = percentile(&busy, 0.5);
+    let total = median(runs.iter().map(|run| run.iter().map(|call| call.busy).sum::<f64>()));
+    let (flops, bytes) = (cost.flops as f64, cost.bytes as f64);
+    // Of a time that is too short for the clock there is no rate.
+    let rate = |amount: f64| if p50_us > 0.0 { amount / p50_us / 1e3 } else { 0.0 };
+    let (gflops, gbs) = (rate(flops), rate(bytes));
+    let largest = facts.iter().max_by_key(|facts| facts.workgroups.iter().map(|&n| u64::from(n)).product::<u64>());
+    let largest = largest.map(|facts| (facts.workgroups, facts.workgroup)).unwrap_or_default();
+    let mut pipelines: Vec<_> = facts.iter().map(|facts| (facts.pipeline, facts.compile)).collect();
+    pipelines.sort();
+    pipelines.dedup();
+    let compile_ms = pipelines.iter().map(|(_, compile)| compile.as_secs_f64() * 1e3).sum::<f64>();
+    let flop_peak = flop_peak(variant, &header.peaks);
+    Kernel {
+        kernel: kernel.to_string(),
+        variant: variant.clone(),
+        shape: shape.clone(),
+        calls: runs[0].len(),
+        dispatches: if on_cpu { 0 } else { runs[0].len() * dispatches },
+        total_ms: total / 1e3,
+        share: total / wall,
+        min_us: busy.first().copied().unwrap_or_default(),
+        p50_us,
+        p95_us: percentile(&busy, 0.95),
+        flops: cost.flops,
+        bytes: cost.bytes,
+        gflops,
+        gbs,
+        flop_share: gflops / flop_peak,
+        bandwidth_share: gbs / header.peaks.bandwidth_gbs,
+        intensity: if cost.bytes > 0 { flops / bytes } else { 0.0 },
+        bound: bound(*cost, *dispatches, flop_peak, &header.peaks),
+        workgroups: largest.0,
+        workgroup_size: largest.1.size,
+        workgroup_bytes: largest.1.memory,
+        gap_us: median(runs.iter().flatten().map(|call| call.gap)),
+        compile_ms: (!on_cpu).then_some(compile_ms),
+        encode_us: (!on_cpu).then(|| median(runs.iter().flatten().map(|call| call.encode))),
+        samples_us: runs.iter().map(|run| run.iter().map(|call| call.busy).sum::<f64>() / run.len() as f64).collect(),
+    }
+}
+
+/// The peak of the arithmetic that a variant uses, in 10^9 FLOP a second. All but matrix units sum in f32.
+fn flop_peak(variant: &str, peaks: &Peaks) -> f64 {
+    match (variant, peaks.matrix_gflops) {
+        ("cooperative", Some(peak)) => peak,
+        _ => peaks.f32_gflops,
+    }
+}
+
+/// Which of a call's arithmetic, compulsory traffic and dispatches would take longest at the device's peaks.
+fn bound(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &Peaks) -> Bound {
+    let compute = cost.flops as f64 / flop_peak;
+    let memory = cost.bytes as f64 / peaks.bandwidth_gbs;
+    let launch = dispatches as f64 * peaks.launch_us * 1e3;
+    let longest = [(Bound::Compute, compute), (Bound::Memory, memory), (Bound::Launch, launch)];
+    longest.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(Bound::Launch, |(bound, _)| bound)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    percentile(&values, 0.5)
+}
+
+/// The value that this part of the sorted values does not exceed, between two of them in proportion; 0 of none.
+fn percentile(sorted: &[f64], part: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
+    let place = part * last as f64;
+    let (low, above) = (place as usize, place.fract());
+    sorted[low] + above * (sorted[(low + 1).min(last)] - sorted[low])
+}
+
+impl Profile {
+    /// The same of one step of several in a run.
+    pub(super) fn per_step(mut self) -> Self {
+        let steps = std::mem::replace(&mut self.header.steps_per_run, 1);
+        for kernel in &mut self.kernels {
+            kernel.total_ms /= steps as f64;
+            kernel.calls /= steps;
+            kernel.dispatches /= steps;
+        }
+        self.gaps.iter_mut().for_each(|gap| gap.total_ms /= steps as f64);
+        self
+    }
+
+    /// Adds a profile of something else that ran after this one, of one step as this one, to be read as one.
+    pub(super) fn join(&mut self, mut other: Self) {
+        let (before, after) = (self.summary.profiled_ms, other.summary.profiled_ms);
+        let all = before + after;
+        let shares = |kernels: &mut [Kernel], gaps: &mut [Gap], part: f64| {
+            kernels.iter_mut().for_each(|kernel| kernel.share *= part);
+            gaps.iter_mut().for_each(|gap| gap.share *= part);
+        };
+        shares(&mut self.kernels, &mut self.gaps, before / all);
+        shares(&mut other.kernels, &mut other.gaps, after / all);
+        let end = self.spans.iter().map(|span| span.start_us + span.duration_us).fold(0.0, f64::max);
+        let first = self.kernels.len();
+        self.spans.extend(other.spans.into_iter().map(|span| Span {
+            kernel: span.kernel.map(|kernel| first + kernel),
+            start_us: end + span.start_us,
+            ..span
+        }));
+        self.kernels.extend(other.kernels);
+        for (gap, other) in self.gaps.iter_mut().zip(other.gaps) {
+            (gap.total_ms, gap.share) = (gap.total_ms + other.total_ms, gap.share + other.share);
+        }
+        let (sum, added) = (&mut self.summary, other.summary);
+        sum.step_ms += added.step_ms;
+        sum.samples_ms.iter_mut().zip(added.samples_ms).for_each(|(ms, added)| *ms += added);
+        sum.profiled_ms = all;
+        sum.overhead = all / sum.step_ms - 1.0;
+        sum.unaccounted = self.gaps.last().map_or(0.0, |gap| gap.share);
+        sum.flops += added.flops;
+        sum.bytes += added.bytes;
+        sum.gflops = sum.flops as f64 / sum.step_ms / 1e6;
+        sum.flop_share = sum.gflops / self.header.peaks.f32_gflops;
+    }
+}
