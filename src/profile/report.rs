@@ -1,6 +1,8 @@
 //! What a profile says, and the file format in which profiles are kept: one JSON object a line, first a `header`, then
 //! `kernel` and `gap` records, last a `summary`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Machine;
@@ -66,6 +68,16 @@ pub enum Bound {
     Memory,
     /// Starting dispatches.
     Launch,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Compute => "compute",
+            Self::Memory => "memory",
+            Self::Launch => "launch",
+        })
+    }
 }
 
 /// A kernel in one variant and shape. A call is a node of the plan that runs it, in one dispatch or several; times of a call
