@@ -19,5 +19,6 @@ pub mod ops;
 pub mod peaks;
 pub mod profile;
 pub mod train;
+mod xml;
 
 pub use error::{Error, Result};

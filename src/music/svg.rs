@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::roll::{Roll, RollMetre, RollNote};
+use crate::xml::escape;
 
 /// What is drawn besides the notes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -179,22 +180,6 @@ fn systems(bars: &[usize], steps: usize) -> Vec<std::ops::Range<usize>> {
     systems
 }
 
-/// `text` as XML content: markup escaped, characters that XML does not know left out.
-fn escape(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '\u{fffe}' | '\u{ffff}' => {}
-            c if c.is_control() => escaped.push(' '),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,11 +204,6 @@ mod tests {
         assert_eq!(systems(&bars(250, &[metre(0, 3, 4)]), 250), [0..120, 120..240, 240..250]);
         assert_eq!(systems(&bars(300, &[metre(0, 255, 4)]), 300), [0..128, 128..256, 256..300]);
         assert!(systems(&[], 0).is_empty());
-    }
-
-    #[test]
-    fn titles_are_escaped() {
-        assert_eq!(escape("a<b> & \"c\"\0\u{7}"), "a&lt;b&gt; &amp; \"c\"  ");
     }
 
     #[test]
