@@ -8,7 +8,7 @@ use deepj::ops::octave_conv::{OctaveConv, Shape};
 use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn reference(_: &Add, operands: &Operands) -> Vec<Vec<Bounded>> {
-    vec![operands["y"].iter().zip(&operands["x"]).map(|(&y, &x)| y + x).collect()]
+    vec![operands["y"].iter().zip(operands["x"].iter()).map(|(&y, &x)| y + x).collect()]
 }
 
 pub fn cases() -> Vec<Case> {

@@ -39,6 +39,7 @@ pub fn cases() -> Vec<Case> {
         case(720, 31, keep(48, 15)).small_bindings(),
         case(40, 64, keep(8, 5)).small_grid(),
         stored(37, 29, Source::Zero, [F32, F16]),
+        stored(37, 29, Source::Zero, [F16, F16]),
         stored(39, 29, keep(13, 3), [F32, F16]),
         stored(720, 31, keep(48, 15), [F32, F16]).small_bindings(),
     ]

@@ -6,7 +6,7 @@ use deepj::ops::cast::Cast;
 use crate::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(_: &Cast, operands: &Operands) -> Vec<Vec<Bounded>> {
-    vec![operands["x"].to_vec()]
+    vec![operands["x"].iter().copied().collect()]
 }
 
 pub fn cases() -> Vec<Case> {

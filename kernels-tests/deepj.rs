@@ -36,6 +36,33 @@ fn small() -> Config {
     }
 }
 
+/// The paper's wiring, and every other that the configuration knows.
+fn wirings() -> [(&'static str, Config); 6] {
+    [
+        ("style summed per layer", small()),
+        ("style concatenated per layer", Config { join: Join::Concat, ..small() }),
+        ("style as input", Config { style: StyleUse::Input, ..small() }),
+        ("no style", Config { style: StyleUse::None, ..small() }),
+        ("unmasked losses", Config { masked_losses: false, ..small() }),
+        ("no dropout", Config { dropout: 0.0, input_dropout: 0.0, ..small() }),
+    ]
+}
+
+/// The plans of all verbs, in every wiring and every way to train.
+pub fn plans() -> Vec<Plan> {
+    let ways = [Precision::F32, Precision::Mixed].into_iter().flat_map(|precision| {
+        [false, true].map(|recompute| Mode::Train(models::Training { precision, recompute, ..with_clip() }))
+    });
+    let modes: Vec<Mode> = ways.chain([Mode::Evaluate]).collect();
+    let of_wiring = |(name, config): (&str, Config)| {
+        let steps = modes.iter().map(|&mode| build(&config, mode, 2, 5).map(|built| built.plan));
+        let generation = [1, 3].map(|pieces| build_generate(&config, pieces, 4).map(|built| built.plan));
+        let plans: Result<Vec<Plan>, _> = steps.chain(generation).collect();
+        plans.unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
+    wirings().into_iter().flat_map(of_wiring).collect()
+}
+
 fn paper() -> Config {
     Config::preset(Preset::Paper, 4)
 }
@@ -443,15 +470,7 @@ pub fn trials(
             }
         }
     }
-    // The paper's wiring, and every other that the configuration knows.
-    for (name, config) in [
-        ("style summed per layer", small()),
-        ("style concatenated per layer", Config { join: Join::Concat, ..small() }),
-        ("style as input", Config { style: StyleUse::Input, ..small() }),
-        ("no style", Config { style: StyleUse::None, ..small() }),
-        ("unmasked losses", Config { masked_losses: false, ..small() }),
-        ("no dropout", Config { dropout: 0.0, input_dropout: 0.0, ..small() }),
-    ] {
+    for (name, config) in wirings() {
         let training = Training::new(config, 2, 5, with_clip());
         let name = format!("deepj/{} {name}/central differences/cpu", training.name());
         trials.push(Trial::test(name, move || training.check_gradients().map_err(Failed::from)));

@@ -113,7 +113,9 @@ pub fn cases() -> Vec<Case> {
         cases.extend(cases_of(shape(rows, notes, units)));
     }
     let special = |note: &str| forward_case(shape(70, 5, 12)).note(note);
-    cases.push(forward_case(Shape { masked: false, ..shape(70, 5, 12) }));
+    for stored in [F32, F16] {
+        cases.extend(cases_of(Shape { masked: false, stored, ..shape(70, 5, 12) }));
+    }
     cases.push(special("silent").fill("target", Fill::Constant(0.0)));
     cases.push(special("all play").fill("target", Fill::Constant(1.0)));
     cases.push(special("logits 1e4").fill("bias", Fill::Values(vec![1e4, -1e4, 1e4])));

@@ -6,6 +6,7 @@ use deepj::gpu::Format::{self, F16, F32};
 use deepj::ops::cast::Cast;
 use deepj::ops::lstm::{Lstm, LstmGates, LstmGrad};
 
+use crate::harness::operands::InPlace;
 use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 /// One unit: gates `i f g o` before activation and the cell's state before; returns the activated gates, `c` and `h`.
@@ -18,7 +19,7 @@ pub fn cell(z: [Bounded; 4], c_before: Bounded) -> ([Bounded; 4], Bounded, Bound
 fn forward(op: &Lstm, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (rows, units) = (op.rows, op.units);
     let recurrent = &operands["recurrent"];
-    let [mut gates, mut h, mut c] = ["gates", "h", "c"].map(|name| operands[name].to_vec());
+    let [mut gates, mut h, mut c] = ["gates", "h", "c"].map(|name| operands[name].in_place());
     for t in 0..op.steps {
         for r in 0..rows {
             let before = (t * rows + r) * units;
@@ -36,13 +37,13 @@ fn forward(op: &Lstm, operands: &Operands) -> Vec<Vec<Bounded>> {
             }
         }
     }
-    vec![gates, h, c]
+    [gates, h, c].map(InPlace::end).into()
 }
 
 fn backward(op: &LstmGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (rows, units) = (op.rows, op.units);
     let (recurrent, dh, c) = (&operands["recurrent"], &operands["dh"], &operands["c"]);
-    let mut gates = operands["gates"].to_vec();
+    let mut gates = operands["gates"].in_place();
     let mut dc = vec![Bounded::ZERO; rows * units];
     for t in (0..op.steps).rev() {
         for r in 0..rows {
@@ -65,7 +66,7 @@ fn backward(op: &LstmGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
             }
         }
     }
-    vec![gates, vec![Bounded::ANYTHING; rows * units]]
+    vec![gates.end(), vec![Bounded::ANYTHING; rows * units]]
 }
 
 fn activate(op: &LstmGates, operands: &Operands) -> Vec<Vec<Bounded>> {

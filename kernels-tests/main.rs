@@ -27,12 +27,14 @@ mod octave_conv;
 mod reduce;
 mod tanh_grad;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ::deepj::gpu::{Capabilities, Format};
+use ::deepj::ops::Op;
 use harness::adapters::{self, Adapter};
 use harness::report::Report;
 use harness::{Case, Gradient, case, declaration, environment, gradient, kernel};
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
     for case in cases() {
         add_case(&mut trials, Arc::new(case), &adapters, &run);
     }
+    trials.push(Trial::test("plans/every op is counted/declaration", || every_op_is_counted().map_err(Failed::from)));
     for gradient in gradients() {
         let name = path(&gradient.name, "central differences", "cpu");
         trials.push(Trial::test(name, move || gradient::check(&gradient).map_err(Failed::from)));
@@ -172,6 +175,23 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
             add(variant, &adapter.name, Box::new(move || on_adapter(&this, variant, &adapter_, &run)));
         }
     }
+}
+
+/// Every op that a plan runs has a case, and so a count of its cost, in the same mode and formats.
+fn every_op_is_counted() -> Result<(), String> {
+    let counted: BTreeSet<String> = cases().iter().map(|case| kind(case.op.as_ref())).collect();
+    let plans = deepj::plans();
+    let used: BTreeSet<String> = plans.iter().flat_map(|plan| &plan.nodes).map(|node| kind(node.op.as_ref())).collect();
+    let lacking: Vec<&String> = used.difference(&counted).collect();
+    if lacking.is_empty() { Ok(()) } else { Err(format!("no case counts {lacking:?}")) }
+}
+
+/// Kernel, mode and formats of an op: its label without the shape.
+fn kind(op: &dyn Op) -> String {
+    let label = op.label();
+    let words =
+        label.split(' ').filter(|word| matches!(*word, "f16" | "f32") || !word.contains(|c: char| c.is_ascii_digit()));
+    format!("{}: {}", op.kernel(), words.collect::<Vec<_>>().join(" "))
 }
 
 fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {

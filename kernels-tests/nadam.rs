@@ -4,13 +4,14 @@ use deepj::ops::Step;
 use deepj::ops::nadam::Nadam;
 
 use crate::harness::bounded::uncounted;
+use crate::harness::operands::InPlace;
 use crate::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (step, squared_norm) = (operands.step, operands["squared_norm"][0]);
-    let [mut p, mut m, mut v] = ["p", "m", "v"].map(|name| operands[name].to_vec());
+    let [mut p, mut m, mut v] = ["p", "m", "v"].map(|name| operands[name].in_place());
     if !squared_norm.value.is_finite() {
-        return vec![p, m, v];
+        return [p, m, v].map(InPlace::end).into();
     }
     let exact = |x: f32| Bounded::exact(x);
     // 1 - beta is exact in f32 where beta is at least 1/2 (Sterbenz).
@@ -29,7 +30,7 @@ fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
         let spread = (exact(step.nadam_variance) * v[i]).sqrt() + exact(op.epsilon);
         p[i] = p[i] - exact(step.lr) * ahead / spread;
     }
-    vec![p, m, v]
+    [p, m, v].map(InPlace::end).into()
 }
 
 fn step(clip_norm: f32) -> Step {

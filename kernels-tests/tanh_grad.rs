@@ -6,7 +6,7 @@ use crate::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(_: &TanhGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let dx = |(&y, &dy): (&Bounded, &Bounded)| dy * (Bounded::ONE - y * y);
-    vec![operands["y"].iter().zip(&operands["dy"]).map(dx).collect()]
+    vec![operands["y"].iter().zip(operands["dy"].iter()).map(dx).collect()]
 }
 
 pub fn cases() -> Vec<Case> {

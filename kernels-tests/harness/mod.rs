@@ -7,8 +7,10 @@ pub mod declaration;
 pub mod environment;
 pub mod gradient;
 pub mod kernel;
+pub mod operands;
 pub mod report;
 
 pub use bounded::Bounded;
-pub use case::{Case, Fill, Operands};
+pub use case::{Case, Fill};
 pub use gradient::{Builder, Gradient};
+pub use operands::Operands;

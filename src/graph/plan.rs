@@ -197,7 +197,7 @@ impl Plan {
         let cost = self.cost();
         let _ = writeln!(
             s,
-            "total: {} nodes{}, {:.2} GFLOP, {:.2} GiB touched at least, {:.1} MiB of memory",
+            "total: {} nodes{}, {:.2} GFLOP, {:.2} GiB read and written at least, {:.1} MiB of memory",
             self.nodes.len(),
             dispatches.map_or(String::new(), |d| format!(", {} dispatches", d.iter().map(|d| d.1).sum::<usize>())),
             cost.flops as f64 / 1e9,

@@ -39,7 +39,7 @@ impl Op for Add {
     }
 
     fn args(&self) -> Vec<Arg> {
-        vec![Arg::read("x", self.len).stored(self.stored), Arg::write("y", self.len).stored(self.stored)]
+        vec![Arg::read("x", self.len).stored(self.stored), Arg::update("y", self.len).stored(self.stored)]
     }
 
     fn cost(&self) -> Cost {

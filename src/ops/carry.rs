@@ -68,7 +68,7 @@ impl Op for Carry {
             args.push(Arg::read("x", len).stored(self.stored[0]));
         }
         if let Source::Keep(groups) = self.source {
-            args.push(Arg::read("keep", groups.sequences));
+            args.push(Arg::read("keep", groups.sequences).moving(groups.among(self.rows)));
         }
         args.push(Arg::write("y", len).stored(self.stored[1]));
         args

@@ -111,7 +111,8 @@ impl Op for Features {
     fn args(&self) -> Vec<Arg> {
         let cells = self.cells();
         vec![
-            Arg::read("notes", cells * 3),
+            // Of the triples, whether the note plays.
+            Arg::read("notes", cells * 3).moving(cells),
             Arg::read("octave", cells * self.octave),
             Arg::read("start", self.batch),
             Arg::write("y", cells * self.width()).stored(self.stored),
@@ -183,7 +184,7 @@ impl Op for FeaturesGrad {
     fn args(&self) -> Vec<Arg> {
         let cells = self.0.cells();
         vec![
-            Arg::read("dy", cells * self.0.width()).stored(self.0.stored),
+            Arg::read("dy", cells * self.0.width()).stored(self.0.stored).moving(cells * self.0.octave),
             Arg::write("doctave", cells * self.0.octave),
         ]
     }

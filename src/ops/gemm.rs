@@ -383,9 +383,10 @@ impl Op for Gemm {
         let [a, b, c] = self.formats;
         let mut args = vec![Arg::read("a", self.m * self.k).stored(a), Arg::read("b", self.k * self.n).stored(b)];
         if let Some(groups) = self.bias {
-            args.push(Arg::read("bias", groups.sequences * self.n));
+            args.push(Arg::read("bias", groups.sequences * self.n).moving(groups.among(self.m) * self.n));
         }
-        args.push(Arg::write("c", self.m * self.n).stored(c));
+        let result = if self.accumulate { Arg::update } else { Arg::write };
+        args.push(result("c", self.m * self.n).stored(c));
         args
     }
 

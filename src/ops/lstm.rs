@@ -512,7 +512,7 @@ impl Op for Lstm {
         let (t, r, h) = (self.steps, self.rows, self.units);
         vec![
             Arg::read("recurrent", h * 4 * h).stored(self.weights),
-            Arg::write("gates", t * r * 4 * h).stored(self.stored),
+            Arg::update("gates", t * r * 4 * h).stored(self.stored),
             Arg::write("h", (t + 1) * r * h).stored(self.stored),
             Arg::write("c", (t + 1) * r * h),
         ]
@@ -589,11 +589,13 @@ impl Op for LstmGrad {
 
     fn args(&self) -> Vec<Arg> {
         let (t, r, h) = (self.steps, self.rows, self.units);
+        // The last step has none after it whose gradients would come back through the matrix.
+        let read = if t > 1 { h * 4 * h } else { 0 };
         vec![
-            Arg::read("recurrent", h * 4 * h).stored(self.weights),
+            Arg::read("recurrent", h * 4 * h).stored(self.weights).moving(read),
             Arg::read("dh", t * r * h).stored(self.stored),
             Arg::read("c", (t + 1) * r * h),
-            Arg::write("gates", t * r * 4 * h).stored(self.stored),
+            Arg::update("gates", t * r * 4 * h).stored(self.stored),
             Arg::write("dc", r * h),
         ]
     }
@@ -677,7 +679,7 @@ impl Op for LstmGates {
     }
 
     fn args(&self) -> Vec<Arg> {
-        vec![Arg::write("gates", self.rows * 4 * self.units).stored(self.stored)]
+        vec![Arg::update("gates", self.rows * 4 * self.units).stored(self.stored)]
     }
 
     fn cost(&self) -> Cost {

@@ -65,17 +65,30 @@ pub struct Arg {
     pub access: Access,
     /// How its elements are stored.
     pub format: Format,
+    /// How many elements the op reads, and how many it writes, each element once for either: what must go from memory and
+    /// to it. What the op has written itself it need not read from there.
+    pub moved: usize,
 }
 
 impl Arg {
-    /// An operand of f32 that is only read.
+    /// An operand of f32 that is only read, all of it.
     pub const fn read(name: &'static str, len: usize) -> Self {
-        Self { name, len, access: Access::Read, format: Format::F32 }
+        Self { name, len, access: Access::Read, format: Format::F32, moved: len }
     }
 
-    /// An operand of f32 that is written, and possibly read too.
+    /// An operand of f32 that is written, all of it, without a look at what was there.
     pub const fn write(name: &'static str, len: usize) -> Self {
-        Self { name, len, access: Access::ReadWrite, format: Format::F32 }
+        Self { access: Access::ReadWrite, ..Self::read(name, len) }
+    }
+
+    /// An operand of f32 that is read and written, all of it.
+    pub const fn update(name: &'static str, len: usize) -> Self {
+        Self::write(name, len).moving(2 * len)
+    }
+
+    /// The same, of which so many elements are read and written.
+    pub const fn moving(self, moved: usize) -> Self {
+        Self { moved, ..self }
     }
 
     /// The same, stored in this format.
@@ -94,7 +107,8 @@ impl Arg {
 pub struct Cost {
     /// Floating-point operations; a multiply-add counts 2, a transcendental function 1.
     pub flops: u64,
-    /// Compulsory traffic: every operand element touched once, in bytes.
+    /// Compulsory traffic: every operand element that is read and every one that is written, once for either, in bytes. An
+    /// element that is changed in place is both.
     pub bytes: u64,
 }
 
@@ -252,9 +266,9 @@ pub trait Op: fmt::Debug + Send + Sync {
     fn accumulating(&self) -> Option<Box<dyn Op>> {
         None
     }
-    /// The FLOPs and bytes for which `args` stand, as a default for [`Op::cost`]'s bytes.
+    /// [`Cost::bytes`], which the operands say.
     fn operand_bytes(&self) -> u64 {
-        self.args().iter().map(Arg::bytes).sum()
+        self.args().iter().map(|arg| arg.format.bytes() * arg.moved as u64).sum()
     }
     /// The variants that can run with these capabilities: none where an operand is stored as f16 and shaders cannot read
     /// that.
@@ -293,6 +307,11 @@ impl RowGroups {
     /// The sequence of row `r`.
     pub fn of(&self, r: usize) -> usize {
         (r / self.inner) % self.sequences
+    }
+
+    /// How many sequences the first `rows` rows belong to.
+    pub fn among(&self, rows: usize) -> usize {
+        rows.div_ceil(self.inner).min(self.sequences)
     }
 }
 

@@ -77,9 +77,9 @@ impl Op for Nadam {
         vec![
             Arg::read("g", self.len),
             Arg::read("squared_norm", 1),
-            Arg::write("p", self.len),
-            Arg::write("m", self.len),
-            Arg::write("v", self.len),
+            Arg::update("p", self.len),
+            Arg::update("m", self.len),
+            Arg::update("v", self.len),
         ]
     }
 

@@ -146,7 +146,8 @@ impl Op for NoteInput {
     fn args(&self) -> Vec<Arg> {
         vec![
             Arg::read("h", self.cells() * self.units).stored(self.stored),
-            Arg::read("chosen", self.cells() * CHANNELS),
+            // That of the highest note is for none above it.
+            Arg::read("chosen", self.cells() * CHANNELS).moving((self.cells() - self.rows) * CHANNELS),
             Arg::write("y", self.cells() * self.width()).stored(self.stored),
         ]
     }
@@ -208,7 +209,7 @@ impl Op for NoteInputGrad {
         let cells = self.0.cells();
         let stored = self.0.stored;
         vec![
-            Arg::read("dy", cells * self.0.width()).stored(stored),
+            Arg::read("dy", cells * self.0.width()).stored(stored).moving(cells * self.0.units),
             Arg::write("dh", cells * self.0.units).stored(stored),
         ]
     }

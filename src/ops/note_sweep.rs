@@ -216,25 +216,27 @@ impl Op for NoteSweep {
 
     fn args(&self) -> Vec<Arg> {
         let (p, n, h) = (self.pieces, self.notes, self.units);
+        let matrices = (CHANNELS + 3 * h) * 4 * h + (h + 1) * CHANNELS;
         vec![
-            Arg::read("weights", self.weights),
+            Arg::read("weights", self.weights).moving(matrices),
             Arg::read("input", p * n * 4 * h),
             Arg::read("bias2", p * 4 * h),
-            Arg::read("forced", self.window * p * n * CHANNELS),
-            Arg::write("notes", p * n * CHANNELS),
-            Arg::write("state", p * STATE),
-            Arg::write("roll", self.window * p * n * REPORTED),
+            Arg::read("forced", self.window * p * n * CHANNELS).moving(0),
+            // Read is whether the note sounded.
+            Arg::write("notes", p * n * CHANNELS).moving(p * n * (1 + CHANNELS)),
+            Arg::update("state", p * STATE),
+            // One row.
+            Arg::write("roll", self.window * p * n * REPORTED).moving(p * n * REPORTED),
         ]
     }
 
-    /// A note costs its products (3 + 3H rows of 4H, H rows of 3), 9 for each of 2H cells, and 6 for two coins.
+    /// That of a step that samples, not of one that is led. A note costs its products (3 + 3H rows of 4H, H rows of 3), 9
+    /// for each of 2H cells, and 6 for two coins.
     fn cost(&self) -> Cost {
         let h = self.units as u64;
         let note = 2 * (3 + 3 * h) * 4 * h + 2 * h * 3 + 2 * h * 9 + 6;
         let (p, n) = (self.pieces as u64, self.notes as u64);
-        // Only one row of `forced` and `roll` is touched.
-        let rows = (self.window as u64 - 1) * p * n * (CHANNELS + REPORTED) as u64 * 4;
-        Cost { flops: p * n * note, bytes: self.operand_bytes() - rows }
+        Cost { flops: p * n * note, bytes: self.operand_bytes() }
     }
 
     mirror_both!();

@@ -33,6 +33,10 @@ impl Shape {
     fn w(&self) -> usize {
         self.taps * self.channels * self.filters
     }
+    /// Elements of `w` whose tap falls inside the pitch axis for some note.
+    fn reaching(&self) -> usize {
+        self.taps.min(2 * self.notes - 1) * self.channels * self.filters
+    }
     fn y(&self) -> usize {
         self.rows * self.notes * self.filters
     }
@@ -185,7 +189,12 @@ impl Op for OctaveConv {
 
     fn args(&self) -> Vec<Arg> {
         let s = &self.0;
-        vec![Arg::read("x", s.x()), Arg::read("w", s.w()), Arg::read("bias", s.filters), Arg::write("y", s.y())]
+        vec![
+            Arg::read("x", s.x()),
+            Arg::read("w", s.w()).moving(s.reaching()),
+            Arg::read("bias", s.filters),
+            Arg::write("y", s.y()),
+        ]
     }
 
     /// The products' sums start from the bias; a tanh follows.
@@ -290,7 +299,7 @@ impl Op for OctaveConvInputGrad {
 
     fn args(&self) -> Vec<Arg> {
         let s = &self.0;
-        vec![Arg::read("w", s.w()), Arg::read("dz", s.y()), Arg::write("dx", s.x())]
+        vec![Arg::read("w", s.w()).moving(s.reaching()), Arg::read("dz", s.y()), Arg::write("dx", s.x())]
     }
 
     fn cost(&self) -> Cost {

@@ -90,7 +90,8 @@ impl Op for SumRows {
 
     fn args(&self) -> Vec<Arg> {
         let x = Arg::read("x", self.rows * self.cols).stored(self.stored);
-        vec![x, Arg::write("y", self.groups.sequences * self.cols)]
+        let sums = if self.accumulate { Arg::update } else { Arg::write };
+        vec![x, sums("y", self.groups.sequences * self.cols)]
     }
 
     fn cost(&self) -> Cost {
@@ -160,7 +161,8 @@ impl Op for BroadcastRows {
     }
 
     fn args(&self) -> Vec<Arg> {
-        vec![Arg::read("y", self.groups.sequences * self.cols), Arg::write("x", self.rows * self.cols)]
+        let read = self.groups.among(self.rows) * self.cols;
+        vec![Arg::read("y", self.groups.sequences * self.cols).moving(read), Arg::write("x", self.rows * self.cols)]
     }
 
     fn cost(&self) -> Cost {
