@@ -106,7 +106,7 @@ pub struct Kernel {
     pub p95_us: f64,
     /// Floating-point operations of a call, as the op declares them.
     pub flops: u64,
-    /// Compulsory traffic of a call in bytes: every operand element once.
+    /// Compulsory traffic of a call in bytes: every operand element that it reads and every one that it writes, once.
     pub bytes: u64,
     /// 10^9 floating-point operations a second, at the median.
     pub gflops: f64,
