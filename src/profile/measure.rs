@@ -184,25 +184,27 @@ impl Measuring {
 
     fn finish(mut self, unprofiled: &[f64]) -> Profile {
         let steps = self.header.steps_per_run as f64;
-        let wall = median(self.runs.iter().map(|run| run.wall));
         let step_ms = median(unprofiled.iter().copied()) / steps / 1e3;
+        // Totals are those of one run, so that they add up.
+        let mut by_wall: Vec<usize> = (0..self.runs.len()).collect();
+        by_wall.sort_by(|&a, &b| self.runs[a].wall.total_cmp(&self.runs[b].wall));
+        let middle = by_wall[(by_wall.len() - 1) / 2];
+        let Run { wall, gaps, mut spans } = self.runs.swap_remove(middle);
         let profiled_ms = wall / steps / 1e3;
 
         // Nodes whose grids are all empty run nothing.
-        let mut order: Vec<usize> = (0..self.calls.len()).filter(|&i| !self.calls[i].runs[0].is_empty()).collect();
-        let mut kernels: HashMap<usize, Kernel> =
-            order.iter().map(|&i| (i, kernel(&self.calls[i], wall, &self.header))).collect();
-        order.sort_by(|a, b| kernels[b].total_ms.total_cmp(&kernels[a].total_ms));
-        let names = self.gap_names().iter().copied().chain(["unaccounted"]);
-        let gaps: Vec<Gap> = names
-            .enumerate()
-            .map(|(i, name)| {
-                let us = median(self.runs.iter().map(|run| run.gaps[i]));
-                Gap { name: name.into(), total_ms: us / 1e3, share: us / wall }
-            })
-            .collect();
+        let ran = self.calls.iter().enumerate().filter(|(_, calls)| !calls.runs[middle].is_empty());
+        let mut kernels: Vec<(usize, Kernel)> =
+            ran.map(|(i, calls)| (i, kernel(calls, middle, wall, &self.header))).collect();
+        kernels.sort_by(|a, b| b.1.total_ms.total_cmp(&a.1.total_ms));
+        let place: HashMap<usize, usize> = kernels.iter().enumerate().map(|(new, (old, _))| (*old, new)).collect();
+        for span in &mut spans {
+            span.kernel = span.kernel.map(|kernel| place[&kernel]);
+        }
+        let gap = |(name, us): (&str, f64)| Gap { name: name.into(), total_ms: us / 1e3, share: us / wall };
+        let gaps: Vec<Gap> = self.gap_names().iter().copied().chain(["unaccounted"]).zip(gaps).map(gap).collect();
         let [flops, bytes] = [|cost: Cost| cost.flops, |cost: Cost| cost.bytes].map(|of| {
-            let all = self.calls.iter().map(|calls| of(calls.cost) * calls.runs[0].len() as u64).sum::<u64>();
+            let all = self.calls.iter().map(|calls| of(calls.cost) * calls.runs[middle].len() as u64).sum::<u64>();
             all / self.header.steps_per_run as u64
         });
         let gflops = flops as f64 / step_ms / 1e6;
@@ -217,25 +219,19 @@ impl Measuring {
             gflops,
             flop_share: gflops / self.header.peaks.f32_gflops,
         };
-        self.runs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
-        let mut spans = if self.runs.is_empty() { vec![] } else { self.runs.swap_remove(self.runs.len() / 2).spans };
-        let place: HashMap<usize, usize> = order.iter().enumerate().map(|(new, &old)| (old, new)).collect();
-        for span in &mut spans {
-            span.kernel = span.kernel.map(|kernel| place[&kernel]);
-        }
-        let kernels = order.iter().filter_map(|i| kernels.remove(i)).collect();
+        let kernels = kernels.into_iter().map(|(_, kernel)| kernel).collect();
         Profile { header: self.header, kernels, gaps, summary, spans }
     }
 }
 
-/// The figures of a kernel, where a run takes `wall` microseconds.
-fn kernel(calls: &Calls, wall: f64, header: &Header) -> Kernel {
+/// The figures of a kernel; totals are those of the run number `middle`, which took `wall` microseconds.
+fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
     let Calls { kernel, variant, shape, cost, dispatches, facts, runs } = calls;
     let on_cpu = header.clock == Clock::Mirror;
     let mut busy: Vec<f64> = runs.iter().flatten().map(|call| call.busy).collect();
     busy.sort_by(f64::total_cmp);
     let p50_us = percentile(&busy, 0.5);
-    let total = median(runs.iter().map(|run| run.iter().map(|call| call.busy).sum::<f64>()));
+    let total = runs[middle].iter().map(|call| call.busy).sum::<f64>();
     let (flops, bytes) = (cost.flops as f64, cost.bytes as f64);
     // Of a time that is too short for the clock there is no rate.
     let rate = |amount: f64| if p50_us > 0.0 { amount / p50_us / 1e3 } else { 0.0 };
@@ -251,8 +247,8 @@ fn kernel(calls: &Calls, wall: f64, header: &Header) -> Kernel {
         kernel: kernel.to_string(),
         variant: variant.clone(),
         shape: shape.clone(),
-        calls: runs[0].len(),
-        dispatches: if on_cpu { 0 } else { runs[0].len() * dispatches },
+        calls: runs[middle].len(),
+        dispatches: if on_cpu { 0 } else { runs[middle].len() * dispatches },
         total_ms: total / 1e3,
         share: total / wall,
         min_us: busy.first().copied().unwrap_or_default(),

@@ -94,9 +94,9 @@ pub struct Kernel {
     pub calls: usize,
     /// Dispatches in a run; 0 on the CPU.
     pub dispatches: usize,
-    /// Milliseconds in a run: median over the runs.
+    /// Milliseconds in the run of median wall time, whose parts add up.
     pub total_ms: f64,
-    /// Part of a profiled run's wall time, 0 to 1.
+    /// Part of that run's wall time, 0 to 1.
     pub share: f64,
     /// Microseconds of the fastest call.
     pub min_us: f64,
@@ -141,9 +141,9 @@ pub struct Kernel {
 pub struct Gap {
     /// What it is.
     pub name: String,
-    /// Milliseconds in a run: median over the runs. What is unaccounted may be negative.
+    /// Milliseconds in the run of median wall time. What is unaccounted may be negative.
     pub total_ms: f64,
-    /// Part of a profiled run's wall time.
+    /// Part of that run's wall time.
     pub share: f64,
 }
 
@@ -154,11 +154,11 @@ pub struct Summary {
     pub step_ms: f64,
     /// Wall times of unprofiled steps in milliseconds: one for each run, in order.
     pub samples_ms: Vec<f64>,
-    /// Median wall time of a profiled step in milliseconds.
+    /// Wall time of a profiled step in milliseconds, in the run of median wall time.
     pub profiled_ms: f64,
     /// What profiling adds: `profiled_ms / step_ms - 1`.
     pub overhead: f64,
-    /// The part of a profiled run's wall time that kernels and named gaps do not explain.
+    /// The part of that run's wall time that kernels and named gaps do not explain.
     pub unaccounted: f64,
     /// Floating-point operations of a step.
     pub flops: u64,

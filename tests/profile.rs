@@ -1,0 +1,156 @@
+//! Profiles of training, generation and single ops on the CPU and on every adapter: what they say adds up, and is what the
+//! plan says.
+
+use std::sync::{Mutex, PoisonError};
+
+use deepj::gpu::{self, Device, DeviceChoice};
+use deepj::graph::session::Variants;
+use deepj::models::deepj::{Config, Mode, Preset, Training, build, build_generate};
+use deepj::peaks::Peaks;
+use deepj::profile::{Clock, Profile, STYLES, Settings, Track, What, profile};
+use pollster::block_on;
+
+/// The part of a run's wall time that may be unaccounted for.
+const UNACCOUNTED: f64 = 0.05;
+
+/// Peaks that nothing depends on but shares.
+fn peaks() -> Peaks {
+    Peaks {
+        f32_gflops: 100.0,
+        f16_gflops: None,
+        matrix_gflops: None,
+        bandwidth_gbs: 10.0,
+        workgroup_gbs: None,
+        launch_us: 1.0,
+        readback_us: 10.0,
+    }
+}
+
+/// One at a time, so that they do not take each other's cores.
+fn alone(test: impl FnOnce()) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    test();
+}
+
+fn devices() -> Vec<(String, Device)> {
+    let mut devices = vec![("cpu".to_string(), Device::Cpu { why: String::new() })];
+    let adapters = block_on(gpu::adapters());
+    if adapters.is_empty() {
+        println!("skipped: no adapter here");
+    }
+    for (i, adapter) in adapters.iter().enumerate() {
+        let device = block_on(gpu::open(&DeviceChoice::Index(i), gpu::Options::default())).unwrap();
+        devices.push((adapter.to_string(), device));
+    }
+    devices
+}
+
+/// Half of the small preset's units: kernels long enough for a clock, in a test's time.
+fn settings(runs: usize) -> Settings {
+    let set = [("time_units", "64"), ("note_units", "32"), ("filters", "16")];
+    Settings {
+        preset: Some(Preset::Small),
+        set: set.map(|(field, value)| (field.to_string(), value.to_string())).to_vec(),
+        batch: Some(2),
+        seq: Some(16),
+        runs,
+        ..Settings::default()
+    }
+}
+
+fn config() -> Config {
+    Config { time_units: 64, note_units: 32, filters: 16, ..Config::preset(Preset::Small, STYLES) }
+}
+
+fn run(what: &What, settings: &Settings, device: Device, variants: Variants) -> Profile {
+    block_on(profile(what, settings, device, variants, peaks(), |_, _| ())).unwrap()
+}
+
+/// What holds of any profile.
+fn adds_up(name: &str, profile: &Profile) {
+    let Profile { header, kernels, gaps, summary, spans } = profile;
+    let busy: f64 = kernels.iter().map(|kernel| kernel.total_ms).sum();
+    let idle: f64 = gaps.iter().map(|gap| gap.total_ms).sum();
+    let wall = summary.profiled_ms * header.steps_per_run as f64;
+    println!(
+        "{name}, {}: {:.3} ms unprofiled, {:.3} profiled, kernels {:.1} %, unaccounted {:+.2} %",
+        header.what,
+        summary.step_ms,
+        summary.profiled_ms,
+        100.0 * busy / wall,
+        100.0 * summary.unaccounted
+    );
+    assert_eq!(gaps.last().unwrap().name, "unaccounted");
+    assert!(summary.unaccounted.abs() < UNACCOUNTED, "{name}: {gaps:?}");
+    assert!((busy + idle - wall).abs() < 1e-6 * wall, "{name}: {busy} + {idle} of {wall} ms");
+    assert!(kernels.windows(2).all(|pair| pair[0].total_ms >= pair[1].total_ms) || header.what.starts_with("op "));
+    for kernel in kernels {
+        assert_eq!(kernel.samples_us.len(), header.runs);
+        assert!(kernel.calls > 0 && kernel.min_us <= kernel.p50_us && kernel.p50_us <= kernel.p95_us);
+        assert!(kernel.samples_us.iter().all(|us| us.is_finite() && *us >= 0.0));
+        match header.clock {
+            Clock::Mirror => assert_eq!((kernel.dispatches, kernel.variant.as_str()), (0, "mirror")),
+            _ => {
+                assert!(kernel.dispatches >= kernel.calls);
+                assert!(kernel.workgroups.iter().chain(&kernel.workgroup_size).all(|&n| n > 0), "{kernel:?}");
+                assert!(kernel.compile_ms.unwrap() > 0.0 && kernel.encode_us.unwrap() > 0.0, "{kernel:?}");
+            }
+        }
+    }
+    for track in [Track::Gpu, Track::Cpu] {
+        let spans: Vec<_> = spans.iter().filter(|span| span.track == track).collect();
+        assert!(spans.windows(2).all(|pair| pair[0].start_us <= pair[1].start_us), "{name}: {track:?}");
+    }
+}
+
+#[test]
+fn a_training_step_is_accounted_for() {
+    alone(|| {
+        let plan = build(&config(), Mode::Train(Training::default()), 2, 16).unwrap().plan;
+        for (name, device) in devices() {
+            let found = run(&What::Train, &settings(3), device, Variants::default());
+            adds_up(&name, &found);
+            assert_eq!(found.summary.flops, plan.cost().flops);
+            assert_eq!(found.summary.bytes, plan.cost().bytes);
+            assert_eq!(found.kernels.iter().map(|kernel| kernel.calls).sum::<usize>(), plan.nodes.len());
+        }
+    });
+}
+
+#[test]
+fn generation_is_accounted_for() {
+    alone(|| {
+        let plan = build_generate(&config(), 2, 16).unwrap().plan;
+        for (name, device) in devices() {
+            let found = run(&What::Generate, &settings(3), device, Variants::default());
+            adds_up(&name, &found);
+            assert_eq!(found.header.steps_per_run, 16);
+            // What depends on the style alone runs once in a submission.
+            let calls = found.kernels.iter().map(|kernel| kernel.calls).sum::<usize>();
+            assert_eq!(calls, plan.invariant + 16 * (plan.nodes.len() - plan.invariant));
+        }
+    });
+}
+
+#[test]
+fn an_op_is_profiled_in_every_variant_or_in_the_pinned_one() {
+    alone(|| {
+        let what = What::Op { name: "gemm".into(), shape: Some("m=192,n=128,k=64".into()) };
+        for (name, device) in devices() {
+            let legal = device.capabilities().map_or(1, |capabilities| {
+                let op = deepj::ops::gemm::Gemm::new(deepj::ops::gemm::Layout::NN, 192, 128, 64);
+                deepj::ops::Op::legal(&op, capabilities).len()
+            });
+            let found = run(&what, &settings(2), device.clone(), Variants::default());
+            println!("{name}: {} variants", found.kernels.len());
+            assert_eq!(found.kernels.len(), legal);
+            assert!(found.kernels.iter().all(|kernel| kernel.calls == 1 && kernel.flops == 2 * 192 * 128 * 64));
+            if device.capabilities().is_some() {
+                let pinned = Variants::pinned(vec![("gemm".into(), "naive".into())]);
+                let found = run(&what, &settings(2), device, pinned);
+                assert_eq!(found.kernels.iter().map(|kernel| kernel.variant.as_str()).collect::<Vec<_>>(), ["naive"]);
+            }
+        }
+    });
+}
