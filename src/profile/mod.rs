@@ -11,9 +11,14 @@ use crate::ops::Op;
 use crate::peaks::Peaks;
 use crate::train::{batch_shape, default_batch, with_overrides};
 
+pub mod compare;
+mod file;
 mod measure;
 mod report;
+#[cfg(test)]
+mod samples;
 mod shapes;
+mod statistics;
 mod workload;
 
 pub use report::{Bound, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Span, Summary, Track, VERSION};
