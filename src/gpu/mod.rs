@@ -18,6 +18,6 @@ pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
-pub use machine::Machine;
+pub use machine::{Machine, available_memory};
 pub use program::{Facts, Program, Workgroup};
 pub use timeline::{Clock, Stamp, Timeline};

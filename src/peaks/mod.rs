@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
+use crate::gpu::Device;
+
+mod adapter;
+mod cpu;
+
 /// The measured peaks of a device. Rates are in 10^9 a second, times in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peaks {
@@ -19,4 +25,20 @@ pub struct Peaks {
     pub launch_us: f64,
     /// From a submission to its result in host memory; 0 on the CPU.
     pub readback_us: f64,
+}
+
+/// Measures a device, in about a second, three on a software adapter. Each figure is the best of several runs, since what
+/// disturbs one only makes it worse.
+///
+/// # Errors
+/// A lost device, too little memory, or a driver that refuses what all adapters can do.
+pub async fn measure(device: &Device) -> Result<Peaks> {
+    measured(device, true).await
+}
+
+async fn measured(device: &Device, matrices: bool) -> Result<Peaks> {
+    match device {
+        Device::Gpu(gpu) => adapter::measure(gpu, matrices).await,
+        Device::Cpu { .. } => cpu::measure(),
+    }
 }

@@ -1,21 +1,11 @@
 //! Whether a run fits the machine, found out before anything is allocated.
 
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, available_memory};
 use crate::graph::Plan;
 use crate::models::deepj::{Mode, build};
 use crate::{Error, Result};
 
 use super::Prepared;
-
-/// Bytes of memory that the system could give to this process; `None` where it does not say.
-fn available() -> Option<u64> {
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
 
 /// The plans of a run: training, and evaluation where there are held-out pieces.
 ///
@@ -55,7 +45,7 @@ pub fn check_plans(
     batch: usize,
     capabilities: Option<&Capabilities>,
 ) -> Result<()> {
-    check_within(plans, batch, capabilities, available())
+    check_within(plans, batch, capabilities, available_memory())
 }
 
 fn check_within(

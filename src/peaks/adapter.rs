@@ -1,0 +1,357 @@
+//! The peaks of an adapter, by `shaders/peaks.wgsl`.
+//!
+//! A time is the wall clock around submitting and waiting, that of a submission of nothing left out; runs are encoded before.
+//! What disturbs a run only makes it slower, so that of several the fastest counts, in latencies too.
+
+use web_time::Instant;
+
+use super::Peaks;
+use crate::gpu::{
+    Access, Binding, Buffer, Capabilities, CooperativeMatrix, DeviceType, Dispatch, Format, Gpu, Program, Shader,
+};
+use crate::{Error, Result};
+
+/// How long a run should take at least, in seconds, on hardware and on software adapters: long against a submission of
+/// nothing, short for a watchdog.
+const RUN: [f64; 2] = [0.005, 0.010];
+/// Workgroups of a run, on hardware and on software adapters. Enough that the last ones, which do not fill a large GPU,
+/// hardly count.
+const GROUPS: [u32; 2] = [16384, 64];
+/// Runs of each shader, one shader after the other in turn: clocks rise under load, and all meet them.
+const ROUNDS: usize = 5;
+/// Loops, or copies, of a run at most, so that it ends where clocks are wrong.
+const MOST_LOOPS: u32 = 1 << 24;
+/// Dispatches of nothing whose latency is measured.
+const LAUNCHES: [u32; 2] = [1000, 200];
+/// Bytes of each of the two buffers of a copy: together beyond the caches of adapters, and at least enough for a sum of
+/// each invocation.
+const BUFFER: [u64; 2] = [256 << 20, 64 << 20];
+const SMALLEST_BUFFER: u64 = 16 << 20;
+/// Invocations of a workgroup.
+const SIZE: u64 = 256;
+/// Elements that a workgroup copies: four vectors an invocation.
+const GROUP_COPIES: u64 = 4 * 4 * SIZE;
+
+/// What a shader is run for.
+#[derive(Clone, Copy, PartialEq)]
+enum Rate {
+    F32,
+    F16,
+    Matrix,
+    Bandwidth,
+    Workgroup,
+}
+
+/// One way to reach a peak.
+struct Shape {
+    rate: Rate,
+    shader: Shader,
+    /// FLOP, or bytes, of a workgroup: in a loop, of which the shader does as many as it is told, or in all of a copy.
+    work: u64,
+}
+
+/// A shape with as many loops, or copies, as take long enough.
+struct Candidate {
+    rate: Rate,
+    program: Program,
+    times: u32,
+    /// FLOP, or bytes, of all.
+    work: f64,
+    /// Seconds, the least so far.
+    best: f64,
+}
+
+/// Measures an adapter, its matrix units only if asked for.
+///
+/// # Errors
+/// A lost device, too little memory, or a driver that refuses every shader of a peak that all adapters have.
+pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
+    let bench = Bench::new(gpu).await?;
+    let mut candidates = vec![];
+    let mut refused = None;
+    for shape in shapes(&gpu.capabilities, matrices) {
+        match bench.candidate(&shape).await {
+            Ok(candidate) => candidates.push(candidate),
+            Err(e) => {
+                // Another shape may do, on a device that is not lost.
+                gpu.wait().await?;
+                refused = Some(e);
+            }
+        }
+    }
+    for _ in 0..ROUNDS {
+        for candidate in &mut candidates {
+            let seconds = bench.seconds(&candidate.program, candidate.times).await?;
+            candidate.best = candidate.best.min(seconds);
+        }
+    }
+    let best = |rate: Rate| {
+        let rates = candidates.iter().filter(|c| c.rate == rate).map(|c| c.work / c.best / 1e9);
+        rates.max_by(f64::total_cmp)
+    };
+    let (Some(f32_gflops), Some(bandwidth_gbs)) = (best(Rate::F32), best(Rate::Bandwidth)) else {
+        return Err(refused.unwrap_or_else(|| Error::device("the adapter runs no shader", "update its driver")));
+    };
+    let (launch_us, readback_us) = bench.latencies().await?;
+    Ok(Peaks {
+        f32_gflops,
+        f16_gflops: best(Rate::F16),
+        matrix_gflops: best(Rate::Matrix),
+        bandwidth_gbs,
+        workgroup_gbs: best(Rate::Workgroup),
+        launch_us,
+        readback_us,
+    })
+}
+
+/// All that there is to try.
+fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
+    const CHAINS: [(&str, u64); 3] = [("scalars", 64), ("vectors", 64), ("more_vectors", 128)];
+    let shape = |rate, entry, types, work: u64| Shape { rate, shader: shader(entry, types), work: work * SIZE };
+    let mut shapes: Vec<_> = CHAINS.map(|(entry, flops)| shape(Rate::F32, entry, vec![], flops)).into();
+    if capabilities.shader_f16 {
+        shapes.extend(CHAINS.map(|(entry, flops)| shape(Rate::F16, entry, vec![("S", Format::F16)], flops)));
+    }
+    shapes.push(shape(Rate::Workgroup, "shared_scalars", vec![], 32));
+    shapes.push(shape(Rate::Workgroup, "shared_vectors", vec![], 128));
+    shapes.push(shape(Rate::Bandwidth, "copy", vec![], 2 * 4 * GROUP_COPIES / SIZE));
+    if matrices && multiplies_matrices(capabilities) {
+        let shader = Shader {
+            op: "peaks_cooperative",
+            source: include_str!("../../shaders/peaks_cooperative.wgsl"),
+            entry: "matrices",
+            consts: vec![("LANES", capabilities.subgroup_max_size)],
+            types: vec![("S", Format::F16)],
+        };
+        shapes.push(Shape { rate: Rate::Matrix, shader, work: 4 * 4 * 2 * 16 * 16 * 16 });
+    }
+    shapes
+}
+
+fn shader(entry: &'static str, types: Vec<(&'static str, Format)>) -> Shader {
+    let source = include_str!("../../shaders/peaks.wgsl");
+    Shader { op: "peaks", source, entry, consts: vec![], types }
+}
+
+/// Whether subgroups, of one known size, multiply matrices of 16 x 16 in f16 and add them in f32.
+fn multiplies_matrices(capabilities: &Capabilities) -> bool {
+    let fits = |matrix: &CooperativeMatrix| {
+        [matrix.m, matrix.n, matrix.k] == [16; 3] && matrix.factors == "f16" && matrix.result == "f32"
+    };
+    capabilities.shader_f16
+        && capabilities.subgroup
+        && capabilities.subgroup_min_size == capabilities.subgroup_max_size
+        && 4 * u64::from(capabilities.subgroup_max_size) <= SIZE
+        && capabilities.cooperative_matrix.iter().any(fits)
+}
+
+/// Where measuring happens.
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    /// 0 on hardware, 1 on a software adapter.
+    software: usize,
+    /// What a copy reads and writes; sums are written to the second.
+    buffers: [Buffer; 2],
+    /// Seconds of a submission of nothing.
+    latency: f64,
+}
+
+impl<'a> Bench<'a> {
+    async fn new(gpu: &'a Gpu) -> Result<Self> {
+        let software = usize::from(gpu.capabilities.device_type == DeviceType::Software);
+        let mut bench = Self { gpu, software, buffers: buffers(gpu, software).await?, latency: 0.0 };
+        let nothing = gpu.program("nothing", &[]).await?;
+        let mut latency = f64::INFINITY;
+        for _ in 0..20 {
+            latency = latency.min(bench.seconds(&nothing, 1).await?);
+        }
+        bench.latency = latency;
+        Ok(bench)
+    }
+
+    /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
+    async fn seconds(&self, program: &Program, times: u32) -> Result<f64> {
+        self.gpu.prepare(program, times)?;
+        let began = Instant::now();
+        self.gpu.submit(program, times, &[0; 16])?;
+        self.gpu.wait().await?;
+        Ok((began.elapsed().as_secs_f64() - self.latency).max(1e-9))
+    }
+
+    /// A run of the shape with so many loops, which a copy has not, and the numbers of a multiply-add.
+    fn dispatch(&self, shape: &Shape, loops: u32, [factor, summand]: [f32; 2]) -> Dispatch {
+        let shader = shape.shader.clone();
+        let (bindings, params, groups) = if shape.rate == Rate::Bandwidth {
+            let len = self.buffers[0].len();
+            let bindings = vec![binding(0, Access::Read, len), binding(1, Access::ReadWrite, len)];
+            (bindings, vec![], (len / GROUP_COPIES) as u32)
+        } else {
+            let groups = GROUPS[self.software];
+            let sums = binding(1, Access::ReadWrite, u64::from(groups) * SIZE);
+            (vec![sums], vec![loops, factor.to_bits(), summand.to_bits()], groups)
+        };
+        Dispatch { shader, bindings, params, grid: [groups, 1, 1], uses_step: false }
+    }
+
+    /// The shape with as many loops, or copies, as take [`RUN`].
+    async fn candidate(&self, shape: &Shape) -> Result<Candidate> {
+        let [source, copied] = &self.buffers;
+        // A driver may still be compiling, or clearing memory, when a program runs for the first time.
+        let mut warm = false;
+        let mut amount = 1;
+        loop {
+            let (loops, times) = if shape.rate == Rate::Bandwidth { (1, amount) } else { (amount, 1) };
+            let dispatch = self.dispatch(shape, loops, [-1.0, 1.0]);
+            let work = shape.work as f64 * f64::from(dispatch.grid[0]) * f64::from(amount);
+            let program = self.gpu.program(shape.shader.entry, &[(dispatch, &[source, copied])]).await?;
+            if !warm {
+                self.seconds(&program, times).await?;
+                warm = true;
+            }
+            let best = self.seconds(&program, times).await?;
+            if best >= RUN[self.software] || amount >= MOST_LOOPS {
+                return Ok(Candidate { rate: shape.rate, program, times, work, best });
+            }
+            amount *= (1.2 * RUN[self.software] / best).clamp(2.0, 8.0) as u32;
+        }
+    }
+
+    /// Microseconds of a dispatch that does nothing and of reading a number back.
+    async fn latencies(&self) -> Result<(f64, f64)> {
+        let sums = &self.buffers[1];
+        let bindings = vec![binding(0, Access::ReadWrite, 1)];
+        let shader = shader("nothing", vec![]);
+        let dispatch = Dispatch { shader, bindings, params: vec![], grid: [1; 3], uses_step: false };
+        let program = self.gpu.program("nothing", &[(dispatch, &[sums])]).await?;
+        let launches = LAUNCHES[self.software];
+        let (mut launch, mut readback) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..4 * ROUNDS {
+            launch = launch.min(self.seconds(&program, launches).await? / f64::from(launches));
+            self.gpu.prepare(&program, 1)?;
+            let began = Instant::now();
+            self.gpu.submit(&program, 1, &[0; 16])?;
+            self.gpu.read(&[(sums, 0, 1)]).await?;
+            readback = readback.min(began.elapsed().as_secs_f64());
+        }
+        Ok((launch * 1e6, readback * 1e6))
+    }
+}
+
+fn binding(arg: usize, access: Access, len: u64) -> Binding {
+    Binding { arg, access, format: Format::F32, start: 0, len }
+}
+
+/// The buffers of a copy, as large as the device allows and has left.
+async fn buffers(gpu: &Gpu, software: usize) -> Result<[Buffer; 2]> {
+    let capabilities = &gpu.capabilities;
+    let mut bytes =
+        capabilities.max_storage_buffer_binding_size.min(capabilities.max_buffer_size).min(BUFFER[software]);
+    loop {
+        let elements = bytes / 4 / GROUP_COPIES * GROUP_COPIES;
+        let made = async { Ok([gpu.buffer("copied from", elements).await?, gpu.buffer("copied to", elements).await?]) };
+        match made.await {
+            Ok(buffers) => return Ok(buffers),
+            Err(e) if bytes / 2 < SMALLEST_BUFFER => return Err(e),
+            Err(_) => bytes /= 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Device, DeviceChoice, Options, adapters, open};
+    use pollster::block_on;
+    use wgpu::naga;
+
+    /// An adapter that has all that shapes ask for.
+    fn everything() -> Capabilities {
+        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
+        Capabilities {
+            shader_f16: true,
+            subgroup: true,
+            subgroup_min_size: 32,
+            subgroup_max_size: 32,
+            cooperative_matrix: vec![matrix],
+            ..Capabilities::portable()
+        }
+    }
+
+    #[test]
+    fn there_are_shapes_for_what_an_adapter_has() {
+        let rates = |capabilities: &Capabilities, matrices| {
+            let shapes = shapes(capabilities, matrices);
+            [Rate::F32, Rate::F16, Rate::Matrix].map(|rate| shapes.iter().any(|shape| shape.rate == rate))
+        };
+        assert_eq!(rates(&Capabilities::portable(), true), [true, false, false]);
+        assert_eq!(rates(&everything(), true), [true; 3]);
+        assert_eq!(rates(&everything(), false), [true, true, false]);
+        let other = Capabilities { subgroup_min_size: 16, ..everything() };
+        assert_eq!(rates(&other, true), [true, true, false], "subgroups of several sizes");
+    }
+
+    /// With and without what the preprocessor puts in: editors work with the raw file.
+    #[test]
+    fn all_shaders_are_valid() {
+        for Shape { shader, .. } in shapes(&everything(), true) {
+            let raw = Shader { consts: vec![], types: vec![], ..shader.clone() };
+            for text in [shader.wgsl().unwrap(), raw.wgsl().unwrap()] {
+                let module =
+                    naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+                let (flags, capabilities) = (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+                let valid = naga::valid::Validator::new(flags, capabilities).validate(&module);
+                valid.unwrap_or_else(|e| panic!("{}: {}", shader.entry, e.emit_to_string(&text)));
+                assert!(module.entry_points.iter().any(|entry| entry.name == shader.entry), "{}", shader.entry);
+            }
+        }
+    }
+
+    /// What each shape computes tells how much it does: a step of a chain that adds 1 makes its sum larger by 1, and every
+    /// word of workgroup memory is read as often as any other.
+    #[test]
+    fn shapes_do_the_work_that_is_counted() {
+        const LOOPS: u32 = 256;
+        let found = block_on(adapters());
+        if found.is_empty() {
+            println!("skipped: no adapter here");
+        }
+        for index in 0..found.len() {
+            let opened = block_on(open(&DeviceChoice::Index(index), Options::default())).unwrap();
+            let Device::Gpu(gpu) = opened else { panic!("an adapter is no CPU") };
+            let bench = block_on(Bench::new(&gpu)).unwrap();
+            let [source, copied] = &bench.buffers;
+            let numbers: Vec<f32> = (0..source.len()).map(|i| (i % 65_521) as f32).collect();
+            gpu.write(source, 0, &numbers).unwrap();
+            let run = |dispatch, len| {
+                let program = block_on(gpu.program("test", &[(dispatch, &[source, copied])])).unwrap();
+                gpu.submit(&program, 1, &[0; 16]).unwrap();
+                block_on(gpu.read(&[(copied, 0, len)])).unwrap().remove(0)
+            };
+            for shape in shapes(&gpu.capabilities, false) {
+                let name = format!("{}: {} {:?}", gpu.capabilities, shape.shader.entry, shape.shader.types);
+                println!("{name}");
+                let sums = |loops| run(bench.dispatch(&shape, loops, [1.0, 1.0]), SIZE);
+                match shape.rate {
+                    Rate::Bandwidth => {
+                        let dispatch = bench.dispatch(&shape, 1, [0.0; 2]);
+                        let work = u64::from(dispatch.grid[0]) * shape.work;
+                        assert_eq!(work, 2 * 4 * source.len(), "{name}");
+                        assert!(run(dispatch, source.len()) == numbers, "{name}");
+                    }
+                    Rate::Workgroup => {
+                        // The numbers are 0, 1/256 and so on to 255/256.
+                        let bytes = sums(LOOPS).iter().map(|sum| 4.0 * sum / (255.0 / 512.0)).sum::<f32>();
+                        assert_eq!(bytes as u64, u64::from(LOOPS) * shape.work, "{name}");
+                    }
+                    Rate::F32 | Rate::F16 => {
+                        // So few that f16 counts them exactly.
+                        let (before, after) = (sums(0), sums(2));
+                        let steps = before.iter().zip(after).map(|(before, after)| after - before).sum::<f32>();
+                        assert_eq!(2 * steps as u64, 2 * shape.work, "{name}");
+                    }
+                    Rate::Matrix => unreachable!("not asked for"),
+                }
+            }
+        }
+    }
+}

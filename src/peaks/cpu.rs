@@ -1,0 +1,139 @@
+//! The peaks of the CPU, with the threads and the vector instructions that the mirror has.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use web_time::{Duration, Instant};
+
+use super::Peaks;
+use crate::gpu::available_memory;
+use crate::{Error, Result};
+
+/// How long multiply-adds are tried with each number of chains, and how long copies are.
+const CHAINS_TIME: Duration = Duration::from_millis(60);
+const COPY_TIME: Duration = Duration::from_millis(300);
+/// Steps of a chain between two looks at the clock: a tenth of a millisecond or so, in which other programs seldom
+/// interrupt.
+const STEPS: u32 = 40_000;
+/// Bytes of each of the two buffers of a copy, together beyond the last-level cache of most machines, and at least.
+const BUFFER: u64 = 256 << 20;
+const SMALLEST_BUFFER: u64 = 1 << 20;
+/// Elements that a thread copies at a time.
+const PIECE: usize = 1 << 17;
+/// Loops that do nothing in a sample, and samples.
+const LOOPS: u32 = 200;
+const SAMPLES: usize = 20;
+
+/// Measures the CPU.
+///
+/// # Errors
+/// Too little memory.
+pub(super) fn measure() -> Result<Peaks> {
+    Ok(Peaks {
+        // Latency times throughput is 8 to 10 instructions on x86 with its 16 registers, and 16 on some ARM with their 32.
+        f32_gflops: gflops::<12>().max(gflops::<24>()),
+        f16_gflops: None,
+        matrix_gflops: None,
+        bandwidth_gbs: bandwidth_gbs()?,
+        workgroup_gbs: None,
+        launch_us: launch_us(),
+        readback_us: 0.0,
+    })
+}
+
+/// [`STEPS`] multiply-adds in each of `N` independent chains of vectors. Returns a sum of all, and how many lanes a vector has.
+struct Chains<const N: usize>;
+
+impl<const N: usize> WithSimd for Chains<N> {
+    type Output = (f32, usize);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> (f32, usize) {
+        // x becomes 1 - x and then x again; the compiler must not know.
+        let [factor, summand] = [-1.0, 1.0].map(|x| simd.splat_f32s(black_box(x)));
+        let mut chains: [S::f32s; N] = std::array::from_fn(|i| simd.splat_f32s(black_box(i as f32 * 0.125)));
+        for _ in 0..STEPS {
+            for x in &mut chains {
+                *x = simd.mul_add_e_f32s(*x, factor, summand);
+            }
+        }
+        let sum = chains.into_iter().fold(simd.splat_f32s(0.0), |sum, x| simd.add_f32s(sum, x));
+        (simd.reduce_sum_f32s(sum), S::F32_LANES)
+    }
+}
+
+/// What all threads together do: the sum of each one's fastest [`STEPS`] steps, so that other programs on the machine, which
+/// interrupt this one or that, do not count as a slow processor.
+fn gflops<const N: usize>() -> f64 {
+    let threads = rayon::current_num_threads();
+    let at_work = AtomicUsize::new(0);
+    let began = Instant::now();
+    let rates = rayon::broadcast(|_| {
+        at_work.fetch_add(1, Ordering::Relaxed);
+        let [mut alone, mut together] = [0.0f64; 2];
+        while began.elapsed() < CHAINS_TIME || alone == 0.0 {
+            let began = Instant::now();
+            let (sum, lanes) = Arch::new().dispatch(Chains::<N>);
+            black_box(sum);
+            let rate = 2.0 * f64::from(STEPS) * (N * lanes) as f64 / began.elapsed().as_secs_f64() / 1e9;
+            alone = alone.max(rate);
+            // Threads share clocks, and two may share a core: with the others idle one would be faster.
+            if at_work.load(Ordering::Relaxed) == threads {
+                together = together.max(rate);
+            }
+        }
+        at_work.fetch_sub(1, Ordering::Relaxed);
+        if together > 0.0 { together } else { alone }
+    });
+    // More threads than cores take turns.
+    let cores = std::thread::available_parallelism().map_or(threads, usize::from).min(threads);
+    rates.into_iter().sum::<f64>() * cores as f64 / threads as f64
+}
+
+/// Bytes read and written by all threads together, of the fastest copy.
+fn bandwidth_gbs() -> Result<f64> {
+    let mut bytes = available_memory().map_or(BUFFER, |available| BUFFER.min(available / 8)).max(SMALLEST_BUFFER);
+    let [source, mut copied] = loop {
+        let elements = bytes as usize / 4;
+        match [numbers(elements), numbers(elements)] {
+            [Some(source), Some(copied)] => break [source, copied],
+            _ if bytes / 2 < SMALLEST_BUFFER => {
+                return Err(Error::device("there is no memory to measure", "close other programs"));
+            }
+            _ => bytes /= 2,
+        }
+    };
+    let began = Instant::now();
+    let mut best = f64::INFINITY;
+    while began.elapsed() < COPY_TIME {
+        let began = Instant::now();
+        let pieces = copied.par_chunks_mut(PIECE).zip(source.par_chunks(PIECE));
+        pieces.for_each(|(copied, source)| copied.copy_from_slice(source));
+        black_box(&copied);
+        best = best.min(began.elapsed().as_secs_f64());
+    }
+    Ok(2.0 * 4.0 * source.len() as f64 / best / 1e9)
+}
+
+/// Numbers in memory that the threads have touched, if there is so much.
+fn numbers(len: usize) -> Option<Vec<f32>> {
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(len).ok()?;
+    numbers.par_extend(rayon::iter::repeat_n(1.0, len));
+    Some(numbers)
+}
+
+/// Microseconds of a parallel loop that does nothing.
+fn launch_us() -> f64 {
+    let threads = rayon::current_num_threads();
+    let sample = |_| {
+        let began = Instant::now();
+        for _ in 0..LOOPS {
+            (0..threads).into_par_iter().with_max_len(1).for_each(|i| _ = black_box(i));
+        }
+        began.elapsed().as_secs_f64() / f64::from(LOOPS)
+    };
+    (0..SAMPLES).map(sample).fold(f64::INFINITY, f64::min) * 1e6
+}
