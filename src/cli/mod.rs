@@ -21,6 +21,7 @@ mod corpus;
 mod evaluate;
 mod generate;
 mod inspect;
+mod profile;
 mod roll;
 mod train;
 
@@ -46,6 +47,7 @@ enum Verb {
     Corpus(corpus::CorpusVerb),
     Inspect(inspect::Inspect),
     Adapters(adapters::Adapters),
+    Profile(profile::ProfileVerb),
 }
 
 /// Where to compute; shared by all verbs that do.
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Verb::Corpus(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Adapters(verb) => verb.run(),
+        Verb::Profile(verb) => verb.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

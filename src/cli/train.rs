@@ -110,7 +110,7 @@ pub struct Train {
     device: DeviceArguments,
 }
 
-fn preset(text: &str) -> std::result::Result<Preset, String> {
+pub(super) fn preset(text: &str) -> std::result::Result<Preset, String> {
     match text {
         "paper" => Ok(Preset::Paper),
         "small" => Ok(Preset::Small),

@@ -1,0 +1,162 @@
+//! `deepj profile`.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use deepj::checkpoint::{refused, write_whole};
+use deepj::models::deepj::{Precision, Preset};
+use deepj::profile::{Profile, Settings, What, profile};
+use deepj::{Result, peaks};
+
+use super::train::preset;
+use super::{DeviceArguments, bar, pair, say};
+
+mod compare;
+
+/// See where the time goes, kernel by kernel, on any GPU or on the CPU
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  deepj profile train
+  deepj profile train --device nvidia --preset paper --batch 16 --roofline roofline.svg
+  deepj profile generate --format trace -o trace.json      (opens in ui.perfetto.dev)
+  deepj profile op gemm --shape m=768,n=1024,k=256
+  deepj profile train --format jsonl -o before.jsonl       (change something)
+  deepj profile train --format jsonl -o after.jsonl
+  deepj profile compare before.jsonl after.jsonl")]
+pub struct ProfileVerb {
+    #[command(subcommand)]
+    what: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// A training step: forward, backward, update
+    Train(Options),
+    /// Some time steps of generation in one submission
+    Generate(Options),
+    /// One op in all its variants, or in those pinned by --variant
+    Op {
+        /// An op or a kernel: gemm, lstm, lstm_fwd, octave_conv, …
+        name: String,
+        /// Sizes and modes; those of training's plan where it is left out
+        #[arg(long, value_name = "FIELD=VALUE,…")]
+        shape: Option<String>,
+        #[command(flatten)]
+        options: Options,
+    },
+    Compare(compare::Compare),
+}
+
+#[derive(Args)]
+struct Options {
+    /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
+    #[arg(long, value_parser = preset)]
+    preset: Option<Preset>,
+    /// Change one field of the network's configuration, for example time_units=64
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Pieces side by side [default: as in training; of generation 1]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Time steps of a window [default: as in training], of generation in one submission [default: 16, a bar]
+    #[arg(long, value_name = "N")]
+    seq: Option<usize>,
+    /// How values are stored: f32 or mixed
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
+    /// Compute gates again in the backward pass instead of keeping them
+    #[arg(long)]
+    recompute: bool,
+    /// Profiled runs; as many unprofiled ones are timed in turn
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    runs: usize,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+    /// Write there instead of printing
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// All figures, for `profile compare`
+    Jsonl,
+}
+
+impl ProfileVerb {
+    pub fn run(self) -> Result<()> {
+        match self.what {
+            Verb::Train(options) => options.run(&What::Train),
+            Verb::Generate(options) => options.run(&What::Generate),
+            Verb::Op { name, shape, options } => options.run(&What::Op { name, shape }),
+            Verb::Compare(compare) => compare.run(),
+        }
+    }
+}
+
+impl Options {
+    fn run(self, what: &What) -> Result<()> {
+        for file in self.output.iter() {
+            writable(file)?;
+        }
+        let settings = Settings {
+            preset: self.preset,
+            set: self.set,
+            batch: self.batch,
+            seq: self.seq,
+            precision: self.precision,
+            recompute: self.recompute,
+            runs: self.runs,
+        };
+        let device = self.device.open()?;
+        let variants = self.device.variants();
+        let bar = bar(1000, "{wide_bar} profiling {msg} ETA {eta}");
+        let progress = |what: &str, done: f64| {
+            bar.set_message(what.to_string());
+            bar.set_position((1000.0 * done) as u64);
+        };
+        let profiled = pollster::block_on(async {
+            let peaks = peaks::measure(&device).await?;
+            profile(what, &settings, device, variants, peaks, progress).await
+        });
+        bar.finish_and_clear();
+        let profiled = profiled?;
+        let text = self.format.text(&profiled);
+        match &self.output {
+            Some(file) => {
+                write_whole(file, text.as_bytes())?;
+                eprintln!("profile: {}", file.display());
+            }
+            None => say(text.trim_end()),
+        }
+        Ok(())
+    }
+}
+
+impl Format {
+    fn text(self, profile: &Profile) -> String {
+        match self {
+            Self::Jsonl => profile.to_jsonl(),
+        }
+    }
+}
+
+/// Fails where a file cannot be written, before minutes of work go into what would be in it.
+fn writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(refused(path, "written", &io::ErrorKind::IsADirectory.into()));
+    }
+    let existed = path.exists();
+    File::options().append(true).create(true).open(path).map_err(|e| refused(path, "written", &e))?;
+    if !existed {
+        // It was made by the question; what matters is that it could be.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
