@@ -115,11 +115,27 @@ impl Settings {
     }
 }
 
+/// Fails on what [`profile`] would refuse, as far as it can be told before anything is measured.
+///
+/// # Errors
+/// Sizes, shapes, names or variants that do not exist or do not fit.
+pub fn check(what: &What, settings: &Settings, device: &Device, variants: &Variants) -> Result<()> {
+    let sizes = settings.sizes(what, device.capabilities().is_none())?;
+    needs_f16(&sizes, device)?;
+    let Sizes { config, training, batch, seq } = &sizes;
+    let plan = match what {
+        What::Train => build(config, Mode::Train(*training), *batch, *seq)?.plan,
+        What::Generate => build_generate(config, *batch, *seq)?.plan,
+        What::Op { name, shape } => workload::plan_of(name, &ops(name, shape.as_deref(), &sizes)?),
+    };
+    device.capabilities().map_or(Ok(()), |capabilities| variants.check(&plan, capabilities))
+}
+
 /// Profiles `what` on `device`, whose `peaks` are known. `progress` is told what is measured, and the part of it that is
 /// done, 0 to 1.
 ///
 /// # Errors
-/// Sizes, shapes, names or variants that do not exist or do not fit; a device that fails.
+/// As [`check`]; a device that fails.
 pub async fn profile(
     what: &What,
     settings: &Settings,
@@ -128,8 +144,8 @@ pub async fn profile(
     peaks: Peaks,
     mut progress: impl FnMut(&str, f64),
 ) -> Result<Profile> {
+    check(what, settings, &device, &variants)?;
     let sizes = settings.sizes(what, device.capabilities().is_none())?;
-    needs_f16(&sizes, &device)?;
     let shape = (sizes.batch, sizes.seq);
     let (name, mut workload) = match what {
         What::Train => {
@@ -206,14 +222,14 @@ async fn profile_ops(
                 let error = capabilities.map(crate::train::no_f16);
                 return Err(error.unwrap_or_else(|| Error::device(format!("{} has no variant", op.label()), "")));
             }
-            // An unknown name is refused, with the nearest, where the op is made ready to run.
-            Some(_) if !pinned.is_empty() => {
-                wanted.extend(pinned.into_iter().map(|variant| (op.clone(), vec![(op.kernel().to_string(), variant)])))
-            }
             Some(legal) => {
-                let usual = legal.into_iter().filter(|variant| !op.opt_in().contains(variant));
+                // A pin of an op may be of a variant that only some of its kernels have; that one has it is checked.
+                let asked = |variant: &&str| match pinned.is_empty() {
+                    true => !op.opt_in().contains(variant),
+                    false => pinned.iter().any(|pinned| pinned == variant),
+                };
                 let pin = |variant: &str| vec![(op.kernel().to_string(), variant.to_string())];
-                wanted.extend(usual.map(|variant| (op.clone(), pin(variant))));
+                wanted.extend(legal.into_iter().filter(asked).map(|variant| (op.clone(), pin(variant))));
             }
         }
     }

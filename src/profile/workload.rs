@@ -103,11 +103,9 @@ impl Workload {
     /// # Errors
     /// As [`Workload::train`].
     pub async fn op(op: Arc<dyn Op>, device: Device, variants: Variants) -> Result<Self> {
-        let (label, convolution) = (op.label(), op.name() == "octave_conv");
-        let mut graph = Graph::new();
-        let operands: Vec<View> = op.args().iter().map(|arg| graph.temp_as(arg.name, arg.len, arg.format)).collect();
-        graph.append(op, &operands);
-        let plan = Plan::compile(label, graph);
+        let plan = plan_of(&op.label(), std::slice::from_ref(&op));
+        let convolution = op.name() == "octave_conv";
+        let operands = plan.nodes[0].operands.clone();
         let written = plan.written(0).first().map_or(operands[0], |view| view.slice(0, view.len.min(1)));
         check_plans(|_| Ok(vec![plan.clone()]), 1, device.capabilities())
             .map_err(|e| Error { remedy: "use a smaller --shape".into(), ..e })?;
@@ -172,6 +170,16 @@ impl Workload {
     pub fn plan(&self) -> &Plan {
         self.session.plan(self.program)
     }
+}
+
+/// A plan of ops on operands of their own.
+pub(super) fn plan_of(name: &str, ops: &[Arc<dyn Op>]) -> Plan {
+    let mut graph = Graph::new();
+    for op in ops {
+        let operands: Vec<View> = op.args().iter().map(|arg| graph.temp_as(arg.name, arg.len, arg.format)).collect();
+        graph.append(op.clone(), &operands);
+    }
+    Plan::compile(name, graph)
 }
 
 /// `cells` triples of play, replay and dynamics.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use deepj::checkpoint::{refused, write_whole};
 use deepj::models::deepj::{Precision, Preset};
-use deepj::profile::{Profile, Settings, What, profile};
+use deepj::profile::{Profile, Settings, What, check, profile};
 use deepj::{Result, peaks};
 
 use super::train::preset;
@@ -116,6 +116,7 @@ impl Options {
         };
         let device = self.device.open()?;
         let variants = self.device.variants();
+        check(what, &settings, &device, &variants)?;
         let bar = bar(1000, "{wide_bar} profiling {msg} ETA {eta}");
         let progress = |what: &str, done: f64| {
             bar.set_message(what.to_string());
