@@ -1,78 +1,225 @@
 #!/usr/bin/env python3
-"""Times ours and PyTorch's alternately and prints one table: medians over the rounds, and the median of the rounds' ratios.
+"""Times ours, PyTorch and Burn in turn and prints one table in Markdown; progress goes to stderr.
 
-  python3 benches/peers/compare.py [--rounds 3] [--device cpu] [--torch-device cpu] [--batches 1 4 16] [--seq 128]
-                                   [--precision f32 mixed] [--torch-flags "--tf32"] [--out runs.jsonl]
+  python3 benches/peers/compare.py --quick                                     # smoke test
+  python3 benches/peers/compare.py --out runs.jsonl                            # the CPU: ours, PyTorch, Burn flex
+  python3 benches/peers/compare.py --device auto --torch-device cuda --batches 16 64 --precision f32 mixed
 
-Needs PyTorch (`pip install torch`) and an idle machine: beside one busy process PyTorch takes three times as long. Every
-measurement is a process of its own, which warms up before it measures; ours first, then theirs, round after round.
+Wants an idle machine: beside one busy process PyTorch takes three times as long. Every measurement is a process of its
+own, which warms up before it measures; all engines take their turn, round after round. README.md here tells how to
+install the peers and what differs between them; one that is missing is left out, and the table says so.
 """
-import argparse, json, statistics, subprocess, sys
+import argparse
+import datetime
+import importlib.util
+import json
+import os
+import platform
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BUILD_BURN = "cargo build --release --manifest-path benches/peers/burn/Cargo.toml"
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--runs", type=int, default=3, help="timed steps of a process")
+parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16], help="of the training step")
+parser.add_argument("--pieces", type=int, nargs="*", default=[1, 16], help="composed together")
+parser.add_argument("--seq", type=int, default=128, help="time steps of the training step")
+parser.add_argument("--precision", nargs="*", default=["f32"], choices=["f32", "mixed"])
 parser.add_argument("--device", default="cpu", help="ours: cpu, or an adapter as --device names it")
 parser.add_argument("--torch-device", default="cpu", choices=["cpu", "cuda"])
 parser.add_argument("--torch-flags", default="", help="more flags for torch_deepj.py")
-parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16])
-parser.add_argument("--precision", nargs="*", default=["f32"], choices=["f32", "mixed"])
-parser.add_argument("--seq", type=int, default=128)
-parser.add_argument("--runs", type=int, default=3, help="timed steps of a process")
+parser.add_argument("--burn-backend", choices=["flex", "wgpu"], help="default: flex, with --torch-device cuda wgpu")
+parser.add_argument("--burn", type=Path, default=HERE / "burn/target/release/deepj-burn", help="the Burn program")
+parser.add_argument("--skip", nargs="*", default=[], help="leave out engines whose name contains this, such as compiled")
 parser.add_argument("--no-generate", action="store_true")
+parser.add_argument("--timeout", type=int, default=1200, help="seconds that a process may take")
+parser.add_argument("--busy", action="store_true", help="measure though other programs compute")
+parser.add_argument("--quick", action="store_true", help="smoke test: one round, one run, small shapes, --busy")
 parser.add_argument("--out", type=Path, help="append the raw figures to this file, one JSON a line")
 args = parser.parse_args()
+if args.quick:
+    args.rounds, args.runs, args.batches, args.pieces, args.seq, args.busy = 1, 1, [1], [1], 16, True
+compose = 16 if args.quick else 64
+notes = []
 
 
-def measure(command):
-    """The JSON line that a command ends with."""
-    done = subprocess.run([str(part) for part in command], cwd=HERE.parent.parent, capture_output=True, text=True)
+def ours(work):
+    flags = ["--generate", "--seq", 4 * compose] if work["generate"] else ["--seq", args.seq]
+    flags += ["--batch", work["batch"], "--precision", work["precision"], "--device", args.device, "--runs", args.runs]
+    return [["cargo", "bench", "--bench", "step", "--", *flags]]
+
+
+def peer(work):
+    mode, steps = ("gen", compose) if work["generate"] else ("train", args.seq)
+    return ["--json", "--mode", mode, "--batch", work["batch"], "--steps", steps, "--runs", args.runs]
+
+
+def pytorch(*flags):
+    def commands(work):
+        command = [sys.executable, HERE / "torch_deepj.py", *peer(work), "--device", args.torch_device, *flags]
+        command += args.torch_flags.split() + (["--bf16"] if work["precision"] == "mixed" else [])
+        # Which LSTM cell is faster in composing depends on the machine: the faster one counts.
+        return [[*command, "--gen-impl", cell] for cell in ("cell", "gemm")] if work["generate"] else [command]
+
+    return commands
+
+
+def burn(work):
+    return [[args.burn, *peer(work), "--backend", args.burn_backend]] if work["precision"] == "f32" else []
+
+
+def engines():
+    """Name and commands of each engine that is there; notes what is not."""
+    cuda = args.torch_device == "cuda"
+    args.burn_backend = args.burn_backend or ("wgpu" if cuda else "flex")
+    found = {"ours": ours}
+    if importlib.util.find_spec("torch"):
+        found["PyTorch eager"] = pytorch()
+        if cuda:
+            found["PyTorch TF32"] = pytorch("--tf32")
+        found["PyTorch compiled" + ", TF32" * cuda] = pytorch("--compile", *["--tf32"] * cuda)
+    else:
+        notes.append(f"No PyTorch in {sys.executable}: pip install torch.")
+    if args.burn.exists():
+        found[f"Burn {args.burn_backend}"] = burn
+    else:
+        feature = " --features wgpu" if args.burn_backend == "wgpu" else ""
+        notes.append(f"No Burn program: `{BUILD_BURN}{feature}`.")
+    return {name: of for name, of in found.items() if not any(word.lower() in name.lower() for word in args.skip)}
+
+
+def machine_seconds():
+    """CPU seconds that all programs have used, or None where the system does not tell (other than Linux)."""
+    try:
+        user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def cores_of_others(run):
+    """What `run` returns, and how many cores programs that it did not start kept busy meanwhile."""
+    def used():
+        own = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return time.monotonic(), machine_seconds(), sum(u.ru_utime + u.ru_stime for u in own)
+
+    start, all_before, own_before = used()
+    result = run()
+    end, all_after, own_after = used()
+    if all_before is None:
+        return result, 0.0
+    return result, max(0.0, (all_after - all_before - own_after + own_before) / (end - start))
+
+
+def measure(name, command):
+    """The JSON line that a command ends with; None, and a note, where it fails."""
+    command = [str(part) for part in command]
+    print(" ".join([name + ":", *command]), file=sys.stderr)
+    run = lambda: subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=args.timeout)
+    try:
+        done, others = cores_of_others(run)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        notes.append(f"{name}: {error}.")
+        return None
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        sys.exit(f"failed: {' '.join(map(str, command))}\n{done.stderr}")
-    figures = json.loads(lines[-1])
+        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        notes.append(f"{name}: `{shlex.join(command)}` failed: {why}")
+        return None
+    figures = json.loads(lines[-1]) | {"engine": name, "cores_of_others": round(others, 2)}
     if args.out:
         with args.out.open("a") as file:
             file.write(json.dumps(figures) + "\n")
     return figures
 
 
-def ours(*flags):
-    return measure(["cargo", "bench", "--bench", "step", "--", "--device", args.device, "--runs", args.runs, *flags])
-
-
-def theirs(*flags):
-    command = [sys.executable, HERE / "torch_deepj.py", "--json", "--runs", args.runs, "--device", args.torch_device]
-    return measure([*command, *args.torch_flags.split(), *flags])
-
-
-def row(work, pairs, figure, unit, faster):
-    """A row of the table from (ours, theirs) of each round; `faster` turns a pair into ours over theirs in speed."""
-    our, their = (statistics.median(figure(pair[i]) for pair in pairs) for i in (0, 1))
-    ratios = sorted(faster(*map(figure, pair)) for pair in pairs)
-    low, high = ratios[0], ratios[-1]
-    median = statistics.median(ratios)
-    print(f"| {work} | {our:.3g} {unit} | {their:.3g} {unit} | {median:.2f} x ({low:.2f} to {high:.2f}) |", flush=True)
-
-
-print("| work | ours | PyTorch | our speed |\n|---|---|---|---|", flush=True)
-for batch in args.batches:
-    for precision in args.precision:
-        pairs = []
-        for _ in range(args.rounds):
-            mine = ours("--batch", batch, "--seq", args.seq, "--precision", precision)
-            pairs.append((mine, theirs("--batch", batch, "--steps", args.seq)))
-        row(f"training step B={batch} T={args.seq} {precision}", pairs, lambda r: r["median_s"], "s", lambda a, b: b / a)
-if not args.no_generate:
-    pairs, together = [], []
+def row(work, engines, seen):
+    """One row of the table; puts a measurement of each engine into `seen`."""
+    rounds = {name: [] for name in engines}
+    asked = dict(engines)
     for _ in range(args.rounds):
-        mine = ours("--generate", "--batch", 1, "--seq", 256)
-        best = max((theirs("--mode", "gen", "--gen-impl", how, "--steps", 64) for how in ("cell", "gemm")),
-                   key=lambda r: r["steps_per_s"])
-        pairs.append((mine, best))
-        together.append((ours("--generate", "--batch", 16, "--seq", 256), mine))
-    row("generation, one piece", pairs, lambda r: r["steps_per_s"], "steps/s", lambda a, b: a / b)
-    scale = [16 * many["steps_per_s"] / one["steps_per_s"] for many, one in together]
-    rate = statistics.median(16 * many["steps_per_s"] for many, _ in together)
-    print(f"| generation, 16 pieces together | {rate:.4g} steps/s | | {statistics.median(scale):.2f} x our single piece |")
+        for name, commands in list(asked.items()):
+            all_ways = [measure(name, command) for command in commands(work)]
+            if not all_ways or None in all_ways:
+                del asked[name]
+            else:
+                rounds[name].append(min(all_ways, key=lambda figures: figures["median_s"]))
+    # Both as speeds, so that a ratio above 1 says that ours is faster.
+    rate = (lambda f: work["batch"] * f["steps_per_s"]) if work["generate"] else (lambda f: 1 / f["median_s"])
+    cells = []
+    for name, figures in rounds.items():
+        if not figures:
+            cells.append("-")
+            continue
+        seen.setdefault(name, []).extend(figures)
+        middle = statistics.median(map(rate, figures))
+        text = f"{middle:.0f} steps/s" if work["generate"] else f"{1 / middle:.3g} s"
+        if name != "ours":
+            ratios = [rate(our) / rate(their) for our, their in zip(rounds["ours"], figures)]
+            if ratios:
+                text += f": **{statistics.median(ratios):.2f} x** ({min(ratios):.2f} to {max(ratios):.2f})"
+        cells.append(text)
+    print(f"| {work['label']} | {' | '.join(cells)} |", flush=True)
+
+
+def first_line(*command):
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip().splitlines()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor() or platform.machine()}"
+
+
+def main():
+    _, others = cores_of_others(lambda: time.sleep(2))
+    if others > 0.1 and not args.busy:
+        sys.exit(f"error: other programs keep {others:.1f} cores busy; wait until they are done, or give --busy")
+    chosen = engines()
+    works = [
+        {"label": f"training step B={batch} T={args.seq} {precision}", "generate": False, "batch": batch, "precision": precision}
+        for batch in args.batches for precision in args.precision
+    ]
+    works += [
+        {"label": f"composing, {'one piece' if pieces == 1 else f'{pieces} pieces together'}", "generate": True,
+         "batch": pieces, "precision": "f32"}
+        for pieces in ([] if args.no_generate else args.pieces)
+    ]
+    print(f"| work | {' | '.join(chosen)} |\n|---|{'---|' * len(chosen)}", flush=True)
+    seen = {}
+    for work in works:
+        row(work, chosen, seen)
+    every = [figures for list_ in seen.values() for figures in list_]
+    versions = [f"deepj {first_line('git', 'describe', '--always', '--dirty')}", first_line("rustc", "--version")]
+    versions += sorted({f"{f['framework']} {f['version']}" for f in every if "framework" in f}, key=str.lower)
+    versions += [f"Python {platform.python_version()}", platform.platform()]
+    versions += sorted({f"cuDNN {f['cudnn']}" for f in every if f.get("cudnn")})
+    gpus = sorted({str(f.get("gpu") or f["device"]) for f in every} - {"cpu", "cuda", "flex", "wgpu"})
+    print(f"""
+{datetime.date.today()}; {processor()}; {'; '.join(gpus) or 'no GPU'}; {', '.join(versions)}.
+`{shlex.join(['python3', *sys.argv])}`: medians of {args.rounds} round{'s' * (args.rounds != 1)} of alternating runs. Beside each peer's figure
+stands our speed over its own: the median of the rounds' ratios, and their range.""")
+    if every:
+        print(f"Other programs kept at most {max(f['cores_of_others'] for f in every):.2f} cores busy during a measurement.")
+    for note in dict.fromkeys(notes):
+        print(f"- {note}")
+
+
+if __name__ == "__main__":
+    main()
