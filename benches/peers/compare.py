@@ -53,9 +53,12 @@ notes = []
 
 
 def ours(work):
-    flags = ["--generate", "--seq", 4 * compose] if work["generate"] else ["--seq", args.seq]
-    flags += ["--batch", work["batch"], "--precision", work["precision"], "--device", args.device, "--runs", args.runs]
-    return [["cargo", "bench", "--bench", "step", "--", *flags]]
+    bench, flags = "step", ["--seq", args.seq, "--precision", work["precision"]]
+    if work["generate"]:
+        own = (HERE.parent / "generation.rs").exists()
+        bench, flags = ("generation" if own else "step"), ["--seq", 4 * compose, *["--generate"] * (not own)]
+    flags += ["--batch", work["batch"], "--device", args.device, "--runs", args.runs]
+    return [["cargo", "bench", "--bench", bench, "--", *flags]]
 
 
 def peer(work):
@@ -123,17 +126,23 @@ def cores_of_others(run):
 def measure(name, command):
     """The JSON line that a command ends with; None, and a note, where it fails."""
     command = [str(part) for part in command]
-    print(" ".join([name + ":", *command]), file=sys.stderr)
+    # As a reader of the table would type it.
+    shown = shlex.join(command).replace(f"{ROOT}/", "").replace(sys.executable, "python3")
+    print(f"{name}: {shown}", file=sys.stderr)
     run = lambda: subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=args.timeout)
     try:
         done, others = cores_of_others(run)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        notes.append(f"{name}: `{shown}` took longer than {args.timeout} s (--timeout).")
+        return None
+    except OSError as error:
         notes.append(f"{name}: {error}.")
         return None
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        why = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        notes.append(f"{name}: `{shlex.join(command)}` failed: {why}")
+        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed nothing"]
+        why = next((line for line in reversed(said) if "rror" in line), said[-1])
+        notes.append(f"{name}: `{shown}` failed: {why}")
         return None
     figures = json.loads(lines[-1]) | {"engine": name, "cores_of_others": round(others, 2)}
     if args.out:
