@@ -15,13 +15,19 @@ pub mod compare;
 mod file;
 mod measure;
 mod report;
+mod roofline;
 #[cfg(test)]
 mod samples;
 mod shapes;
 mod statistics;
+mod table;
+mod trace;
 mod workload;
 
 pub use report::{Bound, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Span, Summary, Track, VERSION};
+pub use roofline::roofline;
+pub use table::{csv, markdown, table};
+pub use trace::trace;
 pub use workload::{Run, Workload};
 
 /// Styles of the profiled network: as many composers as the paper's corpus has.
