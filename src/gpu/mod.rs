@@ -10,6 +10,7 @@ mod machine;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 mod program;
+mod remembered;
 mod timeline;
 mod wait;
 
@@ -20,4 +21,5 @@ pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
 pub use machine::{Machine, available_memory};
 pub use program::{Facts, Program, Workgroup};
+pub(crate) use remembered::Remembered;
 pub use timeline::{Clock, Stamp, Timeline};

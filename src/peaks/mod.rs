@@ -1,9 +1,12 @@
 //! What an adapter, or the CPU, can do at most: measured, not read from a data sheet.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::gpu::Device;
+use crate::gpu::{Device, Machine, Remembered, cache_folder};
 
 mod adapter;
 mod cpu;
@@ -35,6 +38,50 @@ pub struct Peaks {
 pub async fn measure(device: &Device) -> Result<Peaks> {
     measured(device, true).await
 }
+
+/// What is remembered of a device in the file at `remembered`; else measures it, as [`measure`] does but without matrix units,
+/// and remembers that. Shaders that use matrix units are experimental, and run only where they are asked for. `notice` is
+/// told what the user should know: a file that is of no use or cannot be written. Without a file it measures every time.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnMut(&str)) -> Result<Peaks> {
+    let Some(path) = remembered else { return measured(device, false).await };
+    let machine = device.machine();
+    match FILE.load(path, &machine) {
+        Ok(Some(Measured { peaks })) => return Ok(peaks),
+        Ok(None) => (),
+        Err(why) => {
+            notice(&format!("{}: not a file of remembered peaks ({why}), it will be written anew", path.display()))
+        }
+    }
+    let peaks = measured(device, false).await?;
+    if let Err(e) = remember(path, &machine, &peaks) {
+        notice(&format!("{}: cannot be written: {e}", path.display()));
+    }
+    Ok(peaks)
+}
+
+/// Keeps the peaks of a machine in the file at `path`, in place of those remembered of it.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn remember(path: &Path, machine: &Machine, peaks: &Peaks) -> io::Result<()> {
+    FILE.save(path, machine, |_| Measured { peaks: peaks.clone() })
+}
+
+/// Where peaks are remembered unless someone says otherwise: in the user's cache folder, if there is one.
+pub fn file() -> Option<PathBuf> {
+    cache_folder().map(|folder| folder.join("peaks.json"))
+}
+
+/// What a machine's record holds.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    peaks: Peaks,
+}
+
+const FILE: Remembered = Remembered { format: "deepj peaks", version: 1 };
 
 async fn measured(device: &Device, matrices: bool) -> Result<Peaks> {
     match device {

@@ -1,0 +1,148 @@
+//! What was measured on each machine, remembered in a file of the user's cache folder.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+
+/// A kind of file: JSON that names its format and version, with a record for each machine.
+pub(crate) struct Remembered {
+    /// What `format` says.
+    pub format: &'static str,
+    /// What `version` says.
+    pub version: u32,
+}
+
+/// The fields of `measured` stand beside the machine.
+#[derive(Serialize, Deserialize)]
+struct Record<T> {
+    machine: Machine,
+    #[serde(flatten)]
+    measured: T,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File<T> {
+    format: String,
+    version: u32,
+    /// The one written last is last.
+    records: Vec<Record<T>>,
+}
+
+/// Records kept in a file: adapters, and drivers and versions that had their day.
+const MOST_RECORDS: usize = 16;
+
+impl Remembered {
+    /// The file's records, none where there is no file; why the file is of no use, where it is not.
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Vec<Record<T>>, String> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+            Err(e) => return Err(e.to_string()),
+        };
+        let file: File<T> = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        if (file.format.as_str(), file.version) != (self.format, self.version) {
+            return Err(format!("format `{}`, version {}", file.format, file.version));
+        }
+        Ok(file.records)
+    }
+
+    /// What the file at `path` remembers of `machine`.
+    ///
+    /// # Errors
+    /// Why the file is of no use; it will be replaced by the next [`Remembered::save`].
+    pub fn load<T: DeserializeOwned>(&self, path: &Path, machine: &Machine) -> Result<Option<T>, String> {
+        let found = self.read(path)?.into_iter().find(|record| record.machine == *machine);
+        Ok(found.map(|record| record.measured))
+    }
+
+    /// Puts what `update` makes of the memory of `machine` in its place, and replaces the file at once: another process reads
+    /// the old file or the new one. Of two that save in the same moment one may be forgotten, and be measured again some
+    /// time.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be written.
+    pub fn save<T>(&self, path: &Path, machine: &Machine, update: impl FnOnce(Option<T>) -> T) -> io::Result<()>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let mut records = self.read(path).unwrap_or_default();
+        let known = records.iter().position(|record| record.machine == *machine);
+        let measured = update(known.map(|i| records.remove(i).measured));
+        records.push(Record { machine: machine.clone(), measured });
+        records.drain(..records.len().saturating_sub(MOST_RECORDS));
+        let folder = path.parent().unwrap_or(Path::new(""));
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let text = serde_json::to_vec_pretty(&File { format: self.format.into(), version: self.version, records })?;
+        file.write_all(&text)?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Capabilities;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Measured {
+        times: Vec<Option<f64>>,
+    }
+
+    const FILE: Remembered = Remembered { format: "test", version: 1 };
+
+    fn machine(name: &str) -> Machine {
+        Machine::of(&Capabilities { name: name.into(), ..Capabilities::portable() })
+    }
+
+    fn measured(time: f64) -> Measured {
+        Measured { times: vec![Some(time), None] }
+    }
+
+    #[test]
+    fn each_machine_remembers_its_own_and_keeps_what_it_knew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deepj").join("test.json");
+        let [one, two] = ["one", "two"].map(machine);
+        assert_eq!(FILE.load::<Measured>(&path, &one), Ok(None));
+        FILE.save(&path, &one, |known| known.unwrap_or(measured(1.5))).unwrap();
+        FILE.save(&path, &two, |known| known.unwrap_or(measured(2.5))).unwrap();
+        FILE.save(&path, &one, |known| known.unwrap_or(measured(3.5))).unwrap();
+        assert_eq!(FILE.load(&path, &one), Ok(Some(measured(1.5))));
+        assert_eq!(FILE.load(&path, &two), Ok(Some(measured(2.5))));
+        let newer = Machine { driver_info: "another".into(), ..one };
+        assert_eq!(FILE.load::<Measured>(&path, &newer), Ok(None));
+    }
+
+    #[test]
+    fn old_records_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.json");
+        for i in 0..MOST_RECORDS + 2 {
+            FILE.save(&path, &machine(&i.to_string()), |_| measured(i as f64)).unwrap();
+        }
+        let found = |i: usize| FILE.load::<Measured>(&path, &machine(&i.to_string())).unwrap();
+        assert_eq!([found(0), found(1)], [None, None]);
+        assert_eq!([2, MOST_RECORDS + 1].map(found), [2, MOST_RECORDS + 1].map(|i| Some(measured(i as f64))));
+    }
+
+    #[test]
+    fn a_file_that_is_none_is_refused_and_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.json");
+        let machine = machine("one");
+        let other_version = r#"{"format":"test","version":2,"records":[]}"#;
+        let other_format = r#"{"format":"other","version":1,"records":[]}"#;
+        for text in ["", "{", "[]", other_version, other_format, "\u{0}"] {
+            std::fs::write(&path, text).unwrap();
+            assert!(FILE.load::<Measured>(&path, &machine).is_err(), "{text}");
+            FILE.save(&path, &machine, |known| known.unwrap_or(measured(1.0))).unwrap();
+            assert_eq!(FILE.load(&path, &machine), Ok(Some(measured(1.0))));
+        }
+    }
+}
