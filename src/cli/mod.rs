@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::{Event, Observer, Tune, Variants};
+use deepj::peaks::Peaks;
 use deepj::train::BEST;
 use deepj::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,6 +22,7 @@ mod corpus;
 mod evaluate;
 mod generate;
 mod inspect;
+mod peaks;
 mod profile;
 mod roll;
 mod train;
@@ -47,15 +49,34 @@ enum Verb {
     Corpus(corpus::CorpusVerb),
     Inspect(inspect::Inspect),
     Adapters(adapters::Adapters),
+    Peaks(peaks::PeaksVerb),
     Profile(profile::ProfileVerb),
 }
 
-/// Where to compute; shared by all verbs that do.
+/// Where to compute.
 #[derive(clap::Args)]
-struct DeviceArguments {
+struct DeviceArgument {
     /// auto, cpu, an adapter's index or a part of its name (see `deepj adapters`)
     #[arg(long, env = "DEEPJ_DEVICE", default_value = "auto", value_name = "D")]
     device: DeviceChoice,
+}
+
+impl DeviceArgument {
+    /// Opens the device; says why it is the CPU where nobody asked for that.
+    fn open(&self) -> Result<Device> {
+        let device = pollster::block_on(gpu::open(&self.device, gpu::Options::default()))?;
+        if let (Device::Cpu { why }, DeviceChoice::Auto) = (&device, &self.device) {
+            eprintln!("{why}: computing on the CPU");
+        }
+        Ok(device)
+    }
+}
+
+/// Where and how to compute; shared by all verbs that do.
+#[derive(clap::Args)]
+struct DeviceArguments {
+    #[command(flatten)]
+    device: DeviceArgument,
     /// Measure the GPU's kernels: on (those not measured before), off, or force (all again)
     #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
     tune: Tune,
@@ -65,20 +86,15 @@ struct DeviceArguments {
 }
 
 impl DeviceArguments {
-    /// Opens the device; says why it is the CPU where nobody asked for that.
+    /// Opens the device, which must be a GPU if a variant is pinned.
     fn open(&self) -> Result<Device> {
-        let device = pollster::block_on(gpu::open(&self.device, gpu::Options::default()))?;
-        if let Device::Cpu { why } = &device {
-            if let Some((kernel, variant)) = self.variants.first() {
-                let what = format!("--variant {kernel}={variant} is for a GPU, but the CPU computes");
-                return Err(Error::usage(
-                    what,
-                    "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
-                ));
-            }
-            if self.device == DeviceChoice::Auto {
-                eprintln!("{why}: computing on the CPU");
-            }
+        let device = self.device.open()?;
+        if let (Device::Cpu { .. }, Some((kernel, variant))) = (&device, self.variants.first()) {
+            let what = format!("--variant {kernel}={variant} is for a GPU, but the CPU computes");
+            return Err(Error::usage(
+                what,
+                "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
+            ));
         }
         Ok(device)
     }
@@ -91,6 +107,18 @@ impl DeviceArguments {
             observer: Some(tuning_observer()),
         }
     }
+
+    /// What the device can do at most: as remembered, else measured now.
+    fn peaks(&self, device: &Device) -> Result<Peaks> {
+        let file = peaks_file(self.tune);
+        let known = deepj::peaks::of(device, file.as_deref(), |text| eprintln!("note: {text}"));
+        pollster::block_on(known)
+    }
+}
+
+/// Where peaks are remembered; without tuning nowhere, since no file is touched then.
+fn peaks_file(tune: Tune) -> Option<PathBuf> {
+    deepj::peaks::file().filter(|_| tune != Tune::Off)
 }
 
 /// Keeps Wayland's library, which looks for a display when adapters are listed, from calling its absence an error on a
@@ -116,6 +144,7 @@ pub fn main() -> ExitCode {
         Verb::Corpus(verb) => verb.run(),
         Verb::Inspect(verb) => verb.run(),
         Verb::Adapters(verb) => verb.run(),
+        Verb::Peaks(verb) => verb.run(),
         Verb::Profile(verb) => verb.run(),
     };
     match done {

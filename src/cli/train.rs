@@ -151,7 +151,14 @@ impl Train {
             return Ok(());
         }
         let stop = stop_flag();
-        let mut progress = Progress::new();
+        let peak = match self.device.peaks(&device) {
+            Ok(peaks) => Some(peaks.f32_gflops),
+            Err(e) => {
+                eprintln!("note: the device's peak is not known: {}", e.what);
+                None
+            }
+        };
+        let mut progress = Progress::new(peak);
         let trained = train(prepared, device.clone(), variants.clone(), &mut progress, &stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
@@ -210,9 +217,13 @@ fn print_outcome(outcome: &Outcome, samples: &[PathBuf]) {
 struct Progress {
     bar: ProgressBar,
     flops: u64,
+    /// What the device can do at most, in f32 GFLOP/s, if that is known. Sums are f32 in mixed precision too.
+    peak: Option<f64>,
     since: Mean,
     /// When this part of the run began, and how much of the budget was used up then.
     began: (Instant, f64),
+    /// Whether there was a line.
+    told: bool,
 }
 
 /// Sums since the last line.
@@ -237,9 +248,9 @@ const TEXT_EVERY: Duration = Duration::from_secs(1);
 const BAR: u64 = 10_000;
 
 impl Progress {
-    fn new() -> Self {
+    fn new(peak: Option<f64>) -> Self {
         let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
-        Self { bar, flops: 0, since: Mean::new(), began: (Instant::now(), 0.0) }
+        Self { bar, flops: 0, peak, since: Mean::new(), began: (Instant::now(), 0.0), told: false }
     }
 
     fn line(&self, text: impl Display) {
@@ -276,6 +287,9 @@ impl Observer for Progress {
             s.flops as f64 / 1e9,
             s.memory_bytes as f64 / f64::from(1 << 20)
         );
+        if let Some(peak) = self.peak {
+            eprintln!("measured peak of the device in f32: {peak:.1} GFLOP/s");
+        }
         if s.step > 0 {
             eprintln!("going on after update {}", s.step);
         }
@@ -294,20 +308,23 @@ impl Observer for Progress {
             self.bar.set_position((done * BAR as f64) as u64);
         }
         let elapsed = self.since.began.elapsed();
-        if elapsed < if self.bar.is_hidden() { LINE_EVERY } else { TEXT_EVERY } {
+        // The first line comes soon, so that its reader sees how fast it goes.
+        if elapsed < if self.bar.is_hidden() && self.told { LINE_EVERY } else { TEXT_EVERY } {
             return;
         }
+        self.told = true;
         let n = f64::from(self.since.updates);
         let [play, replay, dynamics] = self.since.losses.map(|sum| sum / n);
         let rate = n / elapsed.as_secs_f64();
+        let gflops = rate * self.flops as f64 / 1e9;
         let text = format!(
             "update {}, epoch {:.2}: loss {:.4} (play {play:.4}, replay {replay:.4}, dynamics {dynamics:.4}), {:.3} nats \
-             a step; {rate:.2} updates/s, {:.1} GFLOP/s{}",
+             a step; {rate:.2} updates/s, {gflops:.1} GFLOP/s{}{}",
             r.step,
             r.epochs,
             play + replay + dynamics,
             self.since.nats / n,
-            rate * self.flops as f64 / 1e9,
+            self.peak.map_or(String::new(), |peak| format!(" ({:.1} % of the f32 peak)", 100.0 * gflops / peak)),
             r.done.map_or(String::new(), |done| self.eta(done))
         );
         if self.bar.is_hidden() {

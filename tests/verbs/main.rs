@@ -4,6 +4,7 @@ mod checkpoint;
 mod cli;
 mod devices;
 mod generate;
+mod peaks;
 mod precision;
 mod train;
 mod tuning;
@@ -75,10 +76,11 @@ fn run_quietly(options: &Options) -> deepj::Result<Outcome> {
     run(options, &mut (), &AtomicBool::new(false))
 }
 
-/// The program in the folder `dir`, on the CPU.
+/// The program in the folder `dir`, on the CPU. What it remembers of the machine stays with the tests, for all of them.
 fn program(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deepj"));
-    command.current_dir(dir).env("DEEPJ_DEVICE", "cpu").args(arguments);
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    command.current_dir(dir).env("DEEPJ_DEVICE", "cpu").env("XDG_CACHE_HOME", cache).args(arguments);
     command
 }
 

@@ -204,11 +204,12 @@ fn the_program_tunes_once_and_keeps_standard_output_clean() {
         (String::from_utf8(output.stdout).unwrap(), errors)
     };
     let pins = ["--variant", "gemm=register", "--variant", "lstm_bwd=naive", "--json", "--force"];
-    let file = path.join("deepj/tuning.json");
+    let [file, peaks] = ["deepj/tuning.json", "deepj/peaks.json"].map(|name| path.join(name));
     let (_, errors) = run(&pins, "off");
-    assert!(!errors.contains("tun") && !file.exists(), "{errors}");
+    assert!(!errors.contains("tun") && !file.exists() && !peaks.exists(), "{errors}");
     let (out, errors) = run(&pins, "on");
     assert!(errors.contains("remembered in") && errors.contains("tuning.json") && file.exists(), "{errors}");
+    assert!(peaks.exists());
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["step"], 1);
     let (_, errors) = run(&pins, "on");
     assert!(!errors.contains("tun"), "{errors}");
