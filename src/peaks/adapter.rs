@@ -12,13 +12,17 @@ use crate::gpu::{
 use crate::{Error, Result};
 
 /// How long a run should take at least, in seconds, on hardware and on software adapters: long against a submission of
-/// nothing, short for a watchdog.
-const RUN: [f64; 2] = [0.005, 0.010];
+/// nothing, short for a watchdog, and on a CPU short enough to end before another program gets its turn.
+const RUN: [f64; 2] = [0.005, 0.002];
 /// Workgroups of a run, on hardware and on software adapters. Enough that the last ones, which do not fill a large GPU,
 /// hardly count.
 const GROUPS: [u32; 2] = [16384, 64];
-/// Runs of each shader, one shader after the other in turn: clocks rise under load, and all meet them.
-const ROUNDS: usize = 5;
+/// Seconds of running each shader, and how many runs there are at least. They run in turn: clocks rise under load, and
+/// all meet them.
+const SAMPLING: [f64; 2] = [0.04, 0.1];
+const FEWEST_RUNS: usize = 4;
+/// Samples of a latency.
+const LATENCIES: usize = 20;
 /// Loops, or copies, of a run at most, so that it ends where clocks are wrong.
 const MOST_LOOPS: u32 = 1 << 24;
 /// Dispatches of nothing whose latency is measured.
@@ -79,8 +83,10 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
             }
         }
     }
-    for _ in 0..ROUNDS {
-        for candidate in &mut candidates {
+    let sampling = SAMPLING[bench.software];
+    for round in 0..(sampling / RUN[bench.software]) as usize {
+        let due = |candidate: &&mut Candidate| round < FEWEST_RUNS || round as f64 * candidate.best < sampling;
+        for candidate in candidates.iter_mut().filter(due) {
             let seconds = bench.seconds(&candidate.program, candidate.times).await?;
             candidate.best = candidate.best.min(seconds);
         }
@@ -162,7 +168,7 @@ impl<'a> Bench<'a> {
         let mut bench = Self { gpu, software, buffers: buffers(gpu, software).await?, latency: 0.0 };
         let nothing = gpu.program("nothing", &[]).await?;
         let mut latency = f64::INFINITY;
-        for _ in 0..20 {
+        for _ in 0..LATENCIES {
             latency = latency.min(bench.seconds(&nothing, 1).await?);
         }
         bench.latency = latency;
@@ -225,7 +231,7 @@ impl<'a> Bench<'a> {
         let program = self.gpu.program("nothing", &[(dispatch, &[sums])]).await?;
         let launches = LAUNCHES[self.software];
         let (mut launch, mut readback) = (f64::INFINITY, f64::INFINITY);
-        for _ in 0..4 * ROUNDS {
+        for _ in 0..LATENCIES {
             launch = launch.min(self.seconds(&program, launches).await? / f64::from(launches));
             self.gpu.prepare(&program, 1)?;
             let began = Instant::now();
