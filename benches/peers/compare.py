@@ -31,7 +31,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--runs", type=int, default=3, help="timed steps of a process")
 parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16], help="of the training step")
-parser.add_argument("--pieces", type=int, nargs="*", default=[1, 16], help="composed together")
+parser.add_argument("--pieces", type=int, nargs="*", default=[1, 16], help="generated together")
 parser.add_argument("--seq", type=int, default=128, help="time steps of the training step")
 parser.add_argument("--precision", nargs="*", default=["f32"], choices=["f32", "mixed"])
 parser.add_argument("--device", default="cpu", help="ours: cpu, or an adapter as --device names it")
@@ -48,7 +48,7 @@ parser.add_argument("--out", type=Path, help="append the raw figures to this fil
 args = parser.parse_args()
 if args.quick:
     args.rounds, args.runs, args.batches, args.pieces, args.seq, args.busy = 1, 1, [1], [1], 16, True
-compose = 16 if args.quick else 64
+steps_generated = 16 if args.quick else 64
 notes = []
 
 
@@ -56,13 +56,13 @@ def ours(work):
     bench, flags = "step", ["--seq", args.seq, "--precision", work["precision"]]
     if work["generate"]:
         own = (HERE.parent / "generation.rs").exists()
-        bench, flags = ("generation" if own else "step"), ["--seq", 4 * compose, *["--generate"] * (not own)]
+        bench, flags = ("generation" if own else "step"), ["--seq", 4 * steps_generated, *["--generate"] * (not own)]
     flags += ["--batch", work["batch"], "--device", args.device, "--runs", args.runs]
     return [["cargo", "bench", "--bench", bench, "--", *flags]]
 
 
 def peer(work):
-    mode, steps = ("gen", compose) if work["generate"] else ("train", args.seq)
+    mode, steps = ("gen", steps_generated) if work["generate"] else ("train", args.seq)
     return ["--json", "--mode", mode, "--batch", work["batch"], "--steps", steps, "--runs", args.runs]
 
 
@@ -70,7 +70,7 @@ def pytorch(*flags):
     def commands(work):
         command = [sys.executable, HERE / "torch_deepj.py", *peer(work), "--device", args.torch_device, *flags]
         command += args.torch_flags.split() + (["--bf16"] if work["precision"] == "mixed" else [])
-        # Which LSTM cell is faster in composing depends on the machine: the faster one counts.
+        # Which LSTM cell is faster in generation depends on the machine: the faster one counts.
         return [[*command, "--gen-impl", cell] for cell in ("cell", "gemm")] if work["generate"] else [command]
 
     return commands
@@ -206,7 +206,7 @@ def main():
         for batch in args.batches for precision in args.precision
     ]
     works += [
-        {"label": f"composing, {'one piece' if pieces == 1 else f'{pieces} pieces together'}", "generate": True,
+        {"label": f"generation, {'one piece' if pieces == 1 else f'{pieces} pieces together'}", "generate": True,
          "batch": pieces, "precision": "f32"}
         for pieces in ([] if args.no_generate else args.pieces)
     ]
