@@ -1,14 +1,14 @@
 //! `deepj profile`.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use deepj::Result;
 use deepj::checkpoint::{refused, write_whole};
 use deepj::models::deepj::{Precision, Preset};
-use deepj::profile::{Profile, Settings, What, check, profile};
-use deepj::{Result, peaks};
+use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
 
 use super::train::preset;
 use super::{DeviceArguments, bar, pair, say};
@@ -74,19 +74,30 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 10)]
     runs: usize,
     /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Write there instead of printing
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Also draw the roofline with each kernel on it
+    #[arg(long, value_name = "FILE.svg")]
+    roofline: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
+    /// For a terminal
+    Table,
+    /// All figures, for spreadsheets
+    Csv,
     /// All figures, for `profile compare`
     Jsonl,
+    /// Chrome's trace events, for ui.perfetto.dev
+    Trace,
+    /// The main figures, for an issue
+    Markdown,
 }
 
 impl ProfileVerb {
@@ -102,7 +113,7 @@ impl ProfileVerb {
 
 impl Options {
     fn run(self, what: &What) -> Result<()> {
-        for file in self.output.iter() {
+        for file in self.output.iter().chain(&self.roofline) {
             writable(file)?;
         }
         let settings = Settings {
@@ -117,18 +128,20 @@ impl Options {
         let device = self.device.open()?;
         let variants = self.device.variants();
         check(what, &settings, &device, &variants)?;
+        let peaks = self.device.peaks(&device)?;
         let bar = bar(1000, "{wide_bar} profiling {msg} ETA {eta}");
         let progress = |what: &str, done: f64| {
             bar.set_message(what.to_string());
             bar.set_position((1000.0 * done) as u64);
         };
-        let profiled = pollster::block_on(async {
-            let peaks = peaks::measure(&device).await?;
-            profile(what, &settings, device, variants, peaks, progress).await
-        });
+        let profiled = pollster::block_on(profile(what, &settings, device, variants, peaks, progress));
         bar.finish_and_clear();
         let profiled = profiled?;
-        let text = self.format.text(&profiled);
+        if let Some(file) = &self.roofline {
+            write_whole(file, roofline(&profiled).as_bytes())?;
+            eprintln!("roofline: {}", file.display());
+        }
+        let text = self.format.text(&profiled, self.output.is_none());
         match &self.output {
             Some(file) => {
                 write_whole(file, text.as_bytes())?;
@@ -141,9 +154,19 @@ impl Options {
 }
 
 impl Format {
-    fn text(self, profile: &Profile) -> String {
+    fn text(self, profile: &Profile, printed: bool) -> String {
         match self {
+            Self::Table => {
+                let terminal = printed && io::stdout().is_terminal();
+                table(
+                    profile,
+                    terminal.then(terminal_size::terminal_size).flatten().map(|(width, _)| usize::from(width.0)),
+                )
+            }
+            Self::Csv => csv(profile),
             Self::Jsonl => profile.to_jsonl(),
+            Self::Trace => trace(profile),
+            Self::Markdown => markdown(profile),
         }
     }
 }
