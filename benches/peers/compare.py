@@ -55,8 +55,7 @@ notes = []
 def ours(work):
     bench, flags = "step", ["--seq", args.seq, "--precision", work["precision"]]
     if work["generate"]:
-        own = (HERE.parent / "generation.rs").exists()
-        bench, flags = ("generation" if own else "step"), ["--seq", 4 * steps_generated, *["--generate"] * (not own)]
+        bench, flags = "generation", ["--seq", 4 * steps_generated]
     flags += ["--batch", work["batch"], "--device", args.device, "--runs", args.runs]
     return [["cargo", "bench", "--bench", bench, "--", *flags]]
 

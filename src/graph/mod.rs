@@ -23,6 +23,7 @@ pub use mirror::Mirror;
 pub use placement::{Home, Slot};
 pub use plan::Plan;
 pub use session::{ProgramId, Session};
+pub use tuner::{Bench, Times, candidates};
 
 /// What a tensor is for; decides who owns its memory and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -94,7 +94,7 @@ impl Tuner {
         let began = Instant::now();
         variants.tell(&Event::Started { plan: &plan.name, kernels: jobs.len() });
         let software = software(&gpu.capabilities);
-        let mut bench = Bench::new(gpu, RUN[software]).await?;
+        let mut bench = Bench::new(gpu).await?;
         let mut found = Kernels::new();
         let mut measured = 0;
         for (done, job) in jobs.iter().enumerate() {
@@ -139,10 +139,8 @@ impl Tuner {
                 job.weight += weight;
                 continue;
             }
-            let mut legal = op.legal(capabilities);
-            let pinned = variants.pin(op, &legal).is_some();
-            legal.retain(|variant| !op.opt_in().contains(variant));
-            legal.truncate(CANDIDATES[software(capabilities)]);
+            let pinned = variants.pin(op, &op.legal(capabilities)).is_some();
+            let legal = candidates(op, capabilities);
             if legal.len() < 2 || pinned || self.fastest(op).is_some() {
                 continue;
             }
@@ -158,6 +156,15 @@ impl Tuner {
         jobs.sort_by_key(|job| Reverse(job.weight));
         jobs
     }
+}
+
+/// The variants of an op that are measured unasked: all that are legal, without those on experimental features; on a
+/// software adapter the likeliest two.
+pub fn candidates(op: &dyn Op, capabilities: &Capabilities) -> Vec<&'static str> {
+    let mut legal = op.legal(capabilities);
+    legal.retain(|variant| !op.opt_in().contains(variant));
+    legal.truncate(CANDIDATES[software(capabilities)]);
+    legal
 }
 
 /// The place of an adapter's constants among those for hardware and for software.
@@ -185,8 +192,17 @@ fn views(op: &dyn Op) -> Vec<View> {
     op.args().into_iter().zip(0..).map(view).collect()
 }
 
+/// The times of an op's variant.
+#[derive(Debug)]
+pub struct Times {
+    /// The variant.
+    pub variant: &'static str,
+    /// Seconds of a run, sample by sample; a single one where the variant is far behind the fastest.
+    pub samples: Result<Vec<f64>>,
+}
+
 /// Where measuring happens.
-struct Bench<'a> {
+pub struct Bench<'a> {
     gpu: &'a Gpu,
     /// By place among the operands, scratch memory behind them; grown as needed.
     memory: Vec<Buffer>,
@@ -208,9 +224,46 @@ struct Candidate {
 }
 
 impl<'a> Bench<'a> {
-    async fn new(gpu: &'a Gpu, run: f64) -> Result<Self> {
+    /// Memory for measuring on this adapter, none so far.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn new(gpu: &'a Gpu) -> Result<Self> {
         let latency = gpu.latency().await?.as_secs_f64();
+        let run = RUN[software(&gpu.capabilities)];
         Ok(Self { gpu, memory: vec![], compiled: vec![], latency, run })
+    }
+
+    /// Times an op as it is in these variants, so many samples of each in turn.
+    pub async fn times(&mut self, op: &dyn Op, variants: &[&'static str], samples: usize) -> Vec<Times> {
+        let mut candidates = vec![];
+        for &variant in variants {
+            candidates.push((variant, self.candidate(op, variant).await));
+        }
+        let running = candidates.iter().filter_map(|(_, candidate)| candidate.as_ref().ok());
+        let best = running.map(|candidate| candidate.once).fold(f64::INFINITY, f64::min);
+        for _ in 0..samples {
+            for (_, outcome) in &mut candidates {
+                if let Ok(candidate) = outcome
+                    && candidate.once <= HOPELESS * best
+                    && let Err(e) = self.sample(candidate).await
+                {
+                    *outcome = Err(e);
+                }
+            }
+        }
+        let samples = |Candidate { once, samples, .. }| if samples.is_empty() { vec![once] } else { samples };
+        candidates.into_iter().map(|(variant, outcome)| Times { variant, samples: outcome.map(samples) }).collect()
+    }
+
+    /// Takes a sample of enough runs.
+    async fn sample(&self, candidate: &mut Candidate) -> Result<()> {
+        let enough = SAMPLE.max(LATENCIES * self.latency) / candidate.once;
+        let most = (MOST_DISPATCHES / candidate.program.len().max(1)).max(1);
+        let times = (enough.ceil() as u32).clamp(1, most as u32);
+        let seconds = self.seconds(&candidate.program, times).await?;
+        candidate.samples.push(seconds / f64::from(times));
+        Ok(())
     }
 
     /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
@@ -289,13 +342,9 @@ impl<'a> Bench<'a> {
         }
         for round in 0..ROUNDS {
             for candidate in candidates.iter_mut().filter(|c| c.once <= HOPELESS * best) {
-                let enough = SAMPLE.max(LATENCIES * self.latency) / candidate.once;
-                let most = (MOST_DISPATCHES / candidate.program.len().max(1)).max(1);
-                let times = (enough.ceil() as u32).clamp(1, most as u32);
-                match self.seconds(&candidate.program, times).await {
-                    Ok(seconds) => candidate.samples.push(seconds / f64::from(times)),
+                match self.sample(candidate).await {
                     Err(e) if round == 0 => self.survive(job, candidate.variant, e, notice).await?,
-                    Err(e) => return Err(e),
+                    outcome => outcome?,
                 }
             }
         }

@@ -1,0 +1,224 @@
+//! What the benches share: flags, the device, runs of a workload, lines of JSON on standard output and of text on standard
+//! error.
+
+#![allow(dead_code)] // a bench is a program of its own, and none uses all of it
+
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use clap::builder::TypedValueParser;
+use deepj::gpu::{self, Device, DeviceChoice, DeviceType};
+use deepj::graph::session::{Event, Tune, Variants};
+use deepj::models::deepj::{Config, Precision, Preset};
+use deepj::profile::{STYLES, Workload};
+use deepj::{Error, Result};
+use serde_json::{Value, json};
+
+/// Says something on standard error, whether or not someone listens.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+pub(crate) use tell;
+
+/// The flags that all benches have.
+#[derive(Args)]
+pub struct Common {
+    /// auto, cpu, an adapter's index or a part of its name (see `deepj adapters`)
+    #[arg(long, env = "DEEPJ_DEVICE", default_value = "auto", value_name = "D")]
+    device: DeviceChoice,
+    /// Samples of each figure, of which the median counts
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// What `cargo bench` gives each bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Common {
+    pub fn runs(&self) -> usize {
+        self.runs as usize
+    }
+
+    /// Opens the device, and says which it is.
+    pub async fn open(&self) -> Result<Device> {
+        let device = gpu::open(&self.device, gpu::Options::default()).await?;
+        tell!("{}", device.machine());
+        Ok(device)
+    }
+}
+
+/// How the kernels of whole plans are chosen.
+#[derive(Args)]
+pub struct Chosen {
+    /// Measure the GPU's kernels: on (those not measured before), off, or force (all again)
+    #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
+    tune: Tune,
+    /// Pin the variant of a GPU kernel, such as lstm_fwd=step_32; may be given several times
+    #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
+    pins: Vec<(String, String)>,
+}
+
+impl Chosen {
+    /// # Errors
+    /// Pins where the CPU computes.
+    pub fn variants(&self, device: &Device) -> Result<Variants> {
+        check_pins(device, &self.pins)?;
+        Ok(Variants {
+            pins: self.pins.clone(),
+            tune: self.tune,
+            remembered: Variants::file(),
+            observer: Some(Arc::new(|event| match event {
+                Event::Notice(text) => tell!("note: {text}"),
+                Event::Finished(tuned) => tell!("{tuned}"),
+                Event::Started { .. } | Event::Measuring { .. } => (),
+            })),
+        })
+    }
+}
+
+/// Parses a number of pieces or steps.
+pub fn size() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u32).range(1..=1 << 16).map(|size| size as usize)
+}
+
+/// Splits `key=value`.
+pub fn pair(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` has no `=`"))?;
+    Ok((key.trim().into(), value.trim().into()))
+}
+
+/// The paper's network, for as many composers as its corpus has.
+pub fn paper() -> Config {
+    Config::preset(Preset::Paper, STYLES)
+}
+
+/// Fails on pinned variants where the CPU computes.
+///
+/// # Errors
+/// Names the first.
+pub fn check_pins(device: &Device, pins: &[(String, String)]) -> Result<()> {
+    match (device, pins.first()) {
+        (Device::Cpu { .. }, Some((kernel, variant))) => {
+            let what = format!("--variant {kernel}={variant} is for a GPU, but the CPU computes");
+            Err(Error::usage(what, "leave it out, or choose a GPU with --device"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails where values are to be stored as f16 and shaders cannot read that.
+///
+/// # Errors
+/// Names the adapter.
+pub fn check_precision(device: &Device, precision: Precision) -> Result<()> {
+    match device.capabilities() {
+        Some(capabilities) if precision == Precision::Mixed && !capabilities.shader_f16 => {
+            let what = format!("--precision mixed: {capabilities} has no f16 in shaders");
+            Err(Error::usage(what, "use --precision f32, or another --device"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a driver computes on the CPU: then a bench is given less to do, so that it ends in minutes.
+pub fn software(device: &Device) -> bool {
+    device.capabilities().is_some_and(|capabilities| capabilities.device_type == DeviceType::Software)
+}
+
+/// Pieces and time steps of a training step on this device unless the user says otherwise.
+pub fn default_shape(device: &Device) -> (usize, usize) {
+    match device.capabilities() {
+        None => (4, 128),
+        Some(_) if software(device) => (1, 16),
+        Some(_) => (16, 128),
+    }
+}
+
+/// Runs a bench.
+pub fn run(bench: impl Future<Output = Result<()>>) -> ExitCode {
+    match pollster::block_on(bench) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tell!("error: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Prints `figures`, an object, as a line of JSON that says on what machine they were measured.
+///
+/// # Errors
+/// Standard output that cannot be written to.
+pub fn print(device: &Device, mut figures: Value) -> Result<()> {
+    let capabilities = device.capabilities();
+    figures["bench"] = json!(env!("CARGO_CRATE_NAME"));
+    figures["device"] = json!(capabilities.map_or("cpu".into(), |capabilities| capabilities.to_string()));
+    figures["machine"] = json!(device.machine());
+    let written = writeln!(std::io::stdout(), "{figures}");
+    written.map_err(|e| Error::run(format!("standard output: {e}"), ""))
+}
+
+/// The median of what is measured, its least and its most.
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of at least one sample.
+    pub fn of(samples: impl IntoIterator<Item = f64>) -> Self {
+        let mut samples: Vec<f64> = samples.into_iter().collect();
+        samples.sort_by(f64::total_cmp);
+        let middle = samples.len() / 2;
+        let median =
+            if samples.len() % 2 == 1 { samples[middle] } else { (samples[middle - 1] + samples[middle]) / 2.0 };
+        Self { median, min: samples[0], max: samples[samples.len() - 1] }
+    }
+}
+
+/// Times a workload, after a run that warms up, and tells what a whole step is told by: `flops` are those of a run.
+///
+/// `replay_cpu_ms` is the time in which the CPU submits a step and encodes the next, which it does while a GPU works, and
+/// `replay_share` its part of the whole; `submit_share` is the part that the GPU waits for. A driver that computes within
+/// the submission, such as Mesa's GL in software, makes them all of it.
+///
+/// # Errors
+/// A lost device.
+pub async fn measure(workload: &mut Workload, runs: usize, flops: u64) -> Result<Value> {
+    let mut last = workload.run().await?;
+    let (mut seconds, mut submitting, mut replaying) = (vec![], vec![], vec![]);
+    for _ in 0..runs {
+        last = workload.run().await?;
+        seconds.push(last.wall.as_secs_f64());
+        submitting.push(last.submitting.as_secs_f64());
+        replaying.push(last.replaying.as_secs_f64());
+    }
+    let [Spread { median, min, max }, submit, replay] = [seconds, submitting, replaying].map(Spread::of);
+    let (session, id, times) = (&workload.session, workload.program, f64::from(workload.times));
+    // On the CPU a run is the work itself.
+    let on_gpu = session.capabilities().is_some();
+    let plan = session.plan(id);
+    Ok(json!({
+        "plan": plan.name, "plan_mib": plan.memory_bytes(!on_gpu) as f64 / f64::from(1 << 20), "runs": runs,
+        "median_s": median, "min_s": min, "max_s": max, "flops": flops, "gflops": flops as f64 / median / 1e9,
+        "steps_per_s": times / median, "check": last.outputs.iter().take(3).collect::<Vec<_>>(),
+        "peak_rss_mib": peak_rss_mib(), "dispatches": session.dispatches(id),
+        "replay_cpu_ms": on_gpu.then_some(replay.median / times * 1e3),
+        "replay_share": on_gpu.then_some(replay.median / median),
+        "submit_share": on_gpu.then_some(submit.median / median),
+    }))
+}
+
+/// The process' peak memory, where the system tells (Linux).
+fn peak_rss_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
