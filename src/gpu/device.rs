@@ -325,7 +325,7 @@ impl Gpu {
         self.faults(asked)
     }
 
-    /// From the submission of nothing to its end: median of [`LATENCIES`].
+    /// From the submission of nothing to its end: median of several.
     ///
     /// # Errors
     /// A device that is lost or out of memory.
