@@ -199,14 +199,21 @@ def main():
     _, others = cores_of_others(lambda: time.sleep(2))
     if others > 0.1 and not args.busy:
         sys.exit(f"error: other programs keep {others:.1f} cores busy; wait until they are done, or give --busy")
+    if args.out:
+        try:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+            args.out.touch()
+        except OSError as error:
+            sys.exit(f"error: --out: {error}")
     chosen = engines()
     works = [
-        {"label": f"training step B={batch} T={args.seq} {precision}", "generate": False, "batch": batch, "precision": precision}
+        {"label": f"training step B={batch} T={args.seq} {precision}",
+         "generate": False, "batch": batch, "precision": precision}
         for batch in args.batches for precision in args.precision
     ]
     works += [
-        {"label": f"generation, {'one piece' if pieces == 1 else f'{pieces} pieces together'}", "generate": True,
-         "batch": pieces, "precision": "f32"}
+        {"label": f"generation, {'one piece' if pieces == 1 else f'{pieces} pieces together'}",
+         "generate": True, "batch": pieces, "precision": "f32"}
         for pieces in ([] if args.no_generate else args.pieces)
     ]
     print(f"| work | {' | '.join(chosen)} |\n|---|{'---|' * len(chosen)}", flush=True)
@@ -220,7 +227,8 @@ def main():
     versions += sorted({f"cuDNN {f['cudnn']}" for f in every if f.get("cudnn")})
     gpus = sorted({str(f.get("gpu") or f["device"]) for f in every} - {"cpu", "cuda", "flex", "wgpu"})
     print(f"""
-{datetime.date.today()}; {processor()}; {'; '.join(gpus) or 'no GPU'}; {', '.join(versions)}.
+{datetime.date.today()}; {processor()}; {'; '.join(gpus) or 'no GPU'};
+{', '.join(versions)}.
 `{shlex.join(['python3', *sys.argv])}`: medians of {args.rounds} round{'s' * (args.rounds != 1)} of alternating runs. Beside each peer's figure
 stands our speed over its own: the median of the rounds' ratios, and their range.""")
     if every:
