@@ -21,8 +21,8 @@ const GROUPS: [u32; 2] = [16384, 64];
 /// all meet them.
 const SAMPLING: [f64; 2] = [0.04, 0.1];
 const FEWEST_RUNS: usize = 4;
-/// Samples of a latency.
-const LATENCIES: usize = 20;
+/// Submissions of nothing of which the fastest is left out of all times.
+const SUBMISSIONS: usize = 20;
 /// Loops, or copies, of a run at most, so that it ends where clocks are wrong.
 const MOST_LOOPS: u32 = 1 << 24;
 /// Dispatches of nothing whose latency is measured.
@@ -84,12 +84,16 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
         }
     }
     let sampling = SAMPLING[bench.software];
+    let nothing = bench.nothing().await?;
+    let mut latencies = [f64::INFINITY; 2];
     for round in 0..(sampling / RUN[bench.software]) as usize {
         let due = |candidate: &&mut Candidate| round < FEWEST_RUNS || round as f64 * candidate.best < sampling;
         for candidate in candidates.iter_mut().filter(due) {
             let seconds = bench.seconds(&candidate.program, candidate.times).await?;
             candidate.best = candidate.best.min(seconds);
         }
+        let seconds = bench.latencies(&nothing).await?;
+        latencies = [0, 1].map(|i| seconds[i].min(latencies[i]));
     }
     let best = |rate: Rate| {
         let rates = candidates.iter().filter(|c| c.rate == rate).map(|c| c.work / c.best / 1e9);
@@ -98,7 +102,7 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
     let (Some(f32_gflops), Some(bandwidth_gbs)) = (best(Rate::F32), best(Rate::Bandwidth)) else {
         return Err(refused.unwrap_or_else(|| Error::device("the adapter runs no shader", "update its driver")));
     };
-    let (launch_us, readback_us) = bench.latencies().await?;
+    let [launch_us, readback_us] = latencies.map(|seconds| seconds * 1e6);
     Ok(Peaks {
         f32_gflops,
         f16_gflops: best(Rate::F16),
@@ -168,7 +172,7 @@ impl<'a> Bench<'a> {
         let mut bench = Self { gpu, software, buffers: buffers(gpu, software).await?, latency: 0.0 };
         let nothing = gpu.program("nothing", &[]).await?;
         let mut latency = f64::INFINITY;
-        for _ in 0..LATENCIES {
+        for _ in 0..SUBMISSIONS {
             latency = latency.min(bench.seconds(&nothing, 1).await?);
         }
         bench.latency = latency;
@@ -222,24 +226,23 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Microseconds of a dispatch that does nothing and of reading a number back.
-    async fn latencies(&self) -> Result<(f64, f64)> {
-        let sums = &self.buffers[1];
+    /// A dispatch that does nothing but need what the one before left.
+    async fn nothing(&self) -> Result<Program> {
         let bindings = vec![binding(0, Access::ReadWrite, 1)];
         let shader = shader("nothing", vec![]);
         let dispatch = Dispatch { shader, bindings, params: vec![], grid: [1; 3], uses_step: false };
-        let program = self.gpu.program("nothing", &[(dispatch, &[sums])]).await?;
+        self.gpu.program("nothing", &[(dispatch, &[&self.buffers[1]])]).await
+    }
+
+    /// Seconds of a dispatch of many, and from a submission to its result.
+    async fn latencies(&self, nothing: &Program) -> Result<[f64; 2]> {
         let launches = LAUNCHES[self.software];
-        let (mut launch, mut readback) = (f64::INFINITY, f64::INFINITY);
-        for _ in 0..LATENCIES {
-            launch = launch.min(self.seconds(&program, launches).await? / f64::from(launches));
-            self.gpu.prepare(&program, 1)?;
-            let began = Instant::now();
-            self.gpu.submit(&program, 1, &[0; 16])?;
-            self.gpu.read(&[(sums, 0, 1)]).await?;
-            readback = readback.min(began.elapsed().as_secs_f64());
-        }
-        Ok((launch * 1e6, readback * 1e6))
+        let launch = self.seconds(nothing, launches).await? / f64::from(launches);
+        self.gpu.prepare(nothing, 1)?;
+        let began = Instant::now();
+        self.gpu.submit(nothing, 1, &[0; 16])?;
+        self.gpu.read(&[(&self.buffers[1], 0, 1)]).await?;
+        Ok([launch, began.elapsed().as_secs_f64()])
     }
 }
 
