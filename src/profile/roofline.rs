@@ -29,6 +29,8 @@ const STEP: &str = r##"<path d="M-6 0l6 -6l6 6l-6 6z" fill="#fff" stroke="#111" 
 const NAMED: usize = 12;
 /// Radius of a dot that has all the time, and of the smallest.
 const RADII: [f64; 2] = [40.0, 2.5];
+/// How many points a label may be further away for its line not to cross another label.
+const CROSSING: f64 = 200.0;
 /// Size of the labels' letters, and the width of one for which room is kept.
 const LETTER: [f64; 2] = [11.0, 6.3];
 
@@ -157,6 +159,15 @@ fn around(x: f64, y: f64, half: f64) -> Frame {
     [x - half, y - half, x + half, y + half]
 }
 
+/// Small frames along a line between two points.
+fn along([x1, y1, x2, y2]: [f64; 4]) -> impl Iterator<Item = Frame> {
+    let steps = ((x2 - x1).hypot(y2 - y1) / 6.0).ceil().max(1.0);
+    (0..=steps as usize).map(move |i| {
+        let part = i as f64 / steps;
+        around(x1 + part * (x2 - x1), y1 + part * (y2 - y1), 2.0)
+    })
+}
+
 fn radius(share: f64) -> f64 {
     let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
     (RADII[0] * share.sqrt()).max(RADII[1])
@@ -223,7 +234,7 @@ fn document(svg: &mut String, profile: &Profile) -> std::fmt::Result {
         let Dot { kernel, x, y, radius, .. } = dot;
         writeln!(
             svg,
-            r##"<circle cx="{x:.1}" cy="{y:.1}" r="{radius:.1}" fill="{}" fill-opacity=".7" stroke="#222" stroke-width=".8"><title>{}</title></circle>"##,
+            r##"<circle cx="{x:.1}" cy="{y:.1}" r="{radius:.1}" fill="{}" fill-opacity=".8" stroke="#222" stroke-width=".8"><title>{}</title></circle>"##,
             colour(kernel.bound),
             escape(&format!("{}, {}, {}: {:.1} %", kernel.kernel, kernel.variant, kernel.shape, 100.0 * kernel.share))
         )?;
@@ -232,21 +243,22 @@ fn document(svg: &mut String, profile: &Profile) -> std::fmt::Result {
         let (x, y) = (x.at(step[0]), y.at(step[1]));
         writeln!(svg, r#"<g transform="translate({x:.1} {y:.1})">{STEP}</g>"#)?;
     }
-    for label in labels(named, &dots, &lines) {
-        if let Some([x1, y1, x2, y2]) = label.leader {
-            for (colour, width) in [("#fff", 2.4), ("#333", 0.8)] {
-                writeln!(
-                    svg,
-                    r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{colour}" stroke-width="{width}" stroke-linecap="round"/>"#
-                )?;
-            }
+    let labels = labels(named, &dots, &lines);
+    for [x1, y1, x2, y2] in labels.iter().filter_map(|label| label.leader) {
+        for (colour, width) in [("#fff", 2.4), ("#333", 0.8)] {
+            writeln!(
+                svg,
+                r#"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="{colour}" stroke-width="{width}" stroke-linecap="round"/>"#
+            )?;
         }
+    }
+    for Label { text, frame, .. } in &labels {
         writeln!(
             svg,
             r##"<text x="{:.1}" y="{:.1}" fill="#111" stroke="#fff" stroke-width="3" paint-order="stroke">{}</text>"##,
-            label.frame[0],
-            label.frame[3] - 3.0,
-            escape(&label.text)
+            frame[0],
+            frame[3] - 3.0,
+            escape(text)
         )?;
     }
     list(svg, named)?;
@@ -288,7 +300,7 @@ fn legend(svg: &mut String, left_out: usize) -> std::fmt::Result {
         Ok(())
     };
     let circle = |radius: f64, colour: &str| {
-        format!(r##"<circle r="{radius:.1}" fill="{colour}" fill-opacity=".7" stroke="#222" stroke-width=".8"/>"##)
+        format!(r##"<circle r="{radius:.1}" fill="{colour}" fill-opacity=".8" stroke="#222" stroke-width=".8"/>"##)
     };
     for bound in [Bound::Compute, Bound::Memory, Bound::Launch] {
         entry(&mut x, &circle(6.0, colour(bound)), 6.0, &format!("{bound} bound"))?;
@@ -341,11 +353,7 @@ fn grid(svg: &mut String, x: &Axis, y: &Axis) -> std::fmt::Result {
 fn draw_roofs(svg: &mut String, roofs: &Roofs, x: &Axis, y: &Axis) -> Result<Vec<Frame>, std::fmt::Error> {
     let mut covered = vec![];
     let mut line = |svg: &mut String, dashes: &str, [x1, y1, x2, y2]: Frame| {
-        let steps = ((x2 - x1).hypot(y2 - y1) / 6.0).ceil().max(1.0);
-        covered.extend((0..=steps as usize).map(|i| {
-            let part = i as f64 / steps;
-            around(x1 + part * (x2 - x1), y1 + part * (y2 - y1), 2.0)
-        }));
+        covered.extend(along([x1, y1, x2, y2]));
         writeln!(
             svg,
             r##"<path d="M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}" stroke="#111" stroke-width="1.6" stroke-dasharray="{dashes}"/>"##
@@ -408,15 +416,15 @@ struct Label {
     leader: Option<[f64; 4]>,
 }
 
-/// Labels of the `named` dots, none over another, and over as little as can be of `dots` and of what else is `covered`.
-/// A dot without a free place around has none.
+/// Labels of the `named` dots, none over another, and over as little as can be of `dots`, of lines to other labels and of
+/// what else is `covered`. A dot without a free place around has none.
 fn labels(named: &[Dot], dots: &[Dot], covered: &[Frame]) -> Vec<Label> {
     let dots: Vec<Frame> = dots.iter().map(|dot| around(dot.x, dot.y, dot.radius)).collect();
     let mut labels: Vec<Label> = vec![];
     for dot in named {
         let text = format!("{} {}", dot.number, dot.kernel.kernel);
         let half = [LETTER[1] * text.chars().count() as f64 / 2.0, LETTER[0] / 2.0 + 1.0];
-        let mut best: Option<(f64, Frame, f64)> = None;
+        let mut best: Option<(f64, Label)> = None;
         for distance in [3.0, 12.0, 24.0, 40.0, 60.0, 85.0, 115.0, 150.0, 190.0] {
             for direction in 0..16 {
                 let (sin, cos) = (f64::from(direction) * std::f64::consts::PI / 8.0).sin_cos();
@@ -424,21 +432,26 @@ fn labels(named: &[Dot], dots: &[Dot], covered: &[Frame]) -> Vec<Label> {
                 let y = dot.y - sin * (dot.radius + distance + half[1]);
                 let frame = [x - half[0], y - half[1], x + half[0], y + half[1]];
                 let inside = frame[0] > LEFT && frame[1] > TOP && frame[2] < RIGHT && frame[3] < BOTTOM;
+                let nearest = [dot.x.clamp(frame[0], frame[2]), dot.y.clamp(frame[1], frame[3])];
+                let leader = (distance > 12.0).then_some([dot.x, dot.y, nearest[0], nearest[1]]);
                 if !inside || labels.iter().any(|label| overlap(&label.frame, &frame) > 0.0) {
                     continue;
                 }
+                let crossed = |leader: Option<[f64; 4]>, frame: &Frame| {
+                    leader.into_iter().flat_map(along).any(|point| overlap(&point, frame) > 0.0)
+                };
+                let crossings = labels
+                    .iter()
+                    .filter(|label| crossed(leader, &label.frame) || crossed(label.leader, &frame))
+                    .count();
                 let over = |frames: &[Frame]| frames.iter().map(|other| overlap(other, &frame)).sum::<f64>();
-                let cost = distance + 2.0 * over(&dots) + over(covered);
-                if best.is_none_or(|(least, ..)| cost < least) {
-                    best = Some((cost, frame, distance));
+                let cost = distance + 2.0 * over(&dots) + over(covered) + CROSSING * crossings as f64;
+                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                    best = Some((cost, Label { text: text.clone(), frame, leader }));
                 }
             }
         }
-        if let Some((_, frame, distance)) = best {
-            let nearest = [dot.x.clamp(frame[0], frame[2]), dot.y.clamp(frame[1], frame[3])];
-            let leader = (distance > 12.0).then_some([dot.x, dot.y, nearest[0], nearest[1]]);
-            labels.push(Label { text, frame, leader });
-        }
+        labels.extend(best.map(|(_, label)| label));
     }
     labels
 }

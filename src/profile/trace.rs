@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::table::{clock, digits, times};
 use super::{Kernel, Profile, Span, Track};
 
-/// The one process of the trace.
+/// The one process of the trace. No track has its number: viewers take such a one for the process's main thread.
 const PROCESS: u32 = 1;
 
 /// The document.
@@ -50,7 +50,7 @@ struct Event<'a> {
 pub fn trace(profile: &Profile) -> String {
     let mut events = vec![metadata("process_name", 0, json!({"name": format!("deepj {}", profile.header.plan)}))];
     let mut spans = vec![];
-    let mut tracks = 0;
+    let mut tracks = PROCESS;
     for (track, title) in [(Track::Gpu, "GPU"), (Track::Cpu, "CPU")] {
         for (i, lane) in lanes(profile.spans.iter().filter(|span| span.track == track)).into_iter().enumerate() {
             tracks += 1;
@@ -260,15 +260,15 @@ mod tests {
         let drawn = found.iter().filter(|event| event["ph"] == "X");
         let drawn: Vec<_> =
             drawn.map(|event| (event["ts"].as_f64().unwrap(), event["tid"].as_u64().unwrap())).collect();
-        assert_eq!(drawn, [(0.0, 1), (2.0, 1), (14.0, 1), (9.0, 2)]);
+        assert_eq!(drawn, [(0.0, 2), (2.0, 2), (14.0, 2), (9.0, 3)]);
     }
 
     #[test]
     fn rounding_makes_no_overlap() {
         let mut profile = step(1);
         let span = profile.spans[3].clone();
-        // Sums of 0.1 are not exact, so that ends and the beginnings after them differ in their last bits.
-        let place = |i: usize| Span { start_us: (0..i).map(|_| 0.1).sum(), duration_us: 0.1, ..span.clone() };
+        // Multiples of 0.123 are not exact, so that ends and the beginnings after them differ in their last bits.
+        let place = |i: u32| Span { start_us: f64::from(i) * 0.123, duration_us: 0.123, ..span.clone() };
         profile.spans = (0..1000).map(place).collect();
         assert_eq!(check(&events(&profile)).len(), 1);
     }
