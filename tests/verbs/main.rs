@@ -6,6 +6,7 @@ mod devices;
 mod generate;
 mod peaks;
 mod precision;
+mod profile;
 mod train;
 mod tuning;
 
