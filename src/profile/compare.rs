@@ -6,26 +6,27 @@
 //! any two processes different. A kernel has changed here only if two things are true at once, so the larger of the two
 //! p counts (an intersection-union test, Berger 1982), and it changed in the same direction by both:
 //!
-//! - **More than from run to run.** The runs of each profile are cut into `BLOCKS` blocks of consecutive ones, whose
-//!   medians count as independent where neighbouring runs do not (batch means, Schmeiser 1982). These are compared by the
-//!   exact Mann-Whitney U test. It says nothing of what differs between processes.
-//! - **More than from process to process.** Times are compared as logarithms. With `s` the standard error of the blocks
-//!   (at two sizes of block, the larger counts: Flyvbjerg & Petersen 1989) and `r` the spread from run to run (by quartiles), a
-//!   kernel is taken to vary by `s^2 + (scale r)^2 + floor^2 + clock^2` between two profiles of one build. What is unsteady
-//!   from run to run is unsteady from process to process; how much so, `scale`, is read off the kernels that most changes
-//!   leave alone: it is so large that four fifths of them differ as a normal distribution would have it (an empirical
-//!   null, Efron 2004), and no less than `LEAST_SCALE`. All kernels of one name have one vote together, since a change of
-//!   a shader meets all its shapes. The median over the names of how much they changed is what the machine changed, and is
-//!   subtracted first. With fewer than `FEWEST_NAMES` names there is nothing to read it off: nothing is subtracted, and
-//!   the scale is 1.
+//! - **More than from run to run**: by the exact Mann-Whitney U test of the runs. Of more than `BLOCKS` runs in a profile
+//!   medians of so many blocks of consecutive ones are compared, since neighbouring runs are alike (batch means, Schmeiser
+//!   1982). It says nothing of what differs between processes.
+//! - **More than from process to process.** Times are compared as logarithms. A kernel is taken to vary between two
+//!   profiles of one build by `s^2 + (scale r)^2 + floor^2 + clock^2`, where `r` is its spread from run to run, judged by the
+//!   fast side, as other programs only make runs slower, and `s` the standard error of the median. What is unsteady from
+//!   run to run is unsteady from process to process; how much so, `scale`, is read off the kernels that most changes leave
+//!   alone: it is so large that four fifths of them differ as a normal distribution would have it (an empirical null,
+//!   Efron 2004), and no less than `LEAST_SCALE`. All kernels of one name have one vote together, since a change of a
+//!   shader meets all its shapes. The median over the names of how much they changed is what the machine changed, and is
+//!   subtracted first. With fewer than `FEWEST_NAMES` names there is nothing to read it off: nothing is subtracted, and the
+//!   scale is 1.
 //!
-//! `FLOOR` and `clock_us` are what is never believed: effects of layout, and what a clock or a cold cache adds to a call of a
-//! microsecond. The whole step is tested like a kernel, but nothing is subtracted, and it varies no less than its kernels do
-//! together, each by its part of the time.
+//! `FLOOR` and `clock_us` are what is never believed: effects of layout, and what a clock or a cold cache adds to a call of
+//! a microsecond. The whole step is tested like a kernel, but nothing is subtracted, and it varies no less than its kernels
+//! do together, each by its part of the time, nor less than the machine's f32 peak, which is measured with each profile. A
+//! machine that is slower throughout one of them all the same looks like a slower program: profile on an idle one.
 //!
 //! Of many kernels some would differ by chance: the p are adjusted so that the chance of one false alarm in a comparison is
-//! [`LEVEL`] (Holm 1979). So few runs may not reach that level, however different; then the answer is "unknown", not "same".
-//! About 20 runs are wanted: two in each block.
+//! [`LEVEL`] if the model holds (Holm 1979). So few runs may not reach that level, however different; then the answer is
+//! "unknown", not "same". About 20 runs are wanted.
 
 use std::collections::BTreeMap;
 
@@ -40,17 +41,21 @@ use crate::error::{Error, Result};
 
 /// The chance that a comparison of two profiles of one build names any kernel.
 pub const LEVEL: f64 = 0.05;
-/// Blocks of consecutive runs, at most.
-const BLOCKS: usize = 10;
+/// How many values of a profile count as independent, at most.
+const BLOCKS: usize = 25;
+/// Runs that are enough for most ends.
+const WANTED: usize = 20;
 /// The standard deviation of a logarithm that is not believed whatever the runs say.
-const FLOOR: f64 = 0.01;
+const FLOOR: f64 = 0.02;
 /// How much kernels vary between processes at least, as a part of what they vary between runs.
-const LEAST_SCALE: f64 = 0.5;
+const LEAST_SCALE: f64 = 0.7;
 /// Names of kernels from which on it can be told how much profiles vary between processes.
 const FEWEST_NAMES: usize = 5;
 /// The part of the kernels that are taken to be unchanged, and in how many standard deviations of a normal distribution
 /// so many lie.
 const UNCHANGED: (f64, f64) = (0.8, 1.2816);
+/// By how much the logarithms of measured peaks may differ without a word.
+const UNEQUAL: f64 = 0.1;
 /// The shortest time of which a logarithm is taken, in microseconds.
 const SHORTEST_US: f64 = 1e-3;
 
@@ -199,13 +204,13 @@ pub fn comparable(a: &Header, b: &Header) -> Result<()> {
 /// What is measured of a time in both profiles.
 struct Pair<'a> {
     samples: [&'a [f64]; 2],
-    /// Medians of blocks, as logarithms.
+    /// Medians of blocks of runs, as logarithms.
     blocks: [Vec<f64>; 2],
     /// Difference of the medians' logarithms.
     difference: f64,
-    /// Variance of the difference as the blocks have it, with what is not believed.
+    /// Variance of the difference from run to run, with what is not believed.
     variance: f64,
-    /// How the two vary from run to run, together.
+    /// The two spreads from run to run, together.
     spread: f64,
 }
 
@@ -214,17 +219,15 @@ impl<'a> Pair<'a> {
     fn new(samples: [&'a [f64]; 2], clock: f64, shortest: f64) -> Self {
         let logs = samples.map(|times| times.iter().map(|t| t.max(shortest).ln()).collect::<Vec<_>>());
         let medians = logs.each_ref().map(|logs| median(logs));
-        let error = |logs: &Vec<f64>| {
-            let errors = [BLOCKS, BLOCKS / 2].map(|count| standard_error(&blocks(logs, count)));
-            errors.into_iter().fold(0.0, f64::max)
-        };
+        let spreads = logs.each_ref().map(|logs| spread(logs));
+        let error = |i: usize| standard_error(spreads[i], logs[i].len().min(BLOCKS));
         let squares = |f: &dyn Fn(usize) -> f64| f(0).powi(2) + f(1).powi(2);
         Self {
             samples,
             blocks: logs.each_ref().map(|logs| blocks(logs, BLOCKS)),
             difference: medians[1] - medians[0],
-            variance: squares(&|i| error(&logs[i])) + squares(&|i| clock / medians[i].exp()) + FLOOR * FLOOR,
-            spread: squares(&|i| spread(&logs[i])).sqrt(),
+            variance: squares(&error) + squares(&|i| clock / medians[i].exp()) + FLOOR * FLOOR,
+            spread: squares(&|i| spreads[i]).sqrt(),
         }
     }
 
@@ -324,6 +327,8 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     let together: f64 = found.iter().zip(&measured).map(|(k, pair)| weight(k[0]) * pair.spread).sum();
     let step = Pair::new([&a.summary.samples_ms, &b.summary.samples_ms], clock / 1e3, SHORTEST_US / 1e3);
     let step_noise = noise(&step, step.spread.max(if together.is_finite() { together } else { 0.0 }));
+    let peak = peak_change(&a.header, &b.header);
+    let step_noise = step_noise.hypot(peak);
 
     let tests = (measured.iter().zip(&noises)).map(|(pair, &noise)| pair.p(change, noise));
     let p = holm(&tests.chain([step.p(0.0, step_noise)]).collect::<Vec<_>>());
@@ -348,7 +353,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
         };
         kernels.into_iter().map(alone).collect()
     });
-    let notes = notes(&rows, &step, machine.map(|(change, _)| change), least);
+    let notes = notes(&rows, &step, machine.map(|(change, _)| change), peak, least);
     Comparison {
         rows,
         alone,
@@ -360,7 +365,13 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     }
 }
 
-fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<String> {
+/// By how much the machine's measured peaks differ, as a logarithm; 0 where they are no numbers.
+fn peak_change(a: &Header, b: &Header) -> f64 {
+    let change = (b.peaks.f32_gflops / a.peaks.f32_gflops).ln();
+    if change.is_finite() { change } else { 0.0 }
+}
+
+fn notes(rows: &[Row], step: &Change, machine: Option<f64>, peak: f64, least: f64) -> Vec<String> {
     let mut notes = vec![];
     let all = || rows.iter().map(|row| &row.change).chain([step]);
     let unknown = all().filter(|change| change.verdict == Verdict::Unknown).count();
@@ -368,9 +379,8 @@ fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<S
         let wanted = (1..).find(|&n| smallest_p(n, n) <= least).unwrap_or(BLOCKS);
         notes.push(format!(
             "{unknown} of {} have too few runs for any difference to be significant: profile with --runs {wanted} at \
-             least, better {}",
-            rows.len() + 1,
-            2 * BLOCKS
+             least, better {WANTED}",
+            rows.len() + 1
         ));
     }
     match machine {
@@ -384,6 +394,13 @@ fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<S
         )),
         _ => (),
     }
+    if peak.abs() > UNEQUAL {
+        notes.push(format!(
+            "the machine's f32 peak was measured {:+.0} % in the second profile: it was not equally idle, and the step is \
+             not believed to differ by less",
+            100.0 * peak.exp_m1()
+        ));
+    }
     let mut visible: Vec<f64> = rows.iter().map(|row| row.change.visible).collect();
     visible.sort_by(f64::total_cmp);
     if !visible.is_empty() {
@@ -393,4 +410,306 @@ fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<S
         ));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use web_time::Instant;
+
+    use super::*;
+    use crate::gpu::{Capabilities, Device, Format};
+    use crate::graph::session::Variants;
+    use crate::ops::add::Add;
+    use crate::ops::cast::Cast;
+    use crate::ops::dropout::{Drop, Dropout};
+    use crate::ops::gemm::{Gemm, Layout};
+    use crate::ops::random::{pcg4d, uniform01};
+    use crate::ops::reduce::SumRows;
+    use crate::ops::tanh_grad::TanhGrad;
+    use crate::ops::{Args, Cost, Op, Recorder, Step};
+    use crate::profile::samples;
+    use crate::profile::{Workload, measure};
+
+    /// Normally distributed numbers that a seed determines.
+    struct Random(u32, u32);
+
+    impl Random {
+        fn uniform(&mut self) -> f64 {
+            self.1 += 1;
+            f64::from(uniform01(pcg4d([self.0, self.1, 7, 11])[0]))
+        }
+
+        fn normal(&mut self) -> f64 {
+            (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+        }
+    }
+
+    const NAMES: [&str; 10] =
+        ["add", "carry", "cast", "dropout", "gemm", "heads", "lstm_bwd", "lstm_fwd", "nadam", "reduce"];
+    const SHAPES: usize = 4;
+
+    /// The times of one process: each kernel's differ from the last process' by 1 %, all drift together as the machine does
+    /// (the next run is like the last), and a tenth of the runs is disturbed by something else. `slow` are the kernels of
+    /// this name that take 1.2 times as long.
+    fn process(seed: u32, slow: &str) -> Profile {
+        let mut random = Random(seed, 0);
+        let (mut drift, shift) = (random.normal(), 0.03 * random.normal());
+        let drifts: Vec<f64> = (0..WANTED)
+            .map(|_| {
+                drift = 0.9 * drift + (1.0f64 - 0.9 * 0.9).sqrt() * random.normal();
+                0.02 * drift + shift
+            })
+            .collect();
+        let mut times: Vec<(&str, String, Vec<f64>)> = vec![];
+        for (i, name) in NAMES.iter().enumerate() {
+            for shape in 0..SHAPES {
+                let usual = 20.0 * 1.7f64.powi((i + shape) as i32) * if *name == slow { 1.2 } else { 1.0 };
+                let own = 0.01 * random.normal();
+                let mut time = |drift: &f64| {
+                    let disturbed = if random.uniform() < 0.1 { random.uniform() } else { 0.0 };
+                    usual * (own + drift + 0.01 * random.normal() + disturbed).exp()
+                };
+                times.push((name, format!("{name} {shape}"), drifts.iter().map(&mut time).collect()));
+            }
+        }
+        let kernels: Vec<(&str, &str, &[f64])> =
+            times.iter().map(|(name, shape, times)| (*name, shape.as_str(), times.as_slice())).collect();
+        samples::profile(&kernels)
+    }
+
+    #[test]
+    fn processes_of_one_build_are_the_same_where_the_plain_test_says_otherwise() {
+        let (mut all, mut same, mut plain, mut alarms) = (0, 0, 0, 0);
+        for repeat in 0..20 {
+            let (a, b) = (process(2 * repeat, ""), process(2 * repeat + 1, ""));
+            let comparison = compare(&a, &b);
+            all += comparison.rows.len();
+            same += comparison.rows.iter().filter(|row| row.change.verdict == Verdict::Same).count();
+            plain += (a.kernels.iter().zip(&b.kernels))
+                .filter(|(a, b)| mann_whitney(&a.samples_us, &b.samples_us) > 0.05)
+                .count();
+            alarms += usize::from(!comparison.regressions(0.05).is_empty());
+        }
+        assert_eq!(all, 20 * NAMES.len() * SHAPES);
+        assert!(plain < all * 7 / 10, "the plain test finds {plain} of {all} the same: too easy");
+        assert!(same >= all * 99 / 100 && alarms <= 2, "{same} of {all} the same, {alarms} alarms");
+    }
+
+    #[test]
+    fn a_kernel_slower_by_a_fifth_is_named_and_no_other() {
+        for (i, slow) in NAMES.into_iter().enumerate() {
+            for repeat in 0..2 {
+                let seed = 1000 + 10 * i as u32 + 2 * repeat;
+                let comparison = compare(&process(seed, ""), &process(seed + 1, slow));
+                let own: Vec<_> = comparison.rows.iter().filter(|row| row.kernel == slow).collect();
+                let found = own.iter().filter(|row| row.change.verdict == Verdict::Slower).count();
+                assert!(found >= 3, "{slow}: {own:#?}");
+                let regressions = comparison.regressions(0.05);
+                assert!(regressions.iter().any(|name| name.starts_with(slow)), "{regressions:?}");
+                let others = comparison.rows.iter().filter(|row| row.kernel != slow);
+                assert_eq!(
+                    others.filter(|row| row.change.verdict != Verdict::Same).count(),
+                    0,
+                    "{slow} {comparison:#?}"
+                );
+                let faster = compare(&process(seed + 1, slow), &process(seed, ""));
+                assert!(faster.rows.iter().any(|row| row.change.verdict == Verdict::Faster));
+                assert_eq!(faster.regressions(0.05), Vec::<&str>::new());
+            }
+        }
+    }
+
+    /// A profile of one kernel a name, each taking `times`.
+    fn flat(times: &[f64]) -> Profile {
+        let kernels: Vec<_> = NAMES.map(|name| (name, name, times)).into();
+        samples::profile(&kernels)
+    }
+
+    fn steady(us: f64, runs: usize) -> Vec<f64> {
+        (0..runs).map(|i| us * (1.0 + 0.001 * (i % 7) as f64)).collect()
+    }
+
+    #[test]
+    fn a_whole_step_can_be_slower_where_kernels_are_not() {
+        let (a, mut b) = (flat(&steady(100.0, 20)), flat(&steady(100.0, 20)));
+        b.summary.samples_ms.iter_mut().for_each(|ms| *ms *= 1.3);
+        assert_eq!(compare(&a, &b).regressions(0.05), ["the whole step"]);
+        assert_eq!(compare(&a, &b).regressions(0.4), Vec::<&str>::new(), "allowed");
+        // The machine says that it was slower itself.
+        b.header.peaks.f32_gflops /= 1.3;
+        let comparison = compare(&a, &b);
+        assert_eq!(comparison.regressions(0.05), Vec::<&str>::new());
+        assert!(comparison.notes.iter().any(|note| note.contains("-23 %")), "{:?}", comparison.notes);
+    }
+
+    #[test]
+    fn too_few_runs_are_said() {
+        let wanted = |runs: usize| {
+            let comparison = compare(&flat(&steady(100.0, runs)), &flat(&steady(200.0, runs)));
+            let unknown = comparison.rows.iter().filter(|row| row.change.verdict == Verdict::Unknown).count();
+            let said = comparison.notes.iter().any(|note| note.contains("--runs 6 at least, better 20"));
+            (unknown, said)
+        };
+        // Of 11 tests one alone needs p = 0.05 / 11 = 0.0045: 2 / binomial(12, 6) is 0.0022, 2 / binomial(10, 5) 0.0079.
+        assert_eq!([1, 3, 5].map(wanted), [(10, true); 3]);
+        assert_eq!([6, 20].map(wanted), [(0, false); 2]);
+    }
+
+    #[test]
+    fn sums_and_means_are_what_they_say() {
+        let (a, b) = (flat(&steady(100.0, 21)), flat(&steady(200.0, 21)));
+        let comparison = compare(&a, &b);
+        assert!((comparison.geometric_mean - 2.0).abs() < 1e-9, "{}", comparison.geometric_mean);
+        let [first, second] = comparison.total_ms;
+        assert!((first - 1.003).abs() < 1e-9 && (second - 2.006).abs() < 1e-9, "{first} {second}");
+        // All alike: the machine's doing, or the whole program's, of which the step speaks.
+        assert!((comparison.machine.unwrap() - 2.0).abs() < 1e-9);
+        assert_eq!(comparison.regressions(0.05), ["the whole step"]);
+        let Estimate { median, interval, runs } = &comparison.rows[0].change.times[0];
+        // The sixth and the sixteenth of 21, three of each of seven times.
+        let [low, high] = interval.unwrap();
+        for (found, wanted) in [(low, 100.1), (*median, 100.3), (high, 100.5)] {
+            assert!((found - wanted).abs() < 1e-9, "{found} {wanted}");
+        }
+        assert_eq!(*runs, 21);
+    }
+
+    #[test]
+    fn kernels_find_their_partners() {
+        let (mut a, mut b) = (flat(&steady(100.0, 8)), flat(&steady(100.0, 8)));
+        // Two variants of a shape in one, one of another name in the other, one that is missing.
+        a.kernels[1] = Kernel { variant: "naive".into(), ..a.kernels[0].clone() };
+        b.kernels[1] = Kernel { variant: "vector".into(), ..b.kernels[0].clone() };
+        b.kernels.swap(0, 1);
+        b.kernels.remove(9);
+        let comparison = compare(&a, &b);
+        let variants: Vec<_> =
+            comparison.rows[..3].iter().map(|row| row.variants.each_ref().map(String::as_str)).collect();
+        assert_eq!(variants, [["tiled", "tiled"], ["naive", "vector"], ["tiled", "tiled"]]);
+        let alone =
+            comparison.alone.each_ref().map(|kernels| kernels.iter().map(|k| k.shape.as_str()).collect::<Vec<_>>());
+        assert_eq!(alone, [vec!["reduce"], vec![]]);
+        let nothing = samples::profile(&[]);
+        assert_eq!(compare(&nothing, &nothing).geometric_mean, 1.0);
+    }
+
+    #[test]
+    fn times_that_no_clock_tells_are_the_same() {
+        for us in [0.0, 1e-9, 1e300] {
+            let comparison = compare(&flat(&[us; 20]), &flat(&[0.04; 20]));
+            assert!(us > 1.0 || comparison.rows.iter().all(|row| row.change.verdict == Verdict::Same));
+        }
+        // A call of a microsecond that takes a tenth more.
+        let mut slower = flat(&steady(1.0, 20));
+        slower.kernels[3].samples_us = steady(1.1, 20);
+        assert_eq!(compare(&flat(&steady(1.0, 20)), &slower).rows[3].change.verdict, Verdict::Same);
+    }
+
+    #[test]
+    fn what_is_not_comparable_is_named() {
+        let a = samples::profile(&[("add", "add 4", &[1.0])]).header;
+        assert!(comparable(&a, &a).is_ok());
+        let mut b = a.clone();
+        b.machine.deepj = "9.9.9".into();
+        assert!(comparable(&a, &b).is_ok(), "versions are what is compared");
+        (b.machine.adapter, b.batch, b.clock) = ("another".into(), 99, Clock::Wall);
+        let e = comparable(&a, &b).unwrap_err();
+        assert_eq!(e.exit_code(), 2);
+        for text in ["adapter `", "and `another`", "batch `", "and `99`", "clock `device` and `wall`", "--force"] {
+            assert!(e.to_string().contains(text), "{text}: {e}");
+        }
+        assert!(!e.what.contains("preset"), "{e}");
+    }
+
+    /// An op on the CPU that burns a fifth of its time more.
+    #[derive(Debug)]
+    struct Slow(Arc<dyn Op>);
+
+    impl Op for Slow {
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+        fn label(&self) -> String {
+            self.0.label()
+        }
+        fn args(&self) -> Vec<crate::ops::Arg> {
+            self.0.args()
+        }
+        fn cost(&self) -> Cost {
+            self.0.cost()
+        }
+        fn mirror_f32(&self, step: &Step, args: Args<'_, f32>) {
+            let began = Instant::now();
+            self.0.mirror_f32(step, args);
+            let (took, end) = (began.elapsed(), Instant::now());
+            while end.elapsed() < took / 5 {
+                std::hint::spin_loop();
+            }
+        }
+        fn mirror_f64(&self, step: &Step, args: Args<'_, f64>) {
+            self.0.mirror_f64(step, args);
+        }
+        fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
+            self.0.variants(capabilities)
+        }
+        fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+            self.0.record(variant, recorder)
+        }
+    }
+
+    /// Profiles of these ops through the mirror, the second of each pair with the slow one, measured in turn.
+    fn real(slow: &str) -> [Profile; 2] {
+        let (len, stored) = (1 << 16, Format::F32);
+        let drop = Drop { rate: 0.5, ..Drop::NONE };
+        let ops: [Arc<dyn Op>; 6] = [
+            Arc::new(Dropout { len, drop, stored }),
+            Arc::new(TanhGrad { len }),
+            Arc::new(Add { len, stored }),
+            Arc::new(Cast { len, from: stored, to: stored }),
+            Arc::new(SumRows::all(256, 512)),
+            Arc::new(Gemm::new(Layout::NN, 48, 64, 64)),
+        ];
+        let header = Header { runs: 30, ..samples::profile(&[]).header };
+        let mut whole: [Option<Profile>; 2] = [None, None];
+        for op in ops {
+            for (side, whole) in whole.iter_mut().enumerate() {
+                let burning = side == 1 && op.name() == slow;
+                let op = if burning { Arc::new(Slow(op.clone())) } else { op.clone() };
+                let device = Device::Cpu { why: String::new() };
+                let profile = pollster::block_on(async {
+                    let mut workload = Workload::op(op, device, Variants::default()).await?;
+                    measure::measure(&mut workload, header.clone(), |_| ()).await
+                });
+                let profile = profile.unwrap();
+                match whole {
+                    None => *whole = Some(profile),
+                    Some(whole) => whole.join(profile),
+                }
+            }
+        }
+        whole.map(Option::unwrap)
+    }
+
+    #[test]
+    fn an_op_that_burns_a_fifth_more_time_is_named_by_real_clocks() {
+        // The machine may be busy with other things: most of the tries count, and most of the other kernels.
+        const TRIES: usize = 5;
+        let (mut named, mut others) = (0, 0);
+        for _ in 0..TRIES {
+            let [a, b] = real("dropout");
+            assert_eq!(a.header.clock, Clock::Mirror);
+            let comparison = compare(&a, &b);
+            for row in &comparison.rows {
+                match (row.kernel.as_str(), row.change.verdict) {
+                    ("dropout", Verdict::Slower) => named += 1,
+                    ("dropout", _) | (_, Verdict::Same) => (),
+                    _ => others += 1,
+                }
+            }
+        }
+        assert!(named > TRIES / 2, "named {named} times in {TRIES}");
+        assert!(others <= 1, "{others} of {} others were named", 5 * TRIES);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cli;
+mod compare;
 mod devices;
 mod generate;
 mod peaks;
