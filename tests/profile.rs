@@ -1,13 +1,13 @@
 //! Profiles of training, generation and single ops on the CPU and on every adapter: what they say adds up, and is what the
 //! plan says.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::Variants;
 use deepj::models::deepj::{Config, Mode, Preset, Training, build, build_generate};
 use deepj::peaks::Peaks;
-use deepj::profile::{Clock, Profile, STYLES, Settings, Track, What, profile};
+use deepj::profile::{Clock, Kernel, Profile, STYLES, Settings, Track, What, profile, trace};
 use pollster::block_on;
 
 /// The part of a run's wall time that may be unaccounted for.
@@ -102,6 +102,31 @@ fn adds_up(name: &str, profile: &Profile) {
         let spans: Vec<_> = spans.iter().filter(|span| span.track == track).collect();
         assert!(spans.windows(2).all(|pair| pair[0].start_us <= pair[1].start_us), "{name}: {track:?}");
     }
+    is_a_trace(profile);
+}
+
+/// What a viewer needs of a trace, of real spans; the rest is tested in `src/profile/trace.rs`.
+fn is_a_trace(profile: &Profile) {
+    let text: serde_json::Value = serde_json::from_str(&trace(profile)).unwrap();
+    let events = text["traceEvents"].as_array().unwrap();
+    let named: Vec<_> = events.iter().filter(|event| event["name"] == "thread_name").collect();
+    let (mut complete, mut kernels) = (0, 0);
+    let mut last = std::collections::HashMap::new();
+    for event in events.iter().filter(|event| event["ph"] != "M") {
+        assert_eq!(event["ph"], "X");
+        let [start, duration] = ["ts", "dur"].map(|field| event[field].as_f64().unwrap());
+        let track = event["tid"].as_u64().unwrap();
+        assert!(named.iter().any(|name| name["tid"] == track && name["pid"] == event["pid"]), "{event}");
+        assert!(start >= *last.get(&track).unwrap_or(&0.0) && duration >= 0.0, "{event}");
+        last.insert(track, start);
+        complete += 1;
+        if event["args"]["variant"].is_string() {
+            assert!(event["args"]["flops"].is_u64() && event["args"]["bytes"].is_u64(), "{event}");
+            kernels += 1;
+        }
+    }
+    assert_eq!(complete, profile.spans.len());
+    assert_eq!(kernels, profile.spans.iter().filter(|span| span.kernel.is_some()).count());
 }
 
 #[test]
@@ -129,6 +154,37 @@ fn generation_is_accounted_for() {
             // What depends on the style alone runs once in a submission.
             let calls = found.kernels.iter().map(|kernel| kernel.calls).sum::<usize>();
             assert_eq!(calls, plan.invariant + 16 * (plan.nodes.len() - plan.invariant));
+        }
+    });
+}
+
+/// As a device without timestamps is profiled; none of the software adapters lacks them, so one is told that it does.
+#[test]
+fn without_timestamps_the_wall_clock_tells() {
+    alone(|| {
+        for (name, mut device) in devices() {
+            let Device::Gpu(gpu) = &mut device else { continue };
+            Arc::make_mut(&mut gpu.capabilities).timestamp_query = false;
+            let found = run(&What::Generate, &settings(3), device, Variants::default());
+            assert_eq!(found.header.clock, Clock::Wall);
+            adds_up(&name, &found);
+            assert!(found.gaps.iter().any(|gap| gap.name == "submissions" && gap.total_ms > 0.0));
+        }
+    });
+}
+
+/// Ops that read nothing but what they write: in a plan they would run once, however often it is repeated.
+#[test]
+fn ops_that_read_nothing_else_are_called_as_often_as_others() {
+    alone(|| {
+        for (op, shape) in [("carry", "rows=1024,width=512,source=zero"), ("lstm_gates", "rows=64,steps=16,units=128")] {
+            let what = What::Op { name: op.into(), shape: Some(shape.into()) };
+            for (name, device) in devices() {
+                let found = run(&what, &settings(2), device, Variants::default());
+                adds_up(&name, &found);
+                let Kernel { calls, flops, bytes, .. } = found.kernels[0];
+                assert_eq!((calls, flops, bytes), (1, found.summary.flops, found.summary.bytes), "{name}: {op}");
+            }
         }
     });
 }

@@ -17,6 +17,7 @@ import os
 import platform
 import resource
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -122,13 +123,27 @@ def cores_of_others(run):
     return result, max(0.0, (all_after - all_before - own_after + own_before) / (end - start))
 
 
+def finished(command):
+    """Runs a command; one that takes too long is killed with all that it has started, so that nothing goes on computing."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, errors = process.communicate(timeout=args.timeout)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
 def measure(name, command):
     """The JSON line that a command ends with; None, and a note, where it fails."""
     command = [str(part) for part in command]
     # As a reader of the table would type it.
     shown = shlex.join(command).replace(f"{ROOT}/", "").replace(sys.executable, "python3")
     print(f"{name}: {shown}", file=sys.stderr)
-    run = lambda: subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=args.timeout)
+    run = lambda: finished(command)
     try:
         done, others = cores_of_others(run)
     except subprocess.TimeoutExpired:
@@ -172,7 +187,7 @@ def row(work, engines, seen):
         middle = statistics.median(map(rate, figures))
         text = f"{middle:.0f} steps/s" if work["generate"] else f"{1 / middle:.3g} s"
         if name != "ours":
-            ratios = [rate(our) / rate(their) for our, their in zip(rounds["ours"], figures)]
+            ratios = [rate(our) / rate(their) for our, their in zip(rounds.get("ours", []), figures)]
             if ratios:
                 text += f": **{statistics.median(ratios):.2f} x** ({min(ratios):.2f} to {max(ratios):.2f})"
         cells.append(text)

@@ -237,11 +237,18 @@ impl Session {
         }
     }
 
-    /// Runs the program `times` times in a row and tells when each part of each node ran.
+    /// Runs the program `times` times in a row and tells when each part of each node ran, by this clock or by the best that
+    /// the device has; see [`Gpu::timeline`].
     ///
     /// # Errors
-    /// A lost device.
-    pub async fn timeline(&mut self, id: ProgramId, times: u32, step: &Step) -> Result<Timeline> {
+    /// A lost device; timestamps that are asked for and of no use.
+    pub async fn timeline(
+        &mut self,
+        id: ProgramId,
+        times: u32,
+        step: &Step,
+        clock: Option<gpu::Clock>,
+    ) -> Result<Timeline> {
         match &mut self.backend {
             Backend::Cpu { arenas, programs } => {
                 let program = &mut programs[id.0];
@@ -249,7 +256,7 @@ impl Session {
             }
             Backend::Gpu { gpu, programs, .. } => {
                 let OnGpu { program, starts, .. } = &programs[id.0];
-                let timeline = gpu.timeline(program, times, &step.words()).await?;
+                let timeline = gpu.timeline(program, times, &step.words(), clock).await?;
                 let node = |dispatch| starts.partition_point(|&start| start <= dispatch) - 1;
                 let span = |stamp: gpu::Stamp| Span {
                     node: node(stamp.dispatch),

@@ -25,6 +25,8 @@ const FEWEST_RUNS: usize = 4;
 const SUBMISSIONS: usize = 20;
 /// Loops, or copies, of a run at most, so that it ends where clocks are wrong.
 const MOST_LOOPS: u32 = 1 << 24;
+/// The most copies of one submission.
+const MOST_COPIES: u32 = 1 << 14;
 /// Dispatches of nothing whose latency is measured.
 const LAUNCHES: [u32; 2] = [1000, 200];
 /// Bytes of each of the two buffers of a copy: together beyond the caches of adapters, and at least enough for a sum of
@@ -210,7 +212,10 @@ impl<'a> Bench<'a> {
         let mut warm = false;
         let mut amount = 1;
         loop {
-            let (loops, times) = if shape.rate == Rate::Bandwidth { (1, amount) } else { (amount, 1) };
+            let (loops, times, most) = match shape.rate {
+                Rate::Bandwidth => (1, amount, MOST_COPIES),
+                _ => (amount, 1, MOST_LOOPS),
+            };
             let dispatch = self.dispatch(shape, loops, [-1.0, 1.0]);
             let work = shape.work as f64 * f64::from(dispatch.grid[0]) * f64::from(amount);
             let program = self.gpu.program(shape.shader.entry, &[(dispatch, &[source, copied])]).await?;
@@ -219,7 +224,7 @@ impl<'a> Bench<'a> {
                 warm = true;
             }
             let best = self.seconds(&program, times).await?;
-            if best >= RUN[self.software] || amount >= MOST_LOOPS {
+            if best >= RUN[self.software] || amount >= most {
                 return Ok(Candidate { rate: shape.rate, program, times, work, best });
             }
             amount *= (1.2 * RUN[self.software] / best).clamp(2.0, 8.0) as u32;

@@ -30,6 +30,13 @@ pub struct Peaks {
     pub readback_us: f64,
 }
 
+impl Peaks {
+    /// Whether something can be given as a part of them.
+    fn are_rates(&self) -> bool {
+        [self.f32_gflops, self.bandwidth_gbs, self.launch_us].iter().all(|x| x.is_finite() && *x > 0.0)
+    }
+}
+
 /// Measures a device, in about a second, three on a software adapter. Each figure is the best of several runs, since what
 /// disturbs one only makes it worse.
 ///
@@ -49,8 +56,8 @@ pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnM
     let Some(path) = remembered else { return measured(device, false).await };
     let machine = device.machine();
     match FILE.load(path, &machine) {
-        Ok(Some(Measured { peaks })) => return Ok(peaks),
-        Ok(None) => (),
+        Ok(Some(Measured { peaks })) if peaks.are_rates() => return Ok(peaks),
+        Ok(_) => (),
         Err(why) => {
             notice(&format!("{}: not a file of remembered peaks ({why}), it will be written anew", path.display()))
         }

@@ -21,8 +21,8 @@
 //!
 //! `FLOOR` and `clock_us` are what is never believed: effects of layout, and what a clock or a cold cache adds to a call of
 //! a microsecond. The whole step is tested like a kernel, but nothing is subtracted, and it varies no less than its kernels
-//! do together, each by its part of the time, nor less than the machine's f32 peak, which is measured with each profile. A
-//! machine that is slower throughout one of them all the same looks like a slower program: profile on an idle one.
+//! do together, each by its part of the time. A machine that is slower throughout one of them looks like a slower program:
+//! profile on an idle one.
 //!
 //! Of many kernels some would differ by chance: the p are adjusted so that the chance of one false alarm in a comparison is
 //! [`LEVEL`] if the model holds (Holm 1979). So few runs may not reach that level, however different; then the answer is
@@ -54,8 +54,6 @@ const FEWEST_NAMES: usize = 5;
 /// The part of the kernels that are taken to be unchanged, and in how many standard deviations of a normal distribution
 /// so many lie.
 const UNCHANGED: (f64, f64) = (0.8, 1.2816);
-/// By how much the logarithms of measured peaks may differ without a word.
-const UNEQUAL: f64 = 0.1;
 /// The shortest time of which a logarithm is taken, in microseconds.
 const SHORTEST_US: f64 = 1e-3;
 
@@ -101,8 +99,10 @@ pub struct Change {
     pub times: [Estimate; 2],
     /// Second median / first - 1.
     pub change: f64,
-    /// The smallest `|change|`, about, that would have been told from none.
-    pub visible: f64,
+    /// The same without what the machine changed; see [`Comparison::machine`].
+    pub beyond: f64,
+    /// The smallest `|change|`, about, that would have been told from none; `None` where none would.
+    pub visible: Option<f64>,
     /// The chance of such a difference between two profiles of one build, adjusted for the number of kernels.
     pub p: f64,
     /// Whether it differs.
@@ -156,11 +156,13 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// What is slower by more than `threshold`, as a part of the first time: shapes of kernels, and "the whole step".
+    /// What is slower by more than `threshold`, as a part of the first time, with and without what the machine changed: shapes of kernels, and "the whole step".
     pub fn regressions(&self, threshold: f64) -> Vec<&str> {
         let rows = self.rows.iter().map(|row| (row.shape.as_str(), &row.change));
         let all = rows.chain([("the whole step", &self.step)]);
-        all.filter(|(_, c)| c.verdict == Verdict::Slower && c.change > threshold).map(|(name, _)| name).collect()
+        all.filter(|(_, c)| c.verdict == Verdict::Slower && c.change.min(c.beyond) > threshold)
+            .map(|(name, _)| name)
+            .collect()
     }
 }
 
@@ -245,7 +247,7 @@ impl<'a> Pair<'a> {
     }
 
     /// `least` is the p at which one difference alone is believed.
-    fn change(&self, noise: f64, p: f64, least: f64) -> Change {
+    fn change(&self, machine: f64, noise: f64, p: f64, least: f64) -> Change {
         let times = self.samples.map(|samples| {
             let median = median(samples);
             let interval = median_interval(&blocks(samples, BLOCKS));
@@ -259,21 +261,25 @@ impl<'a> Pair<'a> {
             _ if self.difference > 0.0 => Verdict::Slower,
             _ => Verdict::Faster,
         };
-        let visible = (normal_z(least) * noise).exp_m1();
-        Change { times, change: self.difference.exp_m1(), visible, p, verdict }
+        let visible = Some((normal_z(least) * noise).exp_m1()).filter(|visible| visible.is_finite());
+        let beyond = (self.difference - machine).exp_m1();
+        Change { times, change: self.difference.exp_m1(), beyond, visible, p, verdict }
     }
 }
 
-/// Pairs of kernels of one name and shape, of one variant where both have it, and those without a partner.
+/// Pairs of kernels of one name and shape, of one variant, and called and cut alike, where both have it, and those without
+/// a partner.
 fn pairs<'a>(a: &'a [Kernel], b: &'a [Kernel]) -> (Vec<[&'a Kernel; 2]>, [Vec<&'a Kernel>; 2]) {
     let mut left: Vec<Option<&Kernel>> = b.iter().map(Some).collect();
     let mut partners: Vec<Option<&Kernel>> = vec![None; a.len()];
-    for strict in [true, false] {
+    let calls = |kernel: &Kernel| (kernel.calls, kernel.dispatches);
+    for strict in [2, 1, 0] {
         for (kernel, partner) in a.iter().zip(&mut partners).filter(|(_, partner)| partner.is_none()) {
             let fits = |other: &&mut Option<&Kernel>| {
                 other.is_some_and(|other| {
                     let same = (&other.kernel, &other.shape) == (&kernel.kernel, &kernel.shape);
-                    same && (!strict || other.variant == kernel.variant)
+                    let alike = strict < 1 || other.variant == kernel.variant;
+                    same && alike && (strict < 2 || calls(other) == calls(kernel))
                 })
             };
             *partner = left.iter_mut().find(fits).and_then(Option::take);
@@ -327,8 +333,6 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     let together: f64 = found.iter().zip(&measured).map(|(k, pair)| weight(k[0]) * pair.spread).sum();
     let step = Pair::new([&a.summary.samples_ms, &b.summary.samples_ms], clock / 1e3, SHORTEST_US / 1e3);
     let step_noise = noise(&step, step.spread.max(if together.is_finite() { together } else { 0.0 }));
-    let peak = peak_change(&a.header, &b.header);
-    let step_noise = step_noise.hypot(peak);
 
     let tests = (measured.iter().zip(&noises)).map(|(pair, &noise)| pair.p(change, noise));
     let p = holm(&tests.chain([step.p(0.0, step_noise)]).collect::<Vec<_>>());
@@ -338,10 +342,10 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
             kernel: kernels[0].kernel.clone(),
             shape: kernels[0].shape.clone(),
             variants: kernels.map(|k| k.variant.clone()),
-            change: pair.change(noise, p, least),
+            change: pair.change(change, noise, p, least),
         })
         .collect();
-    let step = step.change(step_noise, p[p.len() - 1], least);
+    let step = step.change(0.0, step_noise, p[p.len() - 1], least);
 
     let mean = measured.iter().map(|pair| pair.difference).sum::<f64>() / measured.len().max(1) as f64;
     let alone = alone.map(|kernels| {
@@ -353,7 +357,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
         };
         kernels.into_iter().map(alone).collect()
     });
-    let notes = notes(&rows, &step, machine.map(|(change, _)| change), peak, least);
+    let notes = notes(&rows, &step, machine.map(|(change, _)| change), least);
     Comparison {
         rows,
         alone,
@@ -365,13 +369,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     }
 }
 
-/// By how much the machine's measured peaks differ, as a logarithm; 0 where they are no numbers.
-fn peak_change(a: &Header, b: &Header) -> f64 {
-    let change = (b.peaks.f32_gflops / a.peaks.f32_gflops).ln();
-    if change.is_finite() { change } else { 0.0 }
-}
-
-fn notes(rows: &[Row], step: &Change, machine: Option<f64>, peak: f64, least: f64) -> Vec<String> {
+fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<String> {
     let mut notes = vec![];
     let all = || rows.iter().map(|row| &row.change).chain([step]);
     let unknown = all().filter(|change| change.verdict == Verdict::Unknown).count();
@@ -394,14 +392,7 @@ fn notes(rows: &[Row], step: &Change, machine: Option<f64>, peak: f64, least: f6
         )),
         _ => (),
     }
-    if peak.abs() > UNEQUAL {
-        notes.push(format!(
-            "the machine's f32 peak was measured {:+.0} % in the second profile: it was not equally idle, and the step is \
-             not believed to differ by less",
-            100.0 * peak.exp_m1()
-        ));
-    }
-    let mut visible: Vec<f64> = rows.iter().map(|row| row.change.visible).collect();
+    let mut visible: Vec<f64> = rows.iter().filter_map(|row| row.change.visible).collect();
     visible.sort_by(f64::total_cmp);
     if !visible.is_empty() {
         notes.push(format!(
@@ -537,11 +528,6 @@ mod tests {
         b.summary.samples_ms.iter_mut().for_each(|ms| *ms *= 1.3);
         assert_eq!(compare(&a, &b).regressions(0.05), ["the whole step"]);
         assert_eq!(compare(&a, &b).regressions(0.4), Vec::<&str>::new(), "allowed");
-        // The machine says that it was slower itself.
-        b.header.peaks.f32_gflops /= 1.3;
-        let comparison = compare(&a, &b);
-        assert_eq!(comparison.regressions(0.05), Vec::<&str>::new());
-        assert!(comparison.notes.iter().any(|note| note.contains("-23 %")), "{:?}", comparison.notes);
     }
 
     #[test]
@@ -680,7 +666,7 @@ mod tests {
                 let device = Device::Cpu { why: String::new() };
                 let profile = pollster::block_on(async {
                     let mut workload = Workload::op(op, device, Variants::default()).await?;
-                    measure::measure(&mut workload, header.clone(), |_| ()).await
+                    measure::measure(&mut workload, header.clone(), None, |_| ()).await
                 });
                 let profile = profile.unwrap();
                 match whole {

@@ -2,15 +2,18 @@
 //!
 //! A profiled run's wall time is that of its kernels (each dispatch's, by the profile's clock) and of gaps that have names:
 //! between kernels; the submission, as long as one of nothing takes; reading the results. What these do not explain is a gap
-//! of its own. By the wall clock a dispatch's time holds a submission, which is subtracted and counted among the gaps.
+//! of its own, negative where dispatches overlap. By the wall clock a dispatch's time holds a submission, which is
+//! subtracted and counted among the gaps.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::report::{Bound, Clock, Gap, Header, Kernel, Profile, Span, Summary, Track};
+use super::statistics::{median, quantile, sorted};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::{self, Facts};
-use crate::graph::session::Timeline;
+use crate::graph::session::{self, Timeline};
 use crate::ops::Cost;
 use crate::peaks::Peaks;
 
@@ -35,24 +38,31 @@ struct Call {
     encode: f64,
 }
 
-/// A profiled run in microseconds.
+/// A profiled run; times in microseconds.
 struct Run {
     wall: f64,
     /// In the order of [`Measuring::gap_names`].
     gaps: Vec<f64>,
-    spans: Vec<Span>,
+    timeline: Timeline,
+    reading: f64,
+    latency: f64,
 }
 
-/// Runs `workload` `runs` times with and as often without looking at the clock. `progress` is told how many of both are
-/// done.
+/// Runs `workload` `runs` times with and as often without looking at the clock, the one named if any. `progress` is told
+/// how many of both are done.
 ///
 /// # Errors
-/// A lost device.
-pub async fn measure(workload: &mut Workload, header: Header, mut progress: impl FnMut(usize)) -> Result<Profile> {
-    // The first run may still compile, clear memory or raise clocks.
+/// A lost device; timestamps that fail after the first run.
+pub async fn measure(
+    workload: &mut Workload,
+    header: Header,
+    clock: Option<gpu::Clock>,
+    mut progress: impl FnMut(usize),
+) -> Result<Profile> {
+    // The first run may still compile, clear memory or raise clocks. It decides by which clock all others are told.
     workload.run().await?;
-    let (first, _) = workload.timeline().await?;
-    let clock = match first.clock {
+    let told = workload.timeline(clock).await?.0.clock;
+    let clock = match told {
         Some(gpu::Clock::Device) => Clock::Device,
         Some(gpu::Clock::Wall) => Clock::Wall,
         None => Clock::Mirror,
@@ -64,14 +74,14 @@ pub async fn measure(workload: &mut Workload, header: Header, mut progress: impl
         unprofiled.push(microseconds(workload.run().await?.wall));
         progress(2 * run + 1);
         let latency = microseconds(workload.session.latency().await?);
-        let (timeline, reading) = workload.timeline().await?;
-        measuring.add(workload, &timeline, microseconds(reading), latency);
+        let (timeline, reading) = workload.timeline(told).await?;
+        measuring.add(workload, timeline, microseconds(reading), latency);
         progress(2 * run + 2);
     }
-    Ok(measuring.finish(&unprofiled))
+    Ok(measuring.finish(workload, &unprofiled))
 }
 
-fn microseconds(time: std::time::Duration) -> f64 {
+fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
@@ -116,80 +126,89 @@ impl Measuring {
 
     /// Takes in a profiled run, after which reading the results took so many microseconds, while a submission of nothing
     /// takes `latency`.
-    fn add(&mut self, workload: &Workload, timeline: &Timeline, reading: f64, latency: f64) {
-        let plan = workload.plan();
+    fn add(&mut self, workload: &Workload, timeline: Timeline, reading: f64, latency: f64) {
         for calls in &mut self.calls {
             calls.runs.push(vec![]);
         }
-        let mut spans = Vec::with_capacity(timeline.spans.len() + 3);
-        let wall = microseconds(timeline.wall);
-        let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
-        let busy_until = timeline.spans.last().map_or(0.0, |span| us(span.end));
-        // The device's clock has another origin than the CPU's: its last dispatch ends when the CPU is told, less half of
-        // what telling takes.
-        let origin = match self.header.clock {
-            Clock::Device => (wall - latency / 2.0 - busy_until).max(0.0),
-            Clock::Wall | Clock::Mirror => 0.0,
-        };
-        let track = if self.header.clock == Clock::Mirror { Track::Cpu } else { Track::Gpu };
         // Dispatches of the call under way at each node.
-        let mut begun = vec![0; plan.nodes.len()];
+        let mut begun = vec![0; workload.plan().nodes.len()];
         let (mut before, mut kernels, mut between, mut encoding) = (None, 0.0, 0.0, 0.0);
         for span in &timeline.spans {
-            let kernel = self.kernel_of[span.node];
-            let calls = &mut self.calls[kernel];
+            let calls = &mut self.calls[self.kernel_of[span.node]];
             let mut busy = us(span.end) - us(span.start);
             if self.header.clock == Clock::Wall {
                 busy = (busy - latency).max(0.0);
             }
             let gap = before.map_or(0.0, |before: f64| (us(span.start) - before).max(0.0));
-            let call = Call { busy, gap, encode: microseconds(span.encoding) };
+            let encode = microseconds(span.encoding);
             let done = &mut begun[span.node];
             if let (Some(run), true) = (calls.runs.last_mut(), *done == 0) {
                 run.push(Call::default());
             }
             if let Some(last) = calls.runs.last_mut().and_then(|run| run.last_mut()) {
-                *last = Call { busy: last.busy + busy, gap: last.gap + gap, encode: last.encode + call.encode };
+                *last = Call { busy: last.busy + busy, gap: last.gap + gap, encode: last.encode + encode };
             }
             *done = (*done + 1) % calls.dispatches;
-            (kernels, between, encoding) = (kernels + busy, between + gap, encoding + call.encode);
-            before = Some(us(span.end));
-            spans.push(Span {
-                track,
-                name: plan.nodes[span.node].label(),
-                kernel: Some(kernel),
-                start_us: origin + us(span.start),
-                duration_us: us(span.end) - us(span.start),
-            });
+            (kernels, between, encoding) = (kernels + busy, between + gap, encoding + encode);
+            before = Some(before.map_or(us(span.end), |before| before.max(us(span.end))));
         }
-        let mut on_cpu = |name: &str, start_us: f64, duration_us: f64| {
-            spans.push(Span { track: Track::Cpu, name: name.into(), kernel: None, start_us, duration_us });
-        };
-        if self.header.clock == Clock::Device {
-            let submitting = microseconds(timeline.submitting).min(wall);
-            on_cpu("submit", 0.0, submitting);
-            on_cpu("wait", submitting, wall - submitting);
-        }
-        on_cpu("read results", wall, reading);
         let submissions = latency * timeline.spans.len() as f64;
         let mut gaps = match self.header.clock {
             Clock::Device => vec![between, latency, reading],
             Clock::Wall => vec![encoding, submissions, reading],
             Clock::Mirror => vec![between, reading],
         };
-        let wall = wall + reading;
+        let wall = microseconds(timeline.wall) + reading;
         gaps.push(wall - kernels - gaps.iter().sum::<f64>());
-        self.runs.push(Run { wall, gaps, spans });
+        self.runs.push(Run { wall, gaps, timeline, reading, latency });
     }
 
-    fn finish(mut self, unprofiled: &[f64]) -> Profile {
+    /// A run for a trace.
+    fn spans(&self, workload: &Workload, run: &Run) -> Vec<Span> {
+        let timeline = &run.timeline;
+        let wall = microseconds(timeline.wall);
+        let busy_until = timeline.spans.iter().map(|span| us(span.end)).fold(0.0, f64::max);
+        // The device's clock has another origin than the CPU's: its last dispatch ends when the CPU is told, less half of
+        // what telling takes.
+        let (track, origin) = match self.header.clock {
+            Clock::Device => (Track::Gpu, (wall - run.latency / 2.0 - busy_until).max(0.0)),
+            Clock::Wall => (Track::Gpu, 0.0),
+            Clock::Mirror => (Track::Cpu, 0.0),
+        };
+        let span = |span: &session::Span| Span {
+            track,
+            name: workload.plan().nodes[span.node].label(),
+            kernel: Some(self.kernel_of[span.node]),
+            start_us: origin + us(span.start),
+            duration_us: us(span.end) - us(span.start),
+        };
+        let on_cpu = |name: &str, start_us: f64, duration_us: f64| Span {
+            track: Track::Cpu,
+            name: name.into(),
+            kernel: None,
+            start_us,
+            duration_us,
+        };
+        let mut spans: Vec<Span> = timeline.spans.iter().map(span).collect();
+        if self.header.clock == Clock::Device {
+            let submitting = microseconds(timeline.submitting).min(wall);
+            spans.push(on_cpu("submit", 0.0, submitting));
+            spans.push(on_cpu("wait", submitting, wall - submitting));
+        }
+        spans.push(on_cpu("read results", wall, run.reading));
+        spans
+    }
+
+    fn finish(self, workload: &Workload, unprofiled: &[f64]) -> Profile {
         let steps = self.header.steps_per_run as f64;
-        let step_ms = median(unprofiled.iter().copied()) / steps / 1e3;
+        let step_ms = median(unprofiled) / steps / 1e3;
         // Totals are those of one run, so that they add up.
         let mut by_wall: Vec<usize> = (0..self.runs.len()).collect();
         by_wall.sort_by(|&a, &b| self.runs[a].wall.total_cmp(&self.runs[b].wall));
         let middle = by_wall[(by_wall.len() - 1) / 2];
-        let Run { wall, gaps, mut spans } = self.runs.swap_remove(middle);
+        let Run { wall, gaps, .. } = &self.runs[middle];
+        let wall = *wall;
+        let mut spans = self.spans(workload, &self.runs[middle]);
         let profiled_ms = wall / steps / 1e3;
 
         // Nodes whose grids are all empty run nothing.
@@ -201,7 +220,7 @@ impl Measuring {
         for span in &mut spans {
             span.kernel = span.kernel.map(|kernel| place[&kernel]);
         }
-        let gap = |(name, us): (&str, f64)| Gap { name: name.into(), total_ms: us / 1e3, share: us / wall };
+        let gap = |(name, us): (&str, &f64)| Gap { name: name.into(), total_ms: us / 1e3, share: us / wall };
         let gaps: Vec<Gap> = self.gap_names().iter().copied().chain(["unaccounted"]).zip(gaps).map(gap).collect();
         let [flops, bytes] = [|cost: Cost| cost.flops, |cost: Cost| cost.bytes].map(|of| {
             let all = self.calls.iter().map(|calls| of(calls.cost) * calls.runs[middle].len() as u64).sum::<u64>();
@@ -228,9 +247,9 @@ impl Measuring {
 fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
     let Calls { kernel, variant, shape, cost, dispatches, facts, runs } = calls;
     let on_cpu = header.clock == Clock::Mirror;
-    let mut busy: Vec<f64> = runs.iter().flatten().map(|call| call.busy).collect();
-    busy.sort_by(f64::total_cmp);
-    let p50_us = percentile(&busy, 0.5);
+    let of_calls = |time: fn(&Call) -> f64| sorted(&runs.iter().flatten().map(time).collect::<Vec<_>>());
+    let busy = of_calls(|call| call.busy);
+    let p50_us = quantile(&busy, 0.5);
     let total = runs[middle].iter().map(|call| call.busy).sum::<f64>();
     let (flops, bytes) = (cost.flops as f64, cost.bytes as f64);
     // Of a time that is too short for the clock there is no rate.
@@ -253,7 +272,7 @@ fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
         share: total / wall,
         min_us: busy.first().copied().unwrap_or_default(),
         p50_us,
-        p95_us: percentile(&busy, 0.95),
+        p95_us: quantile(&busy, 0.95),
         flops: cost.flops,
         bytes: cost.bytes,
         gflops,
@@ -265,9 +284,9 @@ fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
         workgroups: largest.0,
         workgroup_size: largest.1.size,
         workgroup_bytes: largest.1.memory,
-        gap_us: median(runs.iter().flatten().map(|call| call.gap)),
+        gap_us: quantile(&of_calls(|call| call.gap), 0.5),
         compile_ms: (!on_cpu).then_some(compile_ms),
-        encode_us: (!on_cpu).then(|| median(runs.iter().flatten().map(|call| call.encode))),
+        encode_us: (!on_cpu).then(|| quantile(&of_calls(|call| call.encode), 0.5)),
         samples_us: runs.iter().map(|run| run.iter().map(|call| call.busy).sum::<f64>() / run.len() as f64).collect(),
     }
 }
@@ -289,18 +308,8 @@ fn bound(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &Peaks) -> Bound 
     longest.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(Bound::Launch, |(bound, _)| bound)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    percentile(&values, 0.5)
-}
-
-/// The value that this part of the sorted values does not exceed, between two of them in proportion; 0 of none.
-fn percentile(sorted: &[f64], part: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
-    let place = part * last as f64;
-    let (low, above) = (place as usize, place.fract());
-    sorted[low] + above * (sorted[(low + 1).min(last)] - sorted[low])
+fn us(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
 }
 
 impl Profile {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::gpu::Device;
+use crate::gpu::{self, Device};
 use crate::graph::session::{Tune, Variants};
 use crate::models::deepj::{Config, Mode, Precision, Preset, Training, build, build_generate};
 use crate::ops::Op;
@@ -34,8 +34,10 @@ pub use workload::{Run, Workload};
 pub const STYLES: usize = 23;
 /// Time steps of generation in one submission unless the user says otherwise: a bar.
 const BAR: usize = 16;
+/// The most of them: each is some dozens of dispatches, which are timed one by one.
+const MOST_STEPS: usize = 1024;
 /// How long the calls of an op in one run should take at least, in microseconds, and how many there are at most.
-const OP_RUN: (f64, f64) = (5_000.0, 100.0);
+const OP_RUN: (f64, f64) = (20_000.0, 1_000.0);
 
 /// What to profile and how; `None` where the default is to be taken, which is that of training.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +69,7 @@ pub enum What {
     Op {
         /// Of the op, or of one of its kernels.
         name: String,
-        /// `FIELD=VALUE,…`; the shapes that training and generation have where there is none.
+        /// `FIELD=VALUE,…`; without it the shapes that training has, or generation where training has none.
         shape: Option<String>,
     },
 }
@@ -88,6 +90,12 @@ impl Settings {
         let (batch, seq) = if *what == What::Generate { (1, BAR) } else { default_batch(preset) };
         let (batch, seq) = (self.batch.unwrap_or(batch), self.seq.unwrap_or(seq));
         batch_shape(&config, batch, seq)?;
+        if *what == What::Generate && seq > MOST_STEPS {
+            return Err(Error::usage(
+                format!("--seq {seq}"),
+                format!("a submission has at most {MOST_STEPS} time steps"),
+            ));
+        }
         if self.runs == 0 {
             return Err(Error::usage("--runs 0", "give 1 or more"));
         }
@@ -167,7 +175,7 @@ pub async fn profile(
     let plan = workload.plan().name.clone();
     let header = settings.header(name.into(), plan.clone(), &sizes, &device, peaks);
     let total = 2.0 * settings.runs as f64;
-    measure::measure(&mut workload, header, |done| progress(&plan, done as f64 / total)).await
+    measure::measure(&mut workload, header, None, |done| progress(&plan, done as f64 / total)).await
 }
 
 fn needs_f16(sizes: &Sizes, device: &Device) -> Result<()> {
@@ -224,9 +232,9 @@ async fn profile_ops(
         match legal {
             None => wanted.push((op, vec![])),
             Some(legal) if legal.is_empty() => {
-                let capabilities = device.capabilities();
-                let error = capabilities.map(crate::train::no_f16);
-                return Err(error.unwrap_or_else(|| Error::device(format!("{} has no variant", op.label()), "")));
+                let what =
+                    format!("{} has no 16-bit floats in shaders, which {} needs", header.machine.adapter, op.label());
+                return Err(Error::usage(what, "use f32, or another device (`deepj adapters` lists what each can do)"));
             }
             Some(legal) => {
                 // A pin of an op may be of a variant that only some of its kernels have; that one has it is checked.
@@ -241,6 +249,8 @@ async fn profile_ops(
     }
     let all = wanted.len() as f64;
     let mut whole: Option<Profile> = None;
+    // That of the first is that of all.
+    let mut clock = None;
     for (i, (op, pins)) in wanted.into_iter().enumerate() {
         let label = op.label();
         let said = pins.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
@@ -253,7 +263,12 @@ async fn profile_ops(
         workload.times = (OP_RUN.0 / once).clamp(1.0, OP_RUN.1) as u32;
         let total = 2.0 * settings.runs as f64;
         let done = |done: usize| progress(&said, (i as f64 + done as f64 / total) / all);
-        let profile = measure::measure(&mut workload, header.clone(), done).await?;
+        let profile = measure::measure(&mut workload, header.clone(), clock, done).await?;
+        clock = match profile.header.clock {
+            Clock::Device => Some(gpu::Clock::Device),
+            Clock::Wall => Some(gpu::Clock::Wall),
+            Clock::Mirror => None,
+        };
         match &mut whole {
             None => whole = Some(profile.per_step()),
             Some(whole) => whole.join(profile.per_step()),

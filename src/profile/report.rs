@@ -130,7 +130,8 @@ pub struct Kernel {
     pub gap_us: f64,
     /// Milliseconds that compiling its pipelines took when the plan was made; `None` on the CPU.
     pub compile_ms: Option<f64>,
-    /// Microseconds of CPU time in which a call was encoded: median; `None` on the CPU.
+    /// Microseconds of CPU time in which a call was encoded, by the device's clock an equal part of what wgpu does for all
+    /// dispatches at once: median; `None` on the CPU.
     pub encode_us: Option<f64>,
     /// Microseconds of a call, mean over the calls of a run: one for each run, in order.
     pub samples_us: Vec<f64>,
@@ -190,7 +191,7 @@ pub struct Span {
 pub enum Track {
     /// Dispatches, by the clock of the profile.
     Gpu,
-    /// Encoding, submitting, waiting; ops of the mirror.
+    /// Submitting, waiting, reading results; ops of the mirror.
     Cpu,
 }
 

@@ -116,6 +116,8 @@ impl Column {
         let cells = values.into_iter().map(|value| match value.filter(|v| v.is_finite()) {
             None => "-".into(),
             Some(value) if value > 0.0 && value < least / 2.0 => format!("<{least:.decimals$}"),
+            // What rounds to zero has no sign.
+            Some(value) if value.abs() < least / 2.0 => format!("{:.decimals$}", 0.0),
             Some(value) => format!("{value:.decimals$}"),
         });
         Self { head, cells: cells.collect(), left: false, essential: false }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::gpu::Device;
+use crate::gpu::{self, Access, Device, Format};
 use crate::graph::session::{Timeline, Variants};
 use crate::graph::{Graph, Kind, Plan, ProgramId, Session};
 use crate::models::deepj::{Config, Mode, Training, build, build_generate};
@@ -97,22 +97,26 @@ impl Workload {
         Ok(workload)
     }
 
-    /// Calls of one op. Its operands are zero, since no kernel's time depends on values, but for the convolution's: the
-    /// mirror passes silent notes over, so it hears a random roll.
+    /// Calls of one op. What products and LSTMs read in f32 is random, since a GPU that is limited by its power is faster
+    /// on zeros; the convolution hears a random roll, since the mirror passes silent notes over. All else is zero.
     ///
     /// # Errors
     /// As [`Workload::train`].
     pub async fn op(op: Arc<dyn Op>, device: Device, variants: Variants) -> Result<Self> {
         let plan = plan_of(&op.label(), std::slice::from_ref(&op));
-        let convolution = op.name() == "octave_conv";
+        let (name, args) = (op.name(), op.args());
         let operands = plan.nodes[0].operands.clone();
         let written = plan.written(0).first().map_or(operands[0], |view| view.slice(0, view.len.min(1)));
         check_plans(|_| Ok(vec![plan.clone()]), 1, device.capabilities())
             .map_err(|e| Error { remedy: "use a smaller --shape".into(), ..e })?;
         let mut workload = Self::new(plan, written, device, variants).await?;
-        if let (true, Some(&x)) = (convolution, operands.first()) {
-            let roll = notes(x.len.div_ceil(CHANNELS));
-            workload.session.write(workload.program, x, &roll[..x.len])?;
+        for (&view, arg) in operands.iter().zip(&args).filter(|(view, _)| view.format == Format::F32) {
+            let values = match name {
+                "octave_conv" if arg.name == "x" => notes(view.len.div_ceil(CHANNELS)),
+                "gemm" | "lstm" if arg.access == Access::Read => random(view.len),
+                _ => continue,
+            };
+            workload.session.write(workload.program, view, &values[..view.len])?;
         }
         Ok(workload)
     }
@@ -154,13 +158,14 @@ impl Workload {
         Ok(Run { submitting, replaying, wall: began.elapsed(), outputs })
     }
 
-    /// Runs it with a look at the clock at each dispatch, and tells how long reading the results took after.
+    /// Runs it with a look at the clock at each dispatch, the one named if any, and tells how long reading the results took
+    /// after.
     ///
     /// # Errors
-    /// A lost device.
-    pub async fn timeline(&mut self) -> Result<(Timeline, Duration)> {
+    /// A lost device; timestamps that are asked for and of no use.
+    pub async fn timeline(&mut self, clock: Option<gpu::Clock>) -> Result<(Timeline, Duration)> {
         self.advance();
-        let timeline = self.session.timeline(self.program, self.times, &self.step).await?;
+        let timeline = self.session.timeline(self.program, self.times, &self.step, clock).await?;
         let began = Instant::now();
         self.session.read(self.program, &[self.outputs]).await?;
         Ok((timeline, began.elapsed()))
@@ -179,7 +184,10 @@ pub(super) fn plan_of(name: &str, ops: &[Arc<dyn Op>]) -> Plan {
         let operands: Vec<View> = op.args().iter().map(|arg| graph.temp_as(arg.name, arg.len, arg.format)).collect();
         graph.append(op.clone(), &operands);
     }
-    Plan::compile(name, graph)
+    let mut plan = Plan::compile(name, graph);
+    // An op that reads nothing else would run once, however many calls a run is to have.
+    plan.invariant = 0;
+    plan
 }
 
 /// `cells` triples of play, replay and dynamics.
@@ -190,6 +198,11 @@ fn notes(cells: usize) -> Vec<f32> {
         [play, play * f32::from(replay < DENSITY[1]), play * dynamics]
     };
     (0..cells).flat_map(cell).collect()
+}
+
+/// Uniform numbers around 0, so small that sums stay finite.
+fn random(len: usize) -> Vec<f32> {
+    (0..len).map(|i| 0.1 * (uniform01(pcg4d([i as u32, 0, 0, 2])[0]) - 0.5)).collect()
 }
 
 /// Row `i` of `rows` has its 1 in column `i`.

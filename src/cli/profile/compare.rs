@@ -180,6 +180,9 @@ fn table(comparison: &Comparison) -> Vec<[String; 7]> {
     let mut rows = vec![HEAD.map(String::from)];
     rows.extend(comparison.rows.iter().map(|row| cells(&row.shape, "us", &row.change)));
     rows.push(cells("whole step", "ms", &comparison.step));
+    if comparison.rows.is_empty() {
+        return rows;
+    }
     let [a, b] = comparison.total_ms;
     let sum = |name: &str, a: String, b: String, ratio: f64| {
         [name.into(), a, b, format!("{:+.1} %", 100.0 * (ratio - 1.0)), String::new(), String::new(), String::new()]
@@ -206,6 +209,6 @@ fn cells(name: &str, unit: &str, c: &Change) -> [String; 7] {
     };
     let p = if c.p < 1e-3 { "<0.001".into() } else { format!("{:.3}", c.p) };
     let [a, b] = &c.times;
-    let visible = format!("{:.0} %", 100.0 * c.visible);
+    let visible = c.visible.map_or("-".into(), |visible| format!("{:.0} %", 100.0 * visible));
     [name.into(), time(a), time(b), change, p, visible, format!("{}+{}", a.runs, b.runs)]
 }

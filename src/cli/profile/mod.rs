@@ -1,14 +1,13 @@
 //! `deepj profile`.
 
-use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use deepj::Result;
 use deepj::checkpoint::{refused, write_whole};
 use deepj::models::deepj::{Precision, Preset};
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
+use deepj::{Error, Result};
 
 use super::train::preset;
 use super::{DeviceArguments, bar, pair, say};
@@ -71,8 +70,8 @@ struct Options {
     #[arg(long)]
     recompute: bool,
     /// Profiled runs; as many unprofiled ones are timed in turn
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    runs: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -123,12 +122,16 @@ impl Options {
             seq: self.seq,
             precision: self.precision,
             recompute: self.recompute,
-            runs: self.runs,
+            runs: self.runs.into(),
         };
         let device = self.device.open()?;
         let variants = self.device.variants();
         check(what, &settings, &device, &variants)?;
-        let peaks = self.device.peaks(&device)?;
+        let mut peaks = self.device.peaks(&device)?;
+        if peaks.matrix_gflops.is_none() && variants.pins.iter().any(|(_, variant)| variant == "cooperative") {
+            // Matrix units run where they are asked for, as they are here.
+            peaks = pollster::block_on(deepj::peaks::measure(&device))?;
+        }
         let bar = bar(1000, "{wide_bar} profiling {msg} ETA {eta}");
         let progress = |what: &str, done: f64| {
             bar.set_message(what.to_string());
@@ -137,10 +140,6 @@ impl Options {
         let profiled = pollster::block_on(profile(what, &settings, device, variants, peaks, progress));
         bar.finish_and_clear();
         let profiled = profiled?;
-        if let Some(file) = &self.roofline {
-            write_whole(file, roofline(&profiled).as_bytes())?;
-            eprintln!("roofline: {}", file.display());
-        }
         let text = self.format.text(&profiled, self.output.is_none());
         match &self.output {
             Some(file) => {
@@ -148,6 +147,10 @@ impl Options {
                 eprintln!("profile: {}", file.display());
             }
             None => say(text.trim_end()),
+        }
+        if let Some(file) = &self.roofline {
+            write_whole(file, roofline(&profiled).as_bytes())?;
+            eprintln!("roofline: {}", file.display());
         }
         Ok(())
     }
@@ -173,14 +176,14 @@ impl Format {
 
 /// Fails where a file cannot be written, before minutes of work go into what would be in it.
 fn writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(refused(path, "written", &io::ErrorKind::IsADirectory.into()));
+    if path.exists() && !path.is_file() {
+        return Err(Error::file(
+            path,
+            "cannot be written: it is no ordinary file",
+            "leave it out to print, or name another",
+        ));
     }
-    let existed = path.exists();
-    File::options().append(true).create(true).open(path).map_err(|e| refused(path, "written", &e))?;
-    if !existed {
-        // It was made by the question; what matters is that it could be.
-        let _ = std::fs::remove_file(path);
-    }
-    Ok(())
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The file is written beside and renamed, so the folder must take one.
+    tempfile::tempfile_in(folder).map(|_| ()).map_err(|e| refused(path, "written", &e))
 }
