@@ -177,7 +177,8 @@ fn without_timestamps_the_wall_clock_tells() {
 #[test]
 fn ops_that_read_nothing_else_are_called_as_often_as_others() {
     alone(|| {
-        for (op, shape) in [("carry", "rows=1024,width=512,source=zero"), ("lstm_gates", "rows=64,steps=16,units=128")] {
+        for (op, shape) in [("carry", "rows=1024,width=512,source=zero"), ("lstm_gates", "rows=64,steps=16,units=128")]
+        {
             let what = What::Op { name: op.into(), shape: Some(shape.into()) };
             for (name, device) in devices() {
                 let found = run(&what, &settings(2), device, Variants::default());
