@@ -76,6 +76,33 @@ impl Capabilities {
         capabilities
     }
 
+    /// Those of an adapter with every optional feature that a kernel asks for, otherwise portable: for tests of what is
+    /// chosen where it can be had.
+    #[cfg(test)]
+    pub(crate) fn able() -> Self {
+        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
+        Self {
+            shader_f16: true,
+            subgroup: true,
+            subgroup_min_size: 32,
+            subgroup_max_size: 32,
+            cooperative_matrix: vec![matrix],
+            ..Self::portable()
+        }
+    }
+
+    /// Whether workgroups of four subgroups, all of one size, can multiply 16 x 16 matrices of f16 with sums in f32.
+    pub fn multiplies_matrices(&self) -> bool {
+        let fits = |matrix: &CooperativeMatrix| {
+            [matrix.m, matrix.n, matrix.k] == [16; 3] && matrix.factors == "f16" && matrix.result == "f32"
+        };
+        self.shader_f16
+            && self.subgroup
+            && self.subgroup_min_size == self.subgroup_max_size
+            && 4 * self.subgroup_max_size <= self.max_compute_invocations_per_workgroup
+            && self.cooperative_matrix.iter().any(fits)
+    }
+
     /// Those of an adapter, as it has them.
     pub(super) fn of_adapter(adapter: &wgpu::Adapter) -> Self {
         Self::new(adapter.get_info(), &adapter.limits(), adapter.features(), &adapter.cooperative_matrix_properties())

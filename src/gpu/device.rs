@@ -325,6 +325,18 @@ impl Gpu {
         self.faults(asked)
     }
 
+    /// How long `times` runs of the program in one submission take, encoded ahead.
+    ///
+    /// # Errors
+    /// A device that is lost or out of memory.
+    pub async fn time(&self, program: &Program, times: u32) -> Result<Duration> {
+        self.prepare(program, times)?;
+        let began = Instant::now();
+        self.submit(program, times, &[0; 16])?;
+        self.wait().await?;
+        Ok(began.elapsed())
+    }
+
     /// From the submission of nothing to its end: median of several.
     ///
     /// # Errors

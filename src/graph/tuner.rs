@@ -268,11 +268,7 @@ impl<'a> Bench<'a> {
 
     /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
     async fn seconds(&self, program: &Program, times: u32) -> Result<f64> {
-        self.gpu.prepare(program, times)?;
-        let began = Instant::now();
-        self.gpu.submit(program, times, &[0; 16])?;
-        self.gpu.wait().await?;
-        Ok((began.elapsed().as_secs_f64() - self.latency).max(1e-9))
+        Ok((self.gpu.time(program, times).await?.as_secs_f64() - self.latency).max(1e-9))
     }
 
     /// A variant of `op` on buffers of its own, and the seconds of a run; not of the first where a driver may still be
@@ -385,7 +381,7 @@ fn median(values: &mut [f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{CooperativeMatrix, Format};
+    use crate::gpu::Format;
     use crate::graph::{Graph, Kind};
     use crate::ops::gemm::{Gemm, Layout};
 
@@ -397,16 +393,7 @@ mod tests {
         let product = Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16, Format::F16, Format::F32]);
         graph.apply(product.clone(), &[a, b, c]);
         let plan = Plan::compile("test", graph);
-        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
-        let capabilities = Capabilities {
-            shader_f16: true,
-            subgroup: true,
-            subgroup_min_size: 32,
-            subgroup_max_size: 32,
-            cooperative_matrix: vec![matrix],
-            device_type: DeviceType::Discrete,
-            ..Capabilities::portable()
-        };
+        let capabilities = Capabilities { device_type: DeviceType::Discrete, ..Capabilities::able() };
         assert!(product.legal(&capabilities).contains(&"cooperative"));
         let variants = Variants { tune: Tune::Force, ..Variants::default() };
         let mut tuner = Tuner::new(&variants, &capabilities);

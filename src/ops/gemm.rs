@@ -9,7 +9,7 @@ use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both, unknown_variant};
 use crate::Result;
-use crate::gpu::{Capabilities, CooperativeMatrix, DeviceType, Format, Shader};
+use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
 /// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
 /// it for hung.
@@ -273,20 +273,6 @@ impl Kernel {
 }
 
 impl Gemm {
-    /// Whether subgroups, of one known size, can multiply the factors as matrices of 16 x 16.
-    fn is_cooperative(&self, capabilities: &Capabilities) -> bool {
-        let has_lanes = capabilities.subgroup && capabilities.subgroup_min_size == capabilities.subgroup_max_size;
-        let fits = |matrix: &CooperativeMatrix| {
-            let side = [matrix.m, matrix.n, matrix.k] == [16; 3];
-            side && matrix.factors == "f16" && matrix.result == "f32"
-        };
-        let invocations = 4 * capabilities.subgroup_max_size;
-        has_lanes
-            && self.formats[..2] == [Format::F16; 2]
-            && invocations <= capabilities.max_compute_invocations_per_workgroup
-            && capabilities.cooperative_matrix.iter().any(fits)
-    }
-
     /// Records the product of these rows, columns and steps (first and number each), with so many steps in a slice.
     fn record_part(&self, kernel: &Kernel, recorder: &mut Recorder<'_>, part: [(usize, usize); 3], slice: usize) {
         let (m, n, k) = (self.m, self.n, self.k);
@@ -419,7 +405,7 @@ impl Op for Gemm {
             let place = if capabilities.device_type == DeviceType::Software { variants.len() } else { 0 };
             variants.insert(place, "split");
         }
-        if self.is_cooperative(capabilities) {
+        if self.formats[..2] == [Format::F16; 2] && capabilities.multiplies_matrices() {
             variants.push("cooperative");
         }
         variants
@@ -504,23 +490,11 @@ impl Op for Gemm {
 mod tests {
     use super::*;
 
-    fn able() -> Capabilities {
-        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
-        Capabilities {
-            shader_f16: true,
-            subgroup: true,
-            subgroup_min_size: 32,
-            subgroup_max_size: 32,
-            cooperative_matrix: vec![matrix],
-            ..Capabilities::portable()
-        }
-    }
-
     #[test]
     fn kernels_that_need_features_are_legal_only_where_these_are() {
         let halves = Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16; 3]);
         let legal = |op: &Gemm, change: fn(&mut Capabilities), variant: &str| {
-            let mut capabilities = able();
+            let mut capabilities = Capabilities::able();
             change(&mut capabilities);
             op.legal(&capabilities).contains(&variant)
         };

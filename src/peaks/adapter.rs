@@ -6,9 +6,7 @@
 use web_time::Instant;
 
 use super::Peaks;
-use crate::gpu::{
-    Access, Binding, Buffer, Capabilities, CooperativeMatrix, DeviceType, Dispatch, Format, Gpu, Program, Shader,
-};
+use crate::gpu::{Access, Binding, Buffer, Capabilities, DeviceType, Dispatch, Format, Gpu, Program, Shader};
 use crate::{Error, Result};
 
 /// How long a run should take at least, in seconds, on hardware and on software adapters: long against a submission of
@@ -127,7 +125,9 @@ fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
     shapes.push(shape(Rate::Workgroup, "shared_scalars", vec![], 32));
     shapes.push(shape(Rate::Workgroup, "shared_vectors", vec![], 128));
     shapes.push(shape(Rate::Bandwidth, "copy", vec![], 2 * 4 * GROUP_COPIES / SIZE));
-    if matrices && multiplies_matrices(capabilities) {
+    // An invocation writes one of the SIZE sums of its workgroup.
+    let fits = 4 * u64::from(capabilities.subgroup_max_size) <= SIZE;
+    if matrices && fits && capabilities.multiplies_matrices() {
         let shader = Shader {
             op: "peaks_cooperative",
             source: include_str!("../../shaders/peaks_cooperative.wgsl"),
@@ -143,18 +143,6 @@ fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
 fn shader(entry: &'static str, types: Vec<(&'static str, Format)>) -> Shader {
     let source = include_str!("../../shaders/peaks.wgsl");
     Shader { op: "peaks", source, entry, consts: vec![], types }
-}
-
-/// Whether subgroups, of one known size, multiply matrices of 16 x 16 in f16 and add them in f32.
-fn multiplies_matrices(capabilities: &Capabilities) -> bool {
-    let fits = |matrix: &CooperativeMatrix| {
-        [matrix.m, matrix.n, matrix.k] == [16; 3] && matrix.factors == "f16" && matrix.result == "f32"
-    };
-    capabilities.shader_f16
-        && capabilities.subgroup
-        && capabilities.subgroup_min_size == capabilities.subgroup_max_size
-        && 4 * u64::from(capabilities.subgroup_max_size) <= SIZE
-        && capabilities.cooperative_matrix.iter().any(fits)
 }
 
 /// Where measuring happens.
@@ -183,11 +171,7 @@ impl<'a> Bench<'a> {
 
     /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
     async fn seconds(&self, program: &Program, times: u32) -> Result<f64> {
-        self.gpu.prepare(program, times)?;
-        let began = Instant::now();
-        self.gpu.submit(program, times, &[0; 16])?;
-        self.gpu.wait().await?;
-        Ok((began.elapsed().as_secs_f64() - self.latency).max(1e-9))
+        Ok((self.gpu.time(program, times).await?.as_secs_f64() - self.latency).max(1e-9))
     }
 
     /// A run of the shape with so many loops, which a copy has not, and the numbers of a multiply-add.
@@ -278,19 +262,6 @@ mod tests {
     use pollster::block_on;
     use wgpu::naga;
 
-    /// An adapter that has all that shapes ask for.
-    fn everything() -> Capabilities {
-        let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
-        Capabilities {
-            shader_f16: true,
-            subgroup: true,
-            subgroup_min_size: 32,
-            subgroup_max_size: 32,
-            cooperative_matrix: vec![matrix],
-            ..Capabilities::portable()
-        }
-    }
-
     #[test]
     fn there_are_shapes_for_what_an_adapter_has() {
         let rates = |capabilities: &Capabilities, matrices| {
@@ -298,16 +269,16 @@ mod tests {
             [Rate::F32, Rate::F16, Rate::Matrix].map(|rate| shapes.iter().any(|shape| shape.rate == rate))
         };
         assert_eq!(rates(&Capabilities::portable(), true), [true, false, false]);
-        assert_eq!(rates(&everything(), true), [true; 3]);
-        assert_eq!(rates(&everything(), false), [true, true, false]);
-        let other = Capabilities { subgroup_min_size: 16, ..everything() };
+        assert_eq!(rates(&Capabilities::able(), true), [true; 3]);
+        assert_eq!(rates(&Capabilities::able(), false), [true, true, false]);
+        let other = Capabilities { subgroup_min_size: 16, ..Capabilities::able() };
         assert_eq!(rates(&other, true), [true, true, false], "subgroups of several sizes");
     }
 
     /// With and without what the preprocessor puts in: editors work with the raw file.
     #[test]
     fn all_shaders_are_valid() {
-        for Shape { shader, .. } in shapes(&everything(), true) {
+        for Shape { shader, .. } in shapes(&Capabilities::able(), true) {
             let raw = Shader { consts: vec![], types: vec![], ..shader.clone() };
             for text in [shader.wgsl().unwrap(), raw.wgsl().unwrap()] {
                 let module =
