@@ -13,10 +13,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use common::{Common, Spread, check_pins, check_precision, default_shape, pair, paper, print, tell};
+use common::{Common, Spread, default_shape, pair, paper, print, tell};
 use deepj::error::nearest;
 use deepj::gpu::Device;
-use deepj::graph::session::Variants;
+use deepj::graph::session::{Variants, check_pins};
 use deepj::graph::{Bench, Plan, candidates};
 use deepj::models::deepj::{Mode, Precision, Training, build, build_generate};
 use deepj::ops::{Cost, Op};
@@ -118,13 +118,13 @@ fn report(device: &Device, job: &Job, variant: &str, samples: Vec<f64>) -> Resul
 
 async fn bench(flags: Flags) -> Result<()> {
     let device = flags.common.open().await?;
-    check_precision(&device, flags.precision)?;
+    flags.precision.check(device.capabilities())?;
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
     let training = Training { precision: flags.precision, ..Training::default() };
     let train = build(&paper(), Mode::Train(training), batch, seq)?.plan;
     let mut jobs = jobs(vec![train, build_generate(&paper(), 1, seq)?.plan]);
-    check_pins(&device, &flags.variants)?;
+    check_pins(&flags.variants, &device)?;
     for name in flags.kernels.iter().chain(flags.variants.iter().map(|(kernel, _)| kernel)) {
         if !jobs.iter().any(|job| is(job.op.as_ref(), name)) {
             let known = jobs.iter().flat_map(|job| [job.op.kernel(), job.op.name()]).collect();

@@ -9,7 +9,7 @@ mod common;
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::{Chosen, Common, check_precision, default_shape, measure, paper, print, tell};
+use common::{Chosen, Common, default_shape, measure, paper, print, tell};
 use deepj::Result;
 use deepj::models::deepj::{Precision, Training};
 use deepj::profile::Workload;
@@ -38,7 +38,7 @@ struct Flags {
 
 async fn bench(flags: Flags) -> Result<()> {
     let device = flags.common.open().await?;
-    check_precision(&device, flags.precision)?;
+    flags.precision.check(device.capabilities())?;
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
     let Flags { precision, recompute, .. } = flags;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use deepj::gpu::{self, Device, DeviceChoice, DeviceType};
-use deepj::graph::session::{Event, Tune, Variants};
-use deepj::models::deepj::{Config, Precision, Preset};
+use deepj::graph::session::{Event, Tune, Variants, check_pins};
+use deepj::models::deepj::{Config, Preset};
 use deepj::profile::{STYLES, Workload};
 use deepj::{Error, Result};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ impl Chosen {
     /// # Errors
     /// Pins where the CPU computes.
     pub fn variants(&self, device: &Device) -> Result<Variants> {
-        check_pins(device, &self.pins)?;
+        check_pins(&self.pins, device)?;
         Ok(Variants {
             pins: self.pins.clone(),
             tune: self.tune,
@@ -96,34 +96,6 @@ pub fn pair(text: &str) -> std::result::Result<(String, String), String> {
 /// The paper's network, for as many composers as its corpus has.
 pub fn paper() -> Config {
     Config::preset(Preset::Paper, STYLES)
-}
-
-/// Fails on pinned variants where the CPU computes.
-///
-/// # Errors
-/// Names the first.
-pub fn check_pins(device: &Device, pins: &[(String, String)]) -> Result<()> {
-    match (device, pins.first()) {
-        (Device::Cpu { .. }, Some((kernel, variant))) => {
-            let what = format!("--variant {kernel}={variant} is for a GPU, but the CPU computes");
-            Err(Error::usage(what, "leave it out, or choose a GPU with --device"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Fails where values are to be stored as f16 and shaders cannot read that.
-///
-/// # Errors
-/// Names the adapter.
-pub fn check_precision(device: &Device, precision: Precision) -> Result<()> {
-    match device.capabilities() {
-        Some(capabilities) if precision == Precision::Mixed && !capabilities.shader_f16 => {
-            let what = format!("--precision mixed: {capabilities} has no f16 in shaders");
-            Err(Error::usage(what, "use --precision f32, or another --device"))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Whether a driver computes on the CPU: then a bench is given less to do, so that it ends in minutes.

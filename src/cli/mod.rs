@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::gpu::{self, Device, DeviceChoice};
-use deepj::graph::session::{Event, Observer, Tune, Variants};
+use deepj::graph::session::{Event, Observer, Tune, Variants, check_pins};
 use deepj::peaks::Peaks;
 use deepj::train::BEST;
 use deepj::{Error, Result};
@@ -89,13 +89,7 @@ impl DeviceArguments {
     /// Opens the device, which must be a GPU if a variant is pinned.
     fn open(&self) -> Result<Device> {
         let device = self.device.open()?;
-        if let (Device::Cpu { .. }, Some((kernel, variant))) = (&device, self.variants.first()) {
-            let what = format!("--variant {kernel}={variant} is for a GPU, but the CPU computes");
-            return Err(Error::usage(
-                what,
-                "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
-            ));
-        }
+        check_pins(&self.variants, &device)?;
         Ok(device)
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{self, Buffer, Capabilities, Device, Facts, Format, Gpu, Program};
 use crate::ops::{Recorded, Step, View};
 
-pub use super::variants::{Chosen, Event, Observer, Origin, Tune, Tuned, Variants};
+pub use super::variants::{Chosen, Event, Observer, Origin, Tune, Tuned, Variants, check_pins};
 
 /// Which program of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

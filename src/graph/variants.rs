@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Plan;
 use crate::error::{Error, Result, nearest};
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Device};
 use crate::ops::Op;
 
 /// Whether kernels are measured, as `--tune` and `DEEPJ_TUNE` name it.
@@ -213,6 +213,20 @@ impl Variants {
     /// The file of remembered choices, where tuning takes any notice of it.
     pub(super) fn remembered(&self) -> Option<&Path> {
         self.remembered.as_deref().filter(|_| self.tune != Tune::Off)
+    }
+}
+
+/// Fails on pins where the CPU computes, whose mirror has no variants.
+///
+/// # Errors
+/// Names the first.
+pub fn check_pins(pins: &[(String, String)], device: &Device) -> Result<()> {
+    match (device, pins.first()) {
+        (Device::Cpu { .. }, Some((kernel, variant))) => Err(Error::usage(
+            format!("--variant {kernel}={variant} is for a GPU, but the CPU computes"),
+            "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
+        )),
+        _ => Ok(()),
     }
 }
 

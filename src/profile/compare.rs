@@ -406,6 +406,7 @@ fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<S
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use web_time::Instant;
 
@@ -420,7 +421,7 @@ mod tests {
     use crate::ops::reduce::SumRows;
     use crate::ops::tanh_grad::TanhGrad;
     use crate::ops::{Args, Cost, Op, Recorder, Step};
-    use crate::profile::samples;
+    use crate::profile::fixtures;
     use crate::profile::{Workload, measure};
 
     /// Normally distributed numbers that a seed determines.
@@ -467,7 +468,7 @@ mod tests {
         }
         let kernels: Vec<(&str, &str, &[f64])> =
             times.iter().map(|(name, shape, times)| (*name, shape.as_str(), times.as_slice())).collect();
-        samples::profile(&kernels)
+        fixtures::profile(&kernels)
     }
 
     #[test]
@@ -515,7 +516,7 @@ mod tests {
     /// A profile of one kernel a name, each taking `times`.
     fn flat(times: &[f64]) -> Profile {
         let kernels: Vec<_> = NAMES.map(|name| (name, name, times)).into();
-        samples::profile(&kernels)
+        fixtures::profile(&kernels)
     }
 
     fn steady(us: f64, runs: usize) -> Vec<f64> {
@@ -577,7 +578,7 @@ mod tests {
         let alone =
             comparison.alone.each_ref().map(|kernels| kernels.iter().map(|k| k.shape.as_str()).collect::<Vec<_>>());
         assert_eq!(alone, [vec!["reduce"], vec![]]);
-        let nothing = samples::profile(&[]);
+        let nothing = fixtures::profile(&[]);
         assert_eq!(compare(&nothing, &nothing).geometric_mean, 1.0);
     }
 
@@ -595,7 +596,7 @@ mod tests {
 
     #[test]
     fn what_is_not_comparable_is_named() {
-        let a = samples::profile(&[("add", "add 4", &[1.0])]).header;
+        let a = fixtures::profile(&[("add", "add 4", &[1.0])]).header;
         assert!(comparable(&a, &a).is_ok());
         let mut b = a.clone();
         b.machine.deepj = "9.9.9".into();
@@ -609,11 +610,11 @@ mod tests {
         assert!(!e.what.contains("preset"), "{e}");
     }
 
-    /// An op on the CPU that burns a fifth of its time more.
+    /// An op that takes so long on the CPU, whatever else the threads of the mirror, which all tests share, have to do.
     #[derive(Debug)]
-    struct Slow(Arc<dyn Op>);
+    struct Takes(Arc<dyn Op>, Duration);
 
-    impl Op for Slow {
+    impl Op for Takes {
         fn name(&self) -> &'static str {
             self.0.name()
         }
@@ -626,11 +627,9 @@ mod tests {
         fn cost(&self) -> Cost {
             self.0.cost()
         }
-        fn mirror_f32(&self, step: &Step, args: Args<'_, f32>) {
+        fn mirror_f32(&self, _: &Step, _: Args<'_, f32>) {
             let began = Instant::now();
-            self.0.mirror_f32(step, args);
-            let (took, end) = (began.elapsed(), Instant::now());
-            while end.elapsed() < took / 5 {
+            while began.elapsed() < self.1 {
                 std::hint::spin_loop();
             }
         }
@@ -645,7 +644,8 @@ mod tests {
         }
     }
 
-    /// Profiles of these ops through the mirror, the second of each pair with the slow one, measured in turn.
+    /// Profiles of these ops through the mirror's clock, the second of each pair with the slow one, which takes a fifth more
+    /// time, measured in turn.
     fn real(slow: &str) -> [Profile; 2] {
         let (len, stored) = (1 << 16, Format::F32);
         let drop = Drop { rate: 0.5, ..Drop::NONE };
@@ -657,12 +657,12 @@ mod tests {
             Arc::new(SumRows::all(256, 512)),
             Arc::new(Gemm::new(Layout::NN, 48, 64, 64)),
         ];
-        let header = Header { runs: 30, ..samples::profile(&[]).header };
+        let header = Header { runs: 30, ..fixtures::profile(&[]).header };
         let mut whole: [Option<Profile>; 2] = [None, None];
         for op in ops {
             for (side, whole) in whole.iter_mut().enumerate() {
                 let burning = side == 1 && op.name() == slow;
-                let op = if burning { Arc::new(Slow(op.clone())) } else { op.clone() };
+                let op = Arc::new(Takes(op.clone(), Duration::from_micros(if burning { 180 } else { 150 })));
                 let device = Device::Cpu { why: String::new() };
                 let profile = pollster::block_on(async {
                     let mut workload = Workload::op(op, device, Variants::default()).await?;

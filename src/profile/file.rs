@@ -197,7 +197,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::profile::samples;
+    use crate::profile::fixtures;
 
     fn parse(text: impl AsRef<[u8]>) -> Result<Profile> {
         Profile::from_jsonl(Path::new("a.jsonl"), text.as_ref())
@@ -213,12 +213,12 @@ mod tests {
     }
 
     fn text() -> String {
-        samples::profile(&[("gemm", "gemm NN 2x2x2", &[1.0, 2.5, 2.0]), ("add", "add 4", &[0.1, 0.2, 0.3])]).to_jsonl()
+        fixtures::profile(&[("gemm", "gemm NN 2x2x2", &[1.0, 2.5, 2.0]), ("add", "add 4", &[0.1, 0.2, 0.3])]).to_jsonl()
     }
 
     #[test]
     fn what_is_written_is_read_back_but_for_the_spans() {
-        let profile = samples::profile(&[("gemm", "gemm NN 2x2x2", &[1.0 / 3.0, 2.5e-7, 1e9])]);
+        let profile = fixtures::profile(&[("gemm", "gemm NN 2x2x2", &[1.0 / 3.0, 2.5e-7, 1e9])]);
         let text = profile.to_jsonl();
         let records: Vec<_> =
             text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
@@ -285,7 +285,7 @@ mod tests {
         refused(text.replace(times, "\"samples_us\":[]"), &["line 2", "`gemm NN 2x2x2` has no samples"]);
         refused(text.replace("\"step_ms\":", "\"step_ms\":-"), &["line 5", "`step_ms` is -"]);
         refused(text.replace("\"launch_us\":", "\"launch_us\":-"), &["line 1", "`launch_us` is -"]);
-        let unwritable = samples::profile(&[("add", "add 4", &[f64::NAN])]).to_jsonl();
+        let unwritable = fixtures::profile(&[("add", "add 4", &[f64::NAN])]).to_jsonl();
         refused(unwritable, &["line 2", "null"]);
     }
 

@@ -13,11 +13,11 @@ use crate::train::{batch_shape, default_batch, with_overrides};
 
 pub mod compare;
 mod file;
+#[cfg(test)]
+mod fixtures;
 mod measure;
 mod report;
 mod roofline;
-#[cfg(test)]
-mod samples;
 mod shapes;
 mod statistics;
 mod table;
@@ -135,7 +135,7 @@ impl Settings {
 /// Sizes, shapes, names or variants that do not exist or do not fit.
 pub fn check(what: &What, settings: &Settings, device: &Device, variants: &Variants) -> Result<()> {
     let sizes = settings.sizes(what, device.capabilities().is_none())?;
-    needs_f16(&sizes, device)?;
+    sizes.training.precision.check(device.capabilities())?;
     let Sizes { config, training, batch, seq } = &sizes;
     let plan = match what {
         What::Train => build(config, Mode::Train(*training), *batch, *seq)?.plan,
@@ -176,15 +176,6 @@ pub async fn profile(
     let header = settings.header(name.into(), plan.clone(), &sizes, &device, peaks);
     let total = 2.0 * settings.runs as f64;
     measure::measure(&mut workload, header, None, |done| progress(&plan, done as f64 / total)).await
-}
-
-fn needs_f16(sizes: &Sizes, device: &Device) -> Result<()> {
-    match device.capabilities() {
-        Some(capabilities) if sizes.training.precision == Precision::Mixed && !capabilities.shader_f16 => {
-            Err(crate::train::no_f16(capabilities))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The different ops that `name` stands for in the plans of training and generation, or in the given shape.

@@ -521,7 +521,7 @@ fn si(giga: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::step;
+    use super::super::fixtures::step;
     use super::*;
 
     /// What stands between `start` and `end` in each of the text's places.

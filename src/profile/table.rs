@@ -483,7 +483,7 @@ pub fn csv(profile: &Profile) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::step;
+    use super::super::fixtures::step;
     use super::*;
     use crate::profile::Gap;
 

@@ -160,7 +160,7 @@ fn lanes<'a>(spans: impl Iterator<Item = &'a Span>) -> Vec<Vec<Placed<'a>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::samples::step;
+    use super::super::fixtures::step;
     use super::*;
 
     fn events(profile: &Profile) -> Vec<Value> {

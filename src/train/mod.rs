@@ -121,19 +121,8 @@ pub fn explain(prepared: &Prepared, device: &Device, variants: &Variants) -> Res
 
 /// Fails if the run cannot be on this device: too little memory, or no f16 in shaders.
 fn check(prepared: &Prepared, capabilities: Option<&Capabilities>) -> Result<()> {
-    let mixed = prepared.state.settings.precision == Precision::Mixed;
-    if let (true, Some(capabilities @ Capabilities { shader_f16: false, .. })) = (mixed, capabilities) {
-        return Err(no_f16(capabilities));
-    }
+    prepared.state.settings.precision.check(capabilities)?;
     memory::check(prepared, capabilities)
-}
-
-/// Why f16 storage cannot be had.
-pub(crate) fn no_f16(capabilities: &Capabilities) -> Error {
-    Error::usage(
-        format!("{} has no 16-bit floats in shaders, which --precision mixed needs", capabilities.name),
-        "use --precision f32, or another device (`deepj adapters` lists what each can do)",
-    )
 }
 
 impl<'a> Run<'a> {

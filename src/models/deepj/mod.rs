@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::gpu::Format;
+use crate::gpu::{Capabilities, Format};
 use crate::graph::{Graph, Kind, Plan};
 use crate::nn::dense::Dense;
 use crate::nn::losses::losses;
@@ -51,6 +51,22 @@ pub enum Precision {
     F32,
     /// Activations, their gradients and a copy of the weights as f16; parameters, sums and the optimiser as f32.
     Mixed,
+}
+
+impl Precision {
+    /// Fails where values would be stored as f16 and the adapter's shaders cannot read that; the CPU can all.
+    ///
+    /// # Errors
+    /// Names the adapter.
+    pub fn check(self, capabilities: Option<&Capabilities>) -> Result<()> {
+        match (self, capabilities) {
+            (Self::Mixed, Some(Capabilities { name, shader_f16: false, .. })) => Err(Error::usage(
+                format!("{name} has no 16-bit floats in shaders, which --precision mixed needs"),
+                "use --precision f32, or another device (`deepj adapters` lists what each can do)",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl FromStr for Precision {
