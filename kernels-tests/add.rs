@@ -1,11 +1,11 @@
 //! Cases of `src/ops/add.rs`: one correctly rounded addition an element.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::add::Add;
-use deepj::ops::gemm::{Gemm, Layout};
-use deepj::ops::octave_conv::{OctaveConv, Shape};
+use crate::gpu::Format::{F16, F32};
+use crate::ops::add::Add;
+use crate::ops::gemm::{Gemm, Layout};
+use crate::ops::octave_conv::{OctaveConv, Shape};
 
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn reference(_: &Add, operands: &Operands) -> Vec<Vec<Bounded>> {
     vec![operands["y"].iter().zip(operands["x"].iter()).map(|(&y, &x)| y + x).collect()]

@@ -1,10 +1,10 @@
 //! Cases of `src/ops/carry.rs`: a zero is exact, a kept row is multiplied once.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::RowGroups;
-use deepj::ops::carry::{Carry, Source};
+use crate::gpu::Format::{F16, F32};
+use crate::ops::RowGroups;
+use crate::ops::carry::{Carry, Source};
 
-use crate::harness::{Bounded, Case, Fill, Operands};
+use super::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(op: &Carry, operands: &Operands) -> Vec<Vec<Bounded>> {
     let element = |i: usize| match op.source {

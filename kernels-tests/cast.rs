@@ -1,9 +1,9 @@
 //! Cases of `src/ops/cast.rs`: a copy, rounded to the format that it is stored in.
 
-use deepj::gpu::Format::{self, F16, F32};
-use deepj::ops::cast::Cast;
+use crate::gpu::Format::{self, F16, F32};
+use crate::ops::cast::Cast;
 
-use crate::harness::{Bounded, Case, Fill, Operands};
+use super::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(_: &Cast, operands: &Operands) -> Vec<Vec<Bounded>> {
     vec![operands["x"].iter().copied().collect()]

@@ -1,26 +1,26 @@
-//! The whole model: one training step with dropout and update, and generation, on every adapter against the f64 mirror;
-//! the mirror's gradients against central differences; the portable kernels of the paper's sizes against WebGPU's limits.
+//! The whole model: one training step with dropout and update, and generation, on an adapter against the f64 mirror; the
+//! mirror's gradients against central differences.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-use deepj::gpu::{Capabilities, Checks, Device, Format, Gpu};
-use deepj::graph::session::Variants;
-use deepj::graph::{Init, Kind, Mirror, Plan, Session, mirror};
-use deepj::models::deepj::{
+use crate::gpu::{Capabilities, Checks, Device, Gpu};
+use crate::graph::session::Variants;
+use crate::graph::{Init, Kind, Mirror, Plan, Session, mirror};
+use crate::models::deepj::{
     self as models, Built, Config, GenerateIo, Io, Join, Mode, Precision, Preset, StyleUse, build, build_generate,
 };
-use deepj::nn::{init, nadam};
-use deepj::ops::random::{pcg4d, uniform01};
-use deepj::ops::{Real, Step, View};
-use libtest_mimic::{Failed, Trial};
+use crate::nn::{init, nadam};
+use crate::ops::note_sweep::REPORTED;
+use crate::ops::random::{pcg4d, uniform01};
+use crate::ops::{Real, Step, View};
 use pollster::block_on;
+use serde::{Deserialize, Serialize};
 
-use crate::harness::adapters::Adapter;
-use crate::harness::bounded::{HALF_ROUNDOFF, ROUNDOFF, within};
-use crate::harness::gradient::central_difference;
-use crate::harness::kernel::Margin;
-use crate::harness::{declaration, report::Report};
+use super::harness::adapters::Adapter;
+use super::harness::bounded::{HALF_ROUNDOFF, ROUNDOFF, within};
+use super::harness::gradient::central_difference;
+use super::harness::kernel::Margin;
 
 /// All layers, small: 13 notes, units 24 and 12.
 fn small() -> Config {
@@ -91,12 +91,7 @@ fn params(plan: &Plan) -> (View, Vec<f32>) {
         let range = param.view.start..param.view.start + param.view.len;
         values[range].iter_mut().zip(uniform(100 + i as u32, param.view.len)).for_each(|(x, r)| *x = 0.4 * r - 0.2);
     }
-    (arena(plan, Kind::Params), values)
-}
-
-fn arena(plan: &Plan, kind: Kind) -> View {
-    let tensor = plan.tensors.iter().position(|tensor| tensor.kind == kind).expect("a training plan has all arenas");
-    View { tensor: deepj::ops::TensorId(tensor as u32), start: 0, len: plan.params_len, format: Format::F32 }
+    (plan.arena(Kind::Params), values)
 }
 
 /// The update is compared too, gradients are clipped.
@@ -106,7 +101,7 @@ fn with_clip() -> models::Training {
 }
 
 /// A training plan with all that it reads.
-struct Training {
+pub struct Training {
     built: Built<Io>,
     config: Config,
     step: Step,
@@ -114,6 +109,7 @@ struct Training {
     steps: usize,
     batch: usize,
     how: models::Training,
+    oracle: OnceLock<Vec<Vec<f64>>>,
 }
 
 /// The loss scale of mixed precision.
@@ -140,10 +136,30 @@ impl Training {
         for (i, &state) in io.states.iter().enumerate() {
             given.push((state, uniform(20 + i as u32, state.len).map(|r| r - 0.5).collect()));
         }
-        Self { built, config, step, given, steps, batch, how }
+        Self { built, config, step, given, steps, batch, how, oracle: OnceLock::new() }
     }
 
-    fn name(&self) -> String {
+    /// Those that run on every adapter: the paper's wiring small, with the paper's sizes, in mixed precision and with
+    /// recomputation.
+    pub fn all() -> [Self; 6] {
+        let how = |precision, recompute| models::Training { precision, recompute, ..with_clip() };
+        [
+            Self::new(small(), 2, 5, with_clip()),
+            Self::new(small(), 1, 1, with_clip()),
+            Self::new(paper(), 1, 4, with_clip()),
+            Self::new(small(), 2, 5, how(Precision::F32, true)),
+            Self::new(small(), 2, 5, how(Precision::Mixed, false)),
+            Self::new(small(), 2, 5, how(Precision::Mixed, true)),
+        ]
+    }
+
+    /// In every wiring that the configuration knows.
+    pub fn of_wirings() -> impl Iterator<Item = (&'static str, Self)> {
+        wirings().into_iter().map(|(name, config)| (name, Self::new(config, 2, 5, with_clip())))
+    }
+
+    /// Sizes and what is special.
+    pub fn name(&self) -> String {
         let Config { notes, time_units, note_units, .. } = self.config;
         let (batch, steps) = (self.batch, self.steps);
         let precision = if self.how.precision == Precision::Mixed { " mixed" } else { "" };
@@ -154,14 +170,14 @@ impl Training {
     /// What is compared after a step: names, views, tolerances.
     fn results(&self) -> Vec<(String, View)> {
         let (plan, io) = (&self.built.plan, &self.built.io);
-        let grads = arena(plan, Kind::Grads);
+        let grads = plan.arena(Kind::Grads);
         let mut results = vec![
             ("losses".to_string(), io.losses),
             ("squared norm".to_string(), io.squared_norm.expect("a training plan")),
-            ("updated parameters".to_string(), arena(plan, Kind::Params)),
+            ("updated parameters".to_string(), plan.arena(Kind::Params)),
         ];
         results.extend(io.states.iter().enumerate().map(|(i, &state)| (format!("state {i}"), state)));
-        let gradient = |param: &deepj::graph::Param| View { tensor: grads.tensor, ..param.view };
+        let gradient = |param: &crate::graph::Param| View { tensor: grads.tensor, ..param.view };
         results.extend(plan.params.iter().map(|param| (format!("gradient of {}", param.name), gradient(param))));
         results
     }
@@ -203,7 +219,7 @@ impl Training {
 
     /// One step on a device; where the model is small twice from the same state, which must give the same bits.
     fn on_device(&self, gpu: Gpu, variants: Variants) -> Result<Vec<Vec<f64>>, String> {
-        let outcome: deepj::Result<Vec<Vec<Vec<f32>>>> = block_on(async {
+        let outcome: crate::Result<Vec<Vec<Vec<f32>>>> = block_on(async {
             let mut session = Session::new(Device::Gpu(gpu), variants);
             let id = session.add(self.built.plan.clone()).await?;
             let views: Vec<View> = self.results().iter().map(|(_, view)| *view).collect();
@@ -213,7 +229,7 @@ impl Training {
                     session.write(id, *view, values)?;
                 }
                 for moments in [Kind::Moment1, Kind::Moment2] {
-                    let view = arena(&self.built.plan, moments);
+                    let view = self.built.plan.arena(moments);
                     session.write(id, view, &vec![0.0; view.len])?;
                 }
                 session.run(id, 1, &self.step)?;
@@ -231,8 +247,35 @@ impl Training {
         Ok(results.iter().map(|result| result.iter().map(|&x| f64::from(x)).collect()).collect())
     }
 
-    /// Compares the norm of the difference with the norm, result by result.
-    fn compare(&self, results: &[Vec<f64>], wanted: &[Vec<f64>]) -> Result<Margin, String> {
+    /// The mirror in f32 against the one in f64.
+    ///
+    /// # Errors
+    /// A result beyond its tolerance.
+    pub fn check_mirror(&self) -> Result<Margin, String> {
+        self.compare(&self.mirror::<f32>())
+    }
+
+    /// The ways in which it runs on an adapter; none where that lacks f16 and the step needs it.
+    pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
+        if self.how.precision == Precision::Mixed && !adapter.capabilities.shader_f16 {
+            return vec![];
+        }
+        // Software adapters take long over the paper's sizes.
+        let most = if self.config == paper() { 1 } else { 3 };
+        ways(&self.built.plan, &adapter.capabilities).into_iter().take(most).collect()
+    }
+
+    /// The step on an adapter against the f64 mirror.
+    ///
+    /// # Errors
+    /// A device that fails, two runs that differ, a result beyond its tolerance.
+    pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<Margin, String> {
+        self.compare(&self.on_device(way.device(adapter)?, way.variants.clone())?)
+    }
+
+    /// Compares the norm of the difference from the f64 mirror with the norm, result by result.
+    fn compare(&self, results: &[Vec<f64>]) -> Result<Margin, String> {
+        let wanted = self.oracle.get_or_init(|| self.mirror::<f64>());
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
         let tolerance = self.tolerance();
         let mut margin = Margin { share: 0.0, worst: String::new() };
@@ -255,7 +298,10 @@ impl Training {
     }
 
     /// Some entries of each parameter's gradient against central differences of the losses.
-    fn check_gradients(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// The first gradient that differs.
+    pub fn check_gradients(&self) -> Result<(), String> {
         let mut step = self.step;
         step.lr = 0.0;
         let mut arenas = mirror::arenas::<f64>(&self.built.plan);
@@ -294,35 +340,81 @@ impl Training {
 const GRADIENT_TOLERANCE: f64 = 1e-10;
 
 /// A generation plan with all that it reads.
-struct Generation {
+pub struct Generation {
     built: Built<GenerateIo>,
     given: Vec<(View, Vec<f32>)>,
     step: Step,
     pieces: usize,
+    steps: usize,
     notes: usize,
+    oracle: OnceLock<Vec<f64>>,
 }
 
-/// Time steps composed.
-const COMPOSED: usize = 32;
-/// How far probabilities may be apart. They come through `COMPOSED` steps of f32 arithmetic whose errors do not grow; this
+/// How far probabilities may be apart. They come through some dozen steps of f32 arithmetic whose errors do not grow; this
 /// is some hundred roundoffs, and too little for a listener or a statistic to notice.
 const GAP: f64 = 1e-5;
 
+/// A coin that fell on the other side than in the mirror. From there on the pieces are different music.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flip {
+    /// Which piece.
+    pub piece: usize,
+    /// Which time step.
+    pub step: usize,
+    /// Which note, from the lowest.
+    pub note: usize,
+    /// How far apart the probabilities were.
+    pub gap: f64,
+}
+
+impl fmt::Display for Flip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { piece, step, note, gap } = self;
+        write!(f, "piece {piece}, step {step}, note {note}: a coin fell otherwise, at probabilities {gap:.1e} apart")
+    }
+}
+
 impl Generation {
-    fn new() -> Self {
+    /// The one of the tests: small, 3 pieces of 64 steps, after steps that sound.
+    pub fn small() -> Self {
         let (config, pieces) = (small(), 3);
-        let built = build_generate(&config, pieces, COMPOSED).expect("the configuration is valid");
-        let clock = [vec![-1.0; pieces], vec![0.0; pieces]].concat();
-        let given = vec![
-            params(&built.plan),
-            (built.io.style, styles(pieces, config.styles)),
-            (built.io.clock, clock),
-            (built.io.notes, roll(60, pieces * config.notes)),
-        ];
-        let step = Step { seed: 5, temperature: 1.0, silence: 0.1, ..Step::default() };
-        Self { built, given, step, pieces, notes: config.notes }
+        let built = build_generate(&config, pieces, 64).expect("the configuration is valid");
+        let (view, values) = params(&built.plan);
+        let before = (built.io.notes, roll(60, pieces * config.notes));
+        let styles = (built.io.style, styles(pieces, config.styles));
+        let given = vec![(view, values), styles, before];
+        Self::with(&config, built, (pieces, 64), given)
     }
 
+    /// `pieces` pieces of `steps` steps from silence, piece number b in style b, by the model with these parameters.
+    ///
+    /// # Errors
+    /// A configuration that cannot be built.
+    pub fn new(config: &Config, params: Vec<f32>, pieces: usize, steps: usize) -> crate::Result<Self> {
+        let built = build_generate(config, pieces, steps)?;
+        let style =
+            (0..pieces * config.styles).map(|i| f32::from(i % config.styles == i / config.styles % config.styles));
+        let given = vec![(built.plan.arena(Kind::Params), params), (built.io.style, style.collect())];
+        Ok(Self::with(config, built, (pieces, steps), given))
+    }
+
+    fn with(
+        config: &Config,
+        built: Built<GenerateIo>,
+        (pieces, steps): (usize, usize),
+        mut given: Vec<(View, Vec<f32>)>,
+    ) -> Self {
+        given.push((built.io.clock, [vec![-1.0; pieces], vec![0.0; pieces]].concat()));
+        let step = Step { seed: 5, temperature: 1.0, silence: 0.1, ..Step::default() };
+        Self { built, given, step, pieces, steps, notes: config.notes, oracle: OnceLock::new() }
+    }
+
+    /// Sizes.
+    pub fn name(&self) -> String {
+        format!("generate {} steps of {} pieces", self.steps, self.pieces)
+    }
+
+    /// Composes on the CPU in `R`.
     fn mirror<R: Real>(&self) -> Vec<f64> {
         let mut arenas = mirror::arenas::<R>(&self.built.plan);
         let mut mirror = Mirror::<R>::new(self.built.plan.clone());
@@ -330,187 +422,116 @@ impl Generation {
             let target = mirror.get_mut(&mut arenas, *view);
             target.iter_mut().zip(values).for_each(|(to, &from)| *to = R::of(f64::from(from)));
         }
-        (0..COMPOSED).for_each(|_| mirror.run(&mut arenas, &self.step));
+        (0..self.steps).for_each(|_| mirror.run(&mut arenas, &self.step));
         mirror.get(&arenas, self.built.io.roll).iter().map(|x| x.to_f64()).collect()
     }
 
     fn on_device(&self, gpu: Gpu, variants: Variants) -> Result<Vec<f64>, String> {
-        let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
+        let outcome: crate::Result<Vec<Vec<f32>>> = block_on(async {
             let mut session = Session::new(Device::Gpu(gpu), variants);
             let id = session.add(self.built.plan.clone()).await?;
             for (view, values) in &self.given {
                 session.write(id, *view, values)?;
             }
-            session.run(id, COMPOSED as u32, &self.step)?;
+            session.run(id, self.steps as u32, &self.step)?;
             session.read(id, &[self.built.io.roll]).await
         });
         Ok(outcome.map_err(|error| error.to_string())?.iter().flatten().map(|&x| f64::from(x)).collect())
     }
 
-    /// Each piece must be the same, up to a coin that fell on the other side because its probability was all but the
-    /// coin's number; from there on the pieces are different music.
-    fn compare(&self, roll: &[f64], wanted: &[f64]) -> Result<Margin, String> {
-        let mut margin = Margin { share: 0.0, worst: String::new() };
+    /// The mirror in f32 against the one in f64, as in [`Generation::check`].
+    ///
+    /// # Errors
+    /// Other music.
+    pub fn check_mirror(&self) -> Result<(Margin, Vec<Flip>), String> {
+        self.compare(&self.mirror::<f32>())
+    }
+
+    /// The ways in which it runs on an adapter. The sweep over the notes is not cut: a thousand pieces fit the smallest limit
+    /// that there is.
+    pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
+        ways(&self.built.plan, &adapter.capabilities).into_iter().filter(|way| !way.cut).collect()
+    }
+
+    /// Composes on an adapter; each piece must be that of the f64 mirror, up to a coin that fell on the other side because
+    /// its probability was all but the coin's number. These are returned.
+    ///
+    /// # Errors
+    /// A device that fails, or other music.
+    pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<(Margin, Vec<Flip>), String> {
+        self.compare(&self.on_device(way.device(adapter)?, way.variants.clone())?)
+    }
+
+    fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<Flip>), String> {
+        let wanted = self.oracle.get_or_init(|| self.mirror::<f64>());
+        let (mut margin, mut flips) = (Margin { share: 0.0, worst: "nothing is off".into() }, vec![]);
         for piece in 0..self.pieces {
-            let cells = (0..COMPOSED).flat_map(|t| (0..self.notes).map(move |n| (t, n)));
-            for (t, n) in cells {
-                let start = ((t * self.pieces + piece) * self.notes + n) * 5;
-                let (cell, wanted) = (&roll[start..start + 5], &wanted[start..start + 5]);
+            let cells = (0..self.steps).flat_map(|t| (0..self.notes).map(move |n| (t, n)));
+            for (step, note) in cells {
+                let start = ((step * self.pieces + piece) * self.notes + note) * REPORTED;
+                let (cell, wanted) = (&roll[start..start + REPORTED], &wanted[start..start + REPORTED]);
                 let gap = cell[2..].iter().zip(&wanted[2..]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                let place = format!("piece {piece}, step {t}, note {n}");
                 // A coin that fell otherwise changes the dynamics with it.
                 let flipped = cell[..2] != wanted[..2];
                 let gap = if flipped { (cell[3] - wanted[3]).abs().max((cell[4] - wanted[4]).abs()) } else { gap };
                 if !within(gap, GAP) {
-                    return Err(format!("{place}: {cell:?}, must be {wanted:?}"));
+                    return Err(format!("piece {piece}, step {step}, note {note}: {cell:?}, must be {wanted:?}"));
                 }
                 if gap / GAP > margin.share {
-                    margin = Margin { share: gap / GAP, worst: format!("{place}: {gap:.1e} apart") };
+                    let worst =
+                        format!("piece {piece}, step {step}, note {note}: {gap:.1e} apart, {GAP:.0e} is allowed");
+                    margin = Margin { share: gap / GAP, worst };
                 }
                 if flipped {
-                    println!("{place}: a coin fell on the other side, at probabilities {gap:.1e} apart");
+                    flips.push(Flip { piece, step, note, gap });
                     break;
                 }
             }
         }
-        Ok(margin)
+        Ok((margin, flips))
     }
 }
 
-/// For each op the last of its variants on this adapter; `None` where every op has just one.
-fn last_variants(plan: &Plan, capabilities: &Capabilities) -> Option<Variants> {
-    let mut variants = vec![];
+/// A way in which a plan runs on an adapter.
+pub struct Way {
+    /// What is special about it.
+    pub name: &'static str,
+    variants: Variants,
+    /// Whether bindings are of 16 KiB at most, so that most ops take several dispatches.
+    cut: bool,
+}
+
+impl Way {
+    fn device(&self, adapter: &Adapter) -> Result<Gpu, String> {
+        let mut gpu = adapter.gpu(Checks::Trusted)?;
+        if self.cut {
+            let capabilities = (*gpu.capabilities).clone();
+            gpu.capabilities = Arc::new(Capabilities { max_storage_buffer_binding_size: 1 << 14, ..capabilities });
+        }
+        Ok(gpu)
+    }
+}
+
+/// The ways in which a small plan runs: with every op's first variant, cut, and with the last variants, where an op has
+/// several.
+fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
+    let way = |name, variants, cut| Way { name, variants, cut };
+    let mut ways =
+        vec![way("first variants", Variants::default(), false), way("16 KiB bindings", Variants::default(), true)];
+    let mut last = vec![];
     for node in &plan.nodes {
-        if let [_, .., last] = node.op.variants(capabilities)[..] {
-            variants.push((node.op.kernel().to_string(), last.to_string()));
+        if let [_, .., variant] = node.op.variants(capabilities)[..] {
+            last.push((node.op.kernel().to_string(), variant.to_string()));
         }
     }
-    (!variants.is_empty()).then(|| Variants::pinned(variants))
-}
-
-/// The ways in which a small plan runs on an adapter: with every op's first variant, with the last ones, and cut into
-/// bindings so small that most ops take several dispatches.
-fn ways(plan: &Plan, adapter: &Adapter) -> Vec<(&'static str, Variants, bool)> {
-    let last = last_variants(plan, &adapter.capabilities).map(|variants| ("last variants", variants, false));
-    let mut ways = vec![("first variants", Variants::default(), false), ("16 KiB bindings", Variants::default(), true)];
-    ways.extend(last);
+    if !last.is_empty() {
+        ways.push(way("last variants", Variants::pinned(last), false));
+    }
     ways
 }
 
-/// The adapter's device, which takes bindings of at most 16 KiB where `cut`.
-fn device(adapter: &Adapter, cut: bool) -> Result<Gpu, String> {
-    let mut gpu = adapter.gpu(Checks::Trusted)?.clone();
-    if cut {
-        let capabilities = (*gpu.capabilities).clone();
-        gpu.capabilities = Arc::new(Capabilities { max_storage_buffer_binding_size: 1 << 14, ..capabilities });
-    }
-    Ok(gpu)
-}
-
-/// Checks the first variant of every node against WebGPU's default limits and its shader.
-fn check_portable(plan: &Plan) -> Result<(), String> {
-    let portable = Capabilities::portable();
-    plan.check_fits(&portable).map_err(|error| error.to_string())?;
-    for node in &plan.nodes {
-        let variants = node.op.variants(&portable);
-        let first = variants.first().ok_or_else(|| format!("{}: no kernel", node.label()))?;
-        declaration::check(node.op.as_ref(), first, &portable, &node.operands)
-            .map_err(|error| format!("{}: {error}", node.label()))?;
-    }
-    Ok(())
-}
-
-/// The tests of the whole model. `ran` is told what ran on an adapter, and how long.
-pub fn trials(
-    adapters: &[Arc<Adapter>],
-    report: &Arc<Report>,
-    ran: impl Fn(String, Duration) + Clone + Send + Sync + 'static,
-) -> Vec<Trial> {
-    let mut trials = vec![];
-    let how = |precision, recompute| models::Training { precision, recompute, ..with_clip() };
-    for (config, batch, steps, how) in [
-        (small(), 2, 5, with_clip()),
-        (small(), 1, 1, with_clip()),
-        (paper(), 1, 4, with_clip()),
-        (small(), 2, 5, how(Precision::F32, true)),
-        (small(), 2, 5, how(Precision::Mixed, false)),
-        (small(), 2, 5, how(Precision::Mixed, true)),
-    ] {
-        let training = Arc::new(Training::new(config, batch, steps, how));
-        let name = training.name();
-        let oracle = Arc::new(std::sync::OnceLock::new());
-        let check = {
-            let (report, name, oracle) = (report.clone(), name.clone(), oracle.clone());
-            move |training: &Training, way: &str, column: &str, results: Vec<Vec<f64>>| {
-                let wanted = oracle.get_or_init(|| training.mirror::<f64>());
-                let margin = training.compare(&results, wanted)?;
-                report.enter(&format!("deepj step / {way}"), column, &format!("deepj/{name}/{way}/{column}"), &margin);
-                Ok::<(), String>(())
-            }
-        };
-        let (this, check_) = (training.clone(), check.clone());
-        trials.push(Trial::test(format!("deepj/{name}/mirror f32/cpu"), move || {
-            check_(&this, "mirror f32", "cpu", this.mirror::<f32>()).map_err(Failed::from)
-        }));
-        let half = training.how.precision == Precision::Mixed;
-        for adapter in adapters.iter().filter(|adapter| !half || adapter.capabilities.shader_f16) {
-            let ways = ways(&training.built.plan, adapter);
-            // Software adapters take long over the paper's sizes.
-            let ways = ways.into_iter().take(if training.config == paper() { 1 } else { 3 });
-            for (way, variants, cut) in ways {
-                let (this, check, adapter, ran) = (training.clone(), check.clone(), adapter.clone(), ran.clone());
-                let path = format!("deepj/{name}/{way}/{}", adapter.name);
-                trials.push(Trial::test(path.clone(), move || {
-                    let _turn = adapter.turn();
-                    let start = Instant::now();
-                    let results = device(&adapter, cut).and_then(|gpu| this.on_device(gpu, variants));
-                    ran(path, start.elapsed());
-                    check(&this, way, &adapter.name, results?).map_err(Failed::from)
-                }));
-            }
-        }
-    }
-    for (name, config) in wirings() {
-        let training = Training::new(config, 2, 5, with_clip());
-        let name = format!("deepj/{} {name}/central differences/cpu", training.name());
-        trials.push(Trial::test(name, move || training.check_gradients().map_err(Failed::from)));
-    }
-
-    let generation = Arc::new(Generation::new());
-    let name = "generate 32 steps of 3 pieces";
-    let check = {
-        let report = report.clone();
-        move |generation: &Generation, way: &str, column: &str, roll: Vec<f64>| {
-            let margin = generation.compare(&roll, &generation.mirror::<f64>())?;
-            report.enter(&format!("deepj generate / {way}"), column, &format!("deepj/{name}/{way}/{column}"), &margin);
-            Ok::<(), String>(())
-        }
-    };
-    let (this, check_) = (generation.clone(), check.clone());
-    trials.push(Trial::test(format!("deepj/{name}/mirror f32/cpu"), move || {
-        check_(&this, "mirror f32", "cpu", this.mirror::<f32>()).map_err(Failed::from)
-    }));
-    for adapter in adapters {
-        // The sweep over the notes is not cut: a thousand pieces fit the smallest limit that there is.
-        let ways = ways(&generation.built.plan, adapter).into_iter().filter(|(_, _, cut)| !cut);
-        for (way, variants, cut) in ways {
-            let (this, check, adapter, ran) = (generation.clone(), check.clone(), adapter.clone(), ran.clone());
-            let path = format!("deepj/{name}/{way}/{}", adapter.name);
-            trials.push(Trial::test(path.clone(), move || {
-                let _turn = adapter.turn();
-                let start = Instant::now();
-                let roll = device(&adapter, cut).and_then(|gpu| this.on_device(gpu, variants));
-                ran(path, start.elapsed());
-                check(&this, way, &adapter.name, roll?).map_err(Failed::from)
-            }));
-        }
-    }
-
+/// The plans of the paper's sizes, training and generation.
+pub fn paper_plans() -> [Plan; 2] {
     let train = build(&paper(), Mode::Train(with_clip()), 8, 128).expect("the configuration is valid").plan;
-    let generate = build_generate(&paper(), 16, 32).expect("the configuration is valid").plan;
-    for plan in [train, generate] {
-        let name = format!("deepj/paper {}/first variants/declaration", plan.name);
-        trials.push(Trial::test(name, move || check_portable(&plan).map_err(Failed::from)));
-    }
-    trials
+    [train, build_generate(&paper(), 16, 32).expect("the configuration is valid").plan]
 }

@@ -1,12 +1,12 @@
 //! Cases of `src/ops/dropout.rs`: a division and a multiplication an element. The mask's bits are compared in
 //! `tests/gpu.rs` too.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::Step;
-use deepj::ops::dropout::{Drop, Dropout};
-use deepj::ops::random::keep_mask;
+use crate::gpu::Format::{F16, F32};
+use crate::ops::Step;
+use crate::ops::dropout::{Drop, Dropout};
+use crate::ops::random::keep_mask;
 
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 /// The factor of element `index`: exactly 0, or 1 / (1 - rate) with the error of a division.
 pub fn factor(drop: Drop, step: &Step, index: usize) -> Bounded {

@@ -1,12 +1,12 @@
 //! Cases of `src/ops/features.rs`: a count sums an octave's notes, an octave feature is multiplied once, the rest are
 //! constants.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::dropout::Drop;
-use deepj::ops::features::{Features, FeaturesGrad};
+use crate::gpu::Format::{F16, F32};
+use crate::ops::dropout::Drop;
+use crate::ops::features::{Features, FeaturesGrad};
 
-use crate::dropout::factor;
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::dropout::factor;
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn forward(op: &Features, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (notes, octave, start) = (&operands["notes"], &operands["octave"], &operands["start"]);

@@ -1,12 +1,12 @@
 //! Cases of `src/ops/gemm.rs`: sums of k products in any order, fused or not, that start from the bias or from what is
 //! added to; then tanh.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::RowGroups;
-use deepj::ops::gemm::{Activation, Gemm, Layout};
-use deepj::ops::octave_conv::{OctaveConv, Shape};
+use crate::gpu::Format::{F16, F32};
+use crate::ops::RowGroups;
+use crate::ops::gemm::{Activation, Gemm, Layout};
+use crate::ops::octave_conv::{OctaveConv, Shape};
 
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn reference(op: &Gemm, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (m, n, k) = (op.m, op.n, op.k);
@@ -132,7 +132,7 @@ pub fn gradients() -> Vec<Gradient> {
         let op = Gemm::new(layout, 6, 5, 4);
         for op in [op.clone(), op.clone().with_tanh(), op.clone().with_bias_vector(), op.with_bias(groups).with_tanh()]
         {
-            let name = deepj::ops::Op::label(&op);
+            let name = crate::ops::Op::label(&op);
             gradients.push(Gradient::new(name, move |g: &mut Builder| {
                 let (a, b, c) = (g.hidden(op.m * op.k), g.hidden(op.k * op.n), g.temp(op.m * op.n));
                 match op.bias {

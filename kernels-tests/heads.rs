@@ -1,10 +1,10 @@
 //! Cases of `src/ops/heads.rs`: a sum of H products a logit, softplus and a product or a square of it, and sums over the
 //! rows of a part in any order.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::heads::{Heads, HeadsInputGrad, HeadsWeightGrad, Shape};
+use crate::gpu::Format::{F16, F32};
+use crate::ops::heads::{Heads, HeadsInputGrad, HeadsWeightGrad, Shape};
 
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 /// Rows of a part.
 const RUN: usize = 128;

@@ -2,6 +2,7 @@
 //! that passes makes the run fail, so that the table stays true.
 
 /// One known failure.
+#[derive(Debug)]
 pub struct Known {
     /// Part of the adapter's name as tests print it, such as `swiftshader`.
     pub adapter: &'static str,

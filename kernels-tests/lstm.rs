@@ -2,12 +2,12 @@
 //! step enters the next through the recurrent matrix, so the bound grows along the sequence. With the weights here, of
 //! the size that initialisation gives, it stays small enough to mean something.
 
-use deepj::gpu::Format::{self, F16, F32};
-use deepj::ops::cast::Cast;
-use deepj::ops::lstm::{Lstm, LstmGates, LstmGrad};
+use crate::gpu::Format::{self, F16, F32};
+use crate::ops::cast::Cast;
+use crate::ops::lstm::{Lstm, LstmGates, LstmGrad};
 
-use crate::harness::operands::InPlace;
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::operands::InPlace;
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 /// One unit: gates `i f g o` before activation and the cell's state before; returns the activated gates, `c` and `h`.
 pub fn cell(z: [Bounded; 4], c_before: Bounded) -> ([Bounded; 4], Bounded, Bounded) {

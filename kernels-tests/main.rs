@@ -5,111 +5,70 @@
 //! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
 //! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing.
 
-// The references are written with the indices of the formulas.
-#![allow(clippy::needless_range_loop)]
-
-mod harness;
-mod known;
-
-mod add;
-mod carry;
-mod cast;
-mod deepj;
-mod dropout;
-mod features;
-mod gemm;
-mod heads;
-mod lstm;
-mod nadam;
-mod note_input;
-mod note_sweep;
-mod octave_conv;
-mod reduce;
-mod tanh_grad;
+mod declaration;
+mod environment;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ::deepj::gpu::{Capabilities, Format};
-use ::deepj::ops::Op;
-use harness::adapters::{self, Adapter};
-use harness::report::Report;
-use harness::{Case, Gradient, case, declaration, environment, gradient, kernel};
+use deepj::gpu::{Capabilities, Format};
+use deepj::graph::Plan;
+use deepj::ops::Op;
+use deepj::verify::kernels::deepj::{Training, paper_plans, plans};
+use deepj::verify::kernels::harness::adapters;
+use deepj::verify::kernels::harness::report::Report;
+use deepj::verify::kernels::harness::{Case, case, gradient, kernel};
+use deepj::verify::kernels::{Check, Pass, Suite, Verdict, gradients, path, row};
 use libtest_mimic::{Arguments, Failed, Trial};
-
-fn cases() -> Vec<Case> {
-    let of_ops = [
-        add::cases,
-        carry::cases,
-        cast::cases,
-        dropout::cases,
-        features::cases,
-        gemm::cases,
-        heads::cases,
-        lstm::cases,
-        nadam::cases,
-        note_input::cases,
-        note_sweep::cases,
-        octave_conv::cases,
-        reduce::cases,
-        tanh_grad::cases,
-    ];
-    of_ops.into_iter().flat_map(|cases| cases()).collect()
-}
-
-fn gradients() -> Vec<Gradient> {
-    let of_ops = [
-        add::gradients,
-        dropout::gradients,
-        features::gradients,
-        gemm::gradients,
-        heads::gradients,
-        lstm::gradients,
-        note_input::gradients,
-        octave_conv::gradients,
-        reduce::gradients,
-    ];
-    of_ops.into_iter().flat_map(|gradients| gradients()).collect()
-}
 
 /// What a run of the tests keeps.
 struct Run {
-    report: Arc<Report>,
+    report: Report,
     /// Threads for the f32 mirror, more than one on any machine.
     pool: rayon::ThreadPool,
-    /// Cases that ran on an adapter.
-    kernels: AtomicUsize,
+    /// Checks that ran on an adapter, by [`Pass`].
+    ran: [AtomicUsize; 4],
 }
 
-impl Run {
-    /// Counts a case that ran on an adapter, whatever came of it.
-    fn ran(&self, path: String, time: Duration) {
-        self.kernels.fetch_add(1, Ordering::Relaxed);
-        self.report.took(path, time);
-    }
+type Test = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
+fn trial(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(Failed::from))
 }
 
 fn main() -> ExitCode {
     environment::prepare();
     let arguments = Arguments::from_args();
     let adapters = adapters::all();
+    let suite = Suite::new();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads can be started");
-    let run = Arc::new(Run { report: Arc::new(Report::new()), pool, kernels: AtomicUsize::new(0) });
+    let run = Arc::new(Run { report: Report::new(), pool, ran: Default::default() });
     let mut trials = vec![];
-    for case in cases() {
-        add_case(&mut trials, Arc::new(case), &adapters, &run);
+    for case in &suite.cases {
+        add_host_trials(&mut trials, case, &run);
     }
-    trials.push(Trial::test("plans/every op is counted/declaration", || every_op_is_counted().map_err(Failed::from)));
+    trials.push(trial("plans/every op is counted/declaration".into(), every_op_is_counted));
+    trials.push(trial(
+        "plans/what evaluation and generation run is forward/declaration".into(),
+        passes_are_those_of_plans,
+    ));
     for gradient in gradients() {
         let name = path(&gradient.name, "central differences", "cpu");
-        trials.push(Trial::test(name, move || gradient::check(&gradient).map_err(Failed::from)));
+        trials.push(trial(name, move || gradient::check(&gradient)));
     }
-    let told = run.clone();
-    let ran = move |path: String, time: Duration| told.ran(path, time);
-    trials.extend(deepj::trials(&adapters, &run.report, ran));
+    add_model_trials(&mut trials, &suite, &run);
+    // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
+    let mut checks: Vec<_> = adapters.iter().map(|adapter| suite.checks(adapter).into_iter()).collect();
+    let most = checks.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
+    for _ in 0..most {
+        for check in checks.iter_mut().filter_map(Iterator::next) {
+            let (name, run) = (check.name.clone(), run.clone());
+            trials.push(trial(name, move || on_adapter(&check, &run)));
+        }
+    }
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {
@@ -118,8 +77,13 @@ fn main() -> ExitCode {
     run.report.print();
     let (lines, lacking) = adapters::missing(&adapters);
     lines.iter().for_each(|line| println!("{line}"));
-    let kernels = run.kernels.load(Ordering::Relaxed);
-    println!("{kernels} cases on {} adapters", adapters.len());
+    let [forward, backward, update, model] = run.ran.each_ref().map(|ran| ran.load(Ordering::Relaxed));
+    let kernels = forward + backward + update + model;
+    println!(
+        "{kernels} cases on {} adapters: {forward} forward, {backward} backward, {update} of the update, {model} of the \
+         whole model",
+        adapters.len()
+    );
     if adapters.is_empty() {
         println!("NO ADAPTER HERE: NO KERNEL WAS RUN, ONLY MIRRORS AND DECLARATIONS WERE CHECKED");
     } else if whole && kernels == 0 {
@@ -129,16 +93,10 @@ fn main() -> ExitCode {
     if lacking { ExitCode::FAILURE } else { conclusion.exit_code() }
 }
 
-/// A trial's name. `label` starts with the op's name.
-fn path(label: &str, variant: &str, adapter: &str) -> String {
-    format!("{}/{variant}/{adapter}", label.replacen(' ', "/", 1))
-}
-
-fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>], run: &Arc<Run>) {
+/// What needs no adapter.
+fn add_host_trials(trials: &mut Vec<Trial>, case: &Arc<Case>, run: &Arc<Run>) {
     let label = case.to_string();
-    let mut add = |variant: &str, adapter: &str, test: Box<dyn FnOnce() -> Result<(), String> + Send>| {
-        trials.push(Trial::test(path(&label, variant, adapter), move || test().map_err(Failed::from)));
-    };
+    let mut add = |variant: &str, adapter: &str, test: Test| trials.push(trial(path(&label, variant, adapter), test));
     let this = case.clone();
     add("mirror f64", "cpu", Box::new(move || this.oracle().map(|_| ())));
     let (this, run_) = (case.clone(), run.clone());
@@ -166,24 +124,73 @@ fn add_case(trials: &mut Vec<Trial>, case: Arc<Case>, adapters: &[Arc<Adapter>],
             add(variant, "declaration", Box::new(check));
         }
     }
-    // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
-    let most = adapters.iter().map(|adapter| case.op.legal(&adapter.capabilities).len()).max().unwrap_or_default();
-    for i in 0..most {
-        for adapter in adapters {
-            let Some(&variant) = case.op.legal(&adapter.capabilities).get(i) else { continue };
-            let (this, run, adapter_) = (case.clone(), run.clone(), adapter.clone());
-            add(variant, &adapter.name, Box::new(move || on_adapter(&this, variant, &adapter_, &run)));
-        }
+}
+
+/// The model on the CPU, and its kernels' declarations at the paper's sizes.
+fn add_model_trials(trials: &mut Vec<Trial>, suite: &Suite, run: &Arc<Run>) {
+    for training in &suite.trainings {
+        let (this, run, name) = (training.clone(), run.clone(), format!("deepj/{}/mirror f32/cpu", training.name()));
+        trials.push(trial(name.clone(), move || {
+            run.report.enter("deepj step / mirror f32", "cpu", &name, &this.check_mirror()?);
+            Ok(())
+        }));
     }
+    for (wiring, training) in Training::of_wirings() {
+        let name = format!("deepj/{} {wiring}/central differences/cpu", training.name());
+        trials.push(trial(name, move || training.check_gradients()));
+    }
+    let (this, run) = (suite.generation.clone(), run.clone());
+    let name = format!("deepj/{}/mirror f32/cpu", this.name());
+    trials.push(trial(name.clone(), move || {
+        let (margin, flips) = this.check_mirror()?;
+        flips.iter().for_each(|flip| println!("{name}: {flip}"));
+        run.report.enter("deepj generate / mirror f32", "cpu", &name, &margin);
+        Ok(())
+    }));
+    for plan in paper_plans() {
+        let name = format!("deepj/paper {}/first variants/declaration", plan.name);
+        trials.push(trial(name, move || check_portable(&plan)));
+    }
+}
+
+/// Checks the first variant of every node against WebGPU's default limits and its shader.
+fn check_portable(plan: &Plan) -> Result<(), String> {
+    let portable = Capabilities::portable();
+    plan.check_fits(&portable).map_err(|error| error.to_string())?;
+    for node in &plan.nodes {
+        let variants = node.op.variants(&portable);
+        let first = variants.first().ok_or_else(|| format!("{}: no kernel", node.label()))?;
+        declaration::check(node.op.as_ref(), first, &portable, &node.operands)
+            .map_err(|error| format!("{}: {error}", node.label()))?;
+    }
+    Ok(())
 }
 
 /// Every op that a plan runs has a case, and so a count of its cost, in the same mode and formats.
 fn every_op_is_counted() -> Result<(), String> {
-    let counted: BTreeSet<String> = cases().iter().map(|case| kind(case.op.as_ref())).collect();
-    let plans = deepj::plans();
+    let counted: BTreeSet<String> = deepj::verify::kernels::cases().iter().map(|case| kind(case.op.as_ref())).collect();
+    let plans = plans();
     let used: BTreeSet<String> = plans.iter().flat_map(|plan| &plan.nodes).map(|node| kind(node.op.as_ref())).collect();
     let lacking: Vec<&String> = used.difference(&counted).collect();
     if lacking.is_empty() { Ok(()) } else { Err(format!("no case counts {lacking:?}")) }
+}
+
+/// Plans that do not train run what counts as forward, plans that train also all else.
+fn passes_are_those_of_plans() -> Result<(), String> {
+    let (training, other): (Vec<Plan>, Vec<Plan>) = plans().into_iter().partition(|plan| plan.name.contains("train"));
+    let passes = |plans: &[Plan]| -> BTreeSet<(Pass, String)> {
+        let nodes = plans.iter().flat_map(|plan| &plan.nodes);
+        nodes.map(|node| (Pass::of(&node.op.label()), kind(node.op.as_ref()))).collect()
+    };
+    if let Some((pass, kind)) = passes(&other).iter().find(|(pass, _)| *pass != Pass::Forward) {
+        return Err(format!("{kind} counts as {pass:?}"));
+    }
+    let trained = passes(&training);
+    let all = [Pass::Forward, Pass::Backward, Pass::Update];
+    match all.iter().find(|pass| !trained.iter().any(|(found, _)| found == *pass)) {
+        Some(pass) => Err(format!("training runs nothing that counts as {pass:?}")),
+        None => Ok(()),
+    }
 }
 
 /// Kernel, mode and formats of an op: its label without the shape.
@@ -204,34 +211,26 @@ fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
         }
     }
     let margin = kernel::compare(&case.written(results), &oracle.wanted)?;
-    run.report.enter(&row(case, "mirror f32"), "cpu", &path(&case.to_string(), "mirror f32", "cpu"), &margin);
+    let name = path(&case.to_string(), "mirror f32", "cpu");
+    run.report.enter(&row(&case.op.label(), "mirror f32"), "cpu", &name, &margin);
     Ok(())
 }
 
-fn on_adapter(case: &Case, variant: &str, adapter: &Adapter, run: &Run) -> Result<(), String> {
-    let name = path(&case.to_string(), variant, &adapter.name);
-    case.oracle()?;
-    let _turn = adapter.turn();
+fn on_adapter(check: &Check, run: &Run) -> Result<(), String> {
     let start = Instant::now();
-    let outcome = kernel::run(case, variant, adapter);
-    run.ran(name.clone(), start.elapsed());
-    match (outcome, known::find(&name, &adapter.name)) {
-        (Ok(margin), None) => {
-            run.report.enter(&row(case, variant), &adapter.name, &name, &margin);
+    let (verdict, flips) = check.run();
+    run.ran[check.pass as usize].fetch_add(1, Ordering::Relaxed);
+    run.report.took(check.name.clone(), start.elapsed());
+    flips.iter().for_each(|flip| println!("{}: {flip}", check.name));
+    match verdict {
+        Verdict::Passed(margin) => {
+            run.report.enter(&check.row, check.adapter(), &check.name, &margin);
             Ok(())
         }
-        (Err(error), None) => Err(error),
-        (Ok(_), Some(known)) => Err(format!("passes, but is in known.rs: {} ({})", known.reason, known.link)),
-        (Err(error), Some(known)) => {
-            println!("known failure of {name}: {} ({}): {error}", known.reason, known.link);
+        Verdict::Failed(error) => Err(error),
+        Verdict::Known(known, error) => {
+            println!("known failure of {}: {} ({}): {error}", check.name, known.reason, known.link);
             Ok(())
         }
     }
-}
-
-/// The row of the report for a case: op and kind, without the shape, then the variant.
-fn row(case: &Case, variant: &str) -> String {
-    let label = case.op.label();
-    let words = label.split(' ').take_while(|word| !word.contains(|c: char| c.is_ascii_digit()));
-    format!("{} / {variant}", words.collect::<Vec<_>>().join(" "))
 }

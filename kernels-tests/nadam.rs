@@ -1,11 +1,11 @@
 //! Cases of `src/ops/nadam.rs`: 17 operations a parameter, a root and a division among them.
 
-use deepj::ops::Step;
-use deepj::ops::nadam::Nadam;
+use crate::ops::Step;
+use crate::ops::nadam::Nadam;
 
-use crate::harness::bounded::uncounted;
-use crate::harness::operands::InPlace;
-use crate::harness::{Bounded, Case, Fill, Operands};
+use super::harness::bounded::uncounted;
+use super::harness::operands::InPlace;
+use super::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (step, squared_norm) = (operands.step, operands["squared_norm"][0]);

@@ -1,11 +1,11 @@
 //! Cases of `src/ops/note_input.rs`: each element is moved and multiplied once.
 
-use deepj::gpu::Format::{F16, F32};
-use deepj::ops::dropout::Drop;
-use deepj::ops::note_input::{NoteInput, NoteInputGrad};
+use crate::gpu::Format::{F16, F32};
+use crate::ops::dropout::Drop;
+use crate::ops::note_input::{NoteInput, NoteInputGrad};
 
-use crate::dropout::factor;
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::dropout::factor;
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn forward(op: &NoteInput, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (h, chosen) = (&operands["h"], &operands["chosen"]);

@@ -2,13 +2,13 @@
 //! growing as in `lstm`. A coin that falls nearer to its probability than that is off by would make the case a matter
 //! of luck; the reference refuses it, and the case needs another seed.
 
-use deepj::ops::Step;
-use deepj::ops::note_sweep::{NoteSweep, Offsets};
-use deepj::ops::random::{pcg4d, uniform01};
+use crate::ops::Step;
+use crate::ops::note_sweep::{NoteSweep, Offsets};
+use crate::ops::random::{pcg4d, uniform01};
 
-use crate::harness::operands::InPlace;
-use crate::harness::{Bounded, Case, Fill, Operands};
-use crate::lstm::cell;
+use super::harness::operands::InPlace;
+use super::harness::{Bounded, Case, Fill, Operands};
+use super::lstm::cell;
 
 fn reference(op: &NoteSweep, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (pieces, notes) = (op.pieces, op.notes);

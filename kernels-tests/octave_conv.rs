@@ -1,9 +1,9 @@
 //! Cases of `src/ops/octave_conv.rs`: sums of products in any order that start from the bias, then tanh. Taps beyond the
 //! pitch axis are no terms.
 
-use deepj::ops::octave_conv::{OctaveConv, OctaveConvInputGrad, OctaveConvWeightGrad, Shape};
+use crate::ops::octave_conv::{OctaveConv, OctaveConvInputGrad, OctaveConvWeightGrad, Shape};
 
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 /// The input note that tap `k` of output note `n` sees.
 fn seen(s: &Shape, n: usize, k: usize) -> Option<usize> {

@@ -1,10 +1,10 @@
 //! Cases of `src/ops/reduce.rs`: sums in any order, each term through as many additions as there are terms at most.
 
-use deepj::gpu::Format::F16;
-use deepj::ops::RowGroups;
-use deepj::ops::reduce::{BroadcastRows, SquaredNorm, SumRows};
+use crate::gpu::Format::F16;
+use crate::ops::RowGroups;
+use crate::ops::reduce::{BroadcastRows, SquaredNorm, SumRows};
 
-use crate::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 const ONE: RowGroups = RowGroups { inner: 1, sequences: 1 };
 
@@ -95,7 +95,7 @@ pub fn gradients() -> Vec<Gradient> {
     };
     // A bias of two products: the second sum is added to the first.
     let twice = move |g: &mut Builder| {
-        use deepj::ops::gemm::{Gemm, Layout};
+        use crate::ops::gemm::{Gemm, Layout};
         let bias = g.param(3 * 4, 1.0);
         let product = |g: &mut Builder| {
             let (x, w, y) = (g.hidden(12 * 5), g.param(5 * 4, 1.0), g.temp(12 * 4));

@@ -1,8 +1,8 @@
 //! Cases of `src/ops/tanh_grad.rs`: four roundings an element. It has no gradient; those of `gemm` go through it.
 
-use deepj::ops::tanh_grad::TanhGrad;
+use crate::ops::tanh_grad::TanhGrad;
 
-use crate::harness::{Bounded, Case, Fill, Operands};
+use super::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(_: &TanhGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let dx = |(&y, &dy): (&Bounded, &Bounded)| dy * (Bounded::ONE - y * y);

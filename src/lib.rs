@@ -19,6 +19,8 @@ pub mod ops;
 pub mod peaks;
 pub mod profile;
 pub mod train;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod verify;
 mod xml;
 
 pub use error::{Error, Result};

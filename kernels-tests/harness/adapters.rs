@@ -1,8 +1,8 @@
 //! The adapters of the machine, each opened once and shared by all tests.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use deepj::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Options};
+use crate::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Options};
 use pollster::block_on;
 
 /// An adapter and the devices opened on it.
@@ -12,8 +12,8 @@ pub struct Adapter {
     /// As the adapter has them.
     pub capabilities: Capabilities,
     index: usize,
-    checked: OnceLock<Result<Gpu, String>>,
-    trusted: OnceLock<Result<Gpu, String>>,
+    checked: Mutex<Option<Gpu>>,
+    trusted: Mutex<Option<Gpu>>,
     turn: Mutex<()>,
 }
 
@@ -21,26 +21,42 @@ impl Adapter {
     /// Waits for the adapter to be free. One case at a time uses it: wgpu's GL backend gives up on a context that another
     /// thread keeps for more than six seconds, and software adapters use all cores for one case anyway.
     pub fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.turn)
     }
 
-    /// The device that compiles shaders with or without wgpu's run-time checks.
+    /// The device that compiles shaders with or without wgpu's run-time checks, opened when it is first needed.
     ///
     /// # Errors
     /// A device that cannot be opened.
-    pub fn gpu(&self, checks: Checks) -> Result<&Gpu, String> {
-        let place = match checks {
+    pub fn gpu(&self, checks: Checks) -> Result<Gpu, String> {
+        let mut open = locked(self.place(checks));
+        if let Some(gpu) = &*open {
+            return Ok(gpu.clone());
+        }
+        match block_on(gpu::open(&DeviceChoice::Index(self.index), Options { checks, ..Options::default() })) {
+            Ok(Device::Gpu(gpu)) => Ok(open.insert(gpu).clone()),
+            Ok(Device::Cpu { why }) => Err(why),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Lets go of the devices, so that what went wrong on one, which may be lost, is not met again.
+    pub fn reopen(&self) {
+        for checks in [Checks::Checked, Checks::Trusted] {
+            *locked(self.place(checks)) = None;
+        }
+    }
+
+    fn place(&self, checks: Checks) -> &Mutex<Option<Gpu>> {
+        match checks {
             Checks::Checked => &self.checked,
             Checks::Trusted => &self.trusted,
-        };
-        let open =
-            || match block_on(gpu::open(&DeviceChoice::Index(self.index), Options { checks, ..Options::default() })) {
-                Ok(Device::Gpu(gpu)) => Ok(gpu),
-                Ok(Device::Cpu { why }) => Err(why),
-                Err(error) => Err(error.to_string()),
-            };
-        place.get_or_init(open).as_ref().map_err(Clone::clone)
+        }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// All adapters.
@@ -49,8 +65,8 @@ pub fn all() -> Vec<Arc<Adapter>> {
         name: format!("{} {}", short_name(&capabilities), capabilities.backend),
         capabilities,
         index,
-        checked: OnceLock::new(),
-        trusted: OnceLock::new(),
+        checked: Mutex::default(),
+        trusted: Mutex::default(),
         turn: Mutex::new(()),
     };
     block_on(gpu::adapters()).into_iter().enumerate().map(adapter).map(Arc::new).collect()

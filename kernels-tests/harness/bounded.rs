@@ -10,12 +10,12 @@
 //! multiplication correctly rounded, division 2.5 units in the last place, `exp(x)` 3 + 2|x|, `log` 2^-21 between
 //! 1/2 and 2 and 3 units elsewhere, `sqrt` as `1 / inverseSqrt` 4.5.
 //!
-//! [`Op::cost`]: deepj::ops::Op::cost
+//! [`Op::cost`]: crate::ops::Op::cost
 
 use std::cell::Cell;
 use std::ops::{Add, Div, Mul, Sub};
 
-use deepj::gpu::Format;
+use crate::gpu::Format;
 
 /// Half a unit in the last place of f32, relative: what one correctly rounded operation may be off by.
 pub const ROUNDOFF: f64 = 1.0 / (1u64 << 24) as f64;

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use deepj::gpu::{Access, Capabilities, Format};
-use deepj::ops::random::{pcg4d, uniform01};
-use deepj::ops::{self, Args, Cost, Op, Step};
+use crate::gpu::{Access, Capabilities, Format};
+use crate::ops::random::{pcg4d, uniform01};
+use crate::ops::{self, Args, Cost, Op, Step};
 
 use super::bounded::{Bounded, ROUNDOFF, counted, within};
 use super::operands::Operands;

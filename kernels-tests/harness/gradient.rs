@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use deepj::graph::{Graph, Init, Kind, Mirror, Plan, mirror};
-use deepj::ops::gemm::{Gemm, Layout};
-use deepj::ops::random::{pcg4d, uniform01};
-use deepj::ops::{Op, Step, View};
+use crate::graph::{Graph, Init, Kind, Mirror, Plan, mirror};
+use crate::ops::gemm::{Gemm, Layout};
+use crate::ops::random::{pcg4d, uniform01};
+use crate::ops::{Op, Step, View};
 
 use super::bounded::within;
 

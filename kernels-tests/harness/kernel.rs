@@ -1,7 +1,7 @@
 //! Runs a kernel on a device, its operands between guard bands, and holds what it wrote against the oracle.
 
-use deepj::gpu::{Access, Buffer, Checks, Format, Gpu};
-use deepj::ops::{Arg, Recorded, Recorder, TensorId, View};
+use crate::gpu::{Access, Buffer, Checks, Format, Gpu};
+use crate::ops::{Arg, Recorded, Recorder, TensorId, View};
 use pollster::block_on;
 
 use super::adapters::Adapter;
@@ -79,16 +79,16 @@ pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, Stri
         Recorder::record(case.op.as_ref(), variant, &capabilities, views).map_err(|error| error.to_string())
     };
     let (gpu, places) = (adapter.gpu(Checks::Checked)?, views(case, false));
-    let first = execute(gpu, case, &record(gpu, &places)?, &places, &oracle.inputs)?;
+    let first = execute(&gpu, case, &record(&gpu, &places)?, &places, &oracle.inputs)?;
     let (gpu, places) = (adapter.gpu(Checks::Trusted)?, views(case, true));
-    let mut widened = record(gpu, &places)?;
+    let mut widened = record(&gpu, &places)?;
     for binding in widened.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
         let Some(view) = places.get(binding.arg) else { continue };
         if binding.start + binding.len == (view.start + view.len) as u64 {
             binding.len += GUARD as u64;
         }
     }
-    let second = execute(gpu, case, &widened, &places, &oracle.inputs)
+    let second = execute(&gpu, case, &widened, &places, &oracle.inputs)
         .map_err(|error| format!("the second run, unchecked and with wider bindings: {error}"))?;
     let args = case.op.args();
     for ((arg, first), second) in args.iter().zip(&first).zip(&second) {
@@ -112,7 +112,7 @@ fn execute(
     inputs: &[Vec<f32>],
 ) -> Result<Vec<Vec<f32>>, String> {
     let args = case.op.args();
-    let outcome: deepj::Result<Vec<Vec<f32>>> = block_on(async {
+    let outcome: crate::Result<Vec<Vec<f32>>> = block_on(async {
         let mut buffers: Vec<Buffer> = vec![];
         for ((arg, view), input) in args.iter().zip(views).zip(inputs) {
             let guard = guard(arg.access, arg.format);

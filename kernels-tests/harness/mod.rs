@@ -3,8 +3,6 @@
 pub mod adapters;
 pub mod bounded;
 pub mod case;
-pub mod declaration;
-pub mod environment;
 pub mod gradient;
 pub mod kernel;
 pub mod operands;

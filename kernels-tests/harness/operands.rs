@@ -4,8 +4,8 @@
 use std::cell::Cell;
 use std::ops::{Index, IndexMut, Range};
 
-use deepj::gpu::Access;
-use deepj::ops::{Arg, Step};
+use crate::gpu::Access;
+use crate::ops::{Arg, Step};
 
 use super::bounded::Bounded;
 
