@@ -278,7 +278,7 @@ impl Training {
         let wanted = self.oracle.get_or_init(|| self.mirror::<f64>());
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
         let tolerance = self.tolerance();
-        let mut margin = Margin { share: 0.0, worst: String::new() };
+        let mut margin = Margin::none();
         for (((name, _), result), wanted) in self.results().into_iter().zip(results).zip(wanted) {
             let size = norm(&mut wanted.iter().copied());
             let error = norm(&mut result.iter().zip(wanted).map(|(a, b)| a - b));
@@ -464,7 +464,7 @@ impl Generation {
 
     fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<Flip>), String> {
         let wanted = self.oracle.get_or_init(|| self.mirror::<f64>());
-        let (mut margin, mut flips) = (Margin { share: 0.0, worst: "nothing is off".into() }, vec![]);
+        let (mut margin, mut flips) = (Margin::none(), vec![]);
         for piece in 0..self.pieces {
             let cells = (0..self.steps).flat_map(|t| (0..self.notes).map(move |n| (t, n)));
             for (step, note) in cells {

@@ -17,18 +17,16 @@ use std::time::Instant;
 use deepj::gpu::{Capabilities, Format};
 use deepj::graph::Plan;
 use deepj::ops::Op;
-use deepj::verify::kernels::deepj::{Training, paper_plans, plans};
+use deepj::verify::kernels::deepj::{paper_plans, plans};
 use deepj::verify::kernels::harness::adapters;
 use deepj::verify::kernels::harness::report::Report;
-use deepj::verify::kernels::harness::{Case, case, gradient, kernel};
-use deepj::verify::kernels::{Check, Pass, Suite, Verdict, gradients, path, row};
+use deepj::verify::kernels::harness::{Case, kernel};
+use deepj::verify::kernels::{Check, Pass, Suite, Verdict, path};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a run of the tests keeps.
 struct Run {
     report: Report,
-    /// Threads for the f32 mirror, more than one on any machine.
-    pool: rayon::ThreadPool,
     /// Checks that ran on an adapter, by [`Pass`].
     ran: [AtomicUsize; 4],
 }
@@ -44,29 +42,28 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let adapters = adapters::all();
     let suite = Suite::new();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads can be started");
-    let run = Arc::new(Run { report: Report::new(), pool, ran: Default::default() });
+    let run = Arc::new(Run { report: Report::new(), ran: Default::default() });
     let mut trials = vec![];
     for case in &suite.cases {
-        add_host_trials(&mut trials, case, &run);
+        add_declarations(&mut trials, case);
     }
     trials.push(trial("plans/every op is counted/declaration".into(), every_op_is_counted));
     trials.push(trial(
         "plans/what evaluation and generation run is forward/declaration".into(),
         passes_are_those_of_plans,
     ));
-    for gradient in gradients() {
-        let name = path(&gradient.name, "central differences", "cpu");
-        trials.push(trial(name, move || gradient::check(&gradient)));
+    for plan in paper_plans() {
+        let name = format!("deepj/paper {}/first variants/declaration", plan.name);
+        trials.push(trial(name, move || check_portable(&plan)));
     }
-    add_model_trials(&mut trials, &suite, &run);
     // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
-    let mut checks: Vec<_> = adapters.iter().map(|adapter| suite.checks(adapter).into_iter()).collect();
+    let mut checks: Vec<_> = adapters.iter().map(|adapter| suite.on_adapter(adapter).into_iter()).collect();
+    checks.push(suite.on_cpu().into_iter());
     let most = checks.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
     for _ in 0..most {
         for check in checks.iter_mut().filter_map(Iterator::next) {
             let (name, run) = (check.name.clone(), run.clone());
-            trials.push(trial(name, move || on_adapter(&check, &run)));
+            trials.push(trial(name, move || outcome(&check, &run)));
         }
     }
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
@@ -93,14 +90,10 @@ fn main() -> ExitCode {
     if lacking { ExitCode::FAILURE } else { conclusion.exit_code() }
 }
 
-/// What needs no adapter.
-fn add_host_trials(trials: &mut Vec<Trial>, case: &Arc<Case>, run: &Arc<Run>) {
+/// What the op declares: its cost, and its dispatches in every variant.
+fn add_declarations(trials: &mut Vec<Trial>, case: &Arc<Case>) {
     let label = case.to_string();
     let mut add = |variant: &str, adapter: &str, test: Test| trials.push(trial(path(&label, variant, adapter), test));
-    let this = case.clone();
-    add("mirror f64", "cpu", Box::new(move || this.oracle().map(|_| ())));
-    let (this, run_) = (case.clone(), run.clone());
-    add("mirror f32", "cpu", Box::new(move || mirror_f32(&this, &run_)));
     let this = case.clone();
     add("cost", "cpu", Box::new(move || this.check_cost()));
 
@@ -123,33 +116,6 @@ fn add_host_trials(trials: &mut Vec<Trial>, case: &Arc<Case>, run: &Arc<Run>) {
                 move || declaration::check(this.op.as_ref(), variant, &capabilities, &kernel::views(&this, false));
             add(variant, "declaration", Box::new(check));
         }
-    }
-}
-
-/// The model on the CPU, and its kernels' declarations at the paper's sizes.
-fn add_model_trials(trials: &mut Vec<Trial>, suite: &Suite, run: &Arc<Run>) {
-    for training in &suite.trainings {
-        let (this, run, name) = (training.clone(), run.clone(), format!("deepj/{}/mirror f32/cpu", training.name()));
-        trials.push(trial(name.clone(), move || {
-            run.report.enter("deepj step / mirror f32", "cpu", &name, &this.check_mirror()?);
-            Ok(())
-        }));
-    }
-    for (wiring, training) in Training::of_wirings() {
-        let name = format!("deepj/{} {wiring}/central differences/cpu", training.name());
-        trials.push(trial(name, move || training.check_gradients()));
-    }
-    let (this, run) = (suite.generation.clone(), run.clone());
-    let name = format!("deepj/{}/mirror f32/cpu", this.name());
-    trials.push(trial(name.clone(), move || {
-        let (margin, flips) = this.check_mirror()?;
-        flips.iter().for_each(|flip| println!("{name}: {flip}"));
-        run.report.enter("deepj generate / mirror f32", "cpu", &name, &margin);
-        Ok(())
-    }));
-    for plan in paper_plans() {
-        let name = format!("deepj/paper {}/first variants/declaration", plan.name);
-        trials.push(trial(name, move || check_portable(&plan)));
     }
 }
 
@@ -201,30 +167,17 @@ fn kind(op: &dyn Op) -> String {
     format!("{}: {}", op.kernel(), words.collect::<Vec<_>>().join(" "))
 }
 
-fn mirror_f32(case: &Case, run: &Run) -> Result<(), String> {
-    let oracle = case.oracle()?;
-    let mirror = || run.pool.install(|| case::mirror::<f32>(case.op.as_ref(), &case.step, &oracle.inputs));
-    let (results, again) = (mirror(), mirror());
-    for ((name, result), again) in case.written(results.clone()).into_iter().zip(again) {
-        if let Some(i) = result.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {
-            return Err(format!("two runs differ: {name}[{i}] is {:e}, then {:e}", result[i], again[i]));
-        }
-    }
-    let margin = kernel::compare(&case.written(results), &oracle.wanted)?;
-    let name = path(&case.to_string(), "mirror f32", "cpu");
-    run.report.enter(&row(&case.op.label(), "mirror f32"), "cpu", &name, &margin);
-    Ok(())
-}
-
-fn on_adapter(check: &Check, run: &Run) -> Result<(), String> {
+fn outcome(check: &Check, run: &Run) -> Result<(), String> {
     let start = Instant::now();
     let (verdict, flips) = check.run();
-    run.ran[check.pass as usize].fetch_add(1, Ordering::Relaxed);
+    if check.on != "cpu" {
+        run.ran[check.pass as usize].fetch_add(1, Ordering::Relaxed);
+    }
     run.report.took(check.name.clone(), start.elapsed());
     flips.iter().for_each(|flip| println!("{}: {flip}", check.name));
     match verdict {
         Verdict::Passed(margin) => {
-            run.report.enter(&check.row, check.adapter(), &check.name, &margin);
+            run.report.enter(&check.row, &check.on, &check.name, &margin);
             Ok(())
         }
         Verdict::Failed(error) => Err(error),

@@ -30,7 +30,7 @@ mod tanh_grad;
 use deepj::{Flip, Generation, Training};
 use harness::adapters::Adapter;
 use harness::kernel::{self, Margin};
-use harness::{Case, Gradient};
+use harness::{Case, Gradient, case, gradient};
 use known::Known;
 
 /// All cases of all ops.
@@ -111,35 +111,26 @@ pub enum Verdict {
 }
 
 /// Margin, and coins that fell otherwise; or what is wrong.
-type Run = dyn Fn(&Adapter) -> Result<(Margin, Vec<Flip>), String> + Send + Sync;
+type Outcome = Result<(Margin, Vec<Flip>), String>;
 
-/// A kernel with a shape, or the whole model, on an adapter.
+/// Something that is computed with a shape, in one way, on one device, and held against what it must be.
 pub struct Check {
     /// `op/shape/variant/adapter`.
     pub name: String,
     /// The op and its kind, without the shape, then ` / ` and the variant.
     pub row: String,
+    /// The adapter's name, or `cpu`.
+    pub on: String,
     /// Where in training it runs.
     pub pass: Pass,
-    adapter: Arc<Adapter>,
-    run: Box<Run>,
+    run: Box<dyn Fn() -> Outcome + Send + Sync>,
 }
 
 impl Check {
-    /// The adapter's name.
-    pub fn adapter(&self) -> &str {
-        &self.adapter.name
-    }
-
-    /// Runs it, when no other check runs on the adapter. Coins of a generation that fell otherwise are no failure; they
-    /// are told of beside the verdict.
+    /// Runs it, on an adapter when no other check does. Coins of a generation that fell otherwise are no failure; they are
+    /// told of beside the verdict.
     pub fn run(&self) -> (Verdict, Vec<Flip>) {
-        let _turn = self.adapter.turn();
-        let outcome = (self.run)(&self.adapter);
-        if outcome.is_err() {
-            self.adapter.reopen();
-        }
-        match (outcome, known::find(&self.name, &self.adapter.name)) {
+        match ((self.run)(), known::find(&self.name, &self.on)) {
             (Ok((margin, flips)), None) => (Verdict::Passed(margin), flips),
             (Err(error), None) => (Verdict::Failed(error), vec![]),
             (Ok(_), Some(Known { reason, link, .. })) => {
@@ -150,14 +141,50 @@ impl Check {
     }
 }
 
-/// What is run on every adapter. The f64 mirror's results are computed once, when they are first needed.
+/// A check before it has a device: where it belongs in reports.
+struct Place {
+    row: String,
+    pass: Pass,
+}
+
+impl Place {
+    fn of(label: &str, variant: &str) -> Self {
+        Self { row: row(label, variant), pass: Pass::of(label) }
+    }
+
+    fn of_model(what: &str, way: &str) -> Self {
+        Self { row: format!("deepj {what} / {way}"), pass: Pass::Model }
+    }
+
+    fn on_cpu(self, name: String, run: impl Fn() -> Outcome + Send + Sync + 'static) -> Check {
+        Check { name, row: self.row, on: "cpu".into(), pass: self.pass, run: Box::new(run) }
+    }
+
+    fn on_adapter(
+        self,
+        name: String,
+        adapter: &Arc<Adapter>,
+        run: impl Fn(&Adapter) -> Outcome + Send + Sync + 'static,
+    ) -> Check {
+        let this = adapter.clone();
+        let run = move || {
+            let _turn = this.turn();
+            let outcome = run(&this);
+            if outcome.is_err() {
+                this.reopen();
+            }
+            outcome
+        };
+        Check { name, row: self.row, on: adapter.name.clone(), pass: self.pass, run: Box::new(run) }
+    }
+}
+
+/// All that is checked. The f64 mirror's results are computed once, when they are first needed.
 pub struct Suite {
     /// Ops.
     pub cases: Vec<Arc<Case>>,
-    /// Training steps.
-    pub trainings: Vec<Arc<Training>>,
-    /// Generation.
-    pub generation: Arc<Generation>,
+    trainings: Vec<Arc<Training>>,
+    generation: Arc<Generation>,
 }
 
 impl Suite {
@@ -171,37 +198,63 @@ impl Suite {
     }
 
     /// All checks on an adapter: every case in every variant that is legal there, then the model.
-    pub fn checks(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
+    pub fn on_adapter(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
         let mut checks = vec![];
         for case in &self.cases {
+            let label = case.op.label();
             for variant in case.op.legal(&adapter.capabilities) {
-                let this = case.clone();
-                checks.push(Check {
-                    name: path(&case.to_string(), variant, &adapter.name),
-                    row: row(&case.op.label(), variant),
-                    pass: Pass::of(&case.op.label()),
-                    adapter: adapter.clone(),
-                    run: Box::new(move |adapter| Ok((kernel::run(&this, variant, adapter)?, vec![]))),
-                });
+                let (this, name) = (case.clone(), path(&case.to_string(), variant, &adapter.name));
+                let run = move |adapter: &Adapter| Ok((kernel::run(&this, variant, adapter)?, vec![]));
+                checks.push(Place::of(&label, variant).on_adapter(name, adapter, run));
             }
         }
-        let model = |what: &str, name: &str, way: &str| Check {
-            name: format!("deepj/{name}/{way}/{}", adapter.name),
-            row: format!("deepj {what} / {way}"),
-            pass: Pass::Model,
-            adapter: adapter.clone(),
-            run: Box::new(|_| Err("nothing is run".into())),
-        };
+        let name = |of: String, way: &str| format!("deepj/{of}/{way}/{}", adapter.name);
         for training in &self.trainings {
             for way in training.ways(adapter) {
-                let (this, check) = (training.clone(), model("step", &training.name(), way.name));
-                checks.push(Check { run: Box::new(move |adapter| Ok((this.check(adapter, &way)?, vec![]))), ..check });
+                let (this, name) = (training.clone(), name(training.name(), way.name));
+                let place = Place::of_model("step", way.name);
+                checks.push(place.on_adapter(name, adapter, move |on| Ok((this.check(on, &way)?, vec![]))));
             }
         }
         for way in self.generation.ways(adapter) {
-            let (this, check) = (self.generation.clone(), model("generate", &self.generation.name(), way.name));
-            checks.push(Check { run: Box::new(move |adapter| this.check(adapter, &way)), ..check });
+            let (this, name) = (self.generation.clone(), name(self.generation.name(), way.name));
+            let place = Place::of_model("generate", way.name);
+            checks.push(place.on_adapter(name, adapter, move |on| this.check(on, &way)));
         }
+        checks
+    }
+
+    /// All checks of the mirrors: in f64 against the references, in f32 against that, gradients against central differences.
+    pub fn on_cpu(&self) -> Vec<Check> {
+        let mut checks = vec![];
+        for case in &self.cases {
+            let label = case.op.label();
+            let name = |mirror| path(&case.to_string(), mirror, "cpu");
+            let this = case.clone();
+            let check = move || this.oracle().map(|_| (Margin::none(), vec![]));
+            checks.push(Place::of(&label, "mirror f64").on_cpu(name("mirror f64"), check));
+            let this = case.clone();
+            let check = move || Ok((case::check_mirror(&this)?, vec![]));
+            checks.push(Place::of(&label, "mirror f32").on_cpu(name("mirror f32"), check));
+        }
+        for gradient in gradients() {
+            let name = path(&gradient.name, "central differences", "cpu");
+            let row = format!("{} / central differences", gradient.name.split(' ').next().unwrap_or_default());
+            let place = Place { row, pass: Pass::Backward };
+            checks.push(place.on_cpu(name, move || gradient::check(&gradient).map(|()| (Margin::none(), vec![]))));
+        }
+        for training in &self.trainings {
+            let (this, name) = (training.clone(), format!("deepj/{}/mirror f32/cpu", training.name()));
+            let place = Place::of_model("step", "mirror f32");
+            checks.push(place.on_cpu(name, move || Ok((this.check_mirror()?, vec![]))));
+        }
+        for (wiring, training) in Training::of_wirings() {
+            let name = format!("deepj/{} {wiring}/central differences/cpu", training.name());
+            let place = Place::of_model("step", "central differences");
+            checks.push(place.on_cpu(name, move || training.check_gradients().map(|()| (Margin::none(), vec![]))));
+        }
+        let (this, name) = (self.generation.clone(), format!("deepj/{}/mirror f32/cpu", self.generation.name()));
+        checks.push(Place::of_model("generate", "mirror f32").on_cpu(name, move || this.check_mirror()));
         checks
     }
 }

@@ -7,7 +7,10 @@ use crate::gpu::{Access, Capabilities, Format};
 use crate::ops::random::{pcg4d, uniform01};
 use crate::ops::{self, Args, Cost, Op, Step};
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
 use super::bounded::{Bounded, ROUNDOFF, counted, within};
+use super::kernel::{Margin, compare};
 use super::operands::Operands;
 
 /// What an operand holds before the op runs.
@@ -291,4 +294,24 @@ pub fn mirror<R: ops::Real>(op: &dyn Op, step: &Step, inputs: &[Vec<f32>]) -> Ve
     ops::mirror(op, step, Args { reads, writes });
     let written = values.into_iter().zip(&args).filter(|(_, arg)| arg.access == Access::ReadWrite);
     written.map(|(value, _)| value).collect()
+}
+
+/// The f32 mirror against the f64 mirror, on three threads; it runs twice, which must give the same bits.
+///
+/// # Errors
+/// A result beyond its tolerance, bits that differ, or threads that cannot be started.
+pub fn check_mirror(case: &Case) -> Result<Margin, String> {
+    // More than one thread on any machine.
+    static THREADS: OnceLock<Result<ThreadPool, String>> = OnceLock::new();
+    let start = || ThreadPoolBuilder::new().num_threads(3).build().map_err(|error| error.to_string());
+    let threads = THREADS.get_or_init(start).as_ref()?;
+    let oracle = case.oracle()?;
+    let run = || threads.install(|| mirror::<f32>(case.op.as_ref(), &case.step, &oracle.inputs));
+    let (results, again) = (run(), run());
+    for ((name, result), again) in case.written(results.clone()).into_iter().zip(again) {
+        if let Some(i) = result.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Err(format!("two runs differ: {name}[{i}] is {:e}, then {:e}", result[i], again[i]));
+        }
+    }
+    compare(&case.written(results), &oracle.wanted)
 }

@@ -3,6 +3,7 @@
 use crate::gpu::{Access, Buffer, Checks, Format, Gpu};
 use crate::ops::{Arg, Recorded, Recorder, TensorId, View};
 use pollster::block_on;
+use serde::{Deserialize, Serialize};
 
 use super::adapters::Adapter;
 use super::bounded::Bounded;
@@ -45,12 +46,19 @@ fn decode(words: Vec<f32>, format: Format) -> Vec<f32> {
 }
 
 /// How near a result came to its tolerance.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Margin {
     /// The largest error as a share of its bound.
     pub share: f64,
     /// The element with that error, what it is, must be, and may be off by.
     pub worst: String,
+}
+
+impl Margin {
+    /// Nothing is off, or nothing is bounded.
+    pub fn none() -> Self {
+        Self { share: 0.0, worst: "nothing is off".into() }
+    }
 }
 
 /// Where the case's operands stand, each in a buffer of its own: at the start of a binding, or at places that no alignment
@@ -166,7 +174,7 @@ fn execute(
 /// Elements beyond their bounds: how many, and the worst.
 pub fn compare(results: &[(&str, Vec<f32>)], wanted: &[Vec<Bounded>]) -> Result<Margin, String> {
     let unwritten = [Format::F32, Format::F16].map(|format| held(f32::from_bits(UNWRITTEN), format).to_bits());
-    let mut margin = Margin { share: 0.0, worst: "nothing is off".into() };
+    let mut margin = Margin::none();
     let (mut beyond, mut elements) = (0, 0);
     for ((name, result), wanted) in results.iter().zip(wanted) {
         for (i, (&result, Bounded { value, error: bound })) in result.iter().zip(wanted).enumerate() {

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What kind of hardware an adapter is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceType {
     Discrete,
@@ -19,7 +19,7 @@ pub enum DeviceType {
 }
 
 /// A shape in which the hardware multiplies matrices: `[m, k] x [k, n]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CooperativeMatrix {
     pub m: u32,
     pub n: u32,
@@ -32,7 +32,7 @@ pub struct CooperativeMatrix {
 
 /// Limits and features of an adapter, or of a device opened on it. Sizes are in bytes; a limit has the name that WebGPU
 /// gives it (<https://www.w3.org/TR/webgpu/#limits>).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
     pub name: String,
     /// PCI identifier of the vendor, where there is one.
@@ -65,6 +65,8 @@ pub struct Capabilities {
     pub pipeline_cache: bool,
     /// Empty where cooperative matrices are not supported.
     pub cooperative_matrix: Vec<CooperativeMatrix>,
+    /// All optional features, by wgpu's names, whether a kernel asks for them or not.
+    pub features: Vec<String>,
 }
 
 impl Capabilities {
@@ -166,6 +168,7 @@ impl Capabilities {
                     result: format!("{:?}", matrix.cr_type).to_lowercase(),
                 })
                 .collect(),
+            features: features.iter_names().map(|(name, _)| name.into()).collect(),
         }
     }
 }

@@ -74,6 +74,11 @@ impl Gpu {
         }
     }
 
+    /// Nanoseconds of a tick of the device's clock.
+    pub fn timestamp_period(&self) -> f64 {
+        f64::from(self.inner.queue.get_timestamp_period())
+    }
+
     /// By timestamps; `None` where they are of no use.
     async fn stamped(&self, program: &Program, times: u32, step: &[u32; 16]) -> Result<Option<Timeline>> {
         let device = &self.inner.device;
@@ -128,7 +133,7 @@ impl Gpu {
 
         let words = self.read(&[(&read, 0, read.len())]).await?.swap_remove(0);
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&words[..4 * order.len()]);
-        let period = f64::from(self.inner.queue.get_timestamp_period());
+        let period = self.timestamp_period();
         let Some(spans) = spans(&ticks, period, wall) else { return Ok(None) };
         let stamps = order.into_iter().zip(spans).zip(encodings);
         let stamps = stamps.map(|((dispatch, [start, end]), encoding)| Stamp { dispatch, start, end, encoding });
