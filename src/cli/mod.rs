@@ -26,6 +26,7 @@ mod peaks;
 mod profile;
 mod roll;
 mod train;
+mod verify;
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -51,6 +52,7 @@ enum Verb {
     Adapters(adapters::Adapters),
     Peaks(peaks::PeaksVerb),
     Profile(profile::ProfileVerb),
+    Verify(verify::VerifyVerb),
 }
 
 /// Where to compute.
@@ -140,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Adapters(verb) => verb.run(),
         Verb::Peaks(verb) => verb.run(),
         Verb::Profile(verb) => verb.run(),
+        Verb::Verify(verb) => verb.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

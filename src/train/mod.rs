@@ -24,7 +24,7 @@ mod tensorboard;
 pub(crate) use memory::check_plans;
 pub use observer::{Observer, Started, StepRecord, ValidationRecord};
 pub use options::{BEST, LAST, Options, Prepared, corpus_of, prepare, read_corpus};
-pub(crate) use options::{batch_shape, default_batch, with_overrides};
+pub(crate) use options::{batch_shape, default_batch, today, with_overrides};
 
 use curve::Curve;
 use tensorboard::EventFile;

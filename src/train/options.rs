@@ -399,12 +399,22 @@ fn skipped(corpus: &Corpus) -> Option<String> {
 
 /// The name of a new run: date and time (UTC) and preset.
 fn run_name(preset: Preset) -> String {
-    let now = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH);
-    let seconds = now.map_or(0, |now| now.as_secs());
-    let (year, month, day) = date(seconds / 86_400);
+    let seconds = now();
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let preset = format!("{preset:?}").to_lowercase();
-    format!("{year:04}-{month:02}-{day:02}-{hour:02}{minute:02}{second:02}-{preset}")
+    format!("{}-{hour:02}{minute:02}{second:02}-{preset}", today())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let now = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+/// The date (UTC), year first.
+pub(crate) fn today() -> String {
+    let (year, month, day) = date(now() / 86_400);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Year, month and day of the day that is this many days after 1970-01-01, in the Gregorian calendar.

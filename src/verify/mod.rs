@@ -1,4 +1,82 @@
-//! Verification: whether everything works on an adapter, and how fast.
+//! Verification: whether everything works on the devices of a machine, and how fast. Workers in processes of their own do
+//! the work and tell how it goes, a supervisor collects it in a [`Report`].
 
 #[path = "../../kernels-tests/mod.rs"]
 pub mod kernels;
+
+mod matrix;
+mod report;
+mod supervisor;
+mod worker;
+
+pub use matrix::{Column, markdown, merged, summary};
+pub use report::{DeviceReport, FORMAT, Failure, Generation, Outcome, Report, Row, Timing, Training, VERSION};
+pub use supervisor::{Supervisor, this_program};
+pub use worker::{Event, Target, work};
+
+use crate::gpu::{Capabilities, DeviceType};
+use crate::ops::{Recorder, TensorId, View};
+use crate::{Error, Result};
+
+/// What to install where no adapter is found.
+pub const INSTALL: [&str; 5] = [
+    "Debian, Ubuntu: sudo apt install mesa-vulkan-drivers (Intel, AMD, and a driver in software); NVIDIA: sudo apt install nvidia-driver",
+    "Fedora: sudo dnf install mesa-vulkan-drivers; NVIDIA: sudo dnf install akmod-nvidia (from RPM Fusion)",
+    "Arch: sudo pacman -S vulkan-radeon (AMD), vulkan-intel (Intel), nvidia-utils (NVIDIA) or vulkan-swrast (in software)",
+    "Windows: nothing, Direct3D 12 is part of it; update the graphics driver if the GPU is not found",
+    "macOS: nothing, Metal is part of it",
+];
+
+/// The adapters that `choice` names among those that are here: `auto` is every hardware adapter, or every software one where
+/// there is no hardware; `all` is all; `cpu` none; else an index or a part of names, in either case.
+///
+/// # Errors
+/// An index or a name that no adapter has: lists what there is.
+pub fn targets(choice: &str, adapters: &[Capabilities]) -> Result<Vec<usize>> {
+    let software = |i: &usize| adapters[*i].device_type == DeviceType::Software;
+    let all = 0..adapters.len();
+    let found: Vec<usize> = match (choice.trim(), choice.trim().parse::<usize>()) {
+        ("cpu", _) => return Ok(vec![]),
+        ("all", _) => return Ok(all.collect()),
+        ("auto", _) => {
+            let hardware: Vec<usize> = all.clone().filter(|i| !software(i)).collect();
+            return Ok(if hardware.is_empty() { all.collect() } else { hardware });
+        }
+        (_, Ok(index)) => all.filter(|i| *i == index).collect(),
+        (part, _) => {
+            let part = part.to_lowercase();
+            all.filter(|i| !part.is_empty() && adapters[*i].to_string().to_lowercase().contains(&part)).collect()
+        }
+    };
+    if found.is_empty() {
+        let lines: Vec<String> = adapters.iter().enumerate().map(|(i, adapter)| format!("{i}: {adapter}")).collect();
+        let remedy = match lines.is_empty() {
+            true => "no adapter is here; use --device cpu for the mirror".into(),
+            false => format!("use auto, all, cpu, or one of these: {}", lines.join("; ")),
+        };
+        return Err(Error::usage(format!("no adapter is called `{choice}`"), remedy));
+    }
+    Ok(found)
+}
+
+/// Checksum of the text of all portable shaders.
+pub fn fingerprint() -> String {
+    let portable = Capabilities::portable();
+    let mut texts = std::collections::BTreeSet::new();
+    for case in kernels::cases() {
+        let place = |(i, arg): (u32, &crate::ops::Arg)| View {
+            tensor: TensorId(i),
+            start: 0,
+            len: arg.len,
+            format: arg.format,
+        };
+        let args = case.op.args();
+        let views: Vec<View> = (0..).zip(&args).map(place).collect();
+        for variant in case.op.legal(&portable) {
+            if let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &portable, &views) {
+                texts.extend(recorded.dispatches.iter().filter_map(|dispatch| dispatch.shader.wgsl().ok()));
+            }
+        }
+    }
+    format!("{:08x}", texts.iter().fold(0, |sum, text| crc32c::crc32c_append(sum, text.as_bytes())))
+}

@@ -1,0 +1,303 @@
+//! The tasks of a verification on one device, one after the other, each told of as it begins and ends: if a driver takes the
+//! process down, whoever listens knows where.
+
+use std::sync::atomic::AtomicBool;
+
+use pollster::block_on;
+use serde::{Deserialize, Serialize};
+use web_time::Instant;
+
+use super::kernels::deepj::{self as model, Flip};
+use super::kernels::harness::adapters::{self, Adapter};
+use super::kernels::{Check, Pass, Suite};
+use super::report::{Failure, Generation, Outcome, Timing, Training};
+use crate::checkpoint::{Budget, Checkpoint};
+use crate::gpu::{Checks, Device, DeviceType};
+use crate::graph::session::{Tune, Variants};
+use crate::models::deepj::{self as models, Config, Preset};
+use crate::peaks::{self, Peaks};
+use crate::profile::Workload;
+use crate::train::{LAST, Observer, Options, StepRecord, prepare, train};
+use crate::{Error, Result};
+
+/// Which device: the CPU mirror, or the adapter at this place of [`adapters`](crate::gpu::adapters).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Cpu,
+    Adapter(usize),
+}
+
+/// What a worker tells.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Event {
+    /// So many tasks there are.
+    Tasks(usize),
+    /// Task number `task` begins; a check has the row that it is entered in.
+    Begun { task: usize, name: String, row: Option<(String, Pass)> },
+    /// It goes on.
+    Alive,
+    /// A check has ended.
+    Checked { outcome: Outcome, flips: Vec<Flip> },
+    /// Nanoseconds of a tick.
+    Period(f64),
+    /// The short training has ended.
+    Trained(Training),
+    /// The short generation has ended.
+    Generated(Generation),
+    /// Peaks are measured.
+    Peaks(Peaks),
+    /// Something is timed.
+    Timed(Timing),
+    /// A task could not be done.
+    Failed(Failure),
+    /// All tasks are done.
+    End,
+}
+
+/// Updates of the short training.
+const UPDATES: u64 = 20;
+/// Lanes and time steps of its batches.
+const BATCH: (usize, usize) = (2, 16);
+/// Time steps of the short generation.
+const STEPS: usize = 64;
+/// Runs of what is timed.
+const RUNS: usize = 5;
+
+/// How far the losses of two short trainings in f32 may be apart, relative. An update of one training step is off by some
+/// 1e-5 of its norm at most (the bound that `kernels-tests/deepj.rs` derives for such a step), and losses of a smooth
+/// network follow their parameters: twenty updates leave less than ten times that, where a wrong gradient changes the second
+/// loss already in its second or third digit.
+const TOLERANCE: f64 = 1e-4;
+
+/// What there is to do.
+enum Task {
+    Check(Check),
+    Training,
+    Generation,
+    Peaks,
+    Time(Timed),
+}
+
+/// What is timed.
+#[derive(Clone, Copy)]
+enum Timed {
+    Training,
+    Generation,
+}
+
+impl Task {
+    fn name(&self) -> String {
+        match self {
+            Self::Check(check) => check.name.clone(),
+            Self::Training => format!("short training, {UPDATES} updates"),
+            Self::Generation => format!("generation, {STEPS} steps"),
+            Self::Peaks => "peaks".into(),
+            Self::Time(Timed::Training) => "timing a training step".into(),
+            Self::Time(Timed::Generation) => "timing generation".into(),
+        }
+    }
+}
+
+/// Does the tasks from number `from` on; with `only` just the checks whose name contains it.
+///
+/// # Errors
+/// A device that is not there. All else is told.
+pub fn work(target: Target, from: usize, only: Option<&str>, mut tell: impl FnMut(Event)) -> Result<()> {
+    let suite = Suite::new();
+    let adapter =
+        match target {
+            Target::Cpu => None,
+            Target::Adapter(index) => {
+                let found = adapters::all().into_iter().nth(index);
+                Some(found.ok_or_else(|| {
+                    Error::usage(format!("there is no adapter {index}"), "`deepj adapters` lists them")
+                })?)
+            }
+        };
+    let (device, checks) = match &adapter {
+        None => (Device::Cpu { why: "it is verified".into() }, suite.on_cpu()),
+        Some(adapter) => {
+            let gpu = adapter.gpu(Checks::Trusted).map_err(|error| Error::device(error, ""))?;
+            (Device::Gpu(gpu), suite.on_adapter(adapter))
+        }
+    };
+    let mut tasks: Vec<Task> = checks.into_iter().map(Task::Check).collect();
+    match only {
+        Some(part) => tasks.retain(|task| task.name().contains(part)),
+        None => {
+            let others = [Task::Training, Task::Generation, Task::Peaks];
+            tasks.extend(others.into_iter().chain([Timed::Training, Timed::Generation].map(Task::Time)));
+        }
+    }
+    tell(Event::Tasks(tasks.len()));
+    if let (Device::Gpu(gpu), true) = (&device, from == 0) {
+        tell(Event::Period(gpu.timestamp_period()));
+    }
+    // The next cases' oracles are computed while the device works.
+    let cases = suite.cases.clone();
+    let ahead = tasks.iter().skip(from).any(|task| matches!(task, Task::Check(_))) && only.is_none();
+    if ahead {
+        std::thread::spawn(move || cases.iter().for_each(|case| drop(case.oracle().map(|_| ()))));
+    }
+    let mut trained = None;
+    for (i, task) in tasks.into_iter().enumerate().skip(from) {
+        let row = match &task {
+            Task::Check(check) => Some((check.row.clone(), check.pass)),
+            _ => None,
+        };
+        let name = task.name();
+        tell(Event::Begun { task: i, name: name.clone(), row });
+        let done = match task {
+            Task::Check(check) => {
+                let (verdict, flips) = check.run();
+                Ok(Event::Checked { outcome: verdict.into(), flips })
+            }
+            Task::Training => mirror(&mut trained, &mut tell).map(|mirror| short_training(&device, mirror, &mut tell)),
+            Task::Generation => {
+                mirror(&mut trained, &mut tell).and_then(|mirror| generation(adapter.as_deref(), mirror))
+            }
+            Task::Peaks => block_on(peaks::measure(&device)).map(Event::Peaks),
+            Task::Time(what) => time(what, &device, &mut tell).map(Event::Timed),
+        };
+        tell(done.unwrap_or_else(|error| Event::Failed(Failure::new(&name, &error.to_string(), None))));
+    }
+    tell(Event::End);
+    Ok(())
+}
+
+/// What the mirror makes of the short training.
+struct Trained {
+    losses: Vec<f64>,
+    config: Config,
+    params: Vec<f32>,
+}
+
+/// The mirror's short training, done once.
+fn mirror<'a>(trained: &'a mut Option<Trained>, tell: &mut impl FnMut(Event)) -> Result<&'a Trained> {
+    if trained.is_none() {
+        let folder = temporary()?;
+        let device = Device::Cpu { why: "it is compared with".into() };
+        let (losses, error) = run_training(device, &folder, tell);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let Checkpoint { config, params, .. } = Checkpoint::load(folder.path().join(LAST))?;
+        *trained = Some(Trained { losses, config, params });
+    }
+    trained.as_ref().ok_or_else(|| Error::run("the mirror's training is lost", ""))
+}
+
+fn temporary() -> Result<tempfile::TempDir> {
+    tempfile::tempdir()
+        .map_err(|e| Error::run(format!("no temporary folder can be made: {e}"), "make room on the disk"))
+}
+
+/// Keeps the losses of all updates.
+struct Losses<'a, T: FnMut(Event)> {
+    losses: Vec<f64>,
+    tell: &'a mut T,
+}
+
+impl<T: FnMut(Event)> Observer for Losses<'_, T> {
+    fn stepped(&mut self, record: &StepRecord) {
+        self.losses.push(record.loss);
+        (self.tell)(Event::Alive);
+    }
+}
+
+/// The losses of the updates that were made, and why it ended early if it did.
+fn run_training(device: Device, folder: &tempfile::TempDir, tell: &mut impl FnMut(Event)) -> (Vec<f64>, Option<Error>) {
+    let options = Options {
+        out: Some(folder.path().to_path_buf()),
+        force: true,
+        preset: Some(Preset::Small),
+        batch: Some(BATCH.0),
+        seq: Some(BATCH.1),
+        seed: Some(0),
+        budget: Budget { steps: Some(UPDATES), ..Budget::default() },
+        ..Options::default()
+    };
+    let mut observer = Losses { losses: vec![], tell };
+    let done = prepare(&options, true).and_then(|mut prepared| {
+        // The losses of the updates are what is compared.
+        prepared.validation.clear();
+        block_on(train(prepared, device, Variants::default(), &mut observer, &AtomicBool::new(false)))
+    });
+    (observer.losses, done.err())
+}
+
+fn short_training(device: &Device, mirror: &Trained, tell: &mut impl FnMut(Event)) -> Event {
+    let began = Instant::now();
+    let (losses, error) = match temporary() {
+        Ok(folder) => run_training(device.clone(), &folder, tell),
+        Err(error) => (vec![], Some(error)),
+    };
+    let off = losses.iter().zip(&mirror.losses).map(|(loss, wanted)| ((loss - wanted) / wanted).abs());
+    Event::Trained(Training {
+        off_by: off.fold(0.0, f64::max),
+        losses,
+        mirror: mirror.losses.clone(),
+        tolerance: TOLERANCE,
+        error: error.map(|error| super::report::public(&error.to_string())),
+        seconds: began.elapsed().as_secs_f64(),
+    })
+}
+
+fn generation(adapter: Option<&Adapter>, mirror: &Trained) -> Result<Event> {
+    let pieces = mirror.config.styles.min(4);
+    let generation = model::Generation::new(&mirror.config, mirror.params.clone(), pieces, STEPS)?;
+    let outcome = match adapter.map(|adapter| (adapter, generation.ways(adapter))) {
+        None => generation.check_mirror(),
+        Some((adapter, ways)) => match ways.first() {
+            Some(way) => generation.check(adapter, way),
+            None => Err("there is no way to run it".into()),
+        },
+    };
+    let (margin, flips, error) = match outcome {
+        Ok((margin, flips)) => (Some(margin), flips, None),
+        Err(error) => (None, vec![], Some(super::report::public(&error))),
+    };
+    Ok(Event::Generated(Generation { steps: STEPS, pieces, margin, flips, error }))
+}
+
+/// Times one of the paper's plans, with measured variants on hardware: on a GPU at the paper's batch, elsewhere at one that
+/// ends in seconds.
+fn time(what: Timed, device: &Device, tell: &mut impl FnMut(Event)) -> Result<Timing> {
+    let hardware = device.capabilities().is_some_and(|able| able.device_type != DeviceType::Software);
+    let config = Config::preset(Preset::Paper, 4);
+    let tune = if hardware { Tune::On } else { Tune::Off };
+    let variants = Variants { tune, ..Variants::default() };
+    let (batch, steps) = match what {
+        Timed::Training if hardware => (16, 128),
+        Timed::Training => (1, 32),
+        Timed::Generation => (1, 16),
+    };
+    let (mut workload, name) = match what {
+        Timed::Training => {
+            let load = Workload::train(&config, models::Training::default(), (batch, steps), device.clone(), variants);
+            (block_on(load)?, format!("training step, paper, B={batch} T={steps}"))
+        }
+        Timed::Generation => {
+            let load = Workload::generate(&config, (batch, steps), device.clone(), variants);
+            (block_on(load)?, format!("generation, paper, one piece, {steps} steps"))
+        }
+    };
+    let mut times = vec![];
+    // The first run warms up.
+    for run in 0..=RUNS {
+        let wall = block_on(workload.run())?.wall.as_secs_f64();
+        if run > 0 {
+            times.push(wall);
+        }
+        tell(Event::Alive);
+    }
+    times.sort_by(f64::total_cmp);
+    let median = times[RUNS / 2];
+    let rate = match what {
+        Timed::Training => format!("{:.2} updates/s", 1.0 / median),
+        Timed::Generation => format!("{:.0} time steps/s", steps as f64 / median),
+    };
+    let flops = workload.plan().cost().flops as f64 * f64::from(workload.times);
+    Ok(Timing { name, ms: 1e3 * median, gflops: flops / median / 1e9, rate })
+}
