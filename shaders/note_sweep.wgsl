@@ -23,6 +23,9 @@ struct Params {
     notes_offset: u32,
     state_offset: u32,
     roll_offset: u32,
+    // Pieces of this dispatch.
+    first_piece: u32,
+    these_pieces: u32,
     pieces: u32,
     notes: u32,
     window: u32,
@@ -57,10 +60,11 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let piece = group_number(workgroup_id, num_workgroups);
-    if piece >= p.pieces {
+    let group = group_number(workgroup_id, num_workgroups);
+    if group >= p.these_pieces {
         return;
     }
+    let piece = p.first_piece + group;
     let clock = i32(state[p.state_offset + piece]) + 1;
     let silent = state[p.state_offset + p.pieces + piece];
     // The piece's first notes in `notes`, and in a row of `forced` and `roll`.

@@ -1,7 +1,7 @@
 //! The `gpu` room on every adapter of the machine: buffers, programs, errors, and the shaders' common functions.
 
 use deepj::gpu::{
-    Access, Binding, Checks, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, Options, Shader, adapters, open,
+    Access, Binding, Checks, Cost, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, Options, Shader, adapters, open,
 };
 use deepj::ops::random;
 use pollster::block_on;
@@ -63,6 +63,7 @@ fn saxpy(a: f32, n: u64, x: u64, y_arg: usize, y: u64) -> Dispatch {
         params: vec![n as u32, a.to_bits()],
         grid: [n.div_ceil(64) as u32, 1, 1],
         uses_step: false,
+        cost: Cost::default(),
     }
 }
 
@@ -209,6 +210,7 @@ fn random_numbers_are_those_of_the_host() {
                 params: vec![n, rate.to_bits(), (1.0 / (1.0 - rate)).to_bits()],
                 grid: [n.div_ceil(64), 1, 1],
                 uses_step: true,
+                cost: Cost::default(),
             };
             let program = gpu.program("random", &[(dispatch, &[&y])]).await.unwrap();
             let mut words = [0; 16];
@@ -261,6 +263,7 @@ fn activations_are_finite_and_right_far_out() {
                 params: vec![],
                 grid: [n.div_ceil(64) as u32, 1, 1],
                 uses_step: false,
+                cost: Cost::default(),
             };
             let program = gpu.program("activations", &[(dispatch, &[&x, &y])]).await.unwrap();
             gpu.submit(&program, 1, &[0; 16]).unwrap();

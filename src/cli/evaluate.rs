@@ -52,7 +52,7 @@ impl Evaluate {
             eprintln!("note: skipped {}: {}", skipped.file, skipped.reason);
         }
         let pieces = corpus.part(&checkpoint.split, self.split)?;
-        let device = self.device.open()?;
+        let device = self.device.open_in_time()?;
         let stop = stop_flag();
         let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
         let bar = bar(total as u64, "{wide_bar} {percent}% ETA {eta}");

@@ -108,7 +108,7 @@ impl Generate {
         };
         // A tempo that no file can have is found out before the work, not after it.
         deepj::music::Roll::from_values(checkpoint.corpus.range, &[])?.to_midi(tempo)?;
-        let device = self.device.open()?;
+        let device = self.device.open_in_time()?;
         let stop = stop_flag();
         let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");
         let progress = |bars: usize| bar.set_position(bars as u64);

@@ -104,6 +104,33 @@ impl DeviceArguments {
         }
     }
 
+    /// Opens the device, whose dispatches will end before a watchdog ends them: by its peaks as remembered, else measured now.
+    fn open_in_time(&self) -> Result<Device> {
+        let device = self.open()?;
+        let watched = device.capabilities().is_some_and(|capabilities| capabilities.budget.is_some());
+        let peaks = if watched && self.tune != Tune::Off { self.known_peaks(&device) } else { None };
+        Ok(self.in_time(device, peaks.as_ref()))
+    }
+
+    /// The device, whose dispatches will end before a watchdog ends them if it has these peaks. With tuning off they are
+    /// those of a slow GPU, so that nothing measured decides in which order sums are made.
+    fn in_time(&self, device: Device, peaks: Option<&Peaks>) -> Device {
+        match peaks {
+            Some(peaks) if self.tune != Tune::Off => device.within(peaks.budget()),
+            _ => device,
+        }
+    }
+
+    /// As [`Self::peaks`], but for a note where these cannot be measured.
+    fn known_peaks(&self, device: &Device) -> Option<Peaks> {
+        self.peaks(device).map_err(|e| eprintln!("note: the device's peaks are not known: {}", e.what)).ok()
+    }
+
+    /// What the device can do at most, where that is remembered.
+    fn remembered_peaks(&self, device: &Device) -> Option<Peaks> {
+        deepj::peaks::recall(&peaks_file(self.tune)?, &device.machine()).ok()?
+    }
+
     /// What the device can do at most: as remembered, else measured now.
     fn peaks(&self, device: &Device) -> Result<Peaks> {
         let file = peaks_file(self.tune);

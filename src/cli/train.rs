@@ -147,18 +147,14 @@ impl Train {
         let variants = self.device.variants();
         let prepared = prepare(&options, matches!(device, Device::Cpu { .. }))?;
         if self.explain {
+            let device = self.device.in_time(device.clone(), self.device.remembered_peaks(&device).as_ref());
             say(explain(&prepared, &device, &variants)?.trim_end());
             return Ok(());
         }
         let stop = stop_flag();
-        let peak = match self.device.peaks(&device) {
-            Ok(peaks) => Some(peaks.f32_gflops),
-            Err(e) => {
-                eprintln!("note: the device's peak is not known: {}", e.what);
-                None
-            }
-        };
-        let mut progress = Progress::new(peak);
+        let peaks = self.device.known_peaks(&device);
+        let device = self.device.in_time(device, peaks.as_ref());
+        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops));
         let trained = train(prepared, device.clone(), variants.clone(), &mut progress, &stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();

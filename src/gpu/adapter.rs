@@ -5,8 +5,9 @@
 //! if EGL can do without a display, as Mesa's can.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use super::{Capabilities, DeviceType, Gpu, Machine};
+use super::{Budget, Capabilities, DeviceType, Gpu, Machine};
 use crate::{Error, Result};
 
 /// Which device to compute on, as `--device` and `DEEPJ_DEVICE` name it.
@@ -79,6 +80,16 @@ impl Device {
             Self::Gpu(gpu) => Some(&gpu.capabilities),
             Self::Cpu { .. } => None,
         }
+    }
+
+    /// The same device, on which programs made from now on keep to this budget; as it was where there is no watchdog.
+    pub fn within(mut self, budget: Budget) -> Self {
+        if let Self::Gpu(gpu) = &mut self
+            && gpu.capabilities.budget.is_some()
+        {
+            Arc::make_mut(&mut gpu.capabilities).budget = Some(budget);
+        }
+        self
     }
 
     /// What measured times depend on.

@@ -103,14 +103,14 @@ pub(super) fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Binding, Format, Shader};
+    use super::super::{Binding, Cost, Format, Shader};
     use super::*;
 
     fn dispatch(bindings: &[(usize, Access, u64, u64)], grid: [u32; 3]) -> Dispatch {
         let binding = |&(arg, access, start, len): &_| Binding { arg, access, format: Format::F32, start, len };
         let bindings = bindings.iter().map(binding).collect();
         let shader = Shader { op: "example", source: "", entry: "main", consts: vec![], types: vec![] };
-        Dispatch { shader, bindings, params: vec![], grid, uses_step: false }
+        Dispatch { shader, bindings, params: vec![], grid, uses_step: false, cost: Cost::default() }
     }
 
     /// Checks against WebGPU's default limits, with two buffers of 1024 elements and one of 40 million.

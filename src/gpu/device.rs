@@ -253,8 +253,8 @@ impl Gpu {
         Program::build(self, label, steps).await
     }
 
-    /// Runs the program's dispatches `times` times over (see [`Program::once`]), in one command buffer and one compute
-    /// pass. `step` holds the words of `Step` in `shaders/common.wgsl`, the same for all repetitions. Does not wait.
+    /// Runs the program's dispatches `times` times over (see [`Program::once`]), in one submission and one compute pass, or
+    /// where that would take too long for a watchdog in several ([`Budget`](super::Budget)). `step` holds the words of `Step` in `shaders/common.wgsl`, the same for all repetitions. Does not wait.
     ///
     /// # Errors
     /// A device that is lost or out of memory.
@@ -289,17 +289,20 @@ impl Gpu {
         self.submit_commands(program, self.encode(program, range, times)?, step)
     }
 
-    fn encode(&self, program: &Program, range: Range<usize>, times: u32) -> Result<wgpu::CommandBuffer> {
-        let order = program.order(range, times)?;
-        let mut encoder = self.inner.device.create_command_encoder(&Default::default());
-        program.record(&mut encoder, order, None);
-        Ok(encoder.finish())
+    /// A command buffer for each submission.
+    fn encode(&self, program: &Program, range: Range<usize>, times: u32) -> Result<Vec<wgpu::CommandBuffer>> {
+        let encode = |order: Vec<usize>| {
+            let mut encoder = self.inner.device.create_command_encoder(&Default::default());
+            program.record(&mut encoder, order.into_iter(), None);
+            encoder.finish()
+        };
+        Ok(program.submissions(range, times)?.into_iter().map(encode).collect())
     }
 
     pub(super) fn submit_commands(
         &self,
         program: &Program,
-        commands: wgpu::CommandBuffer,
+        commands: Vec<wgpu::CommandBuffer>,
         step: &[u32; 16],
     ) -> Result<()> {
         let asked = || format!("running `{}`", program.label());
@@ -307,7 +310,9 @@ impl Gpu {
         if let Some(buffer) = program.step_buffer() {
             self.write_bytes(buffer, 0, bytemuck::cast_slice(step));
         }
-        self.inner.queue.submit([commands]);
+        for commands in commands {
+            self.inner.queue.submit([commands]);
+        }
         self.faults(asked)
     }
 

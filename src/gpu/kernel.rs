@@ -1,5 +1,6 @@
 //! What a dispatch of a shader is made of: plain data, which needs no driver.
 
+use super::Cost;
 use crate::{Error, Result};
 
 /// The functions that every shader may use: `shaders/common.wgsl`.
@@ -189,6 +190,15 @@ pub struct Dispatch {
     pub grid: [u32; 3],
     /// Whether the shader reads the words of the step.
     pub uses_step: bool,
+    /// What it does; nothing where no watchdog could mind it.
+    pub cost: Cost,
+}
+
+impl Dispatch {
+    /// Workgroups in all.
+    pub fn groups(&self) -> u64 {
+        self.grid.iter().map(|&groups| u64::from(groups)).fold(1, u64::saturating_mul)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! WebGPU and nothing above it: adapters and their capabilities, buffers, pipelines, recording, reading back.
 
 mod adapter;
+mod budget;
 mod cache_folder;
 mod capabilities;
 mod check;
@@ -15,6 +16,7 @@ mod timeline;
 mod wait;
 
 pub use adapter::{Checks, Device, DeviceChoice, Limits, Options, adapters, open};
+pub use budget::{Budget, Cost};
 pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};

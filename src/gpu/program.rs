@@ -27,7 +27,7 @@ pub struct Program {
     /// The uniform buffer of `Step`'s words, where a dispatch reads them.
     words: Option<(wgpu::Buffer, wgpu::BindGroup)>,
     /// The commands of so many runs, encoded ahead.
-    prepared: Mutex<Option<(u32, wgpu::CommandBuffer)>>,
+    prepared: Mutex<Option<(u32, Vec<wgpu::CommandBuffer>)>>,
 }
 
 struct Step {
@@ -35,6 +35,8 @@ struct Step {
     group: wgpu::BindGroup,
     grid: [u32; 3],
     uses_step: bool,
+    /// The part that it takes of what a submission may do.
+    share: f64,
 }
 
 /// What is known of a dispatch before it runs.
@@ -145,7 +147,8 @@ impl Program {
                     || gpu.inner.device.create_bind_group(&description),
                 )
                 .await?;
-            built.push(Some(Step { pipeline, group, grid: dispatch.grid, uses_step: dispatch.uses_step }));
+            let share = gpu.capabilities.budget.map_or(0.0, |budget| budget.share(dispatch.cost, dispatch.groups()));
+            built.push(Some(Step { pipeline, group, grid: dispatch.grid, uses_step: dispatch.uses_step, share }));
         }
         Ok(Self { label: label.into(), steps: built, once: 0, words, prepared: Mutex::default() })
     }
@@ -174,12 +177,12 @@ impl Program {
     }
 
     /// What was encoded ahead, if it is as many runs.
-    pub(super) fn take_prepared(&self, times: u32) -> Option<wgpu::CommandBuffer> {
+    pub(super) fn take_prepared(&self, times: u32) -> Option<Vec<wgpu::CommandBuffer>> {
         let prepared = lock(&self.prepared).take();
         prepared.filter(|(runs, _)| *runs == times).map(|(_, commands)| commands)
     }
 
-    pub(super) fn keep_prepared(&self, times: u32, commands: wgpu::CommandBuffer) {
+    pub(super) fn keep_prepared(&self, times: u32, commands: Vec<wgpu::CommandBuffer>) {
         *lock(&self.prepared) = Some((times, commands));
     }
 
@@ -188,6 +191,13 @@ impl Program {
         let Step { pipeline, grid, .. } = self.steps.get(i)?.as_ref()?;
         let Pipeline { number, workgroup, compile, .. } = *pipeline;
         Some(Facts { workgroups: *grid, workgroup, pipeline: number, compile })
+    }
+
+    /// The dispatches that so many runs of those in `range` consist of, in the order in which they run, cut into submissions
+    /// of which none takes more than its budget.
+    pub(super) fn submissions(&self, range: Range<usize>, times: u32) -> Result<Vec<Vec<usize>>> {
+        let share = |&i: &usize| self.steps[i].as_ref().map_or(0.0, |step| step.share);
+        Ok(cut(self.order(range, times)?, share))
     }
 
     /// The dispatches that so many runs of those in `range` consist of, in the order in which they run.
@@ -227,6 +237,23 @@ impl Program {
             pass.dispatch_workgroups(x, y, z);
         }
     }
+}
+
+/// Cuts `items` where the sum of their shares would pass 1. What is more by itself is alone.
+fn cut<T>(items: impl Iterator<Item = T>, share: impl Fn(&T) -> f64) -> Vec<Vec<T>> {
+    let mut runs = vec![];
+    let (mut run, mut sum) = (vec![], 0.0);
+    for item in items {
+        let share = share(&item);
+        if sum + share > 1.0 && !run.is_empty() {
+            runs.push(std::mem::take(&mut run));
+            sum = 0.0;
+        }
+        sum += share;
+        run.push(item);
+    }
+    runs.push(run);
+    runs
 }
 
 /// The pipeline of a dispatch, from the device's store or newly compiled.
@@ -401,4 +428,19 @@ fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities
         ));
     }
     Ok(Workgroup { size, memory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn submissions_are_cut_where_their_budget_ends() {
+        let cut = |shares: &[f64]| cut(shares.iter().copied(), |share| *share).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(cut(&[0.25; 4]), [4]);
+        assert_eq!(cut(&[0.5, 0.25, 0.5, 0.5, 0.25]), [2, 2, 1]);
+        assert_eq!(cut(&[0.5, 3.0, 0.5, 0.5]), [1, 1, 2], "what is too much is alone");
+        assert_eq!(cut(&[0.0; 1000]), [1000]);
+        assert_eq!(cut(&[]), [0], "one that runs nothing");
+    }
 }

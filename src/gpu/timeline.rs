@@ -82,7 +82,8 @@ impl Gpu {
     /// By timestamps; `None` where they are of no use.
     async fn stamped(&self, program: &Program, times: u32, step: &[u32; 16]) -> Result<Option<Timeline>> {
         let device = &self.inner.device;
-        let order: Vec<usize> = program.order(0..program.len(), times)?.collect();
+        let submissions = program.submissions(0..program.len(), times)?;
+        let order = submissions.concat();
         let sets = order.len().div_ceil(SET);
         let read = self.buffer("timestamps", 4 * order.len() as u64).await?;
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
@@ -100,19 +101,26 @@ impl Gpu {
         };
         let query_sets = self.scoped(|| "timestamps".to_string(), make).await?;
 
-        let mut encoder = device.create_command_encoder(&Default::default());
+        let new_encoder = || device.create_command_encoder(&Default::default());
+        let mut encoders = vec![];
         let mut encodings = Vec::with_capacity(order.len());
-        for (i, &dispatch) in order.iter().enumerate() {
-            let began = Instant::now();
-            let first = (2 * (i % SET)) as u32;
-            let writes = wgpu::ComputePassTimestampWrites {
-                query_set: &query_sets[i / SET],
-                beginning_of_pass_write_index: Some(first),
-                end_of_pass_write_index: Some(first + 1),
-            };
-            program.record(&mut encoder, std::iter::once(dispatch), Some(writes));
-            encodings.push(began.elapsed());
+        for dispatches in submissions {
+            let mut encoder = new_encoder();
+            for dispatch in dispatches {
+                let began = Instant::now();
+                let i = encodings.len();
+                let first = (2 * (i % SET)) as u32;
+                let writes = wgpu::ComputePassTimestampWrites {
+                    query_set: &query_sets[i / SET],
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(first + 1),
+                };
+                program.record(&mut encoder, std::iter::once(dispatch), Some(writes));
+                encodings.push(began.elapsed());
+            }
+            encoders.push(encoder);
         }
+        let mut encoder = encoders.pop().unwrap_or_else(new_encoder);
         for (i, set) in query_sets.iter().enumerate() {
             let count = (order.len() - i * SET).min(SET) as u32;
             encoder.resolve_query_set(set, 0..2 * count, &resolved, (i * SET * 16) as u64);
@@ -122,7 +130,7 @@ impl Gpu {
         }
         // wgpu encodes all passes here.
         let began = Instant::now();
-        let commands = encoder.finish();
+        let commands = encoders.into_iter().chain([encoder]).map(wgpu::CommandEncoder::finish).collect();
         let each = began.elapsed() / order.len().max(1) as u32;
         encodings.iter_mut().for_each(|time| *time += each);
         let start = Instant::now();
@@ -152,7 +160,7 @@ impl Gpu {
             program.record(&mut encoder, std::iter::once(dispatch), None);
             let commands = encoder.finish();
             let encoded = start.elapsed();
-            self.submit_commands(program, commands, step)?;
+            self.submit_commands(program, vec![commands], step)?;
             submitting += start.elapsed() - encoded;
             self.wait().await?;
             let [from, to] = [encoded, start.elapsed()].map(|time| time.as_nanos() as u64);

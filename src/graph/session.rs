@@ -10,7 +10,7 @@ use super::placement::Home;
 use super::plan::Plan;
 use super::tuner::Tuner;
 use crate::error::{Error, Result};
-use crate::gpu::{self, Buffer, Capabilities, Device, Facts, Format, Gpu, Program};
+use crate::gpu::{self, Budget, Buffer, Capabilities, Device, Dispatch, Facts, Format, Gpu, Program};
 use crate::ops::{Recorded, Step, View};
 
 pub use super::variants::{Chosen, Event, Observer, Origin, Tune, Tuned, Variants, check_pins};
@@ -433,5 +433,26 @@ pub fn explain(plan: &Plan, capabilities: Option<&Capabilities>, variants: &Vari
     let chosen = variants.choose(plan, capabilities, |op| tuner.fastest(op));
     let (recorded, starts) = record(plan, capabilities, &chosen)?;
     let dispatches = starts.windows(2).map(|range| range[1] - range[0]);
-    Ok(plan.explain(Some(&chosen.into_iter().zip(dispatches).collect::<Vec<_>>()), recorded.scratch))
+    let mut text = plan.explain(Some(&chosen.into_iter().zip(dispatches).collect::<Vec<_>>()), recorded.scratch);
+    text.push_str(&longest(plan, capabilities, &recorded, &starts));
+    Ok(text)
+}
+
+/// A line on the dispatch that is estimated to take longest, and what it may take.
+fn longest(plan: &Plan, capabilities: &Capabilities, recorded: &Recorded, starts: &[usize]) -> String {
+    let Some(budget) = capabilities.budget else {
+        return "longest dispatch: of any length, as no watchdog ends it on a software adapter\n".into();
+    };
+    let ms = 1e3 * Budget::SECONDS;
+    let share = |dispatch: &Dispatch| budget.share(dispatch.cost, dispatch.groups());
+    let shares = recorded.dispatches.iter().map(share).zip(0..);
+    let Some((share, dispatch)) = shares.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
+    let node = &plan.nodes[starts.partition_point(|&start| start <= dispatch) - 1];
+    let [gflops, gbs] = [budget.flops, budget.bytes].map(|amount| amount as f64 / Budget::SECONDS / 1e9);
+    let peaks = if budget == Budget::UNMEASURED { "unmeasured, taken for" } else { "of" };
+    format!(
+        "longest dispatch: {:.1} ms at the peaks, {peaks} {gflops:.0} GFLOP/s and {gbs:.0} GB/s; {ms:.0} ms are allowed ({})\n",
+        ms * share,
+        node.label()
+    )
 }

@@ -54,7 +54,8 @@ impl Op for Add {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("add", "main", [], [("S", self.stored)]));
+            let cost = recorder.share(len, self.len);
+            let dispatch = recorder.dispatch(shader!("add", "main", [], [("S", self.stored)]), cost);
             dispatch.read(0, start, len).write(1, start, len).word(len).groups(len.div_ceil(256));
         }
         Ok(())

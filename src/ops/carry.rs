@@ -90,10 +90,13 @@ impl Op for Carry {
         let types = |shader: Shader| Shader { types: vec![("X", self.stored[0]), ("Y", self.stored[1])], ..shader };
         for (row, rows) in recorder.row_chunks(self.rows, &[width]) {
             let (start, len) = (row * width, rows * width);
+            let cost = recorder.share(rows, self.rows);
             let bound = match self.source {
-                Source::Zero => recorder.dispatch(types(shader!("carry", "zero", []))).write(0, start, len).word(len),
+                Source::Zero => {
+                    recorder.dispatch(types(shader!("carry", "zero", [])), cost).write(0, start, len).word(len)
+                }
                 Source::Keep(groups) => {
-                    let dispatch = recorder.dispatch(types(shader!("carry", "keep_rows", [])));
+                    let dispatch = recorder.dispatch(types(shader!("carry", "keep_rows", [])), cost);
                     let bound = dispatch.write(2, start, len).read(0, start, len).read_all(1).word(len);
                     bound.word(width).word(row).word(groups.inner).word(groups.sequences)
                 }

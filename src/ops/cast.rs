@@ -52,7 +52,8 @@ impl Op for Cast {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("cast", "main", [], [("X", self.from), ("Y", self.to)]));
+            let cost = recorder.share(len, self.len);
+            let dispatch = recorder.dispatch(shader!("cast", "main", [], [("X", self.from), ("Y", self.to)]), cost);
             dispatch.read(0, start, len).write(1, start, len).word(len).groups(len.div_ceil(256));
         }
         Ok(())

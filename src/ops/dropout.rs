@@ -94,7 +94,8 @@ impl Op for Dropout {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("dropout", "main", [], [("S", self.stored)]));
+            let cost = recorder.share(len, self.len);
+            let dispatch = recorder.dispatch(shader!("dropout", "main", [], [("S", self.stored)]), cost);
             let bound = dispatch.read(0, start, len).write(1, start, len).step();
             let words = bound.word(len).word(start).word(self.drop.site as usize);
             words.float(self.drop.rate).float(self.drop.kept()).groups(len.div_ceil(256));

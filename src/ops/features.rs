@@ -132,9 +132,10 @@ impl Op for Features {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let [notes, octave, y] = [3, self.octave, self.width()].map(|width| self.notes * width);
-        for (first, count) in recorder.row_chunks(self.steps * self.batch, &[notes, octave, y]) {
+        let rows = self.steps * self.batch;
+        for (first, count) in recorder.row_chunks(rows, &[notes, octave, y]) {
             recorder
-                .dispatch(shader!("features", "forward", [], [("S", self.stored)]))
+                .dispatch(shader!("features", "forward", [], [("S", self.stored)]), recorder.share(count, rows))
                 .read(0, first * notes, count * notes)
                 .read(1, first * octave, count * octave)
                 .read_all(2)
@@ -202,9 +203,10 @@ impl Op for FeaturesGrad {
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let Features { octave, octave_drop: drop, .. } = self.0;
         let width = self.0.width();
-        for (first, count) in recorder.row_chunks(self.0.cells(), &[width]) {
+        let cells = self.0.cells();
+        for (first, count) in recorder.row_chunks(cells, &[width]) {
             recorder
-                .dispatch(shader!("features", "backward", [], [("S", self.0.stored)]))
+                .dispatch(shader!("features", "backward", [], [("S", self.0.stored)]), recorder.share(count, cells))
                 .read(0, first * width, count * width)
                 .write(1, first * octave, count * octave)
                 .word(first)

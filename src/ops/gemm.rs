@@ -11,10 +11,6 @@ use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mi
 use crate::Result;
 use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
-/// Most floating-point operations of one dispatch: a slow GPU does them in a tenth of a second, so that no watchdog takes
-/// it for hung.
-const MOST_FLOPS: u64 = 1 << 35;
-
 /// The least rows, or the shortest sums, of an excerpt: less would measure the edges of tiles.
 const EXCERPT: usize = 128;
 
@@ -319,8 +315,9 @@ impl Gemm {
             shader.consts.extend(parts.map(|(name, arg, part)| (name, by_vectors(arg, part).into())));
         }
         let words = [in_m.0, bias_groups.inner, bias_groups.sequences];
+        let cost = recorder.share(in_m.1, m).part(in_n.1, n).part(in_k.1, k);
         recorder
-            .dispatch(shader)
+            .dispatch(shader, cost)
             .write(product_arg, product.start, product.len())
             .read(bias_arg, bias.start, bias.len())
             .read(0, a.start, a.len())
@@ -330,13 +327,16 @@ impl Gemm {
             .word(slice)
             .groups(slices * kernel.tiles(in_m.1, in_n.1));
         if slices > 1 {
+            let shader = shader!(
+                "gemm",
+                "sum_slices",
+                [("START", start), ("TANH", tanh)],
+                [("StoredC", stored_c), ("StoredBias", stored_bias)]
+            );
+            let summed = (slices * products) as u64;
+            let cost = Cost { flops: summed, bytes: Format::F32.bytes() * (summed + products as u64) };
             recorder
-                .dispatch(shader!(
-                    "gemm",
-                    "sum_slices",
-                    [("START", start), ("TANH", tanh)],
-                    [("StoredC", stored_c), ("StoredBias", stored_bias)]
-                ))
+                .dispatch(shader, cost)
                 .write(c_arg, c.start, c.len())
                 .read(bias_arg, bias.start, bias.len())
                 .read(product_arg, 0, slices * products)
@@ -423,13 +423,23 @@ impl Op for Gemm {
         let (m, n, k) = (self.m, self.n, self.k);
         // Each matrix is cut along its stored rows, so that every part fits a binding.
         let rows = |widths: &[usize]| recorder.rows_per_binding(widths);
-        let most =
-            |a: usize, b: usize| usize::try_from(MOST_FLOPS.div_ceil(2 * a as u64 * b as u64)).unwrap_or(usize::MAX);
         let [most_m, most_n, most_k] = match self.layout {
-            Layout::NN => [rows(&[k, n]).min(most(n, k)), n, rows(&[n])],
-            Layout::NT => [rows(&[k, n]).min(most(n, k)), rows(&[k]), k],
-            Layout::TN => [rows(&[n]), n, rows(&[m, n]).min(most(m, n))],
+            Layout::NN => [rows(&[k, n]), n, rows(&[n])],
+            Layout::NT => [rows(&[k, n]), rows(&[k]), k],
+            Layout::TN => [rows(&[n]), n, rows(&[m, n])],
         };
+        // What takes too long for a watchdog has fewer rows, or shorter sums where these are long and tiles few.
+        let most_m = match self.layout {
+            Layout::NN | Layout::NT => most_m.min(recorder.parts_in_time(m, usize::MAX)),
+            Layout::TN => most_m,
+        };
+        let most_m = most_m.min(m).max(1);
+        let (cost, tiles) = (recorder.share(most_m, m), kernel.tiles(most_m, n.min(most_n)));
+        let groups = match variant {
+            "split" => tiles * k.div_ceil(kernel.slice(most_m, n.min(most_n), k, usize::MAX)),
+            _ => tiles,
+        };
+        let most_k = most_k.min(recorder.in_time(cost, k, groups)).max(1);
         for in_m in chunks(m, most_m) {
             for in_n in chunks(n, most_n) {
                 for in_k in chunks(k, most_k) {

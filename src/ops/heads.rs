@@ -99,9 +99,10 @@ impl Shape {
         }
     }
 
-    /// Cuts the parts into blocks whose share of each operand one binding holds: some runs of some notes.
+    /// Cuts the parts into blocks of which one dispatch can do each: some runs of some notes.
     fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
         let most_runs = recorder.rows_per_binding(&[self.notes * CHANNELS, self.units]) / RUN;
+        let most_runs = most_runs.min(recorder.parts_in_time(self.runs(), usize::MAX));
         let most_notes = recorder.rows_per_binding(&[self.rows * self.units]);
         let mut blocks = vec![];
         for (run, runs) in chunks(self.runs(), most_runs.max(1)) {
@@ -294,13 +295,10 @@ impl Op for Heads {
         for block in s.blocks(recorder) {
             let (x, slopes) = (block.cells(s.units), block.cells(CHANNELS));
             let (row, per_row) = (block.run * RUN, s.notes * CHANNELS);
+            let shader =
+                shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("MASKED", s.masked)], [("S", s.stored)]);
             let building = recorder
-                .dispatch(shader!(
-                    "heads",
-                    entry,
-                    [("RUN", RUN), ("H", s.units), ("MASKED", s.masked)],
-                    [("S", s.stored)]
-                ))
+                .dispatch(shader, recorder.share(block.parts(), s.parts()))
                 .read(0, x.0, x.1)
                 .read_all(1)
                 .read_all(2)
@@ -362,13 +360,10 @@ impl Op for HeadsInputGrad {
         let entry = entry(self, variant, ["input_grad_naive", "input_grad_workgroup"])?;
         for block in s.blocks(recorder) {
             let (slopes, dx) = (block.cells(CHANNELS), block.cells(s.units));
+            let shader =
+                shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))], [("S", s.stored)]);
             let building = recorder
-                .dispatch(shader!(
-                    "heads",
-                    entry,
-                    [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))],
-                    [("S", s.stored)]
-                ))
+                .dispatch(shader, recorder.share(block.parts(), s.parts()))
                 .read_all(0)
                 .read(1, slopes.0, slopes.1)
                 .read_all(2)
@@ -416,13 +411,10 @@ impl Op for HeadsWeightGrad {
         let entry = entry(self, variant, ["weight_grad_naive", "weight_grad_workgroup"])?;
         for block in s.blocks(recorder) {
             let (x, slopes) = (block.cells(s.units), block.cells(CHANNELS));
+            let shader =
+                shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))], [("S", s.stored)]);
             let building = recorder
-                .dispatch(shader!(
-                    "heads",
-                    entry,
-                    [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))],
-                    [("S", s.stored)]
-                ))
+                .dispatch(shader, recorder.share(block.parts(), s.parts()))
                 .read(0, x.0, x.1)
                 .read(1, slopes.0, slopes.1)
                 .read_all(2)

@@ -392,28 +392,22 @@ impl Kernel {
         }
     }
 
-    /// Cuts the sequence into parts, one a dispatch. Where a binding holds the gates of two steps, a part is all rows of
-    /// one or more steps; else it is some rows of one step.
-    ///
-    /// A part has so few steps that these FLOPs of all workgroups, or of one on its share of the GPU, take a tenth of a
-    /// second at most: drivers give up on longer dispatches.
+    /// Cuts the sequence into parts, one a dispatch. Where a binding holds the gates of two steps, and a step of all rows ends
+    /// in time for a watchdog, a part is all rows of one or more steps; else it is some rows of one step.
     fn parts(self, recorder: &Recorder<'_>, (steps, rows, units): (usize, usize, usize)) -> Vec<Part> {
-        const ALL_GROUPS: u64 = 1 << 34;
-        const ONE_GROUP: u64 = 1 << 28;
         let bound = recorder.rows_per_binding(&[rows * 4 * units]);
-        if bound == 1 {
-            // Fewer than half of the rows, so that what is bound of this step and of the next is far apart.
-            let cut =
-                |t| recorder.row_chunks(rows, &[16 * units]).map(move |(row, rows)| Part { t, steps: 1, row, rows });
+        let in_time = recorder.parts_in_time(steps, self.groups(rows, units));
+        // What is bound of this step and of the next must be so far apart, in halves of the rows.
+        let apart = 2 * rows * units >= Format::F16.alignment() as usize;
+        if bound == 1 || (in_time == 0 && apart) {
+            let in_time = recorder.parts_in_time(steps * rows, usize::MAX);
+            let most = recorder.rows_per_binding(&[16 * units]).min(in_time).min(rows / 2).max(1);
+            let cut = |t| chunks(rows, most).map(move |(row, rows)| Part { t, steps: 1, row, rows });
             return (0..steps).flat_map(cut).collect();
         }
         let most = match self {
             Kernel::Naive | Kernel::Block { .. } | Kernel::Tiled(_) => 1,
-            Kernel::Sequence { quads } => {
-                let row = 8 * (units * units) as u64;
-                let short = (ALL_GROUPS / (rows as u64 * row)).min(ONE_GROUP / (4 * quads as u64 * row));
-                (bound - 1).min(short as usize).max(1)
-            }
+            Kernel::Sequence { .. } => (bound - 1).min(in_time).max(1),
         };
         chunks(steps, most).map(|(t, steps)| Part { t, steps, row: 0, rows }).collect()
     }
@@ -537,7 +531,10 @@ impl Op for Lstm {
         for Part { t, steps, row, rows } in kernel.parts(recorder, (self.steps, pitch, units)) {
             let state = ((t * pitch + row) * units, (steps * pitch + rows) * units);
             recorder
-                .dispatch(kernel.shader(units, (self.weights, self.stored), entries))
+                .dispatch(
+                    kernel.shader(units, (self.weights, self.stored), entries),
+                    recorder.share(steps * rows, self.steps * pitch),
+                )
                 .read_all(0)
                 .write(1, (t * pitch + row) * 4 * units, steps * rows * 4 * units)
                 .write(2, state.0, state.1)
@@ -628,8 +625,9 @@ impl Op for LstmGrad {
         };
         if matrix != 0 {
             const SQUARE: usize = 16;
+            let cost = Cost { flops: 0, bytes: 2 * self.weights.bytes() * (4 * units * units) as u64 };
             recorder
-                .dispatch(shader!("lstm", "transpose_recurrent", [], [("W", self.weights)]))
+                .dispatch(shader!("lstm", "transpose_recurrent", [], [("W", self.weights)]), cost)
                 .read_all(0)
                 .write(matrix, 0, 4 * units * units)
                 .word(units)
@@ -644,7 +642,7 @@ impl Op for LstmGrad {
             let mut shader = kernel.shader(units, (self.weights, self.stored), entries);
             shader.consts.push(("APART", apart.into()));
             let building = recorder
-                .dispatch(shader)
+                .dispatch(shader, recorder.share(steps * rows, self.steps * pitch))
                 .read(matrix, 0, 4 * units * units)
                 .read(1, at(t), steps * rows * units)
                 .read(2, at(t), (steps * pitch + rows) * units);
@@ -696,7 +694,7 @@ impl Op for LstmGates {
         let units = self.units;
         for (row, rows) in recorder.row_chunks(self.rows, &[4 * units]) {
             recorder
-                .dispatch(shader!("lstm", "activate", [], [("S", self.stored)]))
+                .dispatch(shader!("lstm", "activate", [], [("S", self.stored)]), recorder.share(rows, self.rows))
                 .write(0, row * 4 * units, rows * 4 * units)
                 .word(rows)
                 .word(units)

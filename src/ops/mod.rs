@@ -26,6 +26,7 @@ pub mod recorder;
 pub mod reduce;
 pub mod tanh_grad;
 
+pub use crate::gpu::Cost;
 pub use real::Real;
 pub use recorder::{Recorded, Recorder};
 
@@ -100,16 +101,6 @@ impl Arg {
     pub const fn bytes(&self) -> u64 {
         self.format.bytes() * self.len as u64
     }
-}
-
-/// What running an op once costs, from shapes alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Floating-point operations; a multiply-add counts 2, a transcendental function 1.
-    pub flops: u64,
-    /// Compulsory traffic: every operand element that is read and every one that is written, once for either, in bytes. An
-    /// element that is changed in place is both.
-    pub bytes: u64,
 }
 
 /// What changes from run to run without being a tensor: 16 words, rewritten by the host before each run.

@@ -96,7 +96,8 @@ impl Op for Nadam {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("nadam", "main", []));
+            let cost = recorder.share(len, self.len);
+            let dispatch = recorder.dispatch(shader!("nadam", "main", []), cost);
             let bound = dispatch.read(0, start, len).read_all(1).step();
             let bound = bound.write(2, start, len).write(3, start, len).write(4, start, len);
             let words = bound.word(len).float(self.beta1).float(self.beta2).float(self.epsilon);

@@ -81,8 +81,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Cuts `rows` and `notes` into blocks whose part of each operand one binding holds: of those that stand row by row,
-    /// which have `row_widths` elements a cell, and of those that stand note by note, with `note_width`.
+    /// Cuts `rows` and `notes` into blocks of which one dispatch can do each. Operands that stand row by row have `row_widths`
+    /// elements a cell, those that stand note by note `note_width`.
     pub fn all(
         recorder: &Recorder<'_>,
         (rows, notes): (usize, usize),
@@ -101,6 +101,11 @@ impl Block {
             }
         }
         blocks
+    }
+
+    /// What the block costs of an op of all rows and notes.
+    pub fn cost(&self, recorder: &Recorder<'_>) -> Cost {
+        recorder.share(self.rows * self.notes, self.of.0 * self.of.1)
     }
 
     /// Start and length of the block's rows, all notes, in an operand `[rows, N, width]`.
@@ -169,7 +174,7 @@ impl Op for NoteInput {
             let (h, chosen) = (block.of_rows(self.units), block.of_rows(CHANNELS));
             let y = block.of_notes(self.width());
             let building = recorder
-                .dispatch(shader!("note_input", "forward", [], [("S", self.stored)]))
+                .dispatch(shader!("note_input", "forward", [], [("S", self.stored)]), block.cost(recorder))
                 .read(0, h.0, h.1)
                 .read(1, chosen.0, chosen.1)
                 .write(2, y.0, y.1);
@@ -229,7 +234,7 @@ impl Op for NoteInputGrad {
         for block in self.0.blocks(recorder) {
             let (dy, dh) = (block.of_notes(self.0.width()), block.of_rows(units));
             let building = recorder
-                .dispatch(shader!("note_input", "backward", [], [("S", self.0.stored)]))
+                .dispatch(shader!("note_input", "backward", [], [("S", self.0.stored)]), block.cost(recorder))
                 .read(0, dy.0, dy.1)
                 .write(1, dh.0, dh.1);
             block

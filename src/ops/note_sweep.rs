@@ -7,7 +7,7 @@ use super::lstm::cell;
 use super::note_input::CHANNELS;
 use super::random::{pcg4d, uniform01};
 use super::real::{Mat, dot, matmul, transposed, vectorized};
-use super::recorder::shader;
+use super::recorder::{chunks, shader};
 use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
 use crate::error::{Error, Result};
 use crate::gpu::Capabilities;
@@ -245,8 +245,8 @@ impl Op for NoteSweep {
         vec!["portable"]
     }
 
-    /// One dispatch, one workgroup a piece. Operands grow with the number of pieces and are not cut: a thousand pieces
-    /// fit the smallest binding that WebGPU allows.
+    /// One workgroup a piece. Operands grow with the number of pieces and are not cut, though the pieces are where all take
+    /// too long for a watchdog: a thousand fit the smallest binding that WebGPU allows.
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         // Both layers' state, one layer's gates, and less than 256 bytes more.
         let memory = 4 * 8 * self.units + 256;
@@ -256,11 +256,16 @@ impl Op for NoteSweep {
             return Err(Error::device(what, "use --device cpu for a model of so many note units"));
         }
         let Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias } = self.offsets;
-        let dispatch = recorder.dispatch(shader!("note_sweep", "main", [("H", self.units)]));
-        let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
-        let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
-        let words = [self.pieces, self.notes, self.window, chosen, recurrent1, input2, recurrent2, head, head_bias];
-        words.into_iter().fold(bound, |dispatch, word| dispatch.word(word)).step().groups(self.pieces);
+        let matrices = [chosen, recurrent1, input2, recurrent2, head, head_bias];
+        let most = recorder.parts_in_time(self.pieces, usize::MAX).max(1);
+        for (first, pieces) in chunks(self.pieces, most) {
+            let cost = recorder.share(pieces, self.pieces);
+            let dispatch = recorder.dispatch(shader!("note_sweep", "main", [("H", self.units)]), cost);
+            let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
+            let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
+            let words = bound.words(&[first, pieces, self.pieces, self.notes, self.window]).words(&matrices);
+            words.step().groups(pieces);
+        }
         Ok(())
     }
 }

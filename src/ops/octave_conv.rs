@@ -53,7 +53,7 @@ impl Shape {
         let (half, notes) = (self.taps / 2, self.notes);
         (0..self.taps).filter_map(move |k| (m + half).checked_sub(k).filter(|&n| n < notes).map(|n| (k, n)))
     }
-    /// Cuts the rows into blocks whose part of each operand one binding holds: first row and number of rows.
+    /// Cuts the rows into blocks of which one dispatch can do each: first row and number of rows.
     fn blocks(&self, recorder: &Recorder<'_>) -> impl Iterator<Item = (usize, usize)> + use<> {
         recorder.row_chunks(self.rows, &[self.notes * self.channels, self.notes * self.filters])
     }
@@ -213,7 +213,7 @@ impl Op for OctaveConv {
         let (x, y) = (s.notes * s.channels, s.notes * s.filters);
         for (first, rows) in s.blocks(recorder) {
             let building = recorder
-                .dispatch(shader!("octave_conv", "forward", [("NOTES", NOTES)]))
+                .dispatch(shader!("octave_conv", "forward", [("NOTES", NOTES)]), recorder.share(rows, s.rows))
                 .read(0, first * x, rows * x)
                 .read_all(1)
                 .read_all(2)
@@ -266,19 +266,16 @@ impl Op for OctaveConvWeightGrad {
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let s = &self.0;
         let (x, dz) = (s.notes * s.channels, s.notes * s.filters);
-        for (first, rows) in s.blocks(recorder) {
+        let groups = s.taps.div_ceil(TAPS) * s.channels * s.filters.div_ceil(FILTERS);
+        for (first, rows) in recorder.sum_chunks(s.rows, &[x, dz], groups) {
+            let shader =
+                shader!("octave_conv", "weight_grad", [("NOTES", NOTES), ("TAPS", TAPS), ("FILTERS", FILTERS)]);
             let building = recorder
-                .dispatch(shader!(
-                    "octave_conv",
-                    "weight_grad",
-                    [("NOTES", NOTES), ("TAPS", TAPS), ("FILTERS", FILTERS)]
-                ))
+                .dispatch(shader, recorder.share(rows, s.rows))
                 .read(0, first * x, rows * x)
                 .read(1, first * dz, rows * dz)
                 .write_all(2);
-            s.words(rows, building)
-                .word((first > 0).into())
-                .groups(s.taps.div_ceil(TAPS) * s.channels * s.filters.div_ceil(FILTERS));
+            s.words(rows, building).word((first > 0).into()).groups(groups);
         }
         Ok(())
     }
@@ -317,7 +314,7 @@ impl Op for OctaveConvInputGrad {
         let (dz, dx) = (s.notes * s.filters, s.notes * s.channels);
         for (first, rows) in s.blocks(recorder) {
             let building = recorder
-                .dispatch(shader!("octave_conv", "input_grad", []))
+                .dispatch(shader!("octave_conv", "input_grad", []), recorder.share(rows, s.rows))
                 .read_all(0)
                 .read(1, first * dz, rows * dz)
                 .write(2, first * dx, rows * dx);

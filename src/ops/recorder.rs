@@ -1,8 +1,8 @@
 //! How an op becomes dispatches: binds ranges of its operands and leaves alignment to one place.
 
 use super::View;
-use crate::error::Result;
-use crate::gpu::{Access, Binding, Capabilities, Dispatch, Format, Shader};
+use crate::error::{Error, Result};
+use crate::gpu::{Access, Binding, Budget, Capabilities, Cost, Dispatch, Format, Shader};
 
 /// The shader file `shaders/<op>.wgsl`, its entry point, compile-time constants and element types.
 macro_rules! shader {
@@ -30,25 +30,30 @@ pub struct Recorded {
     pub scratch: usize,
 }
 
+impl Recorded {
+    /// The largest part of a budget that one of the dispatches takes.
+    pub fn longest(&self, budget: &Budget) -> f64 {
+        self.dispatches.iter().map(|dispatch| budget.share(dispatch.cost, dispatch.groups())).fold(0.0, f64::max)
+    }
+}
+
 /// Collects the dispatches of one op.
 pub struct Recorder<'a> {
     /// What the adapter can do.
     pub capabilities: &'a Capabilities,
     operands: &'a [View],
+    /// Of the whole op.
+    cost: Cost,
     recorded: Recorded,
     scratch_format: Format,
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder for an op bound to `operands`.
-    pub fn new(capabilities: &'a Capabilities, operands: &'a [View]) -> Self {
-        Self { capabilities, operands, recorded: Recorded::default(), scratch_format: Format::F32 }
-    }
-
     /// Records `op` in one of its variants.
     ///
     /// # Errors
-    /// A variant that the op does not have on these capabilities.
+    /// A variant that the op does not have on these capabilities; an op of which even the least part that it can be cut into
+    /// would take too long for a watchdog.
     pub fn record(
         op: &dyn super::Op,
         variant: &str,
@@ -58,9 +63,41 @@ impl<'a> Recorder<'a> {
         if !op.legal(capabilities).contains(&variant) {
             return Err(super::unknown_variant(op, variant));
         }
-        let mut recorder = Self::new(capabilities, operands);
+        let (recorded, scratch_format) = (Recorded::default(), Format::F32);
+        let mut recorder = Self { capabilities, operands, cost: op.cost(), recorded, scratch_format };
         op.record(variant, &mut recorder)?;
-        Ok(recorder.recorded)
+        let recorded = recorder.recorded;
+        match capabilities.budget.map(|budget| recorded.longest(&budget)) {
+            Some(share) if share > 1.0 => Err(Error::device(
+                format!(
+                    "{}: one of its dispatches would take {:.0} ms at the peak of {}, and drivers end those that take too \
+                     long: {:.0} ms are allowed",
+                    op.label(),
+                    1e3 * Budget::SECONDS * share,
+                    capabilities.name,
+                    1e3 * Budget::SECONDS
+                ),
+                "choose fewer units or a smaller --batch or --count, let `deepj peaks` measure the device if it has not yet, \
+                 or use --device cpu",
+            )),
+            _ => Ok(recorded),
+        }
+    }
+
+    /// What `part` of the op's `whole` costs.
+    pub fn share(&self, part: usize, whole: usize) -> Cost {
+        self.cost.part(part, whole)
+    }
+
+    /// How many of the op's `parts`, all alike, one dispatch of so many workgroups may do so that no watchdog ends it; 0 where
+    /// one is too much.
+    pub fn parts_in_time(&self, parts: usize, groups: usize) -> usize {
+        self.in_time(self.cost, parts, groups)
+    }
+
+    /// The same of parts that cost `cost` together.
+    pub fn in_time(&self, cost: Cost, parts: usize, groups: usize) -> usize {
+        self.capabilities.budget.map_or(parts, |budget| budget.parts(parts, cost, groups as u64))
     }
 
     /// Asks for memory of so many elements while the op runs, and returns the operand as which dispatches bind it. It holds
@@ -87,9 +124,9 @@ impl<'a> Recorder<'a> {
         self.operands.get(arg).map_or((start, self.scratch_format), |view| (view.start + start, view.format))
     }
 
-    /// Starts a dispatch; finish it with [`Building::groups`] or [`Building::grid`].
-    pub fn dispatch(&mut self, shader: Shader) -> Building<'_, 'a> {
-        let dispatch = Dispatch { shader, bindings: vec![], params: vec![], grid: [0; 3], uses_step: false };
+    /// Starts a dispatch that does so much ([`Recorder::share`]); finish it with [`Building::groups`] or [`Building::grid`].
+    pub fn dispatch(&mut self, shader: Shader, cost: Cost) -> Building<'_, 'a> {
+        let dispatch = Dispatch { shader, bindings: vec![], params: vec![], grid: [0; 3], uses_step: false, cost };
         Building { recorder: self, dispatch, words: vec![] }
     }
 
@@ -101,9 +138,20 @@ impl<'a> Recorder<'a> {
         (limit.saturating_sub(Format::F16.alignment() as usize) / widest).max(1)
     }
 
-    /// `rows` cut into runs of at most [`Self::rows_per_binding`]: first row and number of rows of each.
+    /// The op's `rows` rows, which bring workgroups with them, cut into runs of which none passes the adapter's limits
+    /// ([`Self::rows_per_binding`], [`Self::parts_in_time`]): first row and number of rows of each.
     pub fn row_chunks(&self, rows: usize, widths: &[usize]) -> impl Iterator<Item = (usize, usize)> + use<> {
-        chunks(rows, self.rows_per_binding(widths))
+        self.sum_chunks(rows, widths, usize::MAX)
+    }
+
+    /// The same of rows that are summed up by so many workgroups, however few rows there are.
+    pub fn sum_chunks(
+        &self,
+        rows: usize,
+        widths: &[usize],
+        groups: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + use<> {
+        chunks(rows, self.rows_per_binding(widths).min(self.parts_in_time(rows, groups)).max(1))
     }
 }
 

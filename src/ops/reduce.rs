@@ -108,13 +108,14 @@ impl Op for SumRows {
         let (cols, groups) = (self.cols, self.groups);
         // Narrow blocks of columns give more workgroups; below 16 columns, 64 bytes, memory is read in parts of its lines.
         let block = cols.next_power_of_two().min(16);
-        for (row, rows) in recorder.row_chunks(self.rows, &[cols]) {
+        let blocks = groups.sequences * cols.div_ceil(block);
+        for (row, rows) in recorder.sum_chunks(self.rows, &[cols], blocks) {
             let add = self.accumulate || row > 0;
             let shader = shader!("reduce", "sum_rows", [("COLS", block), ("ACCUMULATE", add)], [("S", self.stored)]);
-            let dispatch = recorder.dispatch(shader);
+            let dispatch = recorder.dispatch(shader, recorder.share(rows, self.rows));
             let bound = dispatch.read(0, row * cols, rows * cols).write_all(1);
             let words = bound.word(row).word(rows).word(cols).word(groups.inner).word(groups.sequences);
-            words.groups(groups.sequences * cols.div_ceil(block));
+            words.groups(blocks);
         }
         Ok(())
     }
@@ -178,7 +179,8 @@ impl Op for BroadcastRows {
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let (cols, groups) = (self.cols, self.groups);
         for (row, rows) in recorder.row_chunks(self.rows, &[cols]) {
-            let dispatch = recorder.dispatch(shader!("reduce", "broadcast_rows", []));
+            let cost = recorder.share(rows, self.rows);
+            let dispatch = recorder.dispatch(shader!("reduce", "broadcast_rows", []), cost);
             let bound = dispatch.read_all(0).write(1, row * cols, rows * cols);
             let words = bound.word(row).word(rows).word(cols).word(groups.inner).word(groups.sequences);
             words.groups((rows * cols).div_ceil(256));
@@ -245,7 +247,8 @@ impl Op for SquaredNorm {
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (part, parts) in recorder.row_chunks(self.partials(), &[BLOCK]) {
             let (start, len) = (part * BLOCK, (parts * BLOCK).min(self.len - part * BLOCK));
-            let dispatch = recorder.dispatch(shader!("reduce", "squared_norm", [("BLOCK", BLOCK)]));
+            let cost = recorder.share(parts, self.partials());
+            let dispatch = recorder.dispatch(shader!("reduce", "squared_norm", [("BLOCK", BLOCK)]), cost);
             dispatch.read(0, start, len).write(1, part, parts).word(len).groups(parts);
         }
         Ok(())

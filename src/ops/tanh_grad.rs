@@ -52,7 +52,8 @@ impl Op for TanhGrad {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for (start, len) in recorder.row_chunks(self.len, &[1]) {
-            let dispatch = recorder.dispatch(shader!("tanh_grad", "main", []));
+            let cost = recorder.share(len, self.len);
+            let dispatch = recorder.dispatch(shader!("tanh_grad", "main", []), cost);
             let bound = dispatch.read(0, start, len).read(1, start, len).write(2, start, len);
             bound.word(len).groups(len.div_ceil(256));
         }

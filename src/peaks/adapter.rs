@@ -6,7 +6,7 @@
 use web_time::Instant;
 
 use super::Peaks;
-use crate::gpu::{Access, Binding, Buffer, Capabilities, DeviceType, Dispatch, Format, Gpu, Program, Shader};
+use crate::gpu::{Access, Binding, Buffer, Capabilities, Cost, DeviceType, Dispatch, Format, Gpu, Program, Shader};
 use crate::{Error, Result};
 
 /// How long a run should take at least, in seconds, on hardware and on software adapters: long against a submission of
@@ -186,7 +186,7 @@ impl<'a> Bench<'a> {
             let sums = binding(1, Access::ReadWrite, u64::from(groups) * SIZE);
             (vec![sums], vec![loops, factor.to_bits(), summand.to_bits()], groups)
         };
-        Dispatch { shader, bindings, params, grid: [groups, 1, 1], uses_step: false }
+        Dispatch { shader, bindings, params, grid: [groups, 1, 1], uses_step: false, cost: Cost::default() }
     }
 
     /// The shape with as many loops, or copies, as take [`RUN`].
@@ -219,7 +219,8 @@ impl<'a> Bench<'a> {
     async fn nothing(&self) -> Result<Program> {
         let bindings = vec![binding(0, Access::ReadWrite, 1)];
         let shader = shader("nothing", vec![]);
-        let dispatch = Dispatch { shader, bindings, params: vec![], grid: [1; 3], uses_step: false };
+        let cost = Cost::default();
+        let dispatch = Dispatch { shader, bindings, params: vec![], grid: [1; 3], uses_step: false, cost };
         self.gpu.program("nothing", &[(dispatch, &[&self.buffers[1]])]).await
     }
 

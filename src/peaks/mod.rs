@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::gpu::{Device, Machine, Remembered, cache_folder};
+use crate::gpu::{Budget, Device, Machine, Remembered, cache_folder};
 
 mod adapter;
 mod cpu;
@@ -31,6 +31,11 @@ pub struct Peaks {
 }
 
 impl Peaks {
+    /// What one dispatch may do on a device that has these.
+    pub fn budget(&self) -> Budget {
+        Budget::of(1e9 * self.f32_gflops, 1e9 * self.bandwidth_gbs)
+    }
+
     /// Whether something can be given as a part of them.
     fn are_rates(&self) -> bool {
         [self.f32_gflops, self.bandwidth_gbs, self.launch_us].iter().all(|x| x.is_finite() && *x > 0.0)
@@ -55,9 +60,9 @@ pub async fn measure(device: &Device) -> Result<Peaks> {
 pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnMut(&str)) -> Result<Peaks> {
     let Some(path) = remembered else { return measured(device, false).await };
     let machine = device.machine();
-    match FILE.load(path, &machine) {
-        Ok(Some(Measured { peaks })) if peaks.are_rates() => return Ok(peaks),
-        Ok(_) => (),
+    match recall(path, &machine) {
+        Ok(Some(peaks)) => return Ok(peaks),
+        Ok(None) => (),
         Err(why) => {
             notice(&format!("{}: not a file of remembered peaks ({why}), it will be written anew", path.display()))
         }
@@ -67,6 +72,16 @@ pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnM
         notice(&format!("{}: cannot be written: {e}", path.display()));
     }
     Ok(peaks)
+}
+
+/// What is remembered of a machine in the file at `path`, if anything is that can be used; why the file is of no use, where it
+/// is not.
+///
+/// # Errors
+/// A file that cannot be read, or is none of remembered peaks.
+pub fn recall(path: &Path, machine: &Machine) -> std::result::Result<Option<Peaks>, String> {
+    let found: Option<Measured> = FILE.load(path, machine)?;
+    Ok(found.map(|Measured { peaks }| peaks).filter(Peaks::are_rates))
 }
 
 /// Keeps the peaks of a machine in the file at `path`, in place of those remembered of it.

@@ -132,6 +132,7 @@ impl Options {
             // Matrix units run where they are asked for, as they are here.
             peaks = pollster::block_on(deepj::peaks::measure(&device))?;
         }
+        let device = self.device.in_time(device, Some(&peaks));
         let bar = bar(1000, "{wide_bar} profiling {msg} ETA {eta}");
         let progress = |what: &str, done: f64| {
             bar.set_message(what.to_string());
