@@ -23,6 +23,7 @@ pub fn cases() -> Vec<Case> {
         case(5003),
         case(40_009).small_bindings(),
         case(3000).small_grid(),
+        case(5003).small_budget(),
         stored(1, F16),
         stored(5003, F16),
         stored(40_009, F16).small_bindings(),

@@ -38,6 +38,8 @@ pub fn cases() -> Vec<Case> {
         case(39, 16, keep(13, 3)).fill("keep", Fill::Constant(1.0)).note("all carry on"),
         case(720, 31, keep(48, 15)).small_bindings(),
         case(40, 64, keep(8, 5)).small_grid(),
+        case(37, 29, Source::Zero).small_budget(),
+        case(39, 29, keep(13, 3)).small_budget(),
         stored(37, 29, Source::Zero, [F32, F16]),
         stored(37, 29, Source::Zero, [F16, F16]),
         stored(39, 29, keep(13, 3), [F32, F16]),

@@ -16,6 +16,8 @@ pub fn cases() -> Vec<Case> {
         case(1073, F32, F32),
         case(21_700, F32, F32).small_bindings(),
         case(2560, F32, F32).small_grid(),
+        case(1073, F32, F32).small_budget(),
+        case(1009, F32, F16).small_budget(),
         case(1073, F16, F16),
         case(1, F32, F16),
         case(1009, F32, F16),

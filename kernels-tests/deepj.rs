@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::gpu::{Capabilities, Checks, Device, Gpu};
+use crate::gpu::{Budget, Capabilities, Checks, Device, Gpu};
 use crate::graph::session::Variants;
 use crate::graph::{Init, Kind, Mirror, Plan, Session, mirror};
 use crate::models::deepj::{
@@ -261,7 +261,7 @@ impl Training {
             return vec![];
         }
         // Software adapters take long over the paper's sizes.
-        let most = if self.config == paper() { 1 } else { 3 };
+        let most = if self.config == paper() { 1 } else { usize::MAX };
         ways(&self.built.plan, &adapter.capabilities).into_iter().take(most).collect()
     }
 
@@ -447,10 +447,10 @@ impl Generation {
         self.compare(&self.mirror::<f32>())
     }
 
-    /// The ways in which it runs on an adapter. The sweep over the notes is not cut: a thousand pieces fit the smallest limit
-    /// that there is.
+    /// The ways in which it runs on an adapter. The sweep over the notes is not cut for bindings: a thousand pieces fit the
+    /// smallest limit that there is.
     pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
-        ways(&self.built.plan, &adapter.capabilities).into_iter().filter(|way| !way.cut).collect()
+        ways(&self.built.plan, &adapter.capabilities).into_iter().filter(|way| way.name != SMALL_BINDINGS).collect()
     }
 
     /// Composes on an adapter; each piece must be that of the f64 mirror, up to a coin that fell on the other side because
@@ -497,27 +497,36 @@ pub struct Way {
     /// What is special about it.
     pub name: &'static str,
     variants: Variants,
-    /// Whether bindings are of 16 KiB at most, so that most ops take several dispatches.
-    cut: bool,
+    /// Which of the device's limits are smaller than it says, so that most ops take several dispatches.
+    limit: Option<fn(&mut Capabilities)>,
 }
 
 impl Way {
     fn device(&self, adapter: &Adapter) -> Result<Gpu, String> {
         let mut gpu = adapter.gpu(Checks::Trusted)?;
-        if self.cut {
-            let capabilities = (*gpu.capabilities).clone();
-            gpu.capabilities = Arc::new(Capabilities { max_storage_buffer_binding_size: 1 << 14, ..capabilities });
+        if let Some(limit) = self.limit {
+            limit(Arc::make_mut(&mut gpu.capabilities));
         }
         Ok(gpu)
     }
 }
 
-/// The ways in which a small plan runs: with every op's first variant, cut, and with the last variants, where an op has
-/// several.
+/// The way with bindings of 16 KiB at most.
+const SMALL_BINDINGS: &str = "16 KiB bindings";
+
+/// The ways in which a small plan runs: with every op's first variant, with those cut for bindings and for a watchdog, and with
+/// the last variants, where an op has several.
 fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
-    let way = |name, variants, cut| Way { name, variants, cut };
-    let mut ways =
-        vec![way("first variants", Variants::default(), false), way("16 KiB bindings", Variants::default(), true)];
+    let way = |name, variants, limit| Way { name, variants, limit };
+    let bindings: fn(&mut Capabilities) = |capabilities| capabilities.max_storage_buffer_binding_size = 1 << 14;
+    // Most ops take several dispatches, and a run several submissions.
+    let budget: fn(&mut Capabilities) =
+        |capabilities| capabilities.budget = Some(Budget { flops: 1 << 17, bytes: 1 << 15, groups: 1 });
+    let mut ways = vec![
+        way("first variants", Variants::default(), None),
+        way(SMALL_BINDINGS, Variants::default(), Some(bindings)),
+        way("small budget", Variants::default(), Some(budget)),
+    ];
     let mut last = vec![];
     for node in &plan.nodes {
         if let [_, .., variant] = node.op.variants(capabilities)[..] {
@@ -525,7 +534,7 @@ fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
         }
     }
     if !last.is_empty() {
-        ways.push(way("last variants", Variants::pinned(last), false));
+        ways.push(way("last variants", Variants::pinned(last), None));
     }
     ways
 }

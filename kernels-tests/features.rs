@@ -85,6 +85,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(dropped_out.fill("notes", Fill::Uniform(0.0, 1.25)).note("notes of any size"));
     cases.extend(cases_of(op(13, 5, 11, 9, 16, ON)).map(Case::small_bindings));
     cases.extend(cases_of(op(5, 5, 13, 8, 16, ON)).map(Case::small_grid));
+    cases.extend(cases_of(op(5, 3, 13, 7, 6, ON)).map(Case::small_budget));
     for op in [op(3, 2, 48, 64, 16, ON), op(5, 3, 13, 7, 6, ON)] {
         cases.extend(cases_of(Features { stored: F16, ..op }));
     }

@@ -94,6 +94,13 @@ pub fn cases() -> Vec<Case> {
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 94, 132, 1300) }));
     cases.push(case(Gemm::new(Layout::TN, 20, 12, 2700)).small_bindings());
     cases.push(case(Gemm::new(Layout::TN, 9, 10, 5000)).small_grid());
+    // Rows, and in TN the sum.
+    cases
+        .push(case(Gemm::new(Layout::NN, 201, 40, 30).with_bias(RowGroups { inner: 50, sequences: 3 })).small_budget());
+    cases.push(case(Gemm::new(Layout::NN, 201, 40, 30).with_bias_vector().with_tanh()).small_budget());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NT, 201, 30, 40) }).small_budget());
+    cases.push(case(Gemm::new(Layout::TN, 24, 40, 701)).small_budget());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 24, 40, 2701) }).small_budget());
     cases.extend(halves());
     cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());

@@ -124,6 +124,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(shape(150, 7, 40)).map(Case::small_bindings));
     cases.extend(cases_of(shape(700, 13, 9)).map(Case::small_bindings));
     cases.extend(cases_of(shape(130, 20, 3)).map(Case::small_grid));
+    cases.extend(cases_of(shape(700, 3, 9)).map(Case::small_budget));
     for small in [shape(1, 1, 1), shape(129, 3, 17)] {
         cases.extend(cases_of(Shape { stored: F16, ..small }));
     }

@@ -126,6 +126,9 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(20, 11, 24).map(Case::small_bindings));
     cases.extend(cases_of(3, 190, 24).map(Case::small_bindings));
     cases.extend(cases_of(2, 45, 24).map(Case::small_grid));
+    // Some steps of all rows, then some rows of a step.
+    cases.extend(cases_of(7, 33, 32).map(Case::small_budget));
+    cases.extend(cases_of(2, 67, 20).map(Case::small_budget));
     for formats in [(F16, F32), (F32, F16), (F16, F16)] {
         cases.extend(cases_in(formats, 3, 17, 13));
         cases.extend(cases_in(formats, 2, 67, 20));
@@ -139,6 +142,7 @@ pub fn cases() -> Vec<Case> {
         cases.extend([gates(1, 1, stored), gates(17, 13, stored), gates(70, 64, stored)]);
         cases.push(gates(700, 24, stored).small_bindings());
         cases.push(gates(45, 24, stored).small_grid());
+        cases.push(gates(70, 64, stored).small_budget());
         cases.push(gates(7, 16, stored).fill("gates", Fill::Signs(1e4)).note("pre-activations 1e4"));
     }
     cases

@@ -75,5 +75,6 @@ pub fn cases() -> Vec<Case> {
         scaled(1e-3, "loss scale and clip"),
         case(40_009).small_bindings(),
         case(3000).small_grid(),
+        case(5003).small_budget(),
     ]
 }

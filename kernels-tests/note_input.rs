@@ -59,6 +59,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(all.fill("chosen", Fill::Constant(1.0)).note("all chosen"));
     cases.extend(cases_of(op(67, 11, 29, ON)).map(Case::small_bindings));
     cases.extend(cases_of(op(31, 13, 16, ON)).map(Case::small_grid));
+    cases.extend(cases_of(op(19, 13, 29, ON)).map(Case::small_budget));
     for op in [op(1, 1, 1, ON), op(19, 13, 29, ON)] {
         cases.extend(cases_of(NoteInput { stored: F16, ..op }));
     }

@@ -111,6 +111,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(shape(83, 13, 3, 5, 17)).map(Case::small_bindings));
     cases.extend(cases_of(shape(441, 13, 3, 3, 2)).map(Case::small_bindings));
     cases.extend(cases_of(shape(23, 13, 3, 5, 24)).map(Case::small_grid));
+    cases.extend(cases_of(shape(23, 13, 3, 5, 9)).map(Case::small_budget));
     cases
 }
 

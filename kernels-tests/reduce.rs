@@ -55,6 +55,8 @@ pub fn cases() -> Vec<Case> {
     cases.push(sum(1104, 24, lanes(23, 3)).small_bindings());
     cases.push(sum(1105, 24, lanes(1, 5)).small_bindings());
     cases.push(sum(60, 100, lanes(1, 5)).small_grid());
+    cases.push(sum(1103, 24, ONE).small_budget());
+    cases.push(sum(312, 12, lanes(13, 4)).small_budget());
 
     for (rows, cols, groups) in [(1, 1, ONE), (1031, 65, ONE), (312, 12, lanes(13, 4))] {
         let op = SumRows::new(rows, cols, groups).of(F16);
@@ -72,12 +74,14 @@ pub fn cases() -> Vec<Case> {
     }
     cases.push(broadcast(701, 29, lanes(1, 3)).small_bindings());
     cases.push(broadcast(90, 64, lanes(1, 5)).small_grid());
+    cases.push(broadcast(39, 24, lanes(13, 3)).small_budget());
 
     let norm = |len| Case::new(SquaredNorm { len }, squared_norm).fill("x", Fill::Within(0.1));
     cases.extend([norm(1), norm(1023), norm(1024), norm(1025), norm(7001)]);
     cases.push(norm(3000).fill("x", Fill::Constant(0.0)).note("zero"));
     cases.push(norm(40_009).small_bindings());
     cases.push(norm(9000).small_grid());
+    cases.push(norm(7001).small_budget());
     cases
 }
 

@@ -18,5 +18,6 @@ pub fn cases() -> Vec<Case> {
         case(131).fill("y", Fill::Signs(1.0)).note("saturated"),
         case(35_003).small_bindings(),
         case(3000).small_grid(),
+        case(4099).small_budget(),
     ]
 }

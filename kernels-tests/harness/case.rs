@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::gpu::{Access, Capabilities, Format};
+use crate::gpu::{Access, Budget, Capabilities, Format};
 use crate::ops::random::{pcg4d, uniform01};
 use crate::ops::{self, Args, Cost, Op, Step};
 
@@ -101,7 +101,7 @@ pub struct Case {
     note: String,
     fills: Vec<Option<Fill>>,
     reference: Box<Reference>,
-    limits: fn(&mut Capabilities),
+    limits: Box<dyn Fn(&mut Capabilities) + Send + Sync>,
     shortcut: bool,
     oracle: OnceLock<Result<Oracle, String>>,
 }
@@ -116,7 +116,7 @@ impl Case {
             step: Step { seed: 0x5eed, step: 3, ..Step::default() },
             note: String::new(),
             reference: Box::new(move |operands| reference(&copy, operands)),
-            limits: |_| (),
+            limits: Box::new(|_| ()),
             shortcut: false,
             oracle: OnceLock::new(),
         }
@@ -145,14 +145,23 @@ impl Case {
     /// are elsewhere.
     pub fn small_bindings(mut self) -> Self {
         self.note.push_str(" 64 KiB bindings");
-        self.limits = |capabilities| capabilities.max_storage_buffer_binding_size = 1 << 16;
+        self.limits = Box::new(|capabilities| capabilities.max_storage_buffer_binding_size = 1 << 16);
         self
     }
 
     /// Records the op as for an adapter whose grids are at most 13 workgroups wide, so that lines of them are folded.
     pub fn small_grid(mut self) -> Self {
         self.note.push_str(" 13 workgroups a side");
-        self.limits = |capabilities| capabilities.max_compute_workgroups_per_dimension = 13;
+        self.limits = Box::new(|capabilities| capabilities.max_compute_workgroups_per_dimension = 13);
+        self
+    }
+
+    /// Records the op as for an adapter so slow that a dispatch may do a third of it at most.
+    pub fn small_budget(mut self) -> Self {
+        self.note.push_str(" in thirds");
+        let Cost { flops, bytes } = self.op.cost();
+        let [flops, bytes] = [flops, bytes].map(|all| all.div_ceil(3).max(1));
+        self.limits = Box::new(move |capabilities| capabilities.budget = Some(Budget { flops, bytes, groups: 1 }));
         self
     }
 
