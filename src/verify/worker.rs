@@ -61,8 +61,9 @@ const UPDATES: u64 = 20;
 const BATCH: (usize, usize) = (2, 16);
 /// Time steps of the short generation.
 const STEPS: usize = 64;
-/// Runs of what is timed.
+/// Runs of what is timed, fewer where they take longer than so many seconds.
 const RUNS: usize = 5;
+const PATIENCE: f64 = 10.0;
 
 /// How far the losses of two short trainings in f32 may be apart, relative. An update of one training step is off by some
 /// 1e-5 of its norm at most (the bound that `kernels-tests/deepj.rs` derives for such a step), and losses of a smooth
@@ -140,7 +141,7 @@ pub fn work(target: Target, from: usize, only: Option<&str>, mut tell: impl FnMu
     if ahead {
         std::thread::spawn(move || cases.iter().for_each(|case| drop(case.oracle().map(|_| ()))));
     }
-    let mut trained = None;
+    let (mut trained, mut measured) = (None, None);
     for (i, task) in tasks.into_iter().enumerate().skip(from) {
         let row = match &task {
             Task::Check(check) => Some((check.row.clone(), check.pass)),
@@ -157,8 +158,13 @@ pub fn work(target: Target, from: usize, only: Option<&str>, mut tell: impl FnMu
             Task::Generation => {
                 mirror(&mut trained, &mut tell).and_then(|mirror| generation(adapter.as_deref(), mirror))
             }
-            Task::Peaks => block_on(peaks::measure(&device)).map(Event::Peaks),
-            Task::Time(what) => time(what, &device, &mut tell).map(Event::Timed),
+            Task::Peaks => block_on(peaks::measure(&device)).map(|peaks| Event::Peaks(measured.insert(peaks).clone())),
+            Task::Time(what) => {
+                // As the program runs it: dispatches as long as the device's watchdog allows.
+                let device = device.clone();
+                let device = measured.as_ref().map_or(device.clone(), |peaks: &Peaks| device.within(peaks.budget()));
+                time(what, &device, &mut tell).map(Event::Timed)
+            }
         };
         tell(done.unwrap_or_else(|error| Event::Failed(Failure::new(&name, &error.to_string(), None))));
     }
@@ -283,17 +289,16 @@ fn time(what: Timed, device: &Device, tell: &mut impl FnMut(Event)) -> Result<Ti
             (block_on(load)?, format!("generation, paper, one piece, {steps} steps"))
         }
     };
+    let began = Instant::now();
     let mut times = vec![];
     // The first run warms up.
-    for run in 0..=RUNS {
-        let wall = block_on(workload.run())?.wall.as_secs_f64();
-        if run > 0 {
-            times.push(wall);
-        }
+    block_on(workload.run())?;
+    while times.len() < RUNS && (times.is_empty() || began.elapsed().as_secs_f64() < PATIENCE) {
+        times.push(block_on(workload.run())?.wall.as_secs_f64());
         tell(Event::Alive);
     }
     times.sort_by(f64::total_cmp);
-    let median = times[RUNS / 2];
+    let median = times[times.len() / 2];
     let rate = match what {
         Timed::Training => format!("{:.2} updates/s", 1.0 / median),
         Timed::Generation => format!("{:.0} time steps/s", steps as f64 / median),

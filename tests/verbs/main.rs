@@ -10,6 +10,7 @@ mod precision;
 mod profile;
 mod train;
 mod tuning;
+mod verify;
 
 use std::path::Path;
 use std::process::{Command, Output};
