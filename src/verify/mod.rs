@@ -22,7 +22,7 @@ use crate::{Error, Result};
 pub const INSTALL: [&str; 5] = [
     "Debian, Ubuntu: sudo apt install mesa-vulkan-drivers (Intel, AMD, and a driver in software); NVIDIA: sudo apt install nvidia-driver",
     "Fedora: sudo dnf install mesa-vulkan-drivers; NVIDIA: sudo dnf install akmod-nvidia (from RPM Fusion)",
-    "Arch: sudo pacman -S vulkan-radeon (AMD), vulkan-intel (Intel), nvidia-utils (NVIDIA) or vulkan-swrast (in software)",
+    "Arch: sudo pacman -S vulkan-icd-loader and vulkan-radeon (AMD), vulkan-intel (Intel), nvidia-utils (NVIDIA) or vulkan-swrast (in software)",
     "Windows: nothing, Direct3D 12 is part of it; update the graphics driver if the GPU is not found",
     "macOS: nothing, Metal is part of it",
 ];
