@@ -105,11 +105,23 @@ pub fn missing(adapters: &[Arc<Adapter>]) -> (Vec<String>, bool) {
         .filter(|software| !has(software.name))
         .map(|Software { name, install }| format!("no adapter {name} here ({install})"))
         .collect();
-    let required = std::env::var("DEEPJ_REQUIRE_ADAPTERS").unwrap_or_default();
-    let lacking: Vec<&str> =
-        required.split(',').map(str::trim).filter(|name| !name.is_empty() && !has(&name.to_lowercase())).collect();
+    let required = required();
+    let lacking: Vec<&str> = required
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !matches!(*name, "" | "none") && !has(&name.to_lowercase()))
+        .collect();
     for name in &lacking {
         lines.push(format!("FAILED: DEEPJ_REQUIRE_ADAPTERS names {name}, which is not here"));
     }
     (lines, !lacking.is_empty())
+}
+
+fn required() -> String {
+    std::env::var("DEEPJ_REQUIRE_ADAPTERS").unwrap_or_default()
+}
+
+/// Whether the user has said that a machine without adapters is meant to have none.
+pub fn none_is_fine() -> bool {
+    required().trim() == "none"
 }

@@ -1,5 +1,6 @@
 //! `deepj adapters`.
 
+use deepj::verify::INSTALL;
 use deepj::{Result, gpu};
 
 use super::{say, say_json};
@@ -23,7 +24,8 @@ impl Adapters {
         }
         say("cpu: the CPU mirror, always there");
         if adapters.is_empty() {
-            say("no GPU driver was found; install Vulkan's, for example with mesa-vulkan-drivers");
+            say("no GPU driver was found; what to install:");
+            INSTALL.iter().for_each(|line| say(format_args!("  {line}")));
         }
         Ok(())
     }
