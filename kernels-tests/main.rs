@@ -6,9 +6,15 @@
 //! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
 //! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing; without any
 //! adapter it fails unless that variable is `none`.
+//! `DEEPJ_VALIDATION=1` puts the Khronos validation layer beneath all (`validation.rs`).
 
 mod declaration;
 mod environment;
+#[cfg(target_os = "linux")]
+mod validation;
+#[cfg(not(target_os = "linux"))]
+#[path = "validation_elsewhere.rs"]
+mod validation;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -25,12 +31,15 @@ use deepj::verify::kernels::harness::report::Report;
 use deepj::verify::kernels::harness::{Case, kernel};
 use deepj::verify::kernels::{Check, Pass, Suite, Verdict, path};
 use libtest_mimic::{Arguments, Failed, Trial};
+use validation::Layer;
 
 /// What a run of the tests keeps.
 struct Run {
     report: Report,
     /// Checks that ran on an adapter, by [`Pass`].
     ran: [AtomicUsize; 4],
+    /// The validation layer beneath Vulkan, if it was asked for.
+    layer: Option<Layer>,
 }
 
 type Test = Box<dyn FnOnce() -> Result<(), String> + Send>;
@@ -41,11 +50,21 @@ fn trial(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'stati
 
 fn main() -> ExitCode {
     environment::prepare();
+    let layer = match Layer::start() {
+        Ok(layer) => layer,
+        Err(why) => {
+            println!("FAILED: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
     let arguments = Arguments::from_args();
+    let mut trials = vec![];
+    for (adapter, outcome) in layer.iter().flat_map(Layer::self_test) {
+        trials.push(trial(format!("validation layer/notices wrong use/{adapter}"), || outcome));
+    }
     let adapters = adapters::all();
     let suite = Suite::new();
-    let run = Arc::new(Run { report: Report::new(), ran: Default::default() });
-    let mut trials = vec![];
+    let run = Arc::new(Run { report: Report::new(), ran: Default::default(), layer });
     for case in &suite.cases {
         add_declarations(&mut trials, case);
     }
@@ -74,6 +93,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     run.report.print();
+    adapters.iter().for_each(|adapter| adapter.reopen());
+    let valid = run.layer.as_ref().is_none_or(|layer| layer.finish(whole));
     let (lines, lacking) = adapters::missing(&adapters);
     lines.iter().for_each(|line| println!("{line}"));
     let [forward, backward, update, model] = run.ran.each_ref().map(|ran| ran.load(Ordering::Relaxed));
@@ -90,7 +111,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    if lacking { ExitCode::FAILURE } else { conclusion.exit_code() }
+    if lacking || !valid { ExitCode::FAILURE } else { conclusion.exit_code() }
 }
 
 /// What the op declares: its cost, and its dispatches in every variant.
@@ -178,7 +199,8 @@ fn outcome(check: &Check, run: &Run) -> Result<(), String> {
     }
     run.report.took(check.name.clone(), start.elapsed());
     flips.iter().for_each(|flip| println!("{}: {flip}", check.name));
-    match verdict {
+    let valid = run.layer.as_ref().filter(|_| check.on.ends_with(" vulkan")).map_or(Ok(()), Layer::check);
+    let correct = match verdict {
         Verdict::Passed(margin) => {
             run.report.enter(&check.row, &check.on, &check.name, &margin);
             Ok(())
@@ -188,5 +210,9 @@ fn outcome(check: &Check, run: &Run) -> Result<(), String> {
             println!("known failure of {}: {} ({}): {error}", check.name, known.reason, known.link);
             Ok(())
         }
+    };
+    match (correct, valid) {
+        (Err(error), Err(said)) => Err(format!("{error}\n{said}")),
+        (correct, valid) => correct.and(valid),
     }
 }
