@@ -93,8 +93,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     run.report.print();
-    adapters.iter().for_each(|adapter| adapter.reopen());
-    let valid = run.layer.as_ref().is_none_or(|layer| layer.finish(whole));
+    let close = || adapters.iter().for_each(|adapter| adapter.reopen());
+    let valid = run.layer.as_ref().is_none_or(|layer| layer.finish(whole, close));
     let (lines, lacking) = adapters::missing(&adapters);
     lines.iter().for_each(|line| println!("{line}"));
     let [forward, backward, update, model] = run.ran.each_ref().map(|ran| ran.load(Ordering::Relaxed));
@@ -193,13 +193,15 @@ fn kind(op: &dyn Op) -> String {
 
 fn outcome(check: &Check, run: &Run) -> Result<(), String> {
     let start = Instant::now();
-    let (verdict, flips) = check.run();
+    let ((verdict, flips), valid) = match &run.layer {
+        Some(layer) if check.on.ends_with(" vulkan") => layer.watch(|| check.run()),
+        _ => (check.run(), Ok(())),
+    };
     if check.on != "cpu" {
         run.ran[check.pass as usize].fetch_add(1, Ordering::Relaxed);
     }
     run.report.took(check.name.clone(), start.elapsed());
     flips.iter().for_each(|flip| println!("{}: {flip}", check.name));
-    let valid = run.layer.as_ref().filter(|_| check.on.ends_with(" vulkan")).map_or(Ok(()), Layer::check);
     let correct = match verdict {
         Verdict::Passed(margin) => {
             run.report.enter(&check.row, &check.on, &check.name, &margin);

@@ -128,9 +128,9 @@ impl Layer {
     }
 
     fn notices(&self, adapter: &wgpu::Adapter) -> Result<(), String> {
-        self.messages();
+        let mut log = locked(&self.log);
         misuse(adapter)?;
-        let messages = self.messages();
+        let messages = log.messages();
         let said = |id: &str, part: &str| messages.iter().any(|said| said.id.contains(id) && said.text.contains(part));
         if !said("VUID-VkShaderModuleCreateInfo-pCode", "") {
             return Err("a shader without a memory model was not noticed".into());
@@ -141,29 +141,27 @@ impl Layer {
         Ok(())
     }
 
-    /// Whether nothing but what is known was said since the last call.
-    ///
-    /// # Errors
-    /// What was said.
-    pub fn check(&self) -> Result<(), String> {
+    /// Runs what uses a Vulkan adapter, when nothing else does that is watched, so that what is said is said of it. Returns
+    /// its result, and whether nothing but what is known was said.
+    pub fn watch<T>(&self, run: impl FnOnce() -> T) -> (T, Result<(), String>) {
+        let mut log = locked(&self.log);
+        let result = run();
         let mut unknown = vec![];
-        for message in self.messages() {
+        for message in log.messages() {
             match KNOWN.iter().find(|known| known.id == message.id) {
                 Some(known) => *locked(&self.known).entry(known.id).or_default() += 1,
                 None => unknown.push(message.text),
             }
         }
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        Err(format!("the validation layer, here or on the adapter beside: {}", unknown.join("\n")))
+        let valid = if unknown.is_empty() { Ok(()) } else { Err(format!("validation layer: {}", unknown.join("\n"))) };
+        (result, valid)
     }
 
-    /// Prints what is known and was said. Returns whether all is well: nothing was said outside of tests, and all that is
-    /// known was met, if the run was `whole`.
-    pub fn finish(&self, whole: bool) -> bool {
-        let rest = self.check();
-        if let Err(said) = &rest {
+    /// Runs what lets go of the adapters, and prints what is known and was said. Returns whether all is well: all that is
+    /// known was met, if the run was `whole`, and nothing else was said outside of tests.
+    pub fn finish(&self, whole: bool, close: impl FnOnce()) -> bool {
+        let ((), valid) = self.watch(close);
+        if let Err(said) = &valid {
             println!("FAILED: {said}");
         }
         println!("beneath Vulkan: validation layer {}, {}", self.version, self.library.display());
@@ -177,15 +175,16 @@ impl Layer {
                 all_met = false;
             }
         }
-        rest.is_ok() && all_met
+        valid.is_ok() && all_met
     }
+}
 
+impl Log {
     /// What was said since the last call, as the layer writes before a call of Vulkan's returns.
-    fn messages(&self) -> Vec<Message> {
-        let mut log = locked(&self.log);
-        let sent = writeln!(log.writer, "{END}");
+    fn messages(&mut self) -> Vec<Message> {
+        let sent = writeln!(self.writer, "{END}");
         let mut messages: Vec<Message> = vec![];
-        for line in log.lines.iter().take_while(|line| sent.is_ok() && line != END) {
+        for line in self.lines.iter().take_while(|line| sent.is_ok() && !line.ends_with(END)) {
             let head = line.starts_with("Validation ").then(|| line.split_once("[ ")).flatten();
             if let Some((id, _)) = head.and_then(|(_, rest)| rest.split_once(" ]")) {
                 messages.push(Message { id: id.into(), text: line });

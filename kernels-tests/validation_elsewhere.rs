@@ -21,12 +21,12 @@ impl Layer {
     }
 
     /// See `validation.rs`.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn watch<T>(&self, _run: impl FnOnce() -> T) -> (T, Result<(), String>) {
         match *self {}
     }
 
     /// See `validation.rs`.
-    pub fn finish(&self, _whole: bool) -> bool {
+    pub fn finish(&self, _whole: bool, _close: impl FnOnce()) -> bool {
         match *self {}
     }
 }
