@@ -218,14 +218,19 @@ fn lines(pipe: PipeReader) -> Receiver<String> {
 
 /// The version of Vulkan's specification that the layer in a library knows.
 fn version(library: &Path) -> Result<String, String> {
-    // SAFETY: a layer's library exports Vulkan's functions that need no instance, as the loader calls them.
-    let layers = unsafe {
-        let entry = ash::Entry::load_from(library).map_err(|error| error.to_string())?;
-        entry.enumerate_instance_layer_properties().map_err(|error| error.to_string())?
-    };
-    let layer =
-        layers.iter().find(|layer| layer.layer_name_as_c_str().is_ok_and(|name| name.to_bytes() == NAME.as_bytes()));
-    let version = layer.ok_or(format!("it has no {NAME}"))?.spec_version;
+    let mut layer = vk::LayerProperties::default();
+    // SAFETY: the library of a layer exports this function for the loader. It writes one element at most, as it is told.
+    unsafe {
+        let library = libloading::Library::new(library).map_err(|error| error.to_string())?;
+        let function =
+            library.get::<vk::PFN_vkEnumerateInstanceLayerProperties>(b"vkEnumerateInstanceLayerProperties\0");
+        // What it returns says no more than the name, which stays empty if it fails.
+        let _ = function.map_err(|error| error.to_string())?(&mut 1, &mut layer);
+    }
+    if !layer.layer_name_as_c_str().is_ok_and(|name| name.to_bytes() == NAME.as_bytes()) {
+        return Err(format!("it has no {NAME}"));
+    }
+    let version = layer.spec_version;
     let [major, minor, patch] =
         [vk::api_version_major(version), vk::api_version_minor(version), vk::api_version_patch(version)];
     Ok(format!("{major}.{minor}.{patch}"))
