@@ -261,7 +261,12 @@ impl Training {
             return vec![];
         }
         // Software adapters take long over the paper's sizes.
-        let most = if self.config == paper() { 1 } else { usize::MAX };
+        let most = match adapter.is_portable() {
+            // One will do: the largest of the small ones, as it is by default.
+            true => usize::from(self.config != paper() && self.steps > 1 && !self.how.recompute),
+            false if self.config == paper() => 1,
+            false => usize::MAX,
+        };
         ways(&self.built.plan, &adapter.capabilities).into_iter().take(most).collect()
     }
 
@@ -450,7 +455,9 @@ impl Generation {
     /// The ways in which it runs on an adapter. The sweep over the notes is not cut for bindings: a thousand pieces fit the
     /// smallest limit that there is.
     pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
-        ways(&self.built.plan, &adapter.capabilities).into_iter().filter(|way| way.name != SMALL_BINDINGS).collect()
+        let most = if adapter.is_portable() { 1 } else { usize::MAX };
+        let ways = ways(&self.built.plan, &adapter.capabilities).into_iter().filter(|way| way.name != SMALL_BINDINGS);
+        ways.take(most).collect()
     }
 
     /// Composes on an adapter; each piece must be that of the f64 mirror, up to a coin that fell on the other side because

@@ -2,6 +2,8 @@
 //! written once more and their gradients against central differences; what ops declare against their shaders.
 //! Cases and what runs them are in `mod.rs` and the files beside it, a part of the library that `deepj verify` runs too.
 //!
+//! Each adapter is also opened with WebGPU's default limits and no optional feature, for what is portable.
+//!
 //! Names are `op/shape/variant/adapter`, and any part filters: `cargo test --test kernels -- lstm/backward`,
 //! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
 //! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing; without any
@@ -10,6 +12,7 @@
 
 mod declaration;
 mod environment;
+mod needs;
 #[cfg(target_os = "linux")]
 mod validation;
 #[cfg(not(target_os = "linux"))]
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
         trials.push(trial(format!("validation layer/notices wrong use/{adapter}"), || outcome));
     }
     let adapters = adapters::all();
+    let portable = adapters.iter().map(|adapter| Arc::new(adapter.portable()));
+    let devices: Vec<_> = adapters.iter().cloned().chain(portable).collect();
     let suite = Suite::new();
     let run = Arc::new(Run { report: Report::new(), ran: Default::default(), layer });
     for case in &suite.cases {
@@ -73,12 +78,18 @@ fn main() -> ExitCode {
         "plans/what evaluation and generation run is forward/declaration".into(),
         passes_are_those_of_plans,
     ));
+    let cases = suite.cases.clone();
+    trials.push(trial("capabilities/variants need what there is/declaration".into(), move || {
+        let ops: Vec<_> = cases.iter().map(|case| (case.op.as_ref(), kernel::views(case, true))).collect();
+        needs::check(&ops)
+    }));
+    trials.push(trial("capabilities/pins need what there is/declaration".into(), || needs::check_pins(&plans())));
     for plan in paper_plans() {
         let name = format!("deepj/paper {}/first variants/declaration", plan.name);
         trials.push(trial(name, move || check_portable(&plan)));
     }
     // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
-    let mut checks: Vec<_> = adapters.iter().map(|adapter| suite.on_adapter(adapter).into_iter()).collect();
+    let mut checks: Vec<_> = devices.iter().map(|device| suite.on_adapter(device).into_iter()).collect();
     checks.push(suite.on_cpu().into_iter());
     let most = checks.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
     for _ in 0..most {

@@ -1,7 +1,8 @@
 //! The `gpu` room on every adapter of the machine: buffers, programs, errors, and the shaders' common functions.
 
 use deepj::gpu::{
-    Access, Binding, Checks, Cost, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, Options, Shader, adapters, open,
+    Access, Binding, Capabilities, Checks, Cost, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, Options, Shader,
+    adapters, open,
 };
 use deepj::ops::random;
 use pollster::block_on;
@@ -306,7 +307,7 @@ fn a_wrong_shader_is_an_error_that_names_the_op() {
             (wrong("@compute @workgroup_size(4096) fn main() {}"), "4096"),
             (
                 wrong("var<workgroup> a: array<f32, 1000000>; @compute @workgroup_size(1) fn main() { a[0] = 1.0; }"),
-                "3.8 MiB",
+                "4000000 bytes",
             ),
             // Declared as it is not bound.
             (
@@ -334,6 +335,44 @@ fn a_wrong_shader_is_an_error_that_names_the_op() {
         let error = program_error(gpu, Dispatch { shader: missing, ..saxpy(1.0, 64, 0, 1, 0) });
         assert!(error.contains("wrong_op") && error.contains("TILE"), "{error}");
     });
+}
+
+/// With WebGPU's limits a device has no more than these, says so, and refuses shaders that need a feature.
+#[test]
+fn a_device_with_webgpus_limits_has_no_more() {
+    const F16: &str = "enable f16; @group(0) @binding(1) var<storage, read> x: array<f16>;
+        @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(64) fn main() { y[0] = f32(x[0]); }";
+    const SUBGROUP: &str = "@group(0) @binding(1) var<storage, read> x: array<f32>;
+        @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+        @compute @workgroup_size(64) fn main() { y[0] = subgroupAdd(x[0]); }";
+    let least = Capabilities::portable();
+    for (index, adapter) in block_on(adapters()).into_iter().enumerate() {
+        println!("{adapter}");
+        let options = Options { checks: Checks::Checked, limits: Limits::WebGpuDefaults };
+        let Device::Gpu(gpu) = block_on(open(&DeviceChoice::Index(index), options)).unwrap() else {
+            panic!("an adapter is no CPU")
+        };
+        let has = &*gpu.capabilities;
+        assert_eq!(*has, adapter.webgpu_defaults());
+        assert!(!has.shader_f16 && !has.subgroup && has.cooperative_matrix.is_empty(), "{has:?}");
+        assert!(!has.timestamp_query && !has.pipeline_cache && has.features.is_empty(), "{has:?}");
+        for (has, least) in [
+            (has.max_buffer_size, least.max_buffer_size),
+            (has.max_storage_buffer_binding_size, least.max_storage_buffer_binding_size),
+            (has.max_storage_buffers_per_shader_stage.into(), least.max_storage_buffers_per_shader_stage.into()),
+            (has.max_compute_workgroup_storage_size.into(), least.max_compute_workgroup_storage_size.into()),
+            (has.max_compute_invocations_per_workgroup.into(), least.max_compute_invocations_per_workgroup.into()),
+            (has.max_compute_workgroups_per_dimension.into(), least.max_compute_workgroups_per_dimension.into()),
+        ] {
+            assert!(has <= least, "{has} where WebGPU has {least}");
+        }
+        for (source, feature) in [(F16, "F16"), (SUBGROUP, "SUBGROUP")] {
+            let dispatch = Dispatch { shader: shader("wrong_op", source), ..saxpy(1.0, 64, 0, 1, 0) };
+            let error = program_error(&gpu, dispatch);
+            assert!(error.to_uppercase().contains(feature), "{error}");
+        }
+    }
 }
 
 #[test]

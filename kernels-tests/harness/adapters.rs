@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Options};
+use crate::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Limits, Options};
 use pollster::block_on;
 
 /// An adapter and the devices opened on it.
@@ -12,12 +12,31 @@ pub struct Adapter {
     /// As the adapter has them.
     pub capabilities: Capabilities,
     index: usize,
+    limits: Limits,
     checked: Mutex<Option<Gpu>>,
     trusted: Mutex<Option<Gpu>>,
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
 }
 
 impl Adapter {
+    /// The same adapter with WebGPU's default limits and no optional feature, as it may be in a browser.
+    pub fn portable(&self) -> Self {
+        Self {
+            name: format!("{}, WebGPU limits", self.name),
+            capabilities: self.capabilities.webgpu_defaults(),
+            index: self.index,
+            limits: Limits::WebGpuDefaults,
+            checked: Mutex::default(),
+            trusted: Mutex::default(),
+            turn: self.turn.clone(),
+        }
+    }
+
+    /// Whether it is one of [`Adapter::portable`].
+    pub fn is_portable(&self) -> bool {
+        self.limits == Limits::WebGpuDefaults
+    }
+
     /// Waits for the adapter to be free. One case at a time uses it: wgpu's GL backend gives up on a context that another
     /// thread keeps for more than six seconds, and software adapters use all cores for one case anyway.
     pub fn turn(&self) -> MutexGuard<'_, ()> {
@@ -33,7 +52,7 @@ impl Adapter {
         if let Some(gpu) = &*open {
             return Ok(gpu.clone());
         }
-        match block_on(gpu::open(&DeviceChoice::Index(self.index), Options { checks, ..Options::default() })) {
+        match block_on(gpu::open(&DeviceChoice::Index(self.index), Options { checks, limits: self.limits })) {
             Ok(Device::Gpu(gpu)) => Ok(open.insert(gpu).clone()),
             Ok(Device::Cpu { why }) => Err(why),
             Err(error) => Err(error.to_string()),
@@ -65,9 +84,10 @@ pub fn all() -> Vec<Arc<Adapter>> {
         name: format!("{} {}", short_name(&capabilities), capabilities.backend),
         capabilities,
         index,
+        limits: Limits::Adapter,
         checked: Mutex::default(),
         trusted: Mutex::default(),
-        turn: Mutex::new(()),
+        turn: Arc::default(),
     };
     block_on(gpu::adapters()).into_iter().enumerate().map(adapter).map(Arc::new).collect()
 }

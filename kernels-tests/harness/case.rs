@@ -90,6 +90,9 @@ pub struct Oracle {
     counted: Cost,
 }
 
+/// Makes a device's capabilities those of a lesser one.
+type Limits = dyn Fn(&mut Capabilities) + Send + Sync;
+
 type Reference = dyn Fn(&Operands<'_>) -> Vec<Vec<Bounded>> + Send + Sync;
 
 /// One op with its operands.
@@ -101,7 +104,7 @@ pub struct Case {
     note: String,
     fills: Vec<Option<Fill>>,
     reference: Box<Reference>,
-    limits: Box<dyn Fn(&mut Capabilities) + Send + Sync>,
+    limits: Option<Box<Limits>>,
     shortcut: bool,
     oracle: OnceLock<Result<Oracle, String>>,
 }
@@ -116,7 +119,7 @@ impl Case {
             step: Step { seed: 0x5eed, step: 3, ..Step::default() },
             note: String::new(),
             reference: Box::new(move |operands| reference(&copy, operands)),
-            limits: Box::new(|_| ()),
+            limits: None,
             shortcut: false,
             oracle: OnceLock::new(),
         }
@@ -145,14 +148,14 @@ impl Case {
     /// are elsewhere.
     pub fn small_bindings(mut self) -> Self {
         self.note.push_str(" 64 KiB bindings");
-        self.limits = Box::new(|capabilities| capabilities.max_storage_buffer_binding_size = 1 << 16);
+        self.limits = Some(Box::new(|capabilities| capabilities.max_storage_buffer_binding_size = 1 << 16));
         self
     }
 
     /// Records the op as for an adapter whose grids are at most 13 workgroups wide, so that lines of them are folded.
     pub fn small_grid(mut self) -> Self {
         self.note.push_str(" 13 workgroups a side");
-        self.limits = Box::new(|capabilities| capabilities.max_compute_workgroups_per_dimension = 13);
+        self.limits = Some(Box::new(|capabilities| capabilities.max_compute_workgroups_per_dimension = 13));
         self
     }
 
@@ -161,7 +164,8 @@ impl Case {
         self.note.push_str(" in thirds");
         let Cost { flops, bytes } = self.op.cost();
         let [flops, bytes] = [flops, bytes].map(|all| all.div_ceil(3).max(1));
-        self.limits = Box::new(move |capabilities| capabilities.budget = Some(Budget { flops, bytes, groups: 1 }));
+        self.limits =
+            Some(Box::new(move |capabilities| capabilities.budget = Some(Budget { flops, bytes, groups: 1 })));
         self
     }
 
@@ -171,10 +175,17 @@ impl Case {
         self
     }
 
+    /// Whether the op is recorded as for a lesser device.
+    pub fn is_limited(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// The capabilities that the op is recorded for on a device with these.
     pub fn limited(&self, capabilities: &Capabilities) -> Capabilities {
         let mut limited = capabilities.clone();
-        (self.limits)(&mut limited);
+        if let Some(limits) = &self.limits {
+            limits(&mut limited);
+        }
         limited
     }
 

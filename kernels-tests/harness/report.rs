@@ -60,13 +60,13 @@ impl Report {
         }
         println!("largest error as a share of its tolerance, and in how many cases");
         let first = rows.keys().map(String::len).max().unwrap_or_default();
-        let width = columns.iter().map(|name| name.len()).max().unwrap_or_default().max(14);
-        let headings: Vec<String> = columns.iter().map(|name| format!("{name:>width$}")).collect();
+        let width = |column: &str| column.len().max(14);
+        let headings: Vec<String> = columns.iter().map(|name| format!("{name:>0$}", width(name))).collect();
         println!("{:first$}  {}", "", headings.join("  "));
         for (row, cells) in &*rows {
             let cell = |column: &&String| match cells.get(*column) {
-                Some(cell) => format!("{:>width$}", format!("{} in {}", percent(cell.share), cell.cases)),
-                None => format!("{:>width$}", "-"),
+                Some(cell) => format!("{:>1$}", format!("{} in {}", percent(cell.share), cell.cases), width(column)),
+                None => format!("{:>1$}", "-", width(column)),
             };
             println!("{row:first$}  {}", columns.iter().map(cell).collect::<Vec<_>>().join("  "));
         }

@@ -84,6 +84,45 @@ impl Capabilities {
         capabilities
     }
 
+    /// Those of a device opened with [`Limits::WebGpuDefaults`](super::Limits) on an adapter that has these.
+    pub fn webgpu_defaults(&self) -> Self {
+        let least = Self::portable();
+        Self {
+            max_buffer_size: self.max_buffer_size.min(least.max_buffer_size),
+            max_storage_buffer_binding_size: self
+                .max_storage_buffer_binding_size
+                .min(least.max_storage_buffer_binding_size),
+            max_uniform_buffer_binding_size: self
+                .max_uniform_buffer_binding_size
+                .min(least.max_uniform_buffer_binding_size),
+            max_storage_buffers_per_shader_stage: self
+                .max_storage_buffers_per_shader_stage
+                .min(least.max_storage_buffers_per_shader_stage),
+            max_compute_workgroup_storage_size: self
+                .max_compute_workgroup_storage_size
+                .min(least.max_compute_workgroup_storage_size),
+            max_compute_invocations_per_workgroup: self
+                .max_compute_invocations_per_workgroup
+                .min(least.max_compute_invocations_per_workgroup),
+            max_compute_workgroup_size_x: self.max_compute_workgroup_size_x.min(least.max_compute_workgroup_size_x),
+            max_compute_workgroup_size_y: self.max_compute_workgroup_size_y.min(least.max_compute_workgroup_size_y),
+            max_compute_workgroup_size_z: self.max_compute_workgroup_size_z.min(least.max_compute_workgroup_size_z),
+            max_compute_workgroups_per_dimension: self
+                .max_compute_workgroups_per_dimension
+                .min(least.max_compute_workgroups_per_dimension),
+            min_storage_buffer_offset_alignment: self
+                .min_storage_buffer_offset_alignment
+                .max(least.min_storage_buffer_offset_alignment),
+            shader_f16: false,
+            subgroup: false,
+            timestamp_query: false,
+            pipeline_cache: false,
+            cooperative_matrix: vec![],
+            features: vec![],
+            ..self.clone()
+        }
+    }
+
     /// Those of an adapter with every optional feature that a kernel asks for, otherwise portable: for tests of what is
     /// chosen where it can be had.
     #[cfg(test)]

@@ -386,8 +386,9 @@ fn with_writable(text: &str, binding: usize) -> Option<String> {
     text.contains(&place).then(|| text.replace(&place, &writable))
 }
 
-/// What the entry point's workgroups are, checked against the device; wgpu leaves their memory unchecked. Text that does
-/// not parse passes: compiling it gives the better message.
+/// What the entry point's workgroups are, checked against the device; wgpu leaves their memory unchecked. Each variable that the
+/// entry point uses counts in whole vectors of 16 bytes, as WebGPU wants it and wgpu gives it to Metal; translation adds none,
+/// since the memory is not cleared. Text that does not parse passes: compiling it gives the better message.
 #[cfg(not(target_arch = "wasm32"))]
 fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities) -> Result<Workgroup> {
     use wgpu::naga;
@@ -411,7 +412,7 @@ fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities
         .sum();
     let limit = u64::from(capabilities.max_compute_workgroup_storage_size);
     if memory > limit {
-        return refuse(format!("a workgroup needs {}, the device has {}", check::bytes(memory), check::bytes(limit)));
+        return refuse(format!("a workgroup needs {memory} bytes of memory, the device has {limit}"));
     }
 
     let size = entry.workgroup_size;
@@ -433,6 +434,38 @@ fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One variable is large, one small, and one is of another entry point, which does not count.
+    #[test]
+    fn workgroups_that_need_too_much_are_refused_before_the_driver_sees_them() {
+        let capabilities = super::super::Capabilities::portable();
+        let looked_into = |elements: u32, format: &str, size: &str| {
+            let text = format!(
+                "enable f16;
+                 var<workgroup> numbers: array<{format}, {elements}>;
+                 var<workgroup> one: f32;
+                 var<workgroup> another: array<f32, 1000000>;
+                 @compute @workgroup_size({size}) fn main() {{ numbers[0] = {format}(1.0); one = 1.0; }}
+                 @compute @workgroup_size(1) fn other() {{ another[0] = 1.0; }}"
+            );
+            let shader = Shader { op: "example", source: "", entry: "main", consts: vec![], types: vec![] };
+            let cost = super::super::Cost::default();
+            let dispatch = Dispatch { shader, bindings: vec![], params: vec![], grid: [1; 3], uses_step: false, cost };
+            workgroup(&dispatch, &text, &capabilities).map_err(|error| error.to_string())
+        };
+        let fits = |elements, format| looked_into(elements, format, "8, 8, 4").unwrap();
+        assert_eq!(fits(4092, "f32"), Workgroup { size: [8, 8, 4], memory: 16384 });
+        assert_eq!(fits(8184, "f16").memory, 16384);
+        assert_eq!(fits(1023, "vec3<f32>").memory, 16384, "as far apart as vectors of four");
+        let error = looked_into(4093, "f32", "1").unwrap_err();
+        for part in ["shaders/example.wgsl", "`main`", "16400 bytes", "has 16384", "smaller tile"] {
+            assert!(error.contains(part), "{error}");
+        }
+        for size in ["257", "16, 17", "1, 1, 65"] {
+            let error = looked_into(1, "f32", size).unwrap_err();
+            assert!(error.contains("at most 256") && error.contains("64] a side"), "{error}");
+        }
+    }
 
     #[test]
     fn submissions_are_cut_where_their_budget_ends() {

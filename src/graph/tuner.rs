@@ -382,8 +382,44 @@ fn median(values: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::gpu::Format;
+    use crate::graph::variants::Origin;
     use crate::graph::{Graph, Kind};
     use crate::ops::gemm::{Gemm, Layout};
+
+    /// A file may remember variants that are no longer there: the driver lost a feature, or another build wrote it.
+    #[test]
+    fn remembered_variants_that_there_are_not_are_passed_over() {
+        let mut graph = Graph::new();
+        let [a, b] = ["a", "b"].map(|name| graph.temp(name, 64 * 64));
+        let c = graph.tensor("c", 64 * 64, Kind::Output);
+        let product = Gemm::new(Layout::NN, 64, 64, 64);
+        graph.apply(product.clone(), &[a, b, c]);
+        let plan = Plan::compile("test", graph);
+        let with = Capabilities { device_type: DeviceType::Discrete, ..Capabilities::able() };
+        let without = Capabilities { subgroup: false, ..with.clone() };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tuning.json");
+        let variants = Variants { tune: Tune::On, remembered: Some(file.clone()), ..Variants::default() };
+        let chosen = |capabilities: &Capabilities| {
+            let mut tuner = Tuner::new(&variants, capabilities);
+            let measured_anew = tuner.recall(&plan, &variants, capabilities).len();
+            let chosen = variants.choose(&plan, capabilities, |op| tuner.fastest(op))[0];
+            (chosen.variant, chosen.origin, measured_anew)
+        };
+        // Whatever the file holds the checksum of.
+        for of in [&with, &without] {
+            let shaders = shaders(&product, &candidates(&product, of), of).unwrap();
+            let us = candidates(&product, &with)
+                .into_iter()
+                .map(|v| (v.into(), Some(if v == "subgroup" { 1.0 } else { 2.0 })));
+            let times = Measured { shaders, us: us.collect() };
+            let kernels = Kernels::from([("gemm".into(), BTreeMap::from([(product.label(), times)]))]);
+            choices::save(&file, &Machine::of(&with), &kernels).unwrap();
+            assert_eq!(chosen(&without), ("register", Origin::Default, 1));
+            let expected = if of == &with { ("subgroup", Origin::Tuned, 0) } else { ("register", Origin::Default, 1) };
+            assert_eq!(chosen(&with), expected);
+        }
+    }
 
     #[test]
     fn experimental_variants_are_not_measured_unasked() {
