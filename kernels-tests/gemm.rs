@@ -99,8 +99,10 @@ pub fn cases() -> Vec<Case> {
         .push(case(Gemm::new(Layout::NN, 201, 40, 30).with_bias(RowGroups { inner: 50, sequences: 3 })).small_budget());
     cases.push(case(Gemm::new(Layout::NN, 201, 40, 30).with_bias_vector().with_tanh()).small_budget());
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NT, 201, 30, 40) }).small_budget());
-    cases.push(case(Gemm::new(Layout::TN, 24, 40, 701)).small_budget());
-    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 24, 40, 2701) }).small_budget());
+    cases.push(case(Gemm::new(Layout::TN, 24, 40, 701)).small_budget().sums_parts());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 24, 40, 2701) }).small_budget().sums_parts());
+    // Sums in slices.
+    cases.push(case(Gemm::new(Layout::NN, 60, 36, 1540).with_bias_vector().with_tanh()).small_budget());
     cases.extend(halves());
     cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());

@@ -55,8 +55,8 @@ pub fn cases() -> Vec<Case> {
     cases.push(sum(1104, 24, lanes(23, 3)).small_bindings());
     cases.push(sum(1105, 24, lanes(1, 5)).small_bindings());
     cases.push(sum(60, 100, lanes(1, 5)).small_grid());
-    cases.push(sum(1103, 24, ONE).small_budget());
-    cases.push(sum(312, 12, lanes(13, 4)).small_budget());
+    cases.push(sum(1103, 24, ONE).small_budget().sums_parts());
+    cases.push(sum(312, 12, lanes(13, 4)).small_budget().sums_parts());
 
     for (rows, cols, groups) in [(1, 1, ONE), (1031, 65, ONE), (312, 12, lanes(13, 4))] {
         let op = SumRows::new(rows, cols, groups).of(F16);

@@ -105,6 +105,8 @@ pub struct Case {
     fills: Vec<Option<Fill>>,
     reference: Box<Reference>,
     limits: Option<Box<Limits>>,
+    /// Whether the results have the same bits without the limits.
+    same_bits: bool,
     shortcut: bool,
     oracle: OnceLock<Result<Oracle, String>>,
 }
@@ -120,6 +122,7 @@ impl Case {
             note: String::new(),
             reference: Box::new(move |operands| reference(&copy, operands)),
             limits: None,
+            same_bits: false,
             shortcut: false,
             oracle: OnceLock::new(),
         }
@@ -159,9 +162,10 @@ impl Case {
         self
     }
 
-    /// Records the op as for an adapter so slow that a dispatch may do a third of it at most.
+    /// Records the op as for an adapter so slow that a dispatch may do a third of it at most, which changes no bit.
     pub fn small_budget(mut self) -> Self {
         self.note.push_str(" in thirds");
+        self.same_bits = true;
         let Cost { flops, bytes } = self.op.cost();
         let [flops, bytes] = [flops, bytes].map(|all| all.div_ceil(3).max(1));
         self.limits =
@@ -173,6 +177,17 @@ impl Case {
     pub fn shortcut(mut self) -> Self {
         self.shortcut = true;
         self
+    }
+
+    /// The op is cut into parts of a sum, which comes to other bits.
+    pub fn sums_parts(mut self) -> Self {
+        self.same_bits = false;
+        self
+    }
+
+    /// Whether the results must have the same bits as those of the op recorded for the device as it is.
+    pub fn has_same_bits(&self) -> bool {
+        self.same_bits
     }
 
     /// Whether the op is recorded as for a lesser device.

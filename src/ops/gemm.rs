@@ -436,15 +436,17 @@ impl Op for Gemm {
         let most_m = most_m.min(m).max(1);
         let (cost, tiles) = (recorder.share(most_m, m), kernel.tiles(most_m, n.min(most_n)));
         let groups = match variant {
-            "split" => tiles * k.div_ceil(kernel.slice(most_m, n.min(most_n), k, usize::MAX)),
+            "split" => tiles * k.div_ceil(kernel.slice(m, n, k, usize::MAX)),
             _ => tiles,
         };
         let most_k = most_k.min(recorder.in_time(cost, k, groups)).max(1);
         for in_m in chunks(m, most_m) {
             for in_n in chunks(n, most_n) {
                 for in_k in chunks(k, most_k) {
+                    // Fewer rows at a time have the whole's slices, and so its bits.
+                    let (rows, cols) = if in_k.1 == k { (m, n) } else { (in_m.1, in_n.1) };
                     let slice = match variant {
-                        "split" => kernel.slice(in_m.1, in_n.1, in_k.1, recorder.rows_per_binding(&[in_m.1 * in_n.1])),
+                        "split" => kernel.slice(rows, cols, in_k.1, recorder.rows_per_binding(&[in_m.1 * in_n.1])),
                         _ => in_k.1,
                     };
                     self.record_part(&kernel, recorder, [in_m, in_n, in_k], slice);
