@@ -1,11 +1,13 @@
 //! `deepj verify`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use deepj::verify::{self, INSTALL, Report, Supervisor, Target, merged};
+use deepj::verify::{self, Event, INSTALL, Report, Supervisor, Target, Tell, merged};
 use deepj::{Error, Result};
 
 use super::{bar, say, say_json, stop_flag};
@@ -50,12 +52,14 @@ pub struct VerifyVerb {
 impl VerifyVerb {
     pub fn run(self) -> Result<()> {
         if let Some(device) = &self.worker {
-            let target = match device.parse() {
-                Ok(index) => Target::Adapter(index),
-                Err(_) => Target::Cpu,
+            let target = match (device.as_str(), device.parse()) {
+                ("cpu", _) => Target::Cpu,
+                (_, Ok(index)) => Target::Adapter(index),
+                (name, _) => return Err(Error::usage(format!("--worker {name}"), "leave it to the program itself")),
             };
-            // Standard output is how a worker tells, and a listener that has gone ends it.
-            return verify::work(target, self.from, self.only.as_deref(), |event| drop(say_json(&event)));
+            // A listener that has gone ends the worker.
+            let tell: Tell = Arc::new(|event| tell(&event));
+            return verify::work(target, self.from, self.only.as_deref(), &tell);
         }
         if !self.merge.is_empty() {
             return self.show();
@@ -76,21 +80,27 @@ impl VerifyVerb {
     }
 
     fn verify(&self) -> Result<()> {
-        let adapters = pollster::block_on(deepj::gpu::adapters());
-        let chosen = verify::targets(&self.device, &adapters)?;
-        let mut report = Report::new();
-        if adapters.is_empty() {
-            report.notes.push("no adapter is here: only the CPU mirror is verified".into());
-            report.notes.extend(INSTALL.map(String::from));
-            report.notes.iter().for_each(|note| eprintln!("{note}"));
-        }
-        if let Some(part) = &self.only {
-            report.notes.push(format!("only checks whose name contains `{part}` were to be run"));
-        }
-        // A file that cannot be written is told of now, not after minutes.
-        self.save(&report)?;
-
+        self.check_path()?;
         let program = verify::this_program()?;
+        let mut report = Report::new();
+        let mut listing = Command::new(&program);
+        listing.args(["adapters", "--json"]);
+        let (adapters, unlisted) = match verify::adapters(listing) {
+            Ok(adapters) => (adapters, None),
+            Err(why) => (vec![], Some(why)),
+        };
+        if let Some(why) = &unlisted {
+            report.note(&format!("the adapters cannot be listed: {why}"));
+        } else if adapters.is_empty() {
+            report.note("no adapter is here: only the CPU mirror is verified; what to install:");
+            INSTALL.iter().for_each(|line| report.note(line));
+        }
+        report.notes.iter().for_each(|note| eprintln!("{note}"));
+        if let Some(part) = &self.only {
+            report.note(&format!("only checks whose name contains `{part}` were to be run"));
+        }
+        let chosen = if unlisted.is_some() { vec![] } else { verify::targets(&self.device, &adapters)? };
+
         let command = |target: Target, from: usize| self.command(&program, target, from);
         let stop = stop_flag();
         let supervisor = Supervisor { command: &command, stop: &stop, silence: None };
@@ -100,7 +110,17 @@ impl VerifyVerb {
         for (place, (target, capabilities)) in (1..).zip(targets) {
             let name = capabilities.as_ref().map_or_else(|| "CPU mirror".into(), ToString::to_string);
             let mut shown = Shown::new(format!("{place}/{all} {name}"));
-            let device = supervisor.verify(target, capabilities, |task, done, tasks| shown.progress(task, done, tasks));
+            let mut saved = Instant::now();
+            let device = supervisor.verify(target, capabilities, |device, done, tasks| {
+                shown.progress(device.running.as_deref().unwrap_or_default(), done, tasks);
+                // Where a machine stands still, what is on the disk is all there is.
+                if saved.elapsed() > Shown::SAVED {
+                    saved = Instant::now();
+                    let so_far = report.devices.iter().cloned().chain([device.clone()]).collect();
+                    // The end tells of a file that cannot be written.
+                    let _ = self.save(&Report { devices: so_far, ..report.clone() });
+                }
+            });
             shown.bar.finish_and_clear();
             let empty = device.checks.is_empty() && device.failures.is_empty();
             // A selection need not have checks for every device.
@@ -110,9 +130,10 @@ impl VerifyVerb {
                 }
                 report.devices.push(device);
             }
-            report.complete = place == all && self.only.is_none() && !stop.load(Ordering::Relaxed);
+            let stopped = stop.load(Ordering::Relaxed);
+            report.complete = place == all && self.only.is_none() && unlisted.is_none() && !stopped;
             self.save(&report)?;
-            if stop.load(Ordering::Relaxed) {
+            if stopped {
                 break;
             }
         }
@@ -122,7 +143,22 @@ impl VerifyVerb {
         if let Some(path) = &self.report {
             eprintln!("the report is in {}", path.display());
         }
+        if let Some(why) = unlisted {
+            return Err(Error::device(format!("the adapters cannot be listed: {why}"), "update or remove the drivers"));
+        }
         self.verdict(&report, stop.load(Ordering::Relaxed))
+    }
+
+    /// Fails now, not after minutes, where the report cannot be written; leaves a file that is there as it is.
+    fn check_path(&self) -> Result<()> {
+        let Some(path) = &self.report else { return Ok(()) };
+        let remedy = "name a file in a folder that can be written";
+        if path.is_dir() {
+            return Err(Error::file(path, "is a folder", remedy));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let probe = tempfile::tempfile_in(folder);
+        probe.map(drop).map_err(|e| Error::file(path, format!("cannot be written: {e}"), remedy))
     }
 
     fn verdict(&self, report: &Report, stopped: bool) -> Result<()> {
@@ -168,6 +204,8 @@ struct Shown {
 }
 
 impl Shown {
+    /// Between two reports on the disk.
+    const SAVED: Duration = Duration::from_secs(5);
     /// Between two lines where there is no terminal.
     const PAUSE: Duration = Duration::from_secs(20);
 
@@ -183,5 +221,14 @@ impl Shown {
             eprintln!("{}: {done} of {tasks}, {task}", self.device);
             self.told = Some(Instant::now());
         }
+    }
+}
+
+/// Writes an event as a line of its own, in one piece, whatever a driver has written before on standard output.
+fn tell(event: &Event) {
+    if let Ok(text) = serde_json::to_string(event)
+        && std::io::stdout().lock().write_all(format!("\n{text}\n").as_bytes()).is_err()
+    {
+        std::process::exit(1);
     }
 }

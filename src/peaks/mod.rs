@@ -37,7 +37,7 @@ impl Peaks {
     }
 
     /// Whether something can be given as a part of them.
-    fn are_rates(&self) -> bool {
+    pub(crate) fn are_rates(&self) -> bool {
         [self.f32_gflops, self.bandwidth_gbs, self.launch_us].iter().all(|x| x.is_finite() && *x > 0.0)
     }
 }

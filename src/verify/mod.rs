@@ -11,11 +11,14 @@ mod worker;
 
 pub use matrix::{Column, markdown, merged, summary};
 pub use report::{DeviceReport, FORMAT, Failure, Generation, Outcome, Report, Row, Timing, Training, VERSION};
-pub use supervisor::{Supervisor, this_program};
-pub use worker::{Event, Target, work};
+pub use supervisor::{Supervisor, adapters, this_program};
+pub use worker::{Event, Target, Tell, work};
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use crate::gpu::{Capabilities, DeviceType};
-use crate::ops::{Recorder, TensorId, View};
+use crate::ops::Recorder;
 use crate::{Error, Result};
 
 /// What to install where no adapter is found.
@@ -59,24 +62,20 @@ pub fn targets(choice: &str, adapters: &[Capabilities]) -> Result<Vec<usize>> {
     Ok(found)
 }
 
-/// Checksum of the text of all portable shaders.
-pub fn fingerprint() -> String {
-    let portable = Capabilities::portable();
-    let mut texts = std::collections::BTreeSet::new();
-    for case in kernels::cases() {
-        let place = |(i, arg): (u32, &crate::ops::Arg)| View {
-            tensor: TensorId(i),
-            start: 0,
-            len: arg.len,
-            format: arg.format,
-        };
-        let args = case.op.args();
-        let views: Vec<View> = (0..).zip(&args).map(place).collect();
-        for variant in case.op.legal(&portable) {
-            if let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &portable, &views) {
-                texts.extend(recorded.dispatches.iter().filter_map(|dispatch| dispatch.shader.wgsl().ok()));
+/// Checksum of the text of all shaders that the checks run somewhere.
+pub fn fingerprint() -> &'static str {
+    static SUM: OnceLock<String> = OnceLock::new();
+    SUM.get_or_init(|| {
+        let able = Capabilities::able();
+        let mut texts = BTreeSet::new();
+        for case in kernels::cases() {
+            let views = kernels::harness::kernel::views(&case, true);
+            for variant in case.op.legal(&able) {
+                if let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &able, &views) {
+                    texts.extend(recorded.dispatches.iter().filter_map(|dispatch| dispatch.shader.wgsl().ok()));
+                }
             }
         }
-    }
-    format!("{:08x}", texts.iter().fold(0, |sum, text| crc32c::crc32c_append(sum, text.as_bytes())))
+        format!("{:08x}", texts.iter().fold(0, |sum, text| crc32c::crc32c_append(sum, text.as_bytes())))
+    })
 }

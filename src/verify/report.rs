@@ -1,7 +1,7 @@
 //! What a verification says, and its file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub struct Report {
     pub version: u32,
     /// Version of this crate.
     pub deepj: String,
-    /// Checksum (CRC-32C) of the text of all portable shaders, which tells builds apart.
+    /// Checksum (CRC-32C) of the text of all shaders, which tells builds apart.
     pub shaders: String,
     /// Day (UTC), year first.
     pub date: String,
@@ -66,6 +66,8 @@ pub struct DeviceReport {
     pub timings: Vec<Timing>,
     /// What went wrong beside checks: a device that cannot be opened, a crash of the driver, an interruption.
     pub failures: Vec<Failure>,
+    /// What ran when this was saved, if anything did: what to look at where a machine stood still.
+    pub running: Option<String>,
     /// Seconds it took.
     pub seconds: f64,
 }
@@ -194,6 +196,7 @@ impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Passed(margin) => Self::Passed(margin),
+            Verdict::Mended(_, margin) => Self::Passed(margin),
             Verdict::Failed(error) => Self::Failed { error, known: None },
             Verdict::Known(known, error) => {
                 Self::Failed { error, known: Some(format!("{} ({})", known.reason, known.link)) }
@@ -209,24 +212,27 @@ impl Failure {
     }
 }
 
-/// An error as it may be shown to others: what drivers say may name files of the user.
+/// An error as it may be shown to others: what drivers and compilers say may name files, and with them the user.
 pub(super) fn public(error: &str) -> String {
     let mut text = error.to_string();
-    for home in ["HOME", "USERPROFILE"].into_iter().filter_map(std::env::var_os) {
-        if let Some(home) = home.to_str().filter(|home| home.len() > 3) {
-            text = text.replace(home, "~");
-        }
+    let folders = ["HOME", "USERPROFILE", "CARGO_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let mut folders: Vec<PathBuf> = folders.chain(std::env::current_dir()).chain([std::env::temp_dir()]).collect();
+    // What is within another goes first.
+    folders.sort_by_key(|folder| std::cmp::Reverse(folder.as_os_str().len()));
+    for folder in folders.iter().filter_map(|folder| folder.to_str()).filter(|folder| folder.len() > 3) {
+        text = text.replace(folder, "~").replace(&folder.replace('\\', "\\\\"), "~");
     }
-    for parent in ["/home/", "/Users/", "\\Users\\", "\\\\Users\\\\"] {
-        let mut parts = text.split(parent);
-        let mut hidden = parts.next().unwrap_or_default().to_string();
-        for part in parts {
-            let end = part.find(['/', '\\', ' ', '\n', '"', '\'', ':']).unwrap_or(part.len());
-            hidden.push_str(parent);
-            hidden.push('~');
-            hidden.push_str(&part[end..]);
+    for parent in ["/home/", "/users/", "\\users\\"] {
+        let mut from = 0;
+        // Lower case of ASCII alone keeps the places of all bytes.
+        while let Some(found) = text.to_ascii_lowercase()[from..].find(parent) {
+            let start = from + found + parent.len();
+            let start = start + text[start..].len() - text[start..].trim_start_matches('\\').len();
+            // A name may hold blanks, so it ends where the folder does.
+            let end = text[start..].find(['/', '\\', '\n', '"', '\'', '`']).map_or(text.len(), |len| start + len);
+            text.replace_range(start..end, "~");
+            from = start;
         }
-        text = hidden;
     }
     match text.char_indices().nth(ERROR_CHARS) {
         Some((end, _)) => format!("{} …", &text[..end]),
@@ -247,6 +253,7 @@ impl DeviceReport {
             generation: None,
             timings: vec![],
             failures: vec![],
+            running: None,
             seconds: 0.0,
         }
     }
@@ -277,13 +284,14 @@ impl DeviceReport {
 
     /// What is not as it must be and not known.
     pub fn defects(&self) -> Vec<String> {
+        let cases: usize = self.checks.iter().map(|row| row.cases).sum();
         let of_checks = self.checks.iter().flat_map(|row| &row.failures);
         let mut defects: Vec<String> = of_checks
             .chain(&self.failures)
             .filter(|failure| failure.known.is_none())
             .map(|Failure { name, error, .. }| format!("{name}: {error}"))
             .collect();
-        if self.checks.is_empty() && self.failures.is_empty() {
+        if cases == 0 && self.failures.is_empty() {
             defects.push("no check ran".into());
         }
         if let Some(training) = self.training.as_ref().filter(|training| !training.works()) {
@@ -305,13 +313,18 @@ impl Report {
             format: FORMAT.into(),
             version: VERSION,
             deepj: env!("CARGO_PKG_VERSION").into(),
-            shaders: super::fingerprint(),
+            shaders: super::fingerprint().into(),
             date: crate::train::today(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             complete: false,
             notes: vec![],
             devices: vec![],
         }
+    }
+
+    /// Adds what the tester should know.
+    pub fn note(&mut self, note: &str) {
+        self.notes.push(public(note));
     }
 
     /// Reads a report of this version.
@@ -362,9 +375,12 @@ impl Report {
     }
 
     /// As JSON.
-    pub fn to_json(&self) -> String {
-        // Numbers that are not finite become null, which would not be read back; none is kept above.
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    ///
+    /// # Errors
+    /// None that is known of: all numbers are finite, all keys are text.
+    pub fn to_json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self);
+        text.map_err(|e| Error::run(format!("the report cannot be written as JSON: {e}"), "")).map(|text| text + "\n")
     }
 
     /// Writes it as a whole or not at all.
@@ -372,7 +388,7 @@ impl Report {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        crate::checkpoint::write_whole(path, self.to_json().as_bytes())
+        crate::checkpoint::write_whole(path, self.to_json()?.as_bytes())
     }
 }
 

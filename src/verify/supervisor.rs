@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::kernels::Pass;
 use super::report::{DeviceReport, Failure, Outcome};
 use super::worker::{Event, Target};
 use crate::gpu::{Capabilities, Machine};
@@ -16,12 +17,19 @@ use crate::gpu::{Capabilities, Machine};
 /// After so long without a word a worker hangs: drivers' own watchdogs act within seconds, but a software adapter may
 /// compile a large shader for a minute, and more beside other programs.
 const SILENCE: Duration = Duration::from_secs(300);
+/// How long listing the adapters may take: drivers are loaded for it.
+const LISTING: Duration = Duration::from_secs(60);
 /// How often a stop is looked for.
-const GLANCE: Duration = Duration::from_millis(200);
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long a worker that has said all may take to unload its driver, and one that was ended to be gone.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Workers of a device that may end badly before the rest of its tasks is given up.
 const CRASHES: usize = 8;
-/// Bytes of a worker's last words.
-const LAST_WORDS: usize = 2000;
+/// Times that a device is tried again which cannot be opened after a crash: a GPU that is being reset takes a second or more.
+const RETRIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(2);
+/// Bytes of a worker's last words: the end of what it writes to standard error, where the cause stands.
+const LAST_WORDS: usize = 450;
 
 /// How workers are started.
 pub struct Supervisor<'a> {
@@ -37,113 +45,220 @@ pub struct Supervisor<'a> {
 enum End {
     Done,
     Stopped,
-    Silent,
-    Died(String),
+    Bad(String),
+}
+
+/// A task that has begun and not ended.
+struct Current {
+    name: String,
+    row: Option<(String, Pass)>,
+}
+
+/// What is known of a device's tasks.
+struct State {
+    report: DeviceReport,
+    /// The number of the next task.
+    next: usize,
+    total: usize,
+    current: Option<Current>,
+}
+
+impl State {
+    /// Enters what a worker tells.
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Tasks { tasks, machine } => {
+                self.total = tasks;
+                if machine != self.report.machine {
+                    self.fail("adapters", &format!("they have changed: this one is now {machine}"));
+                }
+            }
+            Event::Begun { task, name, row } => {
+                self.lost();
+                if task != self.next {
+                    self.fail("verify", &format!("tasks {} to {task} told nothing", self.next));
+                }
+                self.next = task + 1;
+                self.current = Some(Current { name, row });
+            }
+            Event::Checked { outcome, flips } => match self.current.take() {
+                Some(Current { name, row: Some((row, pass)) }) => {
+                    self.report.row(&row, pass).enter(&name, outcome, flips)
+                }
+                _ => self.fail("verify", "a result came without its check"),
+            },
+            Event::Period(period) => self.report.timestamp_period_ns = Some(period),
+            Event::Alive | Event::End => (),
+            Event::Trained(training) => self.done(|report| report.training = Some(training)),
+            Event::Generated(generation) => self.done(|report| report.generation = Some(generation)),
+            Event::Peaks(peaks) => self.done(|report| report.peaks = Some(peaks)),
+            Event::Timed(timing) => self.done(|report| report.timings.push(timing)),
+            Event::Failed(failure) => self.done(|report| report.failures.push(failure)),
+        }
+    }
+
+    fn done(&mut self, enter: impl FnOnce(&mut DeviceReport)) {
+        self.current = None;
+        enter(&mut self.report);
+    }
+
+    fn fail(&mut self, name: &str, error: &str) {
+        self.report.failures.push(Failure::new(name, error, None));
+    }
+
+    /// Fails the task that has begun, if one has.
+    fn blame(&mut self, error: &str) {
+        match self.current.take() {
+            Some(Current { name, row: Some((row, pass)) }) => {
+                let failed = Outcome::Failed { error: error.into(), known: None };
+                self.report.row(&row, pass).enter(&name, failed, vec![]);
+            }
+            Some(Current { name, row: None }) => self.fail(&name, error),
+            None => (),
+        }
+    }
+
+    fn lost(&mut self) {
+        self.blame("its result was lost on the way: a driver may have written into the middle of it");
+    }
+
+    fn left(&self) -> usize {
+        self.total.saturating_sub(self.next)
+    }
 }
 
 impl Supervisor<'_> {
-    /// Verifies one device. `progress` is told what runs, the number of tasks done and that of all. Whatever happens, what was
-    /// found until then is returned.
+    /// Verifies one device. `progress` is told what is known so far, the number of tasks done and that of all. Whatever
+    /// happens, what was found until then is returned.
     pub fn verify(
         &self,
         target: Target,
         capabilities: Option<Capabilities>,
-        mut progress: impl FnMut(&str, usize, usize),
+        mut progress: impl FnMut(&DeviceReport, usize, usize),
     ) -> DeviceReport {
         let machine = capabilities.as_ref().map_or_else(Machine::cpu, Machine::of);
-        let mut report = DeviceReport::new(machine, capabilities);
+        let report = DeviceReport::new(machine, capabilities);
+        let mut state = State { report, next: 0, total: 0, current: None };
         let began = Instant::now();
-        let (mut from, mut total) = (0, 0);
-        for crash in 0.. {
-            let mut current = None;
+        let (mut crashes, mut retries) = (0, 0);
+        loop {
+            let from = state.next;
             let end = self.worker(target, from, |event| {
-                match event {
-                    Event::Tasks(tasks) => total = tasks,
-                    Event::Begun { task, name, row } => {
-                        progress(&name, task, total);
-                        current = Some((task, name, row));
-                    }
-                    event => enter(&mut report, event, current.as_ref().map(|(_, name, row)| (name, row.as_ref()))),
-                };
+                let begins = matches!(event, Event::Begun { .. });
+                state.hear(event);
+                if begins {
+                    state.report.running = state.current.as_ref().map(|current| current.name.clone());
+                    state.report.seconds = began.elapsed().as_secs_f64();
+                    progress(&state.report, state.next - 1, state.total);
+                }
             });
-            let why = match end {
-                End::Done => break,
-                End::Stopped => {
-                    report.failures.push(Failure::new("verify", "was stopped before its end", None));
+            match end {
+                End::Done => {
+                    state.lost();
+                    if state.left() > 0 {
+                        state.fail("verify", &format!("{} tasks told nothing", state.left()));
+                    }
                     break;
                 }
-                End::Silent => format!("no word for {} s: it hangs", self.silence().as_secs()),
-                End::Died(how) => how,
-            };
-            let Some((task, name, row)) = current else {
-                report.failures.push(Failure::new("opening the device", &why, None));
-                break;
-            };
-            match row {
-                Some((row, pass)) => {
-                    let failed = Outcome::Failed { error: why, known: None };
-                    report.row(&row, pass).enter(&name, failed, vec![]);
+                End::Stopped => {
+                    state.fail("verify", &format!("was stopped with {} tasks left", state.left()));
+                    break;
                 }
-                None => report.failures.push(Failure::new(&name, &why, None)),
+                // Nothing has begun, so nothing can be passed over.
+                End::Bad(_) if state.next == from && from > 0 && state.left() > 0 && retries < RETRIES => {
+                    retries += 1;
+                    thread::sleep(PAUSE);
+                    continue;
+                }
+                End::Bad(why) if state.next == from && (from == 0 || state.left() > 0) => {
+                    let left =
+                        if from > 0 { format!("; {} tasks were not tried", state.left()) } else { String::new() };
+                    state.fail("opening the device", &format!("{why}{left}"));
+                    break;
+                }
+                End::Bad(why) => {
+                    (crashes, retries) = (crashes + 1, 0);
+                    if state.current.is_some() {
+                        state.blame(&why);
+                    } else {
+                        state.fail("between two tasks", &why);
+                    }
+                }
             }
-            from = task + 1;
-            if from >= total {
+            if state.left() == 0 {
                 break;
             }
-            if crash + 1 == CRASHES {
-                let what = format!("{} tasks were not tried after {CRASHES} crashes", total - from);
-                report.failures.push(Failure::new("verify", &what, None));
+            if crashes == CRASHES {
+                state.fail("verify", &format!("{} tasks were not tried after {CRASHES} crashes", state.left()));
                 break;
             }
         }
-        report.seconds = began.elapsed().as_secs_f64();
-        report
-    }
-
-    fn silence(&self) -> Duration {
-        self.silence.unwrap_or(SILENCE)
+        state.report.running = None;
+        state.report.seconds = began.elapsed().as_secs_f64();
+        state.report
     }
 
     /// Runs one worker and hands on what it tells.
     fn worker(&self, target: Target, from: usize, mut hear: impl FnMut(Event)) -> End {
         let mut command = (self.command)(target, from);
-        let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = match started {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C is for the supervisor, which ends the worker and keeps what was found.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(e) => return End::Died(format!("the program cannot start itself again: {e}")),
+            Err(e) => return End::Bad(format!("the program cannot start itself again: {e}")),
         };
         let (events, words) = (listen(&mut child), last_words(&mut child));
+        let silence = self.silence.unwrap_or(SILENCE);
         let mut heard = Instant::now();
-        let end = loop {
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                let _ = child.kill();
+                farewell(&mut child);
+                return End::Stopped;
+            }
             match events.recv_timeout(GLANCE) {
-                Ok(Event::End) => break End::Done,
+                Ok(Event::End) => {
+                    // Some drivers crash or hang when they are unloaded; everything is told by then.
+                    if farewell(&mut child).is_none() {
+                        let _ = child.kill();
+                        farewell(&mut child);
+                    }
+                    return End::Done;
+                }
                 Ok(event) => {
                     heard = Instant::now();
                     hear(event);
                 }
-                Err(RecvTimeoutError::Disconnected) => break End::Died(String::new()),
-                Err(RecvTimeoutError::Timeout) if self.stop.load(Ordering::Relaxed) => break End::Stopped,
-                Err(RecvTimeoutError::Timeout) if heard.elapsed() > self.silence() => break End::Silent,
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = farewell(&mut child).map_or("closed its output".into(), |status| ended(&status));
+                    let _ = child.kill();
+                    let words = words.recv_timeout(FAREWELL).unwrap_or_default();
+                    return End::Bad(format!("the process {status} {}", words.trim()).trim().into());
+                }
+                Err(RecvTimeoutError::Timeout) if heard.elapsed() > silence => {
+                    let _ = child.kill();
+                    farewell(&mut child);
+                    return End::Bad(format!("no word for {} s: it hangs", silence.as_secs_f64()));
+                }
                 Err(RecvTimeoutError::Timeout) => (),
             }
-        };
-        match end {
-            // Some drivers crash when they are unloaded; everything is told by then.
-            End::Done => drop(child.wait()),
-            End::Died(_) if self.stop.load(Ordering::Relaxed) => {
-                drop(child.wait());
-                return End::Stopped;
-            }
-            End::Died(_) => {
-                let status = child.wait().map_or_else(|e| e.to_string(), |status| ended(&status));
-                let words = words.join().unwrap_or_default();
-                return End::Died(format!("the process {status} {}", words.trim()).trim().into());
-            }
-            // One that hangs in the driver may not even die; nobody waits for it.
-            End::Stopped | End::Silent => drop(child.kill()),
         }
-        end
     }
+}
+
+/// Waits for a moment that the child is gone; `None` for one that stays, as a process can that hangs in its driver.
+fn farewell(child: &mut Child) -> Option<ExitStatus> {
+    let began = Instant::now();
+    while began.elapsed() < FAREWELL {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => thread::sleep(Duration::from_millis(10)),
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 /// The lines of the child's standard output as events; lines that are none, as drivers print them, are passed over.
@@ -163,18 +278,21 @@ fn listen(child: &mut Child) -> Receiver<Event> {
     events
 }
 
-/// The end of what the child writes on standard error.
-fn last_words(child: &mut Child) -> thread::JoinHandle<String> {
-    let errors = child.stderr.take();
-    thread::spawn(move || {
-        let (mut kept, mut buffer) = (vec![], [0; 4096]);
-        let Some(mut errors) = errors else { return String::new() };
-        while let Ok(read @ 1..) = errors.read(&mut buffer) {
-            kept.extend_from_slice(&buffer[..read]);
-            kept.drain(..kept.len().saturating_sub(LAST_WORDS));
-        }
-        String::from_utf8_lossy(&kept).into_owned()
-    })
+/// The end of what the child writes on standard error, once it is whole.
+fn last_words(child: &mut Child) -> Receiver<String> {
+    let (tell, words) = mpsc::channel();
+    if let Some(mut errors) = child.stderr.take() {
+        thread::spawn(move || {
+            let (mut kept, mut buffer) = (vec![], [0; 4096]);
+            while let Ok(read @ 1..) = errors.read(&mut buffer) {
+                kept.extend_from_slice(&buffer[..read]);
+                kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+            }
+            // Nobody may listen any more.
+            let _ = tell.send(String::from_utf8_lossy(&kept).into_owned());
+        });
+    }
+    words
 }
 
 /// How a process ended.
@@ -189,22 +307,25 @@ fn ended(status: &ExitStatus) -> String {
     }
 }
 
-/// Enters what a worker tells of the task that it is at.
-fn enter(report: &mut DeviceReport, event: Event, current: Option<(&String, Option<&(String, super::kernels::Pass)>)>) {
-    match event {
-        Event::Checked { outcome, flips } => {
-            if let Some((name, Some((row, pass)))) = current {
-                report.row(row, *pass).enter(name, outcome, flips);
-            }
-        }
-        Event::Period(period) => report.timestamp_period_ns = Some(period),
-        Event::Trained(training) => report.training = Some(training),
-        Event::Generated(generation) => report.generation = Some(generation),
-        Event::Peaks(peaks) => report.peaks = Some(peaks),
-        Event::Timed(timing) => report.timings.push(timing),
-        Event::Failed(failure) => report.failures.push(failure),
-        Event::Tasks(_) | Event::Begun { .. } | Event::Alive | Event::End => (),
+/// The adapters as another process finds them, so that a driver which crashes or hangs at this does no harm.
+///
+/// # Errors
+/// What became of that process.
+pub fn adapters(mut command: Command) -> Result<Vec<Capabilities>, String> {
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = started.map_err(|e| format!("the program cannot start itself again: {e}"))?;
+    let words = last_words(&mut child);
+    let (tell, lists) = mpsc::channel();
+    if let Some(output) = child.stdout.take() {
+        thread::spawn(move || {
+            let lines = BufReader::new(output).split(b'\n').map_while(Result::ok);
+            let _ = lines.filter_map(|line| serde_json::from_slice(&line).ok()).try_for_each(|list| tell.send(list));
+        });
     }
+    let found = lists.recv_timeout(LISTING);
+    let status = farewell(&mut child).map_or("hangs".into(), |status| ended(&status));
+    let _ = child.kill();
+    found.map_err(|_| format!("the process {status} {}", words.recv_timeout(FAREWELL).unwrap_or_default().trim()))
 }
 
 /// This program.

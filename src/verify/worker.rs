@@ -1,6 +1,7 @@
 //! The tasks of a verification on one device, one after the other, each told of as it begins and ends: if a driver takes the
 //! process down, whoever listens knows where.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pollster::block_on;
@@ -12,7 +13,7 @@ use super::kernels::harness::adapters::{self, Adapter};
 use super::kernels::{Check, Pass, Suite};
 use super::report::{Failure, Generation, Outcome, Timing, Training};
 use crate::checkpoint::{Budget, Checkpoint};
-use crate::gpu::{Checks, Device, DeviceType};
+use crate::gpu::{Checks, Device, DeviceType, Machine};
 use crate::graph::session::{Tune, Variants};
 use crate::models::deepj::{self as models, Config, Preset};
 use crate::peaks::{self, Peaks};
@@ -31,8 +32,8 @@ pub enum Target {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
-    /// So many tasks there are.
-    Tasks(usize),
+    /// So many tasks there are, on this machine.
+    Tasks { tasks: usize, machine: Machine },
     /// Task number `task` begins; a check has the row that it is entered in.
     Begun { task: usize, name: String, row: Option<(String, Pass)> },
     /// It goes on.
@@ -100,29 +101,25 @@ impl Task {
     }
 }
 
+/// Who is told; also from threads that measure.
+pub type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+
 /// Does the tasks from number `from` on; with `only` just the checks whose name contains it.
 ///
 /// # Errors
-/// A device that is not there. All else is told.
-pub fn work(target: Target, from: usize, only: Option<&str>, mut tell: impl FnMut(Event)) -> Result<()> {
+/// A device that is not there or cannot be opened. All else is told.
+pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Result<()> {
     let suite = Suite::new();
-    let adapter =
-        match target {
-            Target::Cpu => None,
-            Target::Adapter(index) => {
-                let found = adapters::all().into_iter().nth(index);
-                Some(found.ok_or_else(|| {
-                    Error::usage(format!("there is no adapter {index}"), "`deepj adapters` lists them")
-                })?)
-            }
-        };
-    let (device, checks) = match &adapter {
-        None => (Device::Cpu { why: "it is verified".into() }, suite.on_cpu()),
-        Some(adapter) => {
-            let gpu = adapter.gpu(Checks::Trusted).map_err(|error| Error::device(error, ""))?;
-            (Device::Gpu(gpu), suite.on_adapter(adapter))
+    let place = match target {
+        Target::Cpu => Place(None),
+        Target::Adapter(index) => {
+            let found = adapters::all().into_iter().nth(index);
+            let gone = || Error::usage(format!("there is no adapter {index}"), "`deepj adapters` lists them");
+            Place(Some(found.ok_or_else(gone)?))
         }
     };
+    let machine = place.device()?.machine();
+    let checks = place.0.as_ref().map_or_else(|| suite.on_cpu(), |adapter| suite.on_adapter(adapter));
     let mut tasks: Vec<Task> = checks.into_iter().map(Task::Check).collect();
     match only {
         Some(part) => tasks.retain(|task| task.name().contains(part)),
@@ -131,14 +128,13 @@ pub fn work(target: Target, from: usize, only: Option<&str>, mut tell: impl FnMu
             tasks.extend(others.into_iter().chain([Timed::Training, Timed::Generation].map(Task::Time)));
         }
     }
-    tell(Event::Tasks(tasks.len()));
-    if let (Device::Gpu(gpu), true) = (&device, from == 0) {
+    tell(Event::Tasks { tasks: tasks.len(), machine });
+    if let (Device::Gpu(gpu), true) = (place.device()?, from == 0) {
         tell(Event::Period(gpu.timestamp_period()));
     }
     // The next cases' oracles are computed while the device works.
     let cases = suite.cases.clone();
-    let ahead = tasks.iter().skip(from).any(|task| matches!(task, Task::Check(_))) && only.is_none();
-    if ahead {
+    if only.is_none() && tasks.iter().skip(from).any(|task| matches!(task, Task::Check(_))) {
         std::thread::spawn(move || cases.iter().for_each(|case| drop(case.oracle().map(|_| ()))));
     }
     let (mut trained, mut measured) = (None, None);
@@ -154,22 +150,43 @@ pub fn work(target: Target, from: usize, only: Option<&str>, mut tell: impl FnMu
                 let (verdict, flips) = check.run();
                 Ok(Event::Checked { outcome: verdict.into(), flips })
             }
-            Task::Training => mirror(&mut trained, &mut tell).map(|mirror| short_training(&device, mirror, &mut tell)),
-            Task::Generation => {
-                mirror(&mut trained, &mut tell).and_then(|mirror| generation(adapter.as_deref(), mirror))
-            }
-            Task::Peaks => block_on(peaks::measure(&device)).map(|peaks| Event::Peaks(measured.insert(peaks).clone())),
-            Task::Time(what) => {
-                // As the program runs it: dispatches as long as the device's watchdog allows.
-                let device = device.clone();
-                let device = measured.as_ref().map_or(device.clone(), |peaks: &Peaks| device.within(peaks.budget()));
-                time(what, &device, &mut tell).map(Event::Timed)
-            }
+            Task::Training => mirror(&mut trained, tell).and_then(|mirror| short_training(&place, mirror, tell)),
+            Task::Generation => mirror(&mut trained, tell).and_then(|mirror| generation(&place, mirror)),
+            Task::Peaks => place.peaks().map(|peaks| Event::Peaks(measured.insert(peaks).clone())),
+            Task::Time(what) => time(what, &place, measured.as_ref(), tell).map(Event::Timed),
         };
-        tell(done.unwrap_or_else(|error| Event::Failed(Failure::new(&name, &error.to_string(), None))));
+        tell(done.unwrap_or_else(|error| {
+            place.reopen();
+            Event::Failed(Failure::new(&name, &error.to_string(), None))
+        }));
     }
     tell(Event::End);
     Ok(())
+}
+
+/// Where the tasks run: on an adapter, else on the CPU.
+struct Place(Option<Arc<Adapter>>);
+
+impl Place {
+    /// The device, opened anew where the one before was let go of.
+    fn device(&self) -> Result<Device> {
+        match &self.0 {
+            None => Ok(Device::Cpu { why: "it is verified".into() }),
+            Some(adapter) => adapter.gpu(Checks::Trusted).map(Device::Gpu).map_err(|error| Error::device(error, "")),
+        }
+    }
+
+    fn reopen(&self) {
+        self.0.iter().for_each(|adapter| adapter.reopen());
+    }
+
+    fn peaks(&self) -> Result<Peaks> {
+        let peaks = block_on(peaks::measure(&self.device()?))?;
+        if !peaks.are_rates() {
+            return Err(Error::run(format!("these are no peaks: {peaks:?}"), "the device's clock may stand still"));
+        }
+        Ok(peaks)
+    }
 }
 
 /// What the mirror makes of the short training.
@@ -180,7 +197,7 @@ struct Trained {
 }
 
 /// The mirror's short training, done once.
-fn mirror<'a>(trained: &'a mut Option<Trained>, tell: &mut impl FnMut(Event)) -> Result<&'a Trained> {
+fn mirror<'a>(trained: &'a mut Option<Trained>, tell: &Tell) -> Result<&'a Trained> {
     if trained.is_none() {
         let folder = temporary()?;
         let device = Device::Cpu { why: "it is compared with".into() };
@@ -200,12 +217,12 @@ fn temporary() -> Result<tempfile::TempDir> {
 }
 
 /// Keeps the losses of all updates.
-struct Losses<'a, T: FnMut(Event)> {
+struct Losses<'a> {
     losses: Vec<f64>,
-    tell: &'a mut T,
+    tell: &'a Tell,
 }
 
-impl<T: FnMut(Event)> Observer for Losses<'_, T> {
+impl Observer for Losses<'_> {
     fn stepped(&mut self, record: &StepRecord) {
         self.losses.push(record.loss);
         (self.tell)(Event::Alive);
@@ -213,7 +230,7 @@ impl<T: FnMut(Event)> Observer for Losses<'_, T> {
 }
 
 /// The losses of the updates that were made, and why it ended early if it did.
-fn run_training(device: Device, folder: &tempfile::TempDir, tell: &mut impl FnMut(Event)) -> (Vec<f64>, Option<Error>) {
+fn run_training(device: Device, folder: &tempfile::TempDir, tell: &Tell) -> (Vec<f64>, Option<Error>) {
     let options = Options {
         out: Some(folder.path().to_path_buf()),
         force: true,
@@ -233,27 +250,27 @@ fn run_training(device: Device, folder: &tempfile::TempDir, tell: &mut impl FnMu
     (observer.losses, done.err())
 }
 
-fn short_training(device: &Device, mirror: &Trained, tell: &mut impl FnMut(Event)) -> Event {
+fn short_training(place: &Place, mirror: &Trained, tell: &Tell) -> Result<Event> {
     let began = Instant::now();
-    let (losses, error) = match temporary() {
-        Ok(folder) => run_training(device.clone(), &folder, tell),
-        Err(error) => (vec![], Some(error)),
-    };
+    let (losses, error) = run_training(place.device()?, &temporary()?, tell);
+    if error.is_some() {
+        place.reopen();
+    }
     let off = losses.iter().zip(&mirror.losses).map(|(loss, wanted)| ((loss - wanted) / wanted).abs());
-    Event::Trained(Training {
+    Ok(Event::Trained(Training {
         off_by: off.fold(0.0, f64::max),
         losses,
         mirror: mirror.losses.clone(),
         tolerance: TOLERANCE,
         error: error.map(|error| super::report::public(&error.to_string())),
         seconds: began.elapsed().as_secs_f64(),
-    })
+    }))
 }
 
-fn generation(adapter: Option<&Adapter>, mirror: &Trained) -> Result<Event> {
+fn generation(place: &Place, mirror: &Trained) -> Result<Event> {
     let pieces = mirror.config.styles.min(4);
     let generation = model::Generation::new(&mirror.config, mirror.params.clone(), pieces, STEPS)?;
-    let outcome = match adapter.map(|adapter| (adapter, generation.ways(adapter))) {
+    let outcome = match place.0.as_ref().map(|adapter| (adapter, generation.ways(adapter))) {
         None => generation.check_mirror(),
         Some((adapter, ways)) => match ways.first() {
             Some(way) => generation.check(adapter, way),
@@ -262,33 +279,34 @@ fn generation(adapter: Option<&Adapter>, mirror: &Trained) -> Result<Event> {
     };
     let (margin, flips, error) = match outcome {
         Ok((margin, flips)) => (Some(margin), flips, None),
-        Err(error) => (None, vec![], Some(super::report::public(&error))),
+        Err(error) => {
+            place.reopen();
+            (None, vec![], Some(super::report::public(&error)))
+        }
     };
     Ok(Event::Generated(Generation { steps: STEPS, pieces, margin, flips, error }))
 }
 
-/// Times one of the paper's plans, with measured variants on hardware: on a GPU at the paper's batch, elsewhere at one that
-/// ends in seconds.
-fn time(what: Timed, device: &Device, tell: &mut impl FnMut(Event)) -> Result<Timing> {
+/// Times one of the paper's plans, with measured variants on hardware: on a GPU at the paper's batch, or what fits into its
+/// memory, elsewhere at one that ends in seconds.
+fn time(what: Timed, place: &Place, peaks: Option<&Peaks>, tell: &Tell) -> Result<Timing> {
+    // As the program runs it: dispatches as long as the device's watchdog allows.
+    let device = place.device()?;
+    let device = peaks.map_or(device.clone(), |peaks| device.within(peaks.budget()));
     let hardware = device.capabilities().is_some_and(|able| able.device_type != DeviceType::Software);
-    let config = Config::preset(Preset::Paper, 4);
-    let tune = if hardware { Tune::On } else { Tune::Off };
-    let variants = Variants { tune, ..Variants::default() };
-    let (batch, steps) = match what {
-        Timed::Training if hardware => (16, 128),
-        Timed::Training => (1, 32),
-        Timed::Generation => (1, 16),
+    let shapes: &[(usize, usize)] = match what {
+        Timed::Training if hardware => &[(16, 128), (4, 128), (1, 128)],
+        Timed::Training => &[(1, 32)],
+        Timed::Generation => &[(1, 16)],
     };
-    let (mut workload, name) = match what {
-        Timed::Training => {
-            let load = Workload::train(&config, models::Training::default(), (batch, steps), device.clone(), variants);
-            (block_on(load)?, format!("training step, paper, B={batch} T={steps}"))
+    let mut loaded = Err(Error::run("there is nothing to time", ""));
+    for &shape in shapes {
+        loaded = load(what, shape, device.clone(), hardware, tell).map(|load| (load, shape));
+        if loaded.is_ok() {
+            break;
         }
-        Timed::Generation => {
-            let load = Workload::generate(&config, (batch, steps), device.clone(), variants);
-            (block_on(load)?, format!("generation, paper, one piece, {steps} steps"))
-        }
-    };
+    }
+    let (mut workload, (batch, steps)) = loaded?;
     let began = Instant::now();
     let mut times = vec![];
     // The first run warms up.
@@ -298,11 +316,32 @@ fn time(what: Timed, device: &Device, tell: &mut impl FnMut(Event)) -> Result<Ti
         tell(Event::Alive);
     }
     times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
-    let rate = match what {
-        Timed::Training => format!("{:.2} updates/s", 1.0 / median),
-        Timed::Generation => format!("{:.0} time steps/s", steps as f64 / median),
+    // Above zero even by a clock that is coarse.
+    let median = times[times.len() / 2].max(1e-9);
+    let (name, rate) = match what {
+        Timed::Training => {
+            (format!("training step, paper, B={batch} T={steps}"), format!("{:.2} updates/s", 1.0 / median))
+        }
+        Timed::Generation => {
+            let rate = format!("{:.0} time steps/s", steps as f64 / median);
+            (format!("generation, paper, one piece, {steps} steps"), rate)
+        }
     };
     let flops = workload.plan().cost().flops as f64 * f64::from(workload.times);
     Ok(Timing { name, ms: 1e3 * median, gflops: flops / median / 1e9, rate })
+}
+
+fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell: &Tell) -> Result<Workload> {
+    let (config, tell) = (Config::preset(Preset::Paper, 4), tell.clone());
+    let variants = Variants {
+        tune: if hardware { Tune::On } else { Tune::Off },
+        observer: Some(Arc::new(move |_| tell(Event::Alive))),
+        ..Variants::default()
+    };
+    block_on(async {
+        match what {
+            Timed::Training => Workload::train(&config, models::Training::default(), shape, device, variants).await,
+            Timed::Generation => Workload::generate(&config, shape, device, variants).await,
+        }
+    })
 }

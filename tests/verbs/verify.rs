@@ -30,7 +30,7 @@ fn every_adapter_is_verified() {
     let dir = folder();
     let adapters = pollster::block_on(deepj::gpu::adapters()).len();
     if adapters == 0 {
-        println!("skipped: no adapter here");
+        println!("no adapter here: only the CPU mirror is verified");
     }
     succeeds(dir.path(), &["verify", "--device", "all", "--only", "add/61", "--report", "report.json"]);
     let report = Report::read(&dir.path().join("report.json")).unwrap();
@@ -48,7 +48,7 @@ fn every_adapter_is_verified() {
 #[test]
 fn a_report_names_neither_machine_nor_user() {
     let dir = folder();
-    succeeds(dir.path(), &["verify", "--only", "reduce", "--report", "report.json"]);
+    succeeds(dir.path(), &["verify", "--only", "add/61", "--report", "report.json"]);
     let text = fs::read_to_string(dir.path().join("report.json")).unwrap();
     let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
     let mut private = vec![dir.path().display().to_string(), env!("CARGO_MANIFEST_DIR").to_string()];
@@ -85,11 +85,14 @@ fn an_interrupted_verification_leaves_its_report() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    // The report's file is written before the first worker starts, and that runs for many seconds.
+    // What was found is written every few seconds.
+    let began = std::time::Instant::now();
     while !dir.path().join("report.json").exists() {
+        assert!(child.try_wait().unwrap().is_none() && began.elapsed().as_secs() < 120, "no report is written");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    let report = Report::read(&dir.path().join("report.json")).unwrap();
+    assert!(!report.complete && report.devices[0].running.is_some(), "{:?}", report.devices);
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let report = Report::read(&dir.path().join("report.json")).unwrap();
