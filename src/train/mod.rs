@@ -23,8 +23,10 @@ mod tensorboard;
 
 pub(crate) use memory::check_plans;
 pub use observer::{Observer, Started, StepRecord, ValidationRecord};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use options::today;
 pub use options::{BEST, LAST, Options, Prepared, corpus_of, prepare, read_corpus};
-pub(crate) use options::{batch_shape, default_batch, today, with_overrides};
+pub(crate) use options::{batch_shape, default_batch, with_overrides};
 
 use curve::Curve;
 use tensorboard::EventFile;
