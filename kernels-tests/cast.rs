@@ -14,8 +14,9 @@ pub fn cases() -> Vec<Case> {
     vec![
         case(1, F32, F32),
         case(1073, F32, F32),
+        case(1024, F32, F32).note("whole workgroups"),
         case(21_700, F32, F32).small_bindings(),
-        case(2560, F32, F32).small_grid(),
+        case(4700, F32, F32).small_grid(),
         case(1073, F32, F32).small_budget(),
         case(1009, F32, F16).small_budget(),
         case(1073, F16, F16),
@@ -25,6 +26,6 @@ pub fn cases() -> Vec<Case> {
         case(517, F32, F16).fill("x", Fill::Within(1e-6)).note("subnormal halves"),
         case(517, F32, F16).fill("x", Fill::Signs(65_504.0)).note("largest half"),
         case(40_009, F32, F16).small_bindings(),
-        case(3000, F32, F16).small_grid(),
+        case(4700, F32, F16).small_grid(),
     ]
 }

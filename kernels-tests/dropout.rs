@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
         case(300, 0.999).note("drops almost all"),
         case(517, 0.5).step(late).note("largest counters"),
         case(33_013, 0.5).small_bindings(),
-        case(3000, 0.5).small_grid(),
+        case(4700, 0.5).small_grid(),
         case(1009, 0.2).small_budget(),
         stored(1, 0.5, F16),
         stored(1009, 0.2, F16),

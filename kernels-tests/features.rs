@@ -76,6 +76,7 @@ pub fn cases() -> Vec<Case> {
         (op(5, 3, 13, 7, 6, ON), ""),
         (Features { lowest: 23, ..op(2, 5, 29, 32, 16, ON) }, "from B"),
         (op(37, 1, 5, 3, 16, ON), ""),
+        (op(4, 2, 8, 12, 6, ON), "whole workgroups"),
     ] {
         cases.extend(cases_of(op).map(|case| if note.is_empty() { case } else { case.note(note) }));
     }
@@ -84,7 +85,7 @@ pub fn cases() -> Vec<Case> {
     let [dropped_out, _] = cases_of(op(2, 2, 25, 4, 16, ON));
     cases.push(dropped_out.fill("notes", Fill::Uniform(0.0, 1.25)).note("notes of any size"));
     cases.extend(cases_of(op(13, 5, 11, 9, 16, ON)).map(Case::small_bindings));
-    cases.extend(cases_of(op(5, 5, 13, 8, 16, ON)).map(Case::small_grid));
+    cases.extend(cases_of(op(5, 5, 13, 16, 16, ON)).map(Case::small_grid));
     cases.extend(cases_of(op(5, 3, 13, 7, 6, ON)).map(Case::small_budget));
     for op in [op(3, 2, 48, 64, 16, ON), op(5, 3, 13, 7, 6, ON)] {
         cases.extend(cases_of(Features { stored: F16, ..op }));

@@ -92,6 +92,7 @@ pub fn cases() -> Vec<Case> {
     // Sums in slices, with what is done at their end, and more than one slice of a part.
     cases.push(case(Gemm::new(Layout::NN, 30, 36, 1540).with_bias(RowGroups { inner: 4, sequences: 3 }).with_tanh()));
     cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::TN, 94, 132, 1300) }));
+    cases.push(case(Gemm::new(Layout::TN, 16, 32, 600)).note("whole workgroups"));
     cases.push(case(Gemm::new(Layout::TN, 20, 12, 2700)).small_bindings());
     cases.push(case(Gemm::new(Layout::TN, 9, 10, 5000)).small_grid());
     // Rows, and in TN the sum.
@@ -104,7 +105,8 @@ pub fn cases() -> Vec<Case> {
     // Sums in slices.
     cases.push(case(Gemm::new(Layout::NN, 60, 36, 1540).with_bias_vector().with_tanh()).small_budget());
     cases.extend(halves());
-    cases.push(case(Gemm::new(Layout::NN, 390, 70, 9).with_bias_vector()).small_grid());
+    cases.push(case(Gemm::new(Layout::NN, 12, 4600, 9).with_bias_vector()).small_grid());
+    cases.push(case(Gemm::new(Layout::TN, 70, 66, 600)).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());
     cases
 }
@@ -129,6 +131,7 @@ fn halves() -> Vec<Case> {
     cases.push(case(layer.clone().with_bias_vector().with_tanh()));
     cases.push(case(layer).fill("a", Fill::Within(1e-6)).note("subnormal halves"));
     cases.push(case(Gemm::new(Layout::NN, 701, 40, 30).of([F16, F16, F16]).with_bias_vector()).small_bindings());
+    cases.push(case(Gemm::new(Layout::NN, 270, 270, 9).of([F16, F16, F32])).small_grid());
     cases.push(case(Gemm::new(Layout::NT, 173, 601, 30).of([F16, F16, F16])).small_bindings());
     cases.push(case(Gemm::new(Layout::TN, 24, 40, 1701).of([F16, F16, F32])).small_bindings());
     cases

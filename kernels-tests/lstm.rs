@@ -109,7 +109,7 @@ pub fn cases() -> Vec<Case> {
         (3, 9, 128),
         (2, 5, 256),
         (12, 3, 24),
-        (2, 67, 20),
+        (2, 131, 20),
         // More units than lanes of a workgroup.
         (2, 6, 300),
     ] {
@@ -125,7 +125,7 @@ pub fn cases() -> Vec<Case> {
     cases.push(flat.fill("gates", Fill::Bits(0.5)).fill("c", Fill::Signs(1e4)).note("saturated"));
     cases.extend(cases_of(20, 11, 24).map(Case::small_bindings));
     cases.extend(cases_of(3, 190, 24).map(Case::small_bindings));
-    cases.extend(cases_of(2, 45, 24).map(Case::small_grid));
+    cases.extend(cases_of(2, 220, 36).map(Case::small_grid));
     // Some steps of all rows, then some rows of a step.
     cases.extend(cases_of(7, 33, 32).map(Case::small_budget));
     cases.extend(cases_of(2, 67, 20).map(Case::small_budget));
@@ -141,7 +141,7 @@ pub fn cases() -> Vec<Case> {
     for stored in [F32, F16] {
         cases.extend([gates(1, 1, stored), gates(17, 13, stored), gates(70, 64, stored)]);
         cases.push(gates(700, 24, stored).small_bindings());
-        cases.push(gates(45, 24, stored).small_grid());
+        cases.push(gates(50, 24, stored).small_grid());
         cases.push(gates(70, 64, stored).small_budget());
         cases.push(gates(7, 16, stored).fill("gates", Fill::Signs(1e4)).note("pre-activations 1e4"));
     }

@@ -74,7 +74,7 @@ pub fn cases() -> Vec<Case> {
         scaled(1.0, "loss scale"),
         scaled(1e-3, "loss scale and clip"),
         case(40_009).small_bindings(),
-        case(3000).small_grid(),
+        case(4700).small_grid(),
         case(5003).small_budget(),
     ]
 }

@@ -55,6 +55,7 @@ pub fn cases() -> Vec<Case> {
         cases.extend(cases_of(op));
     }
     cases.extend(cases_of(op(5, 11, 24, [0.0, 0.0])).map(|case| case.note("without dropout")));
+    cases.extend(cases_of(op(16, 16, 5, ON)).map(|case| case.note("whole workgroups")));
     let [all, _] = cases_of(op(5, 7, 8, ON));
     cases.push(all.fill("chosen", Fill::Constant(1.0)).note("all chosen"));
     cases.extend(cases_of(op(67, 11, 29, ON)).map(Case::small_bindings));

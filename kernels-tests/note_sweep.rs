@@ -145,6 +145,7 @@ pub fn cases() -> Vec<Case> {
         case(op(1, 3, 128, 2)),
         case(op(33, 4, 12, 1)),
         case(op(3, 7, 13, 2)),
+        case(op(19, 4, 12, 2)).small_grid(),
         case(op(5, 7, 13, 2)).small_budget(),
         case(op(2, 9, 16, 2)).fill("input", Fill::Signs(1e4)).note("pre-activations 1e4"),
         certain("silence", -50.0),

@@ -108,9 +108,10 @@ pub fn cases() -> Vec<Case> {
     cases.push(silent_grad.fill("x", Fill::Constant(0.0)).note("silent"));
     let [far, ..] = cases_of(s);
     cases.push(far.fill("bias", Fill::Signs(1e4)).note("pre-activations 1e4"));
+    cases.extend(cases_of(shape(4, 16, 3, 5, 8)).map(|case| case.note("whole workgroups")));
     cases.extend(cases_of(shape(83, 13, 3, 5, 17)).map(Case::small_bindings));
     cases.extend(cases_of(shape(441, 13, 3, 3, 2)).map(Case::small_bindings));
-    cases.extend(cases_of(shape(23, 13, 3, 5, 24)).map(Case::small_grid));
+    cases.extend(cases_of(shape(31, 13, 3, 7, 33)).map(Case::small_grid));
     let [forward, weight_grad, input_grad] = cases_of(shape(23, 13, 3, 5, 9)).map(Case::small_budget);
     cases.extend([forward, weight_grad.sums_parts(), input_grad]);
     cases

@@ -72,6 +72,7 @@ pub fn cases() -> Vec<Case> {
     {
         cases.push(broadcast(rows, cols, groups));
     }
+    cases.push(broadcast(32, 24, lanes(8, 4)).note("whole workgroups"));
     cases.push(broadcast(701, 29, lanes(1, 3)).small_bindings());
     cases.push(broadcast(90, 64, lanes(1, 5)).small_grid());
     cases.push(broadcast(39, 24, lanes(13, 3)).small_budget());
@@ -80,7 +81,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend([norm(1), norm(1023), norm(1024), norm(1025), norm(7001)]);
     cases.push(norm(3000).fill("x", Fill::Constant(0.0)).note("zero"));
     cases.push(norm(40_009).small_bindings());
-    cases.push(norm(9000).small_grid());
+    cases.push(norm(19 * 1024).small_grid());
     cases.push(norm(7001).small_budget());
     cases
 }

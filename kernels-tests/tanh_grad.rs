@@ -14,10 +14,11 @@ pub fn cases() -> Vec<Case> {
     vec![
         case(1),
         case(67),
+        case(1024).note("whole workgroups"),
         case(4099),
         case(131).fill("y", Fill::Signs(1.0)).note("saturated"),
         case(35_003).small_bindings(),
-        case(3000).small_grid(),
+        case(4700).small_grid(),
         case(4099).small_budget(),
     ]
 }

@@ -155,10 +155,10 @@ impl Case {
         self
     }
 
-    /// Records the op as for an adapter whose grids are at most 13 workgroups wide, so that lines of them are folded.
+    /// Records the op as for an adapter whose grids are at most 17 workgroups wide, so that lines of them are folded.
     pub fn small_grid(mut self) -> Self {
-        self.note.push_str(" 13 workgroups a side");
-        self.limits = Some(Box::new(|capabilities| capabilities.max_compute_workgroups_per_dimension = 13));
+        self.note.push_str(" 17 workgroups a side");
+        self.limits = Some(Box::new(|capabilities| capabilities.max_compute_workgroups_per_dimension = 17));
         self
     }
 

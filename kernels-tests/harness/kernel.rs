@@ -1,6 +1,9 @@
 //! Runs a kernel on a device, its operands between guard bands, and holds what it wrote against the oracle.
 
-use crate::gpu::{Access, Buffer, Checks, DeviceType, Format, Gpu};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::gpu::{Access, Buffer, Capabilities, Checks, DeviceType, Dispatch, Format, Gpu, Shader};
 use crate::ops::{Arg, Recorded, Recorder, TensorId, View};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
@@ -73,9 +76,10 @@ pub fn views(case: &Case, aligned: bool) -> Vec<View> {
     case.op.args().iter().enumerate().map(place).collect()
 }
 
-/// Runs `variant` of the case and compares. It runs twice: with checked shaders on operands without alignment, then with
-/// trusted ones, as the program runs it, on aligned operands, where bindings that end with their operand reach into the
-/// guard band. So a kernel that reads or writes past its operand meets the guards instead of the driver's bounds check.
+/// Runs `variant` of the case and compares. It runs twice: with checked shaders, whose invocations are numbered from the
+/// last to the first, on operands without alignment; then with trusted ones, as the program runs it, on aligned operands,
+/// where bindings that end with their operand reach into the guard band. So a kernel that reads or writes past its operand
+/// meets the guards instead of the driver's bounds check, and one that lacks a barrier meets another order.
 /// Two runs must give the same bits: on software adapters these two; a GPU's compiler may fuse multiply-adds in one text and
 /// not in the other, so there the second is run once more. With WebGPU's limits it runs once, checked, as it would in a
 /// browser.
@@ -83,29 +87,52 @@ pub fn views(case: &Case, aligned: bool) -> Vec<View> {
 /// # Errors
 /// What went wrong: an error of the device, a result beyond its tolerance, a guard band written, bits that differ.
 pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, String> {
+    run_changed(case, variant, adapter, &|_| ())
+}
+
+/// The same of dispatches that `change` has changed. One that fails with checked shaders is not run with trusted ones.
+///
+/// # Errors
+/// As [`run`]'s.
+pub fn run_changed(
+    case: &Case,
+    variant: &str,
+    adapter: &Adapter,
+    change: &dyn Fn(&mut Dispatch),
+) -> Result<Margin, String> {
     let oracle = case.oracle()?;
-    let record = |gpu: &Gpu, views: &[View]| {
-        let capabilities = case.limited(&gpu.capabilities);
-        Recorder::record(case.op.as_ref(), variant, &capabilities, views).map_err(|error| error.to_string())
+    let record = |capabilities: &Capabilities, views: &[View]| {
+        let recorded = Recorder::record(case.op.as_ref(), variant, capabilities, views);
+        let mut recorded = recorded.map_err(|error| error.to_string())?;
+        recorded.dispatches.iter_mut().for_each(change);
+        Ok::<_, String>(recorded)
+    };
+    let reversed = |mut recorded: Recorded| {
+        for dispatch in &mut recorded.dispatches {
+            dispatch.shader.source = with_reversed_invocations(&dispatch.shader)?;
+        }
+        Ok::<_, String>(recorded)
     };
     let (gpu, places) = (adapter.gpu(Checks::Checked)?, views(case, false));
-    let first = execute(&gpu, case, &record(&gpu, &places)?, &places, &oracle.inputs)?;
+    let cut = reversed(record(&case.limited(&gpu.capabilities), &places)?)?;
+    let first = execute(&gpu, case, &cut, &places, &oracle.inputs)?;
     let args = case.op.args();
-    let held = |results: Vec<Vec<f32>>| {
+    let held = |results: &[Vec<f32>]| {
         let written = args.iter().zip(results).filter(|(arg, _)| arg.access == Access::ReadWrite);
         compare(&case.written(written.map(|(_, result)| result).collect()), &oracle.wanted)
     };
+    let checked = held(&first)?;
     if adapter.is_portable() {
-        return held(first);
+        return Ok(checked);
     }
     // A GPU's compiler may fuse multiply-adds otherwise in text with other constants.
     if case.has_same_bits() && adapter.capabilities.device_type == DeviceType::Software {
-        let whole = Recorder::record(case.op.as_ref(), variant, &gpu.capabilities, &places);
-        let whole = execute(&gpu, case, &whole.map_err(|error| error.to_string())?, &places, &oracle.inputs)?;
+        let whole = reversed(record(&gpu.capabilities, &places)?)?;
+        let whole = execute(&gpu, case, &whole, &places, &oracle.inputs)?;
         same(&args, &first, &whole).map_err(|error| format!("cut and whole differ: {error}"))?;
     }
     let (gpu, places) = (adapter.gpu(Checks::Trusted)?, views(case, true));
-    let mut widened = record(&gpu, &places)?;
+    let mut widened = record(&case.limited(&gpu.capabilities), &places)?;
     for binding in widened.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
         let Some(view) = places.get(binding.arg) else { continue };
         if binding.start + binding.len == (view.start + view.len) as u64 {
@@ -119,7 +146,7 @@ pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, Stri
         _ => Some(execute(&gpu, case, &widened, &places, &oracle.inputs).map_err(unchecked)?),
     };
     same(&args, again.as_ref().unwrap_or(&first), &second).map_err(|error| format!("two runs differ: {error}"))?;
-    let (checked, trusted) = (held(first)?, held(second).map_err(unchecked)?);
+    let trusted = held(&second).map_err(unchecked)?;
     Ok(if trusted.share > checked.share { trusted } else { checked })
 }
 
@@ -131,6 +158,38 @@ fn same(args: &[Arg], one: &[Vec<f32>], other: &[Vec<f32>]) -> Result<(), String
         }
     }
     Ok(())
+}
+
+/// The shader's text with the invocations of a workgroup numbered from the last to the first. Drivers that run on a CPU take
+/// them in their order, so what one leaves to those after it is there even where a barrier is missing.
+///
+/// # Errors
+/// An entry point that is not written as all are: with a workgroup along x and the number of the invocation in it.
+fn with_reversed_invocations(shader: &Shader) -> Result<&'static str, String> {
+    // A text stays for as long as the program runs, as shaders' own do; there is one a kernel.
+    static TEXTS: Mutex<BTreeMap<(&str, &str), &str>> = Mutex::new(BTreeMap::new());
+    const SIZE: &str = "@workgroup_size(";
+    const NUMBER: &str = "@builtin(local_invocation_index) ";
+    let Shader { source, entry, .. } = *shader;
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(text) = texts.get(&(source, entry)) {
+        return Ok(text);
+    }
+    let reversed = || {
+        let (before, function) = source.split_at(source.find(&format!("fn {entry}("))?);
+        let (_, size) = before.rsplit_once(SIZE)?;
+        let (size, _) = size.split_once(")\n")?;
+        let (parameters, body) = function.split_once(") {\n")?;
+        let (first, rest) = parameters.split_once(NUMBER)?;
+        let name = rest.split(':').next()?;
+        let number = format!("    let {name} = {size} - 1u - {name}_of_driver;\n");
+        let rest = rest.replacen(name, &format!("{name}_of_driver"), 1);
+        Some(format!("{before}{first}{NUMBER}{rest}) {{\n{number}{body}"))
+    };
+    let text = reversed().ok_or_else(|| format!("shaders/{}.wgsl: `{entry}` is not written as expected", shader.op))?;
+    let text: &'static str = text.leak();
+    texts.insert((source, entry), text);
+    Ok(text)
 }
 
 /// Uploads the operands, runs the dispatches once, and returns the operands, whose guard bands are intact. Scratch memory
@@ -195,12 +254,12 @@ fn execute(
 ///
 /// # Errors
 /// Elements beyond their bounds: how many, and the worst.
-pub fn compare(results: &[(&str, Vec<f32>)], wanted: &[Vec<Bounded>]) -> Result<Margin, String> {
+pub fn compare<T: AsRef<[f32]>>(results: &[(&str, T)], wanted: &[Vec<Bounded>]) -> Result<Margin, String> {
     let unwritten = [Format::F32, Format::F16].map(|format| held(f32::from_bits(UNWRITTEN), format).to_bits());
     let mut margin = Margin::none();
     let (mut beyond, mut elements) = (0, 0);
     for ((name, result), wanted) in results.iter().zip(wanted) {
-        for (i, (&result, Bounded { value, error: bound })) in result.iter().zip(wanted).enumerate() {
+        for (i, (&result, Bounded { value, error: bound })) in result.as_ref().iter().zip(wanted).enumerate() {
             let share = match (f64::from(result) - value).abs() {
                 0.0 => 0.0,
                 // Scratch: anything may stand there.

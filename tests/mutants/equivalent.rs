@@ -1,0 +1,69 @@
+//! Changes by rule that change nothing that can be seen. One that a case notices makes the run fail.
+
+use super::drawn::Change;
+
+/// A kernel, the change as its draw names it, and why nothing comes of it.
+pub const EQUIVALENT: &[(&str, &str, &str)] = &[
+    (
+        "dropout/main",
+        "pcg4d: `v.z += v.x * v.y;` (number 2) becomes `v.z += v.x + v.y;`",
+        "of the hash masks take x and coins x and y",
+    ),
+    (
+        "gemm/direct",
+        "four: `return min(first + step * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(end - 1u));` becomes `return min(first + step * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(end + 1u));`",
+        "what comes of rows and columns past the end is not stored; that they are not read is seen to by drivers, not by results",
+    ),
+    (
+        "gemm/naive",
+        "store: `if row >= p.m || col >= p.n {` becomes `if row >= p.m || col > p.n {`",
+        "`naive` has returned there; other kernels need it",
+    ),
+    (
+        "heads/weight_grad_workgroup",
+        "write_sum: `dbias[at + 2u] = sum.z;` becomes `dbias[at - 2u] = sum.z;`",
+        "this kernel writes the bias' gradient itself; `weight_grad_naive` goes here",
+    ),
+    (
+        "lstm/backward_block",
+        "step_back: `if has_later(0u) {` becomes `if has_later(1u) {`",
+        "a dispatch of this kernel has one step",
+    ),
+    (
+        "lstm/backward_sequence",
+        "backward_sequence: `for (var j = 0u; j < OWN; j++) {` becomes `for (var j = 0u; j <= OWN; j++) {`",
+        "the units of one more turn are beyond H, and passed over",
+    ),
+    (
+        "lstm/backward_tiled",
+        "backward_tiled: `for (var first = 0u; first < terms; first += DEPTH) {` becomes `for (var first = 0u; first <= terms; first += DEPTH) {`",
+        "one more turn adds a tile of zeros",
+    ),
+    (
+        "lstm/forward_tiled",
+        "state_at: `return (step * p.pitch + min(row, p.rows - 1u)) * p.units;` becomes `return (step * p.pitch + min(row, p.rows + 1u)) * p.units;`",
+        "what comes of rows past the end is not stored, as with `four` of gemm",
+    ),
+    (
+        "lstm/transpose_recurrent",
+        "transpose_recurrent: `let across = (terms + 15u) / 16u;` becomes `let across = (terms + 14u) / 16u;`",
+        "the number of terms is a multiple of 4",
+    ),
+];
+
+/// The reason for a change, if it is listed.
+pub fn find(kernel: &str, change: &str) -> Option<&'static str> {
+    let listed = EQUIVALENT.iter().find(|(of, name, _)| *of == kernel && *name == change);
+    listed.map(|(_, _, why)| *why)
+}
+
+/// Checks that what is listed is among the changes that are drawn.
+///
+/// # Errors
+/// What is not.
+pub fn unknown(drawn: &[Change]) -> Result<(), String> {
+    let is_drawn = |of: &str, name: &str| drawn.iter().any(|change| change.kernel == of && change.name == name);
+    let unknown = EQUIVALENT.iter().filter(|(kernel, change, _)| !is_drawn(kernel, change));
+    let unknown: Vec<String> = unknown.map(|(kernel, change, _)| format!("{kernel}: {change}")).collect();
+    if unknown.is_empty() { Ok(()) } else { Err(unknown.join("\n")) }
+}

@@ -1,0 +1,178 @@
+//! Broken kernels, each of which the kernel tests must notice: what tests are worth is what they catch.
+//!
+//! A mutant is a change of one place of a shader's text. Those of `written.rs` are mistakes that a person makes, and each
+//! names the case that must fail with it on every software adapter that runs the kernel. Those of `drawn.rs` are changes by
+//! rule, of which some are drawn for each kernel; they run on one adapter, and any case may catch them. Those among them
+//! that change nothing that can be seen are listed in `equivalent.rs`, each with its reason. The case that catches a mutant
+//! must pass without it.
+//!
+//! `cargo test --release --test mutants -- lstm` runs those of one op. `DEEPJ_MUTANTS_TABLE=FILE` writes the tables of
+//! `docs/TRUST.md`, whose list of mutants is held against the one here. `DEEPJ_MUTANTS_DRAWN=N` draws more of them, and
+//! tries those in `equivalent.rs` in all cases.
+
+#[allow(dead_code)] // Its checks are those of the kernel tests.
+#[path = "../../kernels-tests/declaration.rs"]
+mod declaration;
+#[path = "../../kernels-tests/environment.rs"]
+mod environment;
+
+mod drawn;
+mod equivalent;
+mod kernels;
+mod mutant;
+mod table;
+mod trial;
+mod written;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use deepj::gpu::DeviceType;
+use deepj::verify::kernels::cases;
+use deepj::verify::kernels::harness::Case;
+use deepj::verify::kernels::harness::adapters::{self, Adapter};
+use drawn::Change;
+use kernels::Kernels;
+use libtest_mimic::{Arguments, Failed, Trial};
+use mutant::{Broken, Mutant};
+use trial::{Attempt, Findings};
+use written::WRITTEN;
+
+/// Changes that are drawn for each kernel.
+const DRAWN: usize = 4;
+
+/// The adapter that runs them.
+const ADAPTER: &str = "lavapipe";
+
+/// So many cases are tried with a change that is known to be equivalent.
+const EQUIVALENT_CASES: usize = 3;
+
+fn trial(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
+    Trial::test(name, move || test().map_err(Failed::from))
+}
+
+/// A mutant whose case must notice it.
+fn of_written(
+    mutant: &'static Mutant,
+    broken: Broken,
+    attempts: Vec<Attempt>,
+    adapter: &Arc<Adapter>,
+    findings: &Arc<Findings>,
+) -> Trial {
+    let (adapter, findings) = (adapter.clone(), findings.clone());
+    let Mutant { kernel, what, case, .. } = *mutant;
+    trial(format!("{kernel}/{what}/{}", adapter.name), move || {
+        let caught = trial::attempt(&attempts, &adapter, what, &broken)?;
+        findings.enter(kernel, what, &adapter.name, caught.ok_or_else(|| format!("`{case}` does not notice it"))?);
+        Ok(())
+    })
+}
+
+/// A change that any of the cases must notice, unless it is known that none can.
+fn of_drawn(
+    change: &Change,
+    known: Option<&'static str>,
+    attempts: Vec<Attempt>,
+    adapter: &Arc<Adapter>,
+    findings: &Arc<Findings>,
+) -> Trial {
+    let (adapter, findings, broken) = (adapter.clone(), findings.clone(), change.broken);
+    let (kernel, name) = (change.kernel.clone(), change.name.clone());
+    trial(format!("{kernel}/drawn/{name}"), move || {
+        match (trial::attempt(&attempts, &adapter, &name, &broken)?, known) {
+            (Some(caught), None) => {
+                findings.enter(&kernel, &name, &adapter.name, caught);
+                Ok(())
+            }
+            (None, Some(_)) => Ok(()),
+            (Some(caught), Some(why)) => {
+                Err(format!("is in equivalent.rs ({why}), but {} fails: {}", caught.case, caught.message))
+            }
+            (None, None) => {
+                let cases = attempts.len();
+                Err(format!("none of {cases} cases notices it: they lack one, or equivalent.rs lacks the reason"))
+            }
+        }
+    })
+}
+
+fn software() -> Vec<Arc<Adapter>> {
+    let mut adapters = adapters::all();
+    adapters.retain(|adapter| adapter.capabilities.device_type == DeviceType::Software);
+    adapters
+}
+
+fn main() -> ExitCode {
+    environment::prepare();
+    let arguments = Arguments::from_args();
+    let (adapters, again) = (software(), software());
+    let cases: Vec<Arc<Case>> = cases().into_iter().map(Arc::new).collect();
+    let kernels = Arc::new(Kernels::of(&Attempt::all(&cases, &declaration::everything())));
+    let more = std::env::var("DEEPJ_MUTANTS_DRAWN").ok().and_then(|count| count.parse().ok());
+    let drawn = kernels.draw(more.unwrap_or(DRAWN));
+    let findings = Arc::new(Findings::default());
+
+    let (lists, folding) = (kernels.clone(), kernels.clone());
+    let mut trials = vec![
+        trial("lists/every mutant is a kernel, and every kernel has one".into(), move || lists.check()),
+        trial("lists/every kernel has a case whose grid is folded".into(), move || folding.check_folding()),
+    ];
+    if more.is_none() {
+        let rows = table::rows(&drawn);
+        let unknown = equivalent::unknown(&drawn);
+        trials.push(trial("lists/what is equivalent is drawn".into(), move || unknown));
+        trials.push(trial("lists/docs/TRUST.md has them all".into(), move || table::check(&rows)));
+    }
+    let attempts: Vec<Vec<Attempt>> =
+        adapters.iter().map(|adapter| Attempt::all(&cases, &adapter.capabilities)).collect();
+    for mutant in WRITTEN {
+        // One that cannot be put into its shader is told of by the test of the list.
+        let Ok(broken) = kernels.broken(mutant) else { continue };
+        for (adapter, attempts) in adapters.iter().zip(&attempts) {
+            let named = |attempt: &&Attempt| attempt.case.to_string() == mutant.case && attempt.changes(&broken);
+            let attempts: Vec<Attempt> = attempts.iter().filter(named).cloned().collect();
+            if !attempts.is_empty() {
+                trials.push(of_written(mutant, broken, attempts, adapter, &findings));
+            }
+        }
+    }
+    // Two devices of one adapter take turns, since a driver compiles a shader on one core.
+    let twice = [&adapters, &again].map(|all| all.iter().position(|adapter| adapter.name.contains(ADAPTER)));
+    if let [Some(first), Some(second)] = twice {
+        for (number, change) in drawn.iter().enumerate() {
+            let adapter = if number % 2 == 0 { &adapters[first] } else { &again[second] };
+            let changed = |attempt: &&Attempt| attempt.changes(&change.broken);
+            let mut attempts: Vec<Attempt> = attempts[first].iter().filter(changed).cloned().collect();
+            trial::likeliest_first(&mut attempts);
+            let known = equivalent::find(&change.kernel, &change.name);
+            if known.is_some() && more.is_none() {
+                attempts.truncate(EQUIVALENT_CASES);
+            }
+            if !attempts.is_empty() {
+                trials.push(of_drawn(change, known, attempts, adapter, &findings));
+            }
+        }
+    }
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if arguments.list {
+        return ExitCode::SUCCESS;
+    }
+    if adapters.is_empty() {
+        println!("NO SOFTWARE ADAPTER HERE: NO MUTANT WAS RUN");
+    } else {
+        println!("{}", findings.summary());
+    }
+    for kernel in kernels.missing_in(&attempts.concat()) {
+        println!("no adapter here runs {kernel}: its mutants were not tried");
+    }
+    let (lines, lacking) = adapters::missing(&adapters);
+    lines.iter().for_each(|line| println!("{line}"));
+    if let (Ok(path), true) = (std::env::var("DEEPJ_MUTANTS_TABLE"), whole)
+        && let Err(error) = table::write(&path, &findings, &adapters, &drawn)
+    {
+        println!("FAILED: {error}");
+        return ExitCode::FAILURE;
+    }
+    if lacking { ExitCode::FAILURE } else { conclusion.exit_code() }
+}
