@@ -2,38 +2,10 @@
 
 use std::collections::HashMap;
 
-use deepj::gpu::{Access, Capabilities, CooperativeMatrix, Dispatch, Format, Shader};
+use deepj::gpu::{Access, Capabilities, Dispatch, Format, Shader};
 use deepj::ops::{Arg, Op, Recorder, TensorId, View};
-use naga::back::spv;
 use naga::valid::{ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
-
-/// An adapter that has every optional feature, so that all variants show.
-pub fn everything() -> Capabilities {
-    let matrix = |factors: &str, side: u32| CooperativeMatrix {
-        m: side,
-        n: side,
-        k: side,
-        factors: factors.into(),
-        result: "f32".into(),
-    };
-    Capabilities {
-        name: "every feature".into(),
-        max_compute_workgroup_storage_size: 1 << 16,
-        max_compute_invocations_per_workgroup: 1024,
-        max_compute_workgroup_size_x: 1024,
-        max_compute_workgroup_size_y: 1024,
-        max_storage_buffers_per_shader_stage: 16,
-        shader_f16: true,
-        subgroup: true,
-        subgroup_min_size: 32,
-        subgroup_max_size: 32,
-        timestamp_query: true,
-        pipeline_cache: true,
-        cooperative_matrix: vec![matrix("f16", 16), matrix("f32", 8)],
-        ..Capabilities::portable()
-    }
-}
 
 /// Checks all dispatches of `variant`, recorded with these capabilities for operands at `views`.
 ///
@@ -63,7 +35,6 @@ pub fn check(op: &dyn Op, variant: &str, capabilities: &Capabilities, views: &[V
         check_ranges(&args, dispatch, capabilities, &views).map_err(at)?;
         check_interface(&args, dispatch, module, info).map_err(at)?;
         check_workgroup(dispatch, module, info, capabilities).map_err(at)?;
-        check_translation(entry, module, info).map_err(at)?;
     }
     Ok(())
 }
@@ -199,11 +170,4 @@ fn check_workgroup(
         return Err(format!("a workgroup needs {memory} bytes of memory"));
     }
     Ok(())
-}
-
-/// The kernel can be said in SPIR-V, which it may need extensions for that no adapter here has.
-fn check_translation(entry: &str, module: &Module, info: &ModuleInfo) -> Result<(), String> {
-    let options = spv::Options { lang_version: (1, 4), ..Default::default() };
-    let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: entry.into() };
-    spv::write_vec(module, info, &options, Some(&pipeline)).map(|_| ()).map_err(|error| error.to_string())
 }

@@ -134,7 +134,7 @@ fn add_declarations(trials: &mut Vec<Trial>, case: &Arc<Case>) {
 
     // An op with operands stored as f16 is portable but for that.
     let shader_f16 = case.op.args().iter().any(|arg| arg.format == Format::F16);
-    let (portable, everything) = (Capabilities { shader_f16, ..Capabilities::portable() }, declaration::everything());
+    let (portable, everything) = (Capabilities { shader_f16, ..Capabilities::portable() }, adapters::everything());
     if shader_f16 && !case.op.legal(&Capabilities::portable()).is_empty() {
         add("legal", "declaration", Box::new(|| Err("f16 operands are legal without shader_f16".into())));
     }

@@ -9,10 +9,9 @@ use deepj::gpu::{Capabilities, Shader};
 use deepj::graph::Plan;
 use deepj::graph::session::Variants;
 use deepj::ops::{Op, Recorder, View};
+use deepj::verify::kernels::harness::adapters::everything;
 use naga::AddressSpace;
 use naga::valid::{Capabilities as Language, ValidationFlags, Validator};
-
-use crate::declaration::everything;
 
 /// What a shader asks of a device.
 #[derive(Debug)]

@@ -47,10 +47,10 @@ fn keep_rows(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let p = keep_p;
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
-    if i < p.len {
-        let sequence = ((p.first_row + i / p.width) / p.inner) % p.sequences;
-        y[p.y_offset + i] = Y(f32(x[p.x_offset + i]) * keep[p.keep_offset + sequence]);
+    if i < keep_p.len {
+        let row = keep_p.first_row + i / keep_p.width;
+        let sequence = (row / keep_p.inner) % keep_p.sequences;
+        y[keep_p.y_offset + i] = Y(f32(x[keep_p.x_offset + i]) * keep[keep_p.keep_offset + sequence]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::gpu::{self, Capabilities, Checks, Device, DeviceChoice, Gpu, Limits, Options};
+use crate::gpu::{self, Capabilities, Checks, CooperativeMatrix, Device, DeviceChoice, Gpu, Limits, Options};
 use pollster::block_on;
 
 /// An adapter and the devices opened on it.
@@ -76,6 +76,33 @@ impl Adapter {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An adapter that has every optional feature, so that all variants show.
+pub fn everything() -> Capabilities {
+    let matrix = |factors: &str, side: u32| CooperativeMatrix {
+        m: side,
+        n: side,
+        k: side,
+        factors: factors.into(),
+        result: "f32".into(),
+    };
+    Capabilities {
+        name: "every feature".into(),
+        max_compute_workgroup_storage_size: 1 << 16,
+        max_compute_invocations_per_workgroup: 1024,
+        max_compute_workgroup_size_x: 1024,
+        max_compute_workgroup_size_y: 1024,
+        max_storage_buffers_per_shader_stage: 16,
+        shader_f16: true,
+        subgroup: true,
+        subgroup_min_size: 32,
+        subgroup_max_size: 32,
+        timestamp_query: true,
+        pipeline_cache: true,
+        cooperative_matrix: vec![matrix("f16", 16), matrix("f32", 8)],
+        ..Capabilities::portable()
+    }
 }
 
 /// All adapters.

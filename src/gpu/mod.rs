@@ -22,6 +22,6 @@ pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use device::{Buffer, Gpu};
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
 pub use machine::{Machine, available_memory};
-pub use program::{Facts, Program, Workgroup};
+pub use program::{Facts, Program, Workgroup, with_writable};
 pub(crate) use remembered::Remembered;
 pub use timeline::{Clock, Stamp, Timeline};

@@ -379,8 +379,9 @@ fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, size: Option<u64>) ->
     }
 }
 
-/// `text` with every storage buffer at `@binding(binding)` declared `read_write` instead of `read`.
-fn with_writable(text: &str, binding: usize) -> Option<String> {
+/// `text` with every storage buffer at `@binding(binding)` declared `read_write` instead of `read`; `None` where there is
+/// none.
+pub fn with_writable(text: &str, binding: usize) -> Option<String> {
     let place = format!("@group(0) @binding({binding}) var<storage, read>");
     let writable = format!("@group(0) @binding({binding}) var<storage, read_write>");
     text.contains(&place).then(|| text.replace(&place, &writable))
@@ -391,8 +392,6 @@ fn with_writable(text: &str, binding: usize) -> Option<String> {
 /// since the memory is not cleared. Text that does not parse passes: compiling it gives the better message.
 #[cfg(not(target_arch = "wasm32"))]
 fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &super::Capabilities) -> Result<Workgroup> {
-    use wgpu::naga;
-
     let Ok(module) = naga::front::wgsl::parse_str(text) else { return Ok(Workgroup::default()) };
     let mut validator =
         naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());

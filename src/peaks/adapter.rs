@@ -114,6 +114,12 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
     })
 }
 
+/// The shaders that measuring an adapter with these capabilities runs.
+pub fn shaders(capabilities: &Capabilities) -> Vec<Shader> {
+    let shapes = shapes(capabilities, true).into_iter().map(|shape| shape.shader);
+    shapes.chain([shader("nothing", vec![])]).collect()
+}
+
 /// All that there is to try.
 fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
     const CHAINS: [(&str, u64); 3] = [("scalars", 64), ("vectors", 64), ("more_vectors", 128)];

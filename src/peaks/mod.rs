@@ -11,6 +11,8 @@ use crate::gpu::{Budget, Device, Machine, Remembered, cache_folder};
 mod adapter;
 mod cpu;
 
+pub use adapter::shaders;
+
 /// The measured peaks of a device. Rates are in 10^9 a second, times in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peaks {
