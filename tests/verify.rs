@@ -312,3 +312,23 @@ fn devices_are_chosen_by_kind_index_or_name() {
     }
     assert!(targets("auto", &[]).unwrap().is_empty());
 }
+/// The reports that the project keeps.
+fn kept() -> Vec<std::path::PathBuf> {
+    let runs = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/runs")).unwrap();
+    let mut paths: Vec<_> =
+        runs.map(|run| run.unwrap().path().join("verify.json")).filter(|path| path.exists()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn the_page_of_adapters_is_what_the_kept_reports_say() {
+    let reports: Vec<Report> = kept().iter().map(|path| Report::read(path).unwrap()).collect();
+    assert!(reports.iter().any(|report| report.complete && report.devices.len() > 1), "{:?}", kept());
+    let page = include_str!("../docs/ADAPTERS.md");
+    let matrix = markdown(&merged(&reports));
+    assert!(
+        page.contains(matrix.trim()),
+        "docs/ADAPTERS.md is not `deepj verify --merge benches/runs/*/verify.json --markdown`"
+    );
+}

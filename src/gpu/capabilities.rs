@@ -123,8 +123,9 @@ impl Capabilities {
         }
     }
 
-    /// Those of an adapter with every optional feature that a kernel asks for, otherwise portable: all kernels that there are.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// Those of an adapter with every optional feature that a kernel asks for, otherwise portable: for tests of what is
+    /// chosen where it can be had.
+    #[cfg(test)]
     pub(crate) fn able() -> Self {
         let matrix = CooperativeMatrix { m: 16, n: 16, k: 16, factors: "f16".into(), result: "f32".into() };
         Self {

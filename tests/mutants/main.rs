@@ -10,9 +10,6 @@
 //! `docs/TRUST.md`, whose list of mutants is held against the one here. `DEEPJ_MUTANTS_DRAWN=N` draws more of them, and
 //! tries those in `equivalent.rs` in all cases.
 
-#[allow(dead_code)] // Its checks are those of the kernel tests.
-#[path = "../../kernels-tests/declaration.rs"]
-mod declaration;
 #[path = "../../kernels-tests/environment.rs"]
 mod environment;
 
@@ -30,7 +27,7 @@ use std::sync::Arc;
 use deepj::gpu::DeviceType;
 use deepj::verify::kernels::cases;
 use deepj::verify::kernels::harness::Case;
-use deepj::verify::kernels::harness::adapters::{self, Adapter};
+use deepj::verify::kernels::harness::adapters::{self, Adapter, everything};
 use drawn::Change;
 use kernels::Kernels;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -107,7 +104,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let (adapters, again) = (software(), software());
     let cases: Vec<Arc<Case>> = cases().into_iter().map(Arc::new).collect();
-    let kernels = Arc::new(Kernels::of(&Attempt::all(&cases, &declaration::everything())));
+    let kernels = Arc::new(Kernels::of(&Attempt::all(&cases, &everything())));
     let more = std::env::var("DEEPJ_MUTANTS_DRAWN").ok().and_then(|count| count.parse().ok());
     let drawn = kernels.draw(more.unwrap_or(DRAWN));
     let findings = Arc::new(Findings::default());

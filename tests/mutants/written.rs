@@ -25,22 +25,22 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "carry/keep_rows",
         "rows are counted from the dispatch's first",
-        "p.first_row + i / p.width",
-        "i / p.width",
+        "keep_p.first_row + i / keep_p.width",
+        "i / keep_p.width",
         "carry keep 720x31 64 KiB bindings",
     ),
     mutant(
         "carry/keep_rows",
         "rows of a sequence and sequences are mixed up",
-        "/ p.inner) % p.sequences",
-        "/ p.sequences) % p.inner",
+        "/ keep_p.inner) % keep_p.sequences",
+        "/ keep_p.sequences) % keep_p.inner",
         "carry keep 39x29",
     ),
     mutant(
         "carry/keep_rows",
         "no row starts anew",
-        " * keep[p.keep_offset + sequence]",
-        " + 0.0 * keep[p.keep_offset + sequence]",
+        " * keep[keep_p.keep_offset + sequence]",
+        " + 0.0 * keep[keep_p.keep_offset + sequence]",
         "carry keep 39x29",
     ),
     // cast
