@@ -235,6 +235,10 @@ impl Supervisor<'_> {
                     let status = farewell(&mut child).map_or("closed its output".into(), |status| ended(&status));
                     let _ = child.kill();
                     let words = words.recv_timeout(FAREWELL).unwrap_or_default();
+                    // Where Ctrl-C reaches the worker too, as on Windows, that may end first.
+                    if self.stop.load(Ordering::Relaxed) {
+                        return End::Stopped;
+                    }
                     return End::Bad(format!("the process {status} {}", words.trim()).trim().into());
                 }
                 Err(RecvTimeoutError::Timeout) if heard.elapsed() > silence => {
