@@ -254,7 +254,8 @@ impl Gpu {
     }
 
     /// Runs the program's dispatches `times` times over (see [`Program::once`]), in one submission and one compute pass, or
-    /// where that would take too long for a watchdog in several ([`Budget`](super::Budget)). `step` holds the words of `Step` in `shaders/common.wgsl`, the same for all repetitions. Does not wait.
+    /// where that would take too long for a watchdog in several ([`Budget`](super::Budget)). `step` holds the words of `Step` in
+    /// `shaders/common.wgsl`, the same for all repetitions. Does not wait.
     ///
     /// # Errors
     /// A device that is lost or out of memory.

@@ -124,8 +124,10 @@ pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Res
     match only {
         Some(part) => tasks.retain(|task| task.name().contains(part)),
         None => {
-            let others = [Task::Training, Task::Generation, Task::Peaks];
-            tasks.extend(others.into_iter().chain([Timed::Training, Timed::Generation].map(Task::Time)));
+            // The mirror's training is what others are compared with.
+            tasks.extend(place.0.as_ref().map(|_| Task::Training));
+            tasks.extend([Task::Generation, Task::Peaks]);
+            tasks.extend([Timed::Training, Timed::Generation].map(Task::Time));
         }
     }
     tell(Event::Tasks { tasks: tasks.len(), machine });
