@@ -1,6 +1,6 @@
 //! Times what a dispatch costs beside its work, and prints lines of JSON: a submission of nothing; one with a dispatch that
 //! adds one number, and its result read back; submissions of up to 10,000 such dispatches, each of which waits for the one
-//! before: `cargo bench --bench dispatch -- [--runs 5] [--device cpu]`. On the CPU a dispatch is a call of the op's mirror.
+//! before: `cargo bench --bench dispatch -- [--runs 5] [--device cpu]`. On the CPU a dispatch is a call of the op on the CPU.
 
 mod common;
 
@@ -12,8 +12,8 @@ use clap::Parser;
 use common::{Common, Spread, print, tell};
 use deepj::Result;
 use deepj::gpu::{Device, Format};
-use deepj::graph::session::Variants;
-use deepj::ops::Step;
+use deepj::graph::session::KernelSelection;
+use deepj::ops::Uniforms;
 use deepj::ops::add::Add;
 use deepj::profile::Workload;
 use serde_json::json;
@@ -49,7 +49,7 @@ async fn bench(flags: Flags) -> Result<()> {
     let device = flags.common.open().await?;
     let runs = flags.common.runs();
     let add = Arc::new(Add { len: 1, stored: Format::F32 });
-    let mut workload = Workload::op(add, device.clone(), Variants::default()).await?;
+    let mut workload = Workload::op(add, device.clone(), KernelSelection::default()).await?;
     workload.run().await?;
     if device.capabilities().is_some() {
         let mut latencies = vec![];
@@ -64,7 +64,7 @@ async fn bench(flags: Flags) -> Result<()> {
         report(&device, "submit to result on the host", 1, readbacks, None)?;
     }
     let (session, program) = (&mut workload.session, workload.program);
-    let step = Step::default();
+    let step = Uniforms::default();
     for times in [1, 10, 100, 1_000, 10_000] {
         let (mut walls, mut encoding) = (vec![], vec![]);
         for _ in 0..=runs {

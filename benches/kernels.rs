@@ -16,11 +16,12 @@ use clap::Parser;
 use common::{Common, Spread, default_shape, pair, paper, print, tell};
 use deepj::error::nearest;
 use deepj::gpu::Device;
-use deepj::graph::session::{Variants, check_pins};
+use deepj::graph::session::KernelSelection;
 use deepj::graph::{Bench, Plan, candidates};
-use deepj::models::deepj::{Mode, Precision, Training, build, build_generate};
+use deepj::models::{Model, Precision, Storage};
+use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::{Cost, Op};
-use deepj::profile::Workload;
+use deepj::profile::{Workload, training_plan};
 use deepj::{Error, Result};
 use serde_json::json;
 
@@ -73,22 +74,22 @@ fn is(op: &dyn Op, name: &str) -> bool {
     [op.kernel(), op.name()].contains(&name)
 }
 
-/// The variants of `op` to be timed: the pinned ones that it has, else all that are measured unasked.
+/// The variants of `op` to be timed: the overridden ones that it has, else all that are measured unasked.
 fn variants(flags: &Flags, device: &Device, op: &dyn Op) -> Vec<&'static str> {
     let Some(capabilities) = device.capabilities() else { return vec!["mirror"] };
-    let pinned: Vec<&str> =
+    let overridden: Vec<&str> =
         flags.variants.iter().filter(|(kernel, _)| is(op, kernel)).map(|(_, variant)| variant.as_str()).collect();
-    match pinned.is_empty() {
+    match overridden.is_empty() {
         true => candidates(op, capabilities),
-        false => op.legal(capabilities).into_iter().filter(|variant| pinned.contains(variant)).collect(),
+        false => op.supported(capabilities).into_iter().filter(|variant| overridden.contains(variant)).collect(),
     }
 }
 
-/// Samples of the op's mirror in seconds.
+/// Samples of the op on the CPU in seconds.
 async fn on_cpu(op: Arc<dyn Op>, device: &Device, samples: usize) -> Result<Vec<f64>> {
     /// The least that a sample should take, in seconds, and the most runs of it.
     const SAMPLE: (f64, f64) = (0.002, 10_000.0);
-    let mut workload = Workload::op(op, device.clone(), Variants::default()).await?;
+    let mut workload = Workload::op(op, device.clone(), KernelSelection::default()).await?;
     workload.run().await?;
     let once = workload.run().await?.wall.as_secs_f64();
     workload.times = (SAMPLE.0 / once).clamp(1.0, SAMPLE.1) as u32;
@@ -121,10 +122,10 @@ async fn bench(flags: Flags) -> Result<()> {
     flags.precision.check(device.capabilities())?;
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
-    let training = Training { precision: flags.precision, ..Training::default() };
-    let train = build(&paper(), Mode::Train(training), batch, seq)?.plan;
-    let mut jobs = jobs(vec![train, build_generate(&paper(), 1, seq)?.plan]);
-    check_pins(&flags.variants, &device)?;
+    let (model, storage) = (paper()?, Storage { precision: flags.precision, recompute: false });
+    let (train, _) = training_plan(&model, &Nadam::default(), storage, (batch, seq))?;
+    let mut jobs = jobs(vec![train, model.generation(1, seq)?.compile().0]);
+    KernelSelection::overriding(flags.variants.clone()).check_device(device.capabilities())?;
     for name in flags.kernels.iter().chain(flags.variants.iter().map(|(kernel, _)| kernel)) {
         if !jobs.iter().any(|job| is(job.op.as_ref(), name)) {
             let known = jobs.iter().flat_map(|job| [job.op.kernel(), job.op.name()]).collect();
@@ -132,9 +133,10 @@ async fn bench(flags: Flags) -> Result<()> {
         }
     }
     for (kernel, variant) in &flags.variants {
-        let legal = |op: &dyn Op| device.capabilities().map(|capabilities| op.legal(capabilities)).unwrap_or_default();
+        let supported =
+            |op: &dyn Op| device.capabilities().map(|capabilities| op.supported(capabilities)).unwrap_or_default();
         let of_kernel = jobs.iter().filter(|job| is(job.op.as_ref(), kernel));
-        let known: BTreeSet<_> = of_kernel.flat_map(|job| legal(job.op.as_ref())).collect();
+        let known: BTreeSet<_> = of_kernel.flat_map(|job| supported(job.op.as_ref())).collect();
         if !known.contains(variant.as_str()) {
             let what = format!("--variant {kernel}={variant}: there is no such variant on this adapter");
             return Err(Error::usage(what, nearest(variant, known)));

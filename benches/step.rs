@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::{Chosen, Common, default_shape, measure, paper, print, tell};
 use deepj::Result;
-use deepj::models::deepj::{Precision, Training};
+use deepj::models::{Precision, Storage};
 use deepj::profile::Workload;
 use serde_json::json;
 
@@ -42,9 +42,9 @@ async fn bench(flags: Flags) -> Result<()> {
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
     let Flags { precision, recompute, .. } = flags;
-    let training = Training { precision, recompute, ..Training::default() };
+    let storage = Storage { precision, recompute };
     let variants = flags.chosen.variants(&device)?;
-    let mut workload = Workload::train(&paper(), training, (batch, seq), device.clone(), variants).await?;
+    let mut workload = Workload::train(&paper()?, storage, (batch, seq), device.clone(), variants).await?;
     let flops = workload.plan().cost().flops;
     let mut figures = measure(&mut workload, flags.common.runs(), flops).await?;
     for (name, value) in [

@@ -51,7 +51,7 @@ fn parse(shader: &Shader) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// Bindings lie inside their operands, on legal starts, and bindings, parameters and grid keep to the limits.
+/// Bindings lie inside their operands, on supported starts, and bindings, parameters and grid keep to the limits.
 fn check_ranges(args: &[Arg], dispatch: &Dispatch, capabilities: &Capabilities, views: &[View]) -> Result<(), String> {
     for binding in &dispatch.bindings {
         let (arg, view) = (&args[binding.arg], views[binding.arg]);
@@ -123,12 +123,14 @@ fn check_interface(args: &[Arg], dispatch: &Dispatch, module: &Module, info: &Mo
             return Err(format!("binding {place}, `{name}`, is {access:?} in WGSL and {:?} bound", binding.access));
         }
     }
-    let bound = 1 + dispatch.bindings.len() + usize::from(dispatch.uses_step);
+    let bound = 1 + dispatch.bindings.len() + usize::from(dispatch.uses_uniforms);
     match at(1, 0) {
-        Some(step) if size(step) != 64 => Err(format!("`step` has {} bytes", size(step))),
-        step if step.is_some() != dispatch.uses_step => {
-            Err(format!("uses_step is {}, in WGSL `step` is used: {}", dispatch.uses_step, step.is_some()))
-        }
+        Some(uniforms) if size(uniforms) != 64 => Err(format!("`uniforms` has {} bytes", size(uniforms))),
+        uniforms if uniforms.is_some() != dispatch.uses_uniforms => Err(format!(
+            "uses_uniforms is {}, in WGSL `uniforms` is used: {}",
+            dispatch.uses_uniforms,
+            uniforms.is_some()
+        )),
         _ if used.len() != bound => Err(format!("uses {} bindings, {bound} are bound", used.len())),
         _ => Ok(()),
     }

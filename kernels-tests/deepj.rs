@@ -1,19 +1,19 @@
-//! The whole model: one training step with dropout and update, and generation, on an adapter against the f64 mirror; the
-//! mirror's gradients against central differences.
+//! The whole model: one training step with dropout and update, and generation, on an adapter against the f64 reference; the
+//! program's gradients against central differences.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::gpu::{Budget, Capabilities, Checks, Device, Gpu};
-use crate::graph::session::Variants;
-use crate::graph::{Init, Kind, Mirror, Plan, Session, mirror};
-use crate::models::deepj::{
-    self as models, Built, Config, GenerateIo, Io, Join, Mode, Precision, Preset, StyleUse, build, build_generate,
-};
-use crate::nn::{init, nadam};
-use crate::ops::note_sweep::REPORTED;
+use crate::gpu::{Capabilities, Checks, Device, Gpu, WatchdogBudget};
+use crate::graph::session::KernelSelection;
+use crate::graph::{CpuProgram, Init, Kind, Plan, Session, cpu};
+use crate::models::deepj::{Config, DeepJ, Join, Preset, StyleUse};
+use crate::models::{GenerationIo, Model, Precision, SequenceIo, Storage};
+use crate::nn::init;
+use crate::nn::optimizer::nadam::Nadam;
+use crate::nn::optimizer::{self, Optimizer, Schedule};
 use crate::ops::random::{pcg4d, uniform01};
-use crate::ops::{Real, Step, View};
+use crate::ops::{Real, Uniforms, View};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 
@@ -48,19 +48,21 @@ fn wirings() -> [(&'static str, Config); 6] {
     ]
 }
 
-/// The plans of all verbs, in every wiring and every way to train.
+/// The plans of all commands, in every wiring and every way to train.
 pub fn plans() -> Vec<Plan> {
-    let ways = [Precision::F32, Precision::Mixed].into_iter().flat_map(|precision| {
-        [false, true].map(|recompute| Mode::Train(models::Training { precision, recompute, ..with_clip() }))
-    });
-    let modes: Vec<Mode> = ways.chain([Mode::Evaluate]).collect();
+    let ways = [Precision::F32, Precision::Mixed]
+        .into_iter()
+        .flat_map(|precision| [false, true].map(|recompute| Storage { precision, recompute }));
+    let ways: Vec<Storage> = ways.collect();
     let of_wiring = |(name, config): (&str, Config)| {
-        let steps = modes.iter().map(|&mode| build(&config, mode, 2, 5).map(|built| built.plan));
-        let generation = [1, 3].map(|pieces| build_generate(&config, pieces, 4).map(|built| built.plan));
-        let plans: Result<Vec<Plan>, _> = steps.chain(generation).collect();
-        plans.unwrap_or_else(|error| panic!("{name}: {error}"))
+        let model = DeepJ::new(config)?;
+        let training = ways.iter().map(|&storage| Ok(model.training(storage, 2, 5)?.compile().0));
+        let others = [Ok(optimizer::plan(&clipping(), model.layout()).0), Ok(model.evaluation(2, 5)?.compile().0)];
+        let generation = [1, 3].map(|pieces| Ok(model.generation(pieces, 4)?.compile().0));
+        let plans: crate::Result<Vec<Plan>> = training.chain(others).chain(generation).collect();
+        plans.map_err(|e| crate::Error::model(format!("{name}: {e}"), ""))
     };
-    wirings().into_iter().flat_map(of_wiring).collect()
+    wirings().into_iter().flat_map(|wiring| of_wiring(wiring).unwrap_or_else(|e| panic!("{e}"))).collect()
 }
 
 fn paper() -> Config {
@@ -79,74 +81,79 @@ fn roll(stream: u32, cells: usize) -> Vec<f32> {
 }
 
 /// Points in the simplex of styles.
-fn styles(lanes: usize, styles: usize) -> Vec<f32> {
-    let weights: Vec<f32> = uniform(40, lanes * styles).collect();
+fn styles(slots: usize, styles: usize) -> Vec<f32> {
+    let weights: Vec<f32> = uniform(40, slots * styles).collect();
     weights.chunks(styles).flat_map(|w| w.iter().map(|x| x / w.iter().sum::<f32>()).collect::<Vec<_>>()).collect()
 }
 
-/// All parameters, as they are initialised but with biases that are not zero, and their arena.
+/// All parameters, as they are initialised but with biases that are not zero, and their buffer.
 fn params(plan: &Plan) -> (View, Vec<f32>) {
-    let mut values = init::initialise(&plan.params, plan.params_len, 3);
-    for (i, param) in plan.params.iter().enumerate().filter(|(_, param)| param.init == Init::Zero) {
+    let mut values = init::initialise(&plan.layout, 3);
+    for (i, param) in plan.layout.params().iter().enumerate().filter(|(_, param)| param.init == Init::Zero) {
         let range = param.view.start..param.view.start + param.view.len;
         values[range].iter_mut().zip(uniform(100 + i as u32, param.view.len)).for_each(|(x, r)| *x = 0.4 * r - 0.2);
     }
-    (plan.arena(Kind::Params), values)
+    (plan.buffer(Kind::Params), values)
 }
 
 /// The update is compared too, gradients are clipped.
-fn with_clip() -> models::Training {
-    let optimizer = nadam::Settings { clip_norm: 0.5, ..nadam::Settings::default() };
-    models::Training { optimizer, ..models::Training::default() }
+fn clipping() -> Nadam {
+    Nadam { clip_norm: 0.5, ..Nadam::default() }
 }
 
-/// A training plan with all that it reads.
-pub struct Training {
-    built: Built<Io>,
+/// The plan of a training update, gradients and update in one, with all that it reads.
+pub struct TrainingCase {
+    plan: Plan,
+    io: SequenceIo,
+    squared_norm: View,
     config: Config,
-    step: Step,
+    uniforms: Uniforms,
     given: Vec<(View, Vec<f32>)>,
     steps: usize,
     batch: usize,
-    how: models::Training,
+    storage: Storage,
     oracle: OnceLock<Vec<Vec<f64>>>,
 }
 
 /// The loss scale of mixed precision.
 const SCALE: f32 = 4096.0;
 
-impl Training {
-    fn new(config: Config, batch: usize, steps: usize, how: models::Training) -> Self {
-        let built = build(&config, Mode::Train(how), batch, steps).expect("the configuration is valid");
-        let scale = if how.precision == Precision::Mixed { SCALE } else { 1.0 };
-        let mut step = Step { seed: 77, step: 12, unscale: 1.0 / scale, ..Step::default() };
-        nadam::Schedule::default().advance(&with_clip().optimizer, &mut step);
-        let (io, n) = (&built.io, config.notes);
-        // The last step of the last lane is padding.
+impl TrainingCase {
+    fn new(config: Config, batch: usize, steps: usize, storage: Storage) -> Self {
+        let model = DeepJ::new(config.clone()).expect("the configuration is valid");
+        let mut sequence = model.training(storage, batch, steps).expect("the configuration is valid");
+        let squared_norm = optimizer::append(&clipping(), &mut sequence.graph);
+        let (plan, io) = sequence.compile();
+        let scale = if storage.precision == Precision::Mixed { SCALE } else { 1.0 };
+        let mut uniforms = Uniforms { seed: 77, update: 12, unscale: 1.0 / scale, ..Uniforms::default() };
+        clipping().advance(&mut Schedule::default(), &mut uniforms);
+        let n = config.notes;
+        // The last time step of the last slot is padding.
         let weight = |i| if i == batch * steps - 1 && i > 0 { 0.0 } else { 1.0 / (batch * steps * n) as f32 };
         let mut given = vec![
-            params(&built.plan),
+            params(&plan),
             (io.roll, roll(1, (steps + 1) * batch * n)),
             (io.start, (0..batch).map(|b| (b * 7) as f32 - 1.0).collect()),
             (io.weight, (0..batch * steps).map(weight).collect()),
-            (io.style, styles(batch, config.styles)),
+            (io.style.expect("DeepJ has styles"), styles(batch, config.styles)),
             (io.keep, (0..batch).map(|b| f32::from(b % 2 == 0)).collect()),
             (io.loss_weights.expect("a training plan"), vec![scale, 0.7 * scale, 1.3 * scale]),
         ];
         for (i, &state) in io.states.iter().enumerate() {
             given.push((state, uniform(20 + i as u32, state.len).map(|r| r - 0.5).collect()));
         }
-        Self { built, config, step, given, steps, batch, how, oracle: OnceLock::new() }
+        Self { plan, io, squared_norm, config, uniforms, given, steps, batch, storage, oracle: OnceLock::new() }
     }
 
     /// Those that run on every adapter: the paper's wiring small, with the paper's sizes, in mixed precision and with
     /// recomputation.
     pub fn all() -> [Self; 6] {
-        let how = |precision, recompute| models::Training { precision, recompute, ..with_clip() };
+        let plain = Storage::default();
+        let how = |precision, recompute| Storage { precision, recompute };
         [
-            Self::new(small(), 2, 5, with_clip()),
-            Self::new(small(), 1, 1, with_clip()),
-            Self::new(paper(), 1, 4, with_clip()),
+            Self::new(small(), 2, 5, plain),
+            Self::new(small(), 1, 1, plain),
+            Self::new(paper(), 1, 4, plain),
             Self::new(small(), 2, 5, how(Precision::F32, true)),
             Self::new(small(), 2, 5, how(Precision::Mixed, false)),
             Self::new(small(), 2, 5, how(Precision::Mixed, true)),
@@ -155,30 +162,31 @@ impl Training {
 
     /// In every wiring that the configuration knows.
     pub fn of_wirings() -> impl Iterator<Item = (&'static str, Self)> {
-        wirings().into_iter().map(|(name, config)| (name, Self::new(config, 2, 5, with_clip())))
+        wirings().into_iter().map(|(name, config)| (name, Self::new(config, 2, 5, Storage::default())))
     }
 
     /// Sizes and what is special.
     pub fn name(&self) -> String {
         let Config { notes, time_units, note_units, .. } = self.config;
         let (batch, steps) = (self.batch, self.steps);
-        let precision = if self.how.precision == Precision::Mixed { " mixed" } else { "" };
-        let recompute = if self.how.recompute { " recompute" } else { "" };
+        let precision = if self.storage.precision == Precision::Mixed { " mixed" } else { "" };
+        let recompute = if self.storage.recompute { " recompute" } else { "" };
         format!("step B={batch} T={steps} N={notes} units {time_units} {note_units}{precision}{recompute}")
     }
 
     /// What is compared after a step: names, views, tolerances.
     fn results(&self) -> Vec<(String, View)> {
-        let (plan, io) = (&self.built.plan, &self.built.io);
-        let grads = plan.arena(Kind::Grads);
+        let (plan, io) = (&self.plan, &self.io);
+        let grads = plan.buffer(Kind::Grads);
         let mut results = vec![
             ("losses".to_string(), io.losses),
-            ("squared norm".to_string(), io.squared_norm.expect("a training plan")),
-            ("updated parameters".to_string(), plan.arena(Kind::Params)),
+            ("squared norm".to_string(), self.squared_norm),
+            ("updated parameters".to_string(), plan.buffer(Kind::Params)),
         ];
         results.extend(io.states.iter().enumerate().map(|(i, &state)| (format!("state {i}"), state)));
         let gradient = |param: &crate::graph::Param| View { tensor: grads.tensor, ..param.view };
-        results.extend(plan.params.iter().map(|param| (format!("gradient of {}", param.name), gradient(param))));
+        results
+            .extend(plan.layout.params().iter().map(|param| (format!("gradient of {}", param.name), gradient(param))));
         results
     }
 
@@ -197,7 +205,7 @@ impl Training {
         let k = layers + 4 * layers + self.batch * self.steps * notes;
         // In mixed precision values are rounded to 11 bits wherever they are stored: at each step of an LSTM, and a few
         // times a layer, there and back.
-        let stored = match self.how.precision {
+        let stored = match self.storage.precision {
             Precision::F32 => 0,
             Precision::Mixed => 2 * (2 * self.steps + 2 * notes + 16),
         };
@@ -205,34 +213,34 @@ impl Training {
     }
 
     /// One step on the CPU in `R`.
-    fn mirror<R: Real>(&self) -> Vec<Vec<f64>> {
-        let mut arenas = mirror::arenas::<R>(&self.built.plan);
-        let mut mirror = Mirror::<R>::new(self.built.plan.clone());
+    fn run_on_cpu<R: Real>(&self) -> Vec<Vec<f64>> {
+        let mut shared = cpu::shared::<R>(&self.plan);
+        let mut program = CpuProgram::<R>::new(self.plan.clone());
         for (view, values) in &self.given {
-            let target = mirror.get_mut(&mut arenas, *view);
+            let target = program.get_mut(&mut shared, *view);
             target.iter_mut().zip(values).for_each(|(to, &from)| *to = R::of(f64::from(from)));
         }
-        mirror.run(&mut arenas, &self.step);
-        let get = |(_, view): &(String, View)| mirror.get(&arenas, *view).iter().map(|x| x.to_f64()).collect();
+        program.run(&mut shared, &self.uniforms);
+        let get = |(_, view): &(String, View)| program.get(&shared, *view).iter().map(|x| x.to_f64()).collect();
         self.results().iter().map(get).collect()
     }
 
     /// One step on a device; where the model is small twice from the same state, which must give the same bits.
-    fn on_device(&self, gpu: Gpu, variants: Variants) -> Result<Vec<Vec<f64>>, String> {
+    fn on_device(&self, gpu: Gpu, variants: KernelSelection) -> Result<Vec<Vec<f64>>, String> {
         let outcome: crate::Result<Vec<Vec<Vec<f32>>>> = block_on(async {
             let mut session = Session::new(Device::Gpu(gpu), variants);
-            let id = session.add(self.built.plan.clone()).await?;
+            let id = session.add(self.plan.clone()).await?;
             let views: Vec<View> = self.results().iter().map(|(_, view)| *view).collect();
             let mut runs = vec![];
             for _ in 0..if self.config == paper() { 1 } else { 2 } {
                 for (view, values) in &self.given {
                     session.write(id, *view, values)?;
                 }
-                for moments in [Kind::Moment1, Kind::Moment2] {
-                    let view = self.built.plan.arena(moments);
+                for moments in [0, 1] {
+                    let view = self.plan.buffer(Kind::Optimizer(moments));
                     session.write(id, view, &vec![0.0; view.len])?;
                 }
-                session.run(id, 1, &self.step)?;
+                session.run(id, 1, &self.uniforms)?;
                 runs.push(session.read(id, &views).await?);
             }
             Ok(runs)
@@ -247,30 +255,30 @@ impl Training {
         Ok(results.iter().map(|result| result.iter().map(|&x| f64::from(x)).collect()).collect())
     }
 
-    /// The mirror in f32 against the one in f64.
+    /// The CPU backend in f32 against f64.
     ///
     /// # Errors
     /// A result beyond its tolerance.
-    pub fn check_mirror(&self) -> Result<Margin, String> {
-        self.compare(&self.mirror::<f32>())
+    pub fn check_cpu(&self) -> Result<Margin, String> {
+        self.compare(&self.run_on_cpu::<f32>())
     }
 
     /// The ways in which it runs on an adapter; none where that lacks f16 and the step needs it.
     pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
-        if self.how.precision == Precision::Mixed && !adapter.capabilities.shader_f16 {
+        if self.storage.precision == Precision::Mixed && !adapter.capabilities.shader_f16 {
             return vec![];
         }
         // Software adapters take long over the paper's sizes.
         let most = match adapter.is_portable() {
             // One will do: the largest of the small ones, as it is by default.
-            true => usize::from(self.config != paper() && self.steps > 1 && !self.how.recompute),
+            true => usize::from(self.config != paper() && self.steps > 1 && !self.storage.recompute),
             false if self.config == paper() => 1,
             false => usize::MAX,
         };
-        ways(&self.built.plan, &adapter.capabilities).into_iter().take(most).collect()
+        ways(&self.plan, &adapter.capabilities).into_iter().take(most).collect()
     }
 
-    /// The step on an adapter against the f64 mirror.
+    /// The step on an adapter against the f64 reference.
     ///
     /// # Errors
     /// A device that fails, two runs that differ, a result beyond its tolerance.
@@ -278,9 +286,9 @@ impl Training {
         self.compare(&self.on_device(way.device(adapter)?, way.variants.clone())?)
     }
 
-    /// Compares the norm of the difference from the f64 mirror with the norm, result by result.
+    /// Compares the norm of the difference from the f64 reference with the norm, result by result.
     fn compare(&self, results: &[Vec<f64>]) -> Result<Margin, String> {
-        let wanted = self.oracle.get_or_init(|| self.mirror::<f64>());
+        let wanted = self.oracle.get_or_init(|| self.run_on_cpu::<f64>());
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
         let tolerance = self.tolerance();
         let mut margin = Margin::none();
@@ -307,28 +315,28 @@ impl Training {
     /// # Errors
     /// The first gradient that differs.
     pub fn check_gradients(&self) -> Result<(), String> {
-        let mut step = self.step;
-        step.lr = 0.0;
-        let mut arenas = mirror::arenas::<f64>(&self.built.plan);
-        let mut mirror = Mirror::<f64>::new(self.built.plan.clone());
+        let mut uniforms = self.uniforms;
+        uniforms.lr = 0.0;
+        let mut shared = cpu::shared::<f64>(&self.plan);
+        let mut program = CpuProgram::<f64>::new(self.plan.clone());
         let weights = [1.0, 0.7, 1.3f32].map(f64::from);
         // Runs a step from the given state, with one parameter shifted; returns the weighted loss.
-        let mut run = |arenas: &mut mirror::Arenas<f64>, place: usize, shift: f64| {
+        let mut run = |shared: &mut cpu::Shared<f64>, place: usize, shift: f64| {
             for (view, values) in &self.given {
-                let target = mirror.get_mut(arenas, *view);
+                let target = program.get_mut(shared, *view);
                 target.iter_mut().zip(values).for_each(|(to, &from)| *to = f64::from(from));
             }
-            arenas[0][place] += shift;
-            mirror.run(arenas, &step);
-            mirror.get(arenas, self.built.io.losses).iter().zip(weights).map(|(loss, weight)| loss * weight).sum()
+            shared[0][place] += shift;
+            program.run(shared, &uniforms);
+            program.get(shared, self.io.losses).iter().zip(weights).map(|(loss, weight)| loss * weight).sum()
         };
-        let _: f64 = run(&mut arenas, 0, 0.0);
-        let gradients = arenas[1].clone();
-        for param in &self.built.plan.params {
+        let _: f64 = run(&mut shared, 0, 0.0);
+        let gradients = shared[1].clone();
+        for param in self.plan.layout.params() {
             let View { start, len, .. } = param.view;
             // Prime steps through the parameter, so that rows, columns and gates are all met.
             for i in (0..3).map(|i| (i * 7919 + 101) % len) {
-                let difference = central_difference(|shift| run(&mut arenas, start + i, shift));
+                let difference = central_difference(|shift| run(&mut shared, start + i, shift));
                 let gradient = gradients[start + i];
                 if !within((gradient - difference).abs(), GRADIENT_TOLERANCE) {
                     let name = &param.name;
@@ -345,10 +353,11 @@ impl Training {
 const GRADIENT_TOLERANCE: f64 = 1e-10;
 
 /// A generation plan with all that it reads.
-pub struct Generation {
-    built: Built<GenerateIo>,
+pub struct GenerationCase {
+    plan: Plan,
+    io: GenerationIo,
     given: Vec<(View, Vec<f32>)>,
-    step: Step,
+    uniforms: Uniforms,
     pieces: usize,
     steps: usize,
     notes: usize,
@@ -359,7 +368,7 @@ pub struct Generation {
 /// is some hundred roundoffs, and too little for a listener or a statistic to notice.
 const GAP: f64 = 1e-5;
 
-/// A coin that fell on the other side than in the mirror. From there on the pieces are different music.
+/// A random draw with another result than in the reference. From there on the pieces are different music.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
     /// Which piece.
@@ -375,43 +384,48 @@ pub struct Flip {
 impl fmt::Display for Flip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { piece, step, note, gap } = self;
-        write!(f, "piece {piece}, step {step}, note {note}: a coin fell otherwise, at probabilities {gap:.1e} apart")
+        write!(
+            f,
+            "piece {piece}, step {step}, note {note}: a random draw has another result, at probabilities {gap:.1e} apart"
+        )
     }
 }
 
-impl Generation {
+impl GenerationCase {
     /// The one of the tests: small, 3 pieces of 64 steps, after steps that sound.
     pub fn small() -> Self {
         let (config, pieces) = (small(), 3);
-        let built = build_generate(&config, pieces, 64).expect("the configuration is valid");
-        let (view, values) = params(&built.plan);
-        let before = (built.io.notes, roll(60, pieces * config.notes));
-        let styles = (built.io.style, styles(pieces, config.styles));
+        let model = DeepJ::new(config.clone()).expect("the configuration is valid");
+        let (plan, io) = model.generation(pieces, 64).expect("the configuration is valid").compile();
+        let (view, values) = params(&plan);
+        let before = (io.notes, roll(60, pieces * config.notes));
+        let styles = (io.style.expect("DeepJ has styles"), styles(pieces, config.styles));
         let given = vec![(view, values), styles, before];
-        Self::with(&config, built, (pieces, 64), given)
+        Self::with(&model, (plan, io), (pieces, 64), given)
     }
 
     /// `pieces` pieces of `steps` steps from silence, piece number b in style b, by the model with these parameters.
     ///
     /// # Errors
     /// A configuration that cannot be built.
-    pub fn new(config: &Config, params: Vec<f32>, pieces: usize, steps: usize) -> crate::Result<Self> {
-        let built = build_generate(config, pieces, steps)?;
-        let style =
-            (0..pieces * config.styles).map(|i| f32::from(i % config.styles == i / config.styles % config.styles));
-        let given = vec![(built.plan.arena(Kind::Params), params), (built.io.style, style.collect())];
-        Ok(Self::with(config, built, (pieces, steps), given))
+    pub fn new(model: &dyn Model, params: Vec<f32>, pieces: usize, steps: usize) -> crate::Result<Self> {
+        let (plan, io) = model.generation(pieces, steps)?.compile();
+        let known = model.roll().styles;
+        let style = (0..pieces * known).map(|i| f32::from(i % known == i / known % known)).collect();
+        let mut given = vec![(plan.buffer(Kind::Params), params)];
+        given.extend(io.style.map(|view| (view, style)));
+        Ok(Self::with(model, (plan, io), (pieces, steps), given))
     }
 
     fn with(
-        config: &Config,
-        built: Built<GenerateIo>,
+        model: &dyn Model,
+        (plan, io): (Plan, GenerationIo),
         (pieces, steps): (usize, usize),
         mut given: Vec<(View, Vec<f32>)>,
     ) -> Self {
-        given.push((built.io.clock, [vec![-1.0; pieces], vec![0.0; pieces]].concat()));
-        let step = Step { seed: 5, temperature: 1.0, silence: 0.1, ..Step::default() };
-        Self { built, given, step, pieces, steps, notes: config.notes, oracle: OnceLock::new() }
+        given.push((io.clock, [vec![-1.0; pieces], vec![0.0; pieces]].concat()));
+        let uniforms = Uniforms { seed: 5, temperature: 1.0, silence: 0.1, ..Uniforms::default() };
+        Self { plan, io, given, uniforms, pieces, steps, notes: model.roll().notes, oracle: OnceLock::new() }
     }
 
     /// Sizes.
@@ -420,48 +434,48 @@ impl Generation {
     }
 
     /// Composes on the CPU in `R`.
-    fn mirror<R: Real>(&self) -> Vec<f64> {
-        let mut arenas = mirror::arenas::<R>(&self.built.plan);
-        let mut mirror = Mirror::<R>::new(self.built.plan.clone());
+    fn run_on_cpu<R: Real>(&self) -> Vec<f64> {
+        let mut shared = cpu::shared::<R>(&self.plan);
+        let mut program = CpuProgram::<R>::new(self.plan.clone());
         for (view, values) in &self.given {
-            let target = mirror.get_mut(&mut arenas, *view);
+            let target = program.get_mut(&mut shared, *view);
             target.iter_mut().zip(values).for_each(|(to, &from)| *to = R::of(f64::from(from)));
         }
-        (0..self.steps).for_each(|_| mirror.run(&mut arenas, &self.step));
-        mirror.get(&arenas, self.built.io.roll).iter().map(|x| x.to_f64()).collect()
+        (0..self.steps).for_each(|_| program.run(&mut shared, &self.uniforms));
+        program.get(&shared, self.io.roll).iter().map(|x| x.to_f64()).collect()
     }
 
-    fn on_device(&self, gpu: Gpu, variants: Variants) -> Result<Vec<f64>, String> {
+    fn on_device(&self, gpu: Gpu, variants: KernelSelection) -> Result<Vec<f64>, String> {
         let outcome: crate::Result<Vec<Vec<f32>>> = block_on(async {
             let mut session = Session::new(Device::Gpu(gpu), variants);
-            let id = session.add(self.built.plan.clone()).await?;
+            let id = session.add(self.plan.clone()).await?;
             for (view, values) in &self.given {
                 session.write(id, *view, values)?;
             }
-            session.run(id, self.steps as u32, &self.step)?;
-            session.read(id, &[self.built.io.roll]).await
+            session.run(id, self.steps as u32, &self.uniforms)?;
+            session.read(id, &[self.io.roll]).await
         });
         Ok(outcome.map_err(|error| error.to_string())?.iter().flatten().map(|&x| f64::from(x)).collect())
     }
 
-    /// The mirror in f32 against the one in f64, as in [`Generation::check`].
+    /// The CPU backend in f32 against f64, as in [`GenerationCase::check`].
     ///
     /// # Errors
     /// Other music.
-    pub fn check_mirror(&self) -> Result<(Margin, Vec<Flip>), String> {
-        self.compare(&self.mirror::<f32>())
+    pub fn check_cpu(&self) -> Result<(Margin, Vec<Flip>), String> {
+        self.compare(&self.run_on_cpu::<f32>())
     }
 
     /// The ways in which it runs on an adapter. The sweep over the notes is not cut for bindings: a thousand pieces fit the
     /// smallest limit that there is.
     pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
         let most = if adapter.is_portable() { 1 } else { usize::MAX };
-        let ways = ways(&self.built.plan, &adapter.capabilities).into_iter().filter(|way| way.name != SMALL_BINDINGS);
+        let ways = ways(&self.plan, &adapter.capabilities).into_iter().filter(|way| way.name != SMALL_BINDINGS);
         ways.take(most).collect()
     }
 
-    /// Composes on an adapter; each piece must be that of the f64 mirror, up to a coin that fell on the other side because
-    /// its probability was all but the coin's number. These are returned.
+    /// Composes on an adapter; each piece must be that of the f64 reference, up to a random draw with another result because
+    /// its probability was all but the drawn number. These are returned.
     ///
     /// # Errors
     /// A device that fails, or other music.
@@ -470,28 +484,31 @@ impl Generation {
     }
 
     fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<Flip>), String> {
-        let wanted = self.oracle.get_or_init(|| self.mirror::<f64>());
+        let wanted = self.oracle.get_or_init(|| self.run_on_cpu::<f64>());
         let (mut margin, mut flips) = (Margin::none(), vec![]);
         for piece in 0..self.pieces {
             let cells = (0..self.steps).flat_map(|t| (0..self.notes).map(move |n| (t, n)));
             for (step, note) in cells {
-                let start = ((step * self.pieces + piece) * self.notes + note) * REPORTED;
-                let (cell, wanted) = (&roll[start..start + REPORTED], &wanted[start..start + REPORTED]);
+                let reported = self.io.reported;
+                let start = ((step * self.pieces + piece) * self.notes + note) * reported;
+                let (cell, wanted) = (&roll[start..start + reported], &wanted[start..start + reported]);
                 let place = format!("piece {piece}, step {step}, note {note}");
                 let other = |why: &str| Err(format!("{place}: {cell:?}, must be {wanted:?}{why}"));
                 let apart = |i: usize| (cell[i] - wanted[i]).abs();
-                // A coin that fell otherwise changes the dynamics with it.
+                // A random draw with another result changes the dynamics with it.
                 let flipped = (0..2).find(|&i| cell[i] != wanted[i]);
-                let compared = if flipped.is_some() { 3..REPORTED } else { 2..REPORTED };
+                let probabilities = reported - 2;
+                let compared = if flipped.is_some() { probabilities..reported } else { 2..reported };
                 if !compared.clone().all(|i| within(apart(i), GAP)) {
                     return other("");
                 }
                 let gap = compared.map(apart).fold(0.0, f64::max);
-                if let Some(coin) = flipped {
-                    let number = pcg4d([note as u32, piece as u32, step as u32, self.step.seed]).map(uniform01)[coin];
-                    let edge = (f64::from(number) - wanted[3 + coin]).abs();
+                if let Some(draw) = flipped {
+                    let number =
+                        pcg4d([note as u32, piece as u32, step as u32, self.uniforms.seed]).map(uniform01)[draw];
+                    let edge = (f64::from(number) - wanted[probabilities + draw]).abs();
                     if !within(edge, GAP) {
-                        return other(&format!("; the coin, {number}, is not on the edge"));
+                        return other(&format!("; the drawn number, {number}, is not at the probability"));
                     }
                 }
                 if gap / GAP > margin.share {
@@ -512,7 +529,7 @@ impl Generation {
 pub struct Way {
     /// What is special about it.
     pub name: &'static str,
-    variants: Variants,
+    variants: KernelSelection,
     /// Which of the device's limits are smaller than it says, so that most ops take several dispatches.
     limit: Option<fn(&mut Capabilities)>,
 }
@@ -537,11 +554,11 @@ fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
     let bindings: fn(&mut Capabilities) = |capabilities| capabilities.max_storage_buffer_binding_size = 1 << 14;
     // Most ops take several dispatches, and a run several submissions.
     let budget: fn(&mut Capabilities) =
-        |capabilities| capabilities.budget = Some(Budget { flops: 1 << 17, bytes: 1 << 15, groups: 1 });
+        |capabilities| capabilities.budget = Some(WatchdogBudget { flops: 1 << 17, bytes: 1 << 15, groups: 1 });
     let mut ways = vec![
-        way("first variants", Variants::default(), None),
-        way(SMALL_BINDINGS, Variants::default(), Some(bindings)),
-        way("small budget", Variants::default(), Some(budget)),
+        way("first variants", KernelSelection::default(), None),
+        way(SMALL_BINDINGS, KernelSelection::default(), Some(bindings)),
+        way("small budget", KernelSelection::default(), Some(budget)),
     ];
     let mut last = vec![];
     for node in &plan.nodes {
@@ -550,13 +567,15 @@ fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
         }
     }
     if !last.is_empty() {
-        ways.push(way("last variants", Variants::pinned(last), None));
+        ways.push(way("last variants", KernelSelection::overriding(last), None));
     }
     ways
 }
 
 /// The plans of the paper's sizes, training and generation.
-pub fn paper_plans() -> [Plan; 2] {
-    let train = build(&paper(), Mode::Train(with_clip()), 8, 128).expect("the configuration is valid").plan;
-    [train, build_generate(&paper(), 16, 32).expect("the configuration is valid").plan]
+pub fn paper_plans() -> [Plan; 3] {
+    let model = DeepJ::new(paper()).expect("the configuration is valid");
+    let sequence = model.training(Storage::default(), 8, 128).expect("the configuration is valid");
+    let generation = model.generation(16, 32).expect("the configuration is valid");
+    [sequence.compile().0, optimizer::plan(&clipping(), model.layout()).0, generation.compile().0]
 }

@@ -2,8 +2,10 @@
 //! constants.
 
 use crate::gpu::Format::{F16, F32};
-use crate::ops::dropout::Drop;
+use crate::ops::Uniforms;
+use crate::ops::dropout::DropoutSite;
 use crate::ops::features::{Features, FeaturesGrad};
+use crate::shape::Slots;
 
 use super::dropout::factor;
 use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
@@ -18,7 +20,7 @@ fn forward(op: &Features, operands: &Operands) -> Vec<Vec<Bounded>> {
             let mut counts = [Bounded::ZERO; 12];
             for (class, count) in counts.iter_mut().enumerate() {
                 let same = (0..op.notes).filter(|n| (op.lowest + n) % 12 == class);
-                *count = Bounded::sum(Bounded::ZERO, same.map(|n| notes[(row + n) * 3]));
+                *count = Bounded::sum(Bounded::ZERO, same.map(|n| notes[(row + n) * op.channels]));
             }
             for n in 0..op.notes {
                 let class = (op.lowest + n) % 12;
@@ -27,9 +29,9 @@ fn forward(op: &Features, operands: &Operands) -> Vec<Vec<Bounded>> {
                 y.push(counts[class]);
                 for f in 0..op.octave {
                     let i = (row + n) * op.octave + f;
-                    y.push(octave[i] * factor(op.octave_drop, operands.step, i));
+                    y.push(octave[i] * factor(op.octave_drop, operands.uniforms, i));
                 }
-                let in_beat = factor(op.beat_drop, operands.step, (t * op.batch + b) * op.beats + beat);
+                let in_beat = factor(op.beat_drop, operands.uniforms, (t * op.batch + b) * op.beats + beat);
                 y.extend((0..op.beats).map(|q| if q == beat { in_beat } else { Bounded::ZERO }));
             }
         }
@@ -43,15 +45,15 @@ fn backward(op: &FeaturesGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let mut d = vec![];
     for cell in 0..op.steps * op.batch * op.notes {
         for f in 0..op.octave {
-            d.push(dy[cell * width + 14 + f] * factor(op.octave_drop, operands.step, cell * op.octave + f));
+            d.push(dy[cell * width + 14 + f] * factor(op.octave_drop, operands.uniforms, cell * op.octave + f));
         }
     }
     vec![d]
 }
 
 fn op(steps: usize, batch: usize, notes: usize, octave: usize, beats: usize, rates: [f32; 2]) -> Features {
-    let [octave_drop, beat_drop] = [0, 1].map(|i| Drop { site: 3 - i as u32, rate: rates[i] });
-    Features { steps, batch, notes, lowest: 36, octave, beats, octave_drop, beat_drop, stored: F32 }
+    let [octave_drop, beat_drop] = [0, 1].map(|i| DropoutSite { site: 3 - i as u32, rate: rates[i], inner: 1 });
+    Features { steps, batch, notes, channels: 3, lowest: 36, octave, beats, octave_drop, beat_drop, stored: F32 }
 }
 
 fn cases_of(op: Features) -> [Case; 2] {
@@ -84,6 +86,18 @@ pub fn cases() -> Vec<Case> {
     cases.push(all.fill("notes", Fill::Constant(1.0)).note("all play"));
     let [dropped_out, _] = cases_of(op(2, 2, 25, 4, 16, ON));
     cases.push(dropped_out.fill("notes", Fill::Uniform(0.0, 1.25)).note("notes of any size"));
+    // Play and replay alone, as the whole batch and as two of its five slots.
+    let two = || Features { channels: 2, ..op(3, 2, 13, 7, 16, ON) };
+    let [two_channels, _] = cases_of(two());
+    cases.push(two_channels.fill("notes", Fill::Uniform(0.0, 1.0)).note("two channels"));
+    let slots = Slots { first: 2, count: 2, total: 5 };
+    let of_batch = |mut op: Features| {
+        (op.octave_drop.inner, op.beat_drop.inner) = (op.notes * op.octave, op.beats);
+        cases_of(op).map(|case| {
+            case.uniforms(Uniforms { slots, seed: 3, update: 8, ..Uniforms::default() }).note("slots 2+2 of 5")
+        })
+    };
+    cases.extend(of_batch(two()));
     cases.extend(cases_of(op(13, 5, 11, 9, 16, ON)).map(Case::small_bindings));
     cases.extend(cases_of(op(5, 5, 13, 16, 16, ON)).map(Case::small_grid));
     cases.extend(cases_of(op(5, 3, 13, 7, 6, ON)).map(Case::small_budget));

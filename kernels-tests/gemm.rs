@@ -66,7 +66,7 @@ pub fn cases() -> Vec<Case> {
                 cases.push(case(op.clone().with_bias_vector()));
                 cases.push(case(op.clone().with_bias_vector().with_tanh()));
                 cases.push(case(op.clone().with_tanh()));
-                cases.push(case(op.with_bias(RowGroups { inner: 3, sequences: 4 })).note("of 4 lanes of 3"));
+                cases.push(case(op.with_bias(RowGroups { inner: 3, sequences: 4 })).note("of 4 slots of 3"));
             }
         }
     }

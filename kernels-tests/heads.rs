@@ -2,7 +2,7 @@
 //! rows of a part in any order.
 
 use crate::gpu::Format::{F16, F32};
-use crate::ops::heads::{Heads, HeadsInputGrad, HeadsWeightGrad, Shape};
+use crate::ops::heads::{Head, HeadSet, Heads, HeadsInputGrad, HeadsWeightGrad, Score, Shape};
 
 use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
@@ -17,86 +17,97 @@ fn parts(s: &Shape) -> impl Iterator<Item = (usize, usize, std::ops::Range<usize
 }
 
 fn forward(op: &Heads, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let s = &op.0;
+    let (s, c) = (&op.0, op.0.heads.len());
     let (x, w, bias) = (&operands["x"], &operands["w"], &operands["bias"]);
     let (target, weight) = (&operands["target"], &operands["weight"]);
-    let (mut losses, mut slopes) = (vec![], vec![]);
+    let (mut losses, mut logit_grads) = (vec![], vec![]);
     for (_, n, rows) in parts(s) {
-        let mut terms = [vec![], vec![], vec![]];
+        let mut terms = vec![vec![]; c];
         for r in rows {
-            let (i, j) = (n * s.rows + r, (r * s.notes + n) * 3);
-            let masked = if s.masked { weight[r] * target[j] } else { weight[r] };
-            for head in 0..3 {
-                let z = Bounded::dot(bias[head], (0..s.units).map(|k| (x[i * s.units + k], w[k * 3 + head])));
+            let (i, j) = (n * s.rows + r, (r * s.notes + n) * c);
+            let masks = s.heads.heads().iter().any(|head| head.masked);
+            let where_it_plays = if masks { weight[r] * target[j] } else { weight[r] };
+            for (head, &Head { score, masked }) in s.heads.heads().iter().enumerate() {
+                let z = Bounded::dot(bias[head], (0..s.units).map(|k| (x[i * s.units + k], w[k * c + head])));
                 let y = target[j + head];
-                let (loss, slope) = match head {
-                    2 => {
+                let (loss, grad) = match score {
+                    Score::Squared => {
                         let error = z - y;
                         (error.squared(), error.doubled())
                     }
-                    _ => (z.softplus() - y * z, z.sigmoid() - y),
+                    Score::Binary => (z.softplus() - y * z, z.sigmoid() - y),
                 };
-                let scale = if head == 0 { weight[r] } else { masked };
+                let scale = if masked { where_it_plays } else { weight[r] };
                 terms[head].push(scale * loss);
-                slopes.push(scale * slope);
+                logit_grads.push(scale * grad);
             }
         }
-        losses.extend(terms.map(|terms| Bounded::sum(Bounded::ZERO, terms)));
+        losses.extend(terms.into_iter().map(|terms| Bounded::sum(Bounded::ZERO, terms)));
     }
-    vec![losses, slopes]
+    vec![losses, logit_grads]
 }
 
-/// `slopes * dlosses` of every cell, three in a row.
+/// `logit_grads * dlosses` of every cell, head by head.
 fn dlogits(s: &Shape, operands: &Operands) -> Vec<Bounded> {
-    let (slopes, dlosses) = (&operands["slopes"], &operands["dlosses"]);
+    let (grads, dlosses, c) = (&operands["logit_grads"], &operands["dlosses"], s.heads.len());
     let of_part = |(part, n, rows): (usize, usize, std::ops::Range<usize>)| {
         let of_cell =
-            move |r: usize| [0, 1, 2].map(|head| slopes[(n * s.rows + r) * 3 + head] * dlosses[part * 3 + head]);
+            move |r: usize| (0..c).map(move |head| grads[(n * s.rows + r) * c + head] * dlosses[part * c + head]);
         rows.flat_map(of_cell)
     };
     parts(s).flat_map(of_part).collect()
 }
 
 fn input_grad(op: &HeadsInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (s, w, d) = (&op.0, &operands["w"], dlogits(&op.0, operands));
+    let (s, w, d, c) = (&op.0, &operands["w"], dlogits(&op.0, operands), op.0.heads.len());
     let feature =
-        |cell: usize, j: usize| Bounded::dot(Bounded::ZERO, (0..3).map(|head| (d[cell * 3 + head], w[j * 3 + head])));
+        |cell: usize, j: usize| Bounded::dot(Bounded::ZERO, (0..c).map(|head| (d[cell * c + head], w[j * c + head])));
     vec![(0..s.notes * s.rows * s.units).map(|i| feature(i / s.units, i % s.units)).collect()]
 }
 
 fn weight_grad(op: &HeadsWeightGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (s, x, d) = (&op.0, &operands["x"], dlogits(&op.0, operands));
+    let (s, x, d, c) = (&op.0, &operands["x"], dlogits(&op.0, operands), op.0.heads.len());
     let (mut dw, mut dbias) = (vec![], vec![]);
     for (_, n, rows) in parts(s) {
         let cells = || rows.clone().map(|r| n * s.rows + r);
         for j in 0..s.units {
-            let head = |head| Bounded::dot(Bounded::ZERO, cells().map(|i| (x[i * s.units + j], d[i * 3 + head])));
-            dw.extend([0, 1, 2].map(head));
+            let head = |head| Bounded::dot(Bounded::ZERO, cells().map(|i| (x[i * s.units + j], d[i * c + head])));
+            dw.extend((0..c).map(head));
         }
-        dbias.extend([0, 1, 2].map(|head| Bounded::sum(Bounded::ZERO, cells().map(|i| d[i * 3 + head]))));
+        dbias.extend((0..c).map(|head| Bounded::sum(Bounded::ZERO, cells().map(|i| d[i * c + head]))));
     }
     vec![dw, dbias]
 }
 
 fn shape(rows: usize, notes: usize, units: usize) -> Shape {
-    Shape { rows, notes, units, masked: true, stored: F32 }
+    Shape { rows, notes, units, heads: HeadSet::performance(true), stored: F32 }
+}
+
+/// Play, and replay where play is 1 or everywhere.
+fn two_heads(masked: bool) -> HeadSet {
+    let head = |masked| Head { score: Score::Binary, masked };
+    HeadSet::new(&[head(false), head(masked)]).expect("two heads are supported")
 }
 
 fn forward_case(shape: Shape) -> Case {
     let (rows, notes) = (shape.rows, shape.notes);
     // A row in five does not count.
     let weight = (0..rows).map(|r| if r % 5 == 3 { 0.0 } else { 1.0 / (rows * notes) as f32 }).collect();
+    let target = match shape.heads.len() {
+        3 => Fill::Roll(0.4),
+        c => Fill::Values((0..rows * notes * c).map(|i| f32::from(i % 7 < 3 && i % c < 2)).collect()),
+    };
     Case::new(Heads(shape), forward)
         .fill("x", Fill::Within(1.0))
         .fill("w", Fill::Within(4.0 / (shape.units as f32).sqrt()))
         .fill("bias", Fill::Within(1.0))
-        .fill("target", Fill::Roll(0.4))
+        .fill("target", target)
         .fill("weight", Fill::Values(weight))
 }
 
 /// The three ops on one shape.
 fn cases_of(shape: Shape) -> [Case; 3] {
-    let backward = |case: Case| case.fill("slopes", Fill::Within(1.0)).fill("dlosses", Fill::Uniform(0.5, 2.0));
+    let backward = |case: Case| case.fill("logit_grads", Fill::Within(1.0)).fill("dlosses", Fill::Uniform(0.5, 2.0));
     [
         forward_case(shape),
         backward(Case::new(HeadsInputGrad(shape), input_grad)).fill("w", Fill::Within(1.0)),
@@ -114,7 +125,9 @@ pub fn cases() -> Vec<Case> {
     }
     let special = |note: &str| forward_case(shape(70, 5, 12)).note(note);
     for stored in [F32, F16] {
-        cases.extend(cases_of(Shape { masked: false, stored, ..shape(70, 5, 12) }));
+        cases.extend(cases_of(Shape { heads: HeadSet::performance(false), stored, ..shape(70, 5, 12) }));
+        // Play and replay alone, as a model without dynamics has them.
+        cases.extend(cases_of(Shape { heads: two_heads(true), stored, ..shape(131, 4, 17) }));
     }
     cases.push(special("silent").fill("target", Fill::Constant(0.0)));
     cases.push(special("all play").fill("target", Fill::Constant(1.0)));
@@ -133,17 +146,23 @@ pub fn cases() -> Vec<Case> {
 }
 
 pub fn gradients() -> Vec<Gradient> {
-    let check = |name: &str, rows: usize, masked: bool| {
+    let check = |name: &str, rows: usize, heads: HeadSet| {
         Gradient::new(format!("heads {name}"), move |g: &mut Builder| {
-            let shape = Shape { rows, notes: 5, units: 4, masked, stored: F32 };
-            let (cells, parts) = (rows * 5, shape.parts());
-            let (x, w, bias) = (g.hidden(cells * 4), g.hidden(12), g.hidden(3));
-            let target = (0..cells * 3).map(|i| [1.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();
+            let shape = Shape { rows, notes: 5, units: 4, heads, stored: F32 };
+            let (cells, parts, c) = (rows * 5, shape.parts(), heads.len());
+            let (x, w, bias) = (g.hidden(cells * 4), g.hidden(4 * c), g.hidden(c));
+            let target = (0..cells * c).map(|i| [1.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();
             let (target, weight) = (g.input_of(target), g.input(rows, 1.0));
-            let (losses, slopes) = (g.temp(parts * 3), g.temp(cells * 3));
-            g.apply(Heads(shape), &[x, w, bias, target, weight, losses, slopes]);
+            let (losses, logit_grads) = (g.temp(parts * c), g.temp(cells * c));
+            g.apply(Heads(shape), &[x, w, bias, target, weight, losses, logit_grads]);
             vec![losses]
         })
     };
-    vec![check("masked", 4, true), check("unmasked", 4, false), check("parts of a note", 131, true)]
+    let [masked, unmasked] = [true, false].map(HeadSet::performance);
+    vec![
+        check("masked", 4, masked),
+        check("unmasked", 4, unmasked),
+        check("parts of a note", 131, masked),
+        check("two", 4, two_heads(true)),
+    ]
 }

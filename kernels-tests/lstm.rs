@@ -110,7 +110,7 @@ pub fn cases() -> Vec<Case> {
         (2, 5, 256),
         (12, 3, 24),
         (2, 131, 20),
-        // More units than lanes of a workgroup.
+        // More units than invocations of a workgroup.
         (2, 6, 300),
     ] {
         cases.extend(cases_of(steps, rows, units));

@@ -1,4 +1,4 @@
-//! Every op, in every variant, on every adapter of the machine, against its f64 mirror; the mirrors against references
+//! Every op, in every variant, on every adapter of the machine, against its f64 reference; the CPU implementations against references
 //! written once more and their gradients against central differences; what ops declare against their shaders.
 //! Cases and what runs them are in `mod.rs` and the files beside it, a part of the library that `deepj verify` runs too.
 //!
@@ -10,9 +10,11 @@
 //! adapter it fails unless that variable is `none`.
 //! `DEEPJ_VALIDATION=1` puts the Khronos validation layer beneath all (`validation.rs`).
 
+mod batches;
 mod declaration;
 mod environment;
 mod needs;
+mod quick;
 #[cfg(target_os = "linux")]
 mod validation;
 #[cfg(not(target_os = "linux"))]
@@ -25,15 +27,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use batches::{Batches, Test};
 use deepj::gpu::{Capabilities, Format};
 use deepj::graph::Plan;
 use deepj::ops::Op;
 use deepj::verify::kernels::deepj::{paper_plans, plans};
-use deepj::verify::kernels::harness::adapters;
+use deepj::verify::kernels::harness::adapters::{self, Adapter};
 use deepj::verify::kernels::harness::report::Report;
 use deepj::verify::kernels::harness::{Case, kernel};
-use deepj::verify::kernels::{Check, Pass, Suite, Verdict, path};
-use libtest_mimic::{Arguments, Failed, Trial};
+use deepj::verify::kernels::{Check, MODEL, Pass, Suite, Verdict, path};
+use libtest_mimic::Arguments;
+use quick::Quick;
 use validation::Layer;
 
 /// What a run of the tests keeps.
@@ -43,12 +47,6 @@ struct Run {
     ran: [AtomicUsize; 4],
     /// The validation layer beneath Vulkan, if it was asked for.
     layer: Option<Layer>,
-}
-
-type Test = Box<dyn FnOnce() -> Result<(), String> + Send>;
-
-fn trial(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
-    Trial::test(name, move || test().map_err(Failed::from))
 }
 
 fn main() -> ExitCode {
@@ -61,51 +59,38 @@ fn main() -> ExitCode {
         }
     };
     let arguments = Arguments::from_args();
-    let mut trials = vec![];
-    for (adapter, outcome) in layer.iter().flat_map(Layer::self_test) {
-        trials.push(trial(format!("validation layer/notices wrong use/{adapter}"), || outcome));
-    }
+    let self_tests = layer.as_ref().map(Layer::self_test).unwrap_or_default();
     let adapters = adapters::all();
-    let portable = adapters.iter().map(|adapter| Arc::new(adapter.portable()));
-    let devices: Vec<_> = adapters.iter().cloned().chain(portable).collect();
-    let suite = Suite::new();
-    let run = Arc::new(Run { report: Report::new(), ran: Default::default(), layer });
-    for case in &suite.cases {
-        add_declarations(&mut trials, case);
-    }
-    trials.push(trial("plans/every op is counted/declaration".into(), every_op_is_counted));
-    trials.push(trial(
-        "plans/what evaluation and generation run is forward/declaration".into(),
-        passes_are_those_of_plans,
-    ));
-    let cases = suite.cases.clone();
-    trials.push(trial("capabilities/variants need what there is/declaration".into(), move || {
-        let ops: Vec<_> = cases.iter().map(|case| (case.op.as_ref(), kernel::views(case, true))).collect();
-        needs::check(&ops)
-    }));
-    trials.push(trial("capabilities/pins need what there is/declaration".into(), || needs::check_pins(&plans())));
-    for plan in paper_plans() {
-        let name = format!("deepj/paper {}/first variants/declaration", plan.name);
-        trials.push(trial(name, move || check_portable(&plan)));
-    }
-    // Neighbours in the list are of different adapters, so that threads seldom wait for one another.
-    let mut checks: Vec<_> = devices.iter().map(|device| suite.on_adapter(device).into_iter()).collect();
-    checks.push(suite.on_cpu().into_iter());
-    let most = checks.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
-    for _ in 0..most {
-        for check in checks.iter_mut().filter_map(Iterator::next) {
-            let (name, run) = (check.name.clone(), run.clone());
-            trials.push(trial(name, move || outcome(&check, &run)));
+    let quick = match Quick::asked(&adapters) {
+        Ok(quick) => quick,
+        Err(why) => {
+            println!("FAILED: {why}");
+            return ExitCode::FAILURE;
         }
+    };
+    let run = Arc::new(Run { report: Report::new(), ran: Default::default(), layer });
+    let batches = Batches::new(&arguments);
+    let mut trials = vec![];
+    for (adapter, outcome) in self_tests {
+        let test: Test = Box::new(|| outcome);
+        trials.extend(batches.add(None, vec![(format!("validation layer/notices wrong use/{adapter}"), test)]));
     }
-    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
+    for Group { alone, tests } in groups(&adapters, quick.as_ref(), &run) {
+        trials.extend(batches.add(alone, tests));
+    }
+    let whole = quick.is_none() && arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
     if arguments.list {
         return ExitCode::SUCCESS;
     }
     run.report.print();
-    let close = || devices.iter().for_each(|adapter| adapter.reopen());
-    let valid = run.layer.as_ref().is_none_or(|layer| layer.finish(whole, close));
+    let valid = match &run.layer {
+        Some(layer) => layer.finish(whole, || batches.end()),
+        None => {
+            batches.end();
+            true
+        }
+    };
     let (lines, lacking) = adapters::missing(&adapters);
     lines.iter().for_each(|line| println!("{line}"));
     let [forward, backward, update, model] = run.ran.each_ref().map(|ran| ran.load(Ordering::Relaxed));
@@ -115,8 +100,11 @@ fn main() -> ExitCode {
          whole model",
         adapters.len()
     );
+    if let Some(quick) = quick {
+        println!("{quick}");
+    }
     if whole && forward.min(backward) == 0 {
-        println!("NO KERNEL WAS RUN: only mirrors and declarations were checked");
+        println!("NO KERNEL WAS RUN: only the CPU implementations and declarations were checked");
         if !adapters::none_is_fine() {
             println!("FAILED: install a driver (`deepj adapters` says which), or set DEEPJ_REQUIRE_ADAPTERS=none");
             return ExitCode::FAILURE;
@@ -125,18 +113,114 @@ fn main() -> ExitCode {
     if lacking || !valid { ExitCode::FAILURE } else { conclusion.exit_code() }
 }
 
+/// Tests that run one after the other.
+struct Group {
+    /// As [`Batches::add`] has it.
+    alone: Option<String>,
+    tests: Vec<(String, Test)>,
+}
+
+impl Group {
+    fn of(tests: Vec<(String, Test)>) -> Self {
+        Self { alone: None, tests }
+    }
+
+    fn of_checks(alone: Option<String>, checks: Vec<Check>, run: &Arc<Run>) -> Self {
+        let test = |check: Check| {
+            let (name, run) = (check.name.clone(), run.clone());
+            let test: Test = Box::new(move || outcome(&check, &run));
+            (name, test)
+        };
+        Self { alone, tests: checks.into_iter().map(test).collect() }
+    }
+
+    /// What its names begin with: an op, or what is not of one op.
+    fn subject(&self) -> &str {
+        self.tests.first().and_then(|(name, _)| name.split('/').next()).unwrap_or_default()
+    }
+}
+
+/// All tests, or the quick ones. They are in the order of the ops, so that what the f64 reference makes of a case goes with
+/// the last test that needs it.
+fn groups(adapters: &[Arc<Adapter>], quick: Option<&Quick>, run: &Arc<Run>) -> Vec<Group> {
+    let suite = Suite::new();
+    let mut groups = of_plans(&suite);
+    groups.extend(suite.cases.iter().map(of_declarations));
+    groups.extend(suite.on_cpu().into_iter().map(|check| Group::of_checks(None, vec![check], run)));
+    let mut add = |adapter: &Adapter, mut checks: Vec<Check>| {
+        // A device other than a software adapter's runs one check at a time, whatever its limits; the validation layer
+        // tells of one at a time.
+        let alone = match &run.layer {
+            Some(_) if is_beneath(&adapter.name) => Some("the validation layer".into()),
+            _ if adapter.is_software() => None,
+            _ => Some(adapter.capabilities.name.clone()),
+        };
+        while let Some(first) = checks.first() {
+            let others = checks.iter().position(|check| check.batch != first.batch).unwrap_or(checks.len());
+            let rest = checks.split_off(others);
+            groups.push(Group::of_checks(alone.clone(), std::mem::replace(&mut checks, rest), run));
+        }
+    };
+    match quick {
+        Some(quick) => quick.adapter.iter().for_each(|adapter| add(adapter, suite.quickly_on(adapter))),
+        None => {
+            for adapter in adapters {
+                add(adapter, suite.on_adapter(adapter));
+                let portable = Arc::new(adapter.portable());
+                add(&portable, suite.on_adapter(&portable));
+            }
+        }
+    }
+    let labels = suite.cases.iter().map(|case| case.op.label());
+    let mut ops: Vec<String> = labels.filter_map(|label| label.split(' ').next().map(String::from)).collect();
+    ops.dedup();
+    groups.sort_by_key(|group| match ops.iter().position(|op| op == group.subject()) {
+        Some(place) => place + 1,
+        None if group.subject() == MODEL => usize::MAX,
+        None => 0,
+    });
+    groups
+}
+
+/// Whether what runs on the adapter of this name reaches a Vulkan driver.
+fn is_beneath(adapter: &str) -> bool {
+    adapter.contains(" vulkan")
+}
+
+/// What plans demand of ops and cases, and what ops demand of devices.
+fn of_plans(suite: &Suite) -> Vec<Group> {
+    let test = |name: &str, test: Test| Group::of(vec![(name.into(), test)]);
+    let cases = suite.cases.clone();
+    let needs = move || {
+        let ops: Vec<_> = cases.iter().map(|case| (case.op.as_ref(), kernel::views(case, true))).collect();
+        needs::check(&ops)
+    };
+    let mut groups = vec![
+        test("plans/every op is counted/declaration", Box::new(every_op_is_counted)),
+        test("plans/what evaluation and generation run is forward/declaration", Box::new(passes_are_those_of_plans)),
+        test("capabilities/variants need what there is/declaration", Box::new(needs)),
+        test("capabilities/overrides need what there is/declaration", Box::new(|| needs::check_overrides(&plans()))),
+    ];
+    for plan in paper_plans() {
+        let name = format!("{MODEL}/paper {}/first variants/declaration", plan.name);
+        groups.push(test(&name, Box::new(move || check_portable(&plan))));
+    }
+    groups
+}
+
 /// What the op declares: its cost, and its dispatches in every variant.
-fn add_declarations(trials: &mut Vec<Trial>, case: &Arc<Case>) {
+fn of_declarations(case: &Arc<Case>) -> Group {
     let label = case.to_string();
-    let mut add = |variant: &str, adapter: &str, test: Test| trials.push(trial(path(&label, variant, adapter), test));
+    let mut tests: Vec<(String, Test)> = vec![];
+    let mut add = |variant: &str, adapter: &str, test: Test| tests.push((path(&label, variant, adapter), test));
     let this = case.clone();
     add("cost", "cpu", Box::new(move || this.check_cost()));
 
     // An op with operands stored as f16 is portable but for that.
     let shader_f16 = case.op.args().iter().any(|arg| arg.format == Format::F16);
     let (portable, everything) = (Capabilities { shader_f16, ..Capabilities::portable() }, adapters::everything());
-    if shader_f16 && !case.op.legal(&Capabilities::portable()).is_empty() {
-        add("legal", "declaration", Box::new(|| Err("f16 operands are legal without shader_f16".into())));
+    if shader_f16 && !case.op.supported(&Capabilities::portable()).is_empty() {
+        add("supported", "declaration", Box::new(|| Err("f16 operands are supported without shader_f16".into())));
     }
     if case.op.variants(&portable).is_empty() {
         add("portable", "declaration", Box::new(|| Err("there is no portable kernel".into())));
@@ -152,6 +236,7 @@ fn add_declarations(trials: &mut Vec<Trial>, case: &Arc<Case>) {
             add(variant, "declaration", Box::new(check));
         }
     }
+    Group::of(tests)
 }
 
 /// Checks the first variant of every node against WebGPU's default limits and its shader.
@@ -176,9 +261,14 @@ fn every_op_is_counted() -> Result<(), String> {
     if lacking.is_empty() { Ok(()) } else { Err(format!("no case counts {lacking:?}")) }
 }
 
+/// Whether a plan of this name makes gradients or updates parameters.
+fn trains(name: &str) -> bool {
+    ["train", "update"].iter().any(|word| name.contains(word))
+}
+
 /// Plans that do not train run what counts as forward, plans that train also all else.
 fn passes_are_those_of_plans() -> Result<(), String> {
-    let (training, other): (Vec<Plan>, Vec<Plan>) = plans().into_iter().partition(|plan| plan.name.contains("train"));
+    let (training, other): (Vec<Plan>, Vec<Plan>) = plans().into_iter().partition(|plan| trains(&plan.name));
     let passes = |plans: &[Plan]| -> BTreeSet<(Pass, String)> {
         let nodes = plans.iter().flat_map(|plan| &plan.nodes);
         nodes.map(|node| (Pass::of(&node.op.label()), kind(node.op.as_ref()))).collect()
@@ -205,7 +295,7 @@ fn kind(op: &dyn Op) -> String {
 fn outcome(check: &Check, run: &Run) -> Result<(), String> {
     let start = Instant::now();
     let ((verdict, flips), valid) = match &run.layer {
-        Some(layer) if check.on.contains(" vulkan") => layer.watch(|| check.run()),
+        Some(layer) if is_beneath(&check.on) => layer.watch(|| check.run()),
         _ => (check.run(), Ok(())),
     };
     if check.on != "cpu" {

@@ -1,4 +1,4 @@
-//! Every op in every variant on an adapter against its f64 mirror, with shapes that have tails, cuts and folded grids; and
+//! Every op in every variant on an adapter against its f64 reference, with shapes that have tails, cuts and folded grids; and
 //! whole steps of the model. `deepj verify` runs this on testers' machines, `cargo test --test kernels` in development.
 
 // The references are written with the indices of the formulas.
@@ -29,10 +29,10 @@ mod octave_conv;
 mod reduce;
 mod tanh_grad;
 
-use deepj::{Flip, Generation, Training};
+use deepj::{Flip, GenerationCase, TrainingCase};
 use harness::adapters::Adapter;
-use harness::kernel::{self, Margin};
-use harness::{Case, Gradient, case, gradient};
+use harness::comparison::Margin;
+use harness::{Case, Gradient, case, gradient, kernel};
 use known::Known;
 
 /// All cases of all ops.
@@ -114,7 +114,7 @@ pub enum Verdict {
     Mended(&'static Known, Margin),
 }
 
-/// Margin, and coins that fell otherwise; or what is wrong.
+/// Margin, and random draws with another result; or what is wrong.
 type Outcome = Result<(Margin, Vec<Flip>), String>;
 
 /// Something that is computed with a shape, in one way, on one device, and held against what it must be.
@@ -127,11 +127,14 @@ pub struct Check {
     pub on: String,
     /// Where in training it runs.
     pub pass: Pass,
+    /// Those of one number on an adapter share its devices and the kernels that these have compiled, and run on one thread
+    /// at a time. The last of them takes the devices with it.
+    pub batch: usize,
     run: Box<dyn Fn() -> Outcome + Send + Sync>,
 }
 
 impl Check {
-    /// Runs it, on an adapter when no other check does. Coins of a generation that fell otherwise are no failure; they are
+    /// Runs it. Random draws of a generation with another result are no failure; they are
     /// told of beside the verdict.
     pub fn run(&self) -> (Verdict, Vec<Flip>) {
         match ((self.run)(), known::find(&self.name, &self.on)) {
@@ -155,38 +158,47 @@ impl Place {
     }
 
     fn of_model(what: &str, way: &str) -> Self {
-        Self { row: format!("deepj {what} / {way}"), pass: Pass::Model }
+        Self { row: format!("{MODEL} {what} / {way}"), pass: Pass::Model }
     }
 
     fn on_cpu(self, name: String, run: impl Fn() -> Outcome + Send + Sync + 'static) -> Check {
-        Check { name, row: self.row, on: "cpu".into(), pass: self.pass, run: Box::new(run) }
-    }
-
-    fn on_adapter(
-        self,
-        name: String,
-        adapter: &Arc<Adapter>,
-        run: impl Fn(&Adapter) -> Outcome + Send + Sync + 'static,
-    ) -> Check {
-        let this = adapter.clone();
-        let run = move || {
-            let _turn = this.turn();
-            let outcome = run(&this);
-            if outcome.is_err() {
-                this.reopen();
-            }
-            outcome
-        };
-        Check { name, row: self.row, on: adapter.name.clone(), pass: self.pass, run: Box::new(run) }
+        Check { name, row: self.row, on: "cpu".into(), pass: self.pass, batch: 0, run: Box::new(run) }
     }
 }
 
-/// All that is checked. The f64 mirror's results are computed once, when they are first needed.
+/// A check of an adapter before it has devices.
+struct Planned {
+    place: Place,
+    name: String,
+    run: Box<dyn Fn(&Adapter) -> Outcome + Send + Sync>,
+}
+
+impl Planned {
+    /// What the checks compile that had better share a device: an op of a kind in one variant, or the model.
+    fn kernels(&self) -> &str {
+        if self.place.pass == Pass::Model { MODEL } else { &self.place.row }
+    }
+
+    fn on(self, adapter: &Arc<Adapter>, batch: usize) -> Check {
+        let Self { place: Place { row, pass }, name, run } = self;
+        let on = adapter.clone();
+        let run = move || {
+            let outcome = run(&on);
+            if outcome.is_err() {
+                on.reopen();
+            }
+            outcome
+        };
+        Check { name, row, on: adapter.name.clone(), pass, batch, run: Box::new(run) }
+    }
+}
+
+/// All that is checked. The f64 reference's results are computed once, when they are first needed.
 pub struct Suite {
     /// Ops.
     pub cases: Vec<Arc<Case>>,
-    trainings: Vec<Arc<Training>>,
-    generation: Arc<Generation>,
+    trainings: Vec<Arc<TrainingCase>>,
+    generation: Arc<GenerationCase>,
 }
 
 impl Suite {
@@ -194,42 +206,54 @@ impl Suite {
     pub fn new() -> Self {
         Self {
             cases: cases().into_iter().map(Arc::new).collect(),
-            trainings: Training::all().into_iter().map(Arc::new).collect(),
-            generation: Arc::new(Generation::small()),
+            trainings: TrainingCase::all().into_iter().map(Arc::new).collect(),
+            generation: Arc::new(GenerationCase::small()),
         }
     }
 
-    /// All checks on an adapter: every case in every variant that is legal there, then the model. With WebGPU's limits, the first
-    /// variant of each case that is not cut as for a lesser device, and of the largest of each kind all.
+    /// All checks on an adapter: every case in every variant that is supported there, then the model. With WebGPU's limits,
+    /// the first variant of each case that is not cut as for a lesser device, and of the largest of each kind all.
     pub fn on_adapter(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
-        let mut checks = vec![];
+        let variants = |case: &Case| match adapter.is_portable() {
+            true if case.is_limited() => 0,
+            true if !self.is_largest(case) => 1,
+            _ => usize::MAX,
+        };
+        batches(self.planned(adapter, variants, usize::MAX), adapter)
+    }
+
+    /// What tells most in little time: the largest case of each kind in every variant, and the model in one way.
+    pub fn quickly_on(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
+        let variants = |case: &Case| if !case.is_limited() && self.is_largest(case) { usize::MAX } else { 0 };
+        batches(self.planned(adapter, variants, 1), adapter)
+    }
+
+    /// So many variants of each case, then so many trainings, and the generation in all ways or in one.
+    fn planned(&self, adapter: &Adapter, variants: impl Fn(&Case) -> usize, model: usize) -> Vec<Planned> {
+        let mut planned = vec![];
         for case in &self.cases {
             let label = case.op.label();
-            let most = match adapter.is_portable() {
-                true if case.is_limited() => 0,
-                true if !self.is_largest(case) => 1,
-                _ => usize::MAX,
-            };
-            for variant in case.op.legal(&adapter.capabilities).into_iter().take(most) {
+            for variant in case.op.supported(&adapter.capabilities).into_iter().take(variants(case)) {
                 let (this, name) = (case.clone(), path(&case.to_string(), variant, &adapter.name));
-                let run = move |adapter: &Adapter| Ok((kernel::run(&this, variant, adapter)?, vec![]));
-                checks.push(Place::of(&label, variant).on_adapter(name, adapter, run));
+                let run = move |on: &Adapter| Ok((kernel::run(&this, variant, on)?, vec![]));
+                planned.push(Planned { place: Place::of(&label, variant), name, run: Box::new(run) });
             }
         }
-        let name = |of: String, way: &str| format!("deepj/{of}/{way}/{}", adapter.name);
-        for training in &self.trainings {
-            for way in training.ways(adapter) {
+        let name = |of: String, way: &str| format!("{MODEL}/{of}/{way}/{}", adapter.name);
+        for training in self.trainings.iter().take(model) {
+            for way in training.ways(adapter).into_iter().take(model) {
                 let (this, name) = (training.clone(), name(training.name(), way.name));
                 let place = Place::of_model("step", way.name);
-                checks.push(place.on_adapter(name, adapter, move |on| Ok((this.check(on, &way)?, vec![]))));
+                let run = move |on: &Adapter| Ok((this.check(on, &way)?, vec![]));
+                planned.push(Planned { place, name, run: Box::new(run) });
             }
         }
-        for way in self.generation.ways(adapter) {
+        for way in self.generation.ways(adapter).into_iter().take(model) {
             let (this, name) = (self.generation.clone(), name(self.generation.name(), way.name));
             let place = Place::of_model("generate", way.name);
-            checks.push(place.on_adapter(name, adapter, move |on| this.check(on, &way)));
+            planned.push(Planned { place, name, run: Box::new(move |on: &Adapter| this.check(on, &way)) });
         }
-        checks
+        planned
     }
 
     /// Whether the case costs most of those of its op and kind, f16 and limits aside.
@@ -237,22 +261,22 @@ impl Suite {
         let (kind, cost) = (row(&case.op.label(), ""), case.op.cost());
         let alike = self.cases.iter().filter(|other| !other.is_limited() && row(&other.op.label(), "") == kind);
         let portable = Capabilities::portable();
-        let costs = alike.filter(|other| !other.op.legal(&portable).is_empty()).map(|other| other.op.cost());
+        let costs = alike.filter(|other| !other.op.supported(&portable).is_empty()).map(|other| other.op.cost());
         costs.map(|cost| (cost.flops, cost.bytes)).max() == Some((cost.flops, cost.bytes))
     }
 
-    /// All checks of the mirrors: in f64 against the references, in f32 against that, gradients against central differences.
+    /// All checks of the CPU implementations: in f64 against the references, in f32 against that, gradients against central differences.
     pub fn on_cpu(&self) -> Vec<Check> {
         let mut checks = vec![];
         for case in &self.cases {
             let label = case.op.label();
-            let name = |mirror| path(&case.to_string(), mirror, "cpu");
+            let name = |way| path(&case.to_string(), way, "cpu");
             let this = case.clone();
             let check = move || this.oracle().map(|_| (Margin::none(), vec![]));
-            checks.push(Place::of(&label, "mirror f64").on_cpu(name("mirror f64"), check));
+            checks.push(Place::of(&label, "reference f64").on_cpu(name("reference f64"), check));
             let this = case.clone();
-            let check = move || Ok((case::check_mirror(&this)?, vec![]));
-            checks.push(Place::of(&label, "mirror f32").on_cpu(name("mirror f32"), check));
+            let check = move || Ok((case::check_cpu(&this)?, vec![]));
+            checks.push(Place::of(&label, "cpu f32").on_cpu(name("cpu f32"), check));
         }
         for gradient in gradients() {
             let name = path(&gradient.name, "central differences", "cpu");
@@ -261,19 +285,38 @@ impl Suite {
             checks.push(place.on_cpu(name, move || gradient::check(&gradient).map(|()| (Margin::none(), vec![]))));
         }
         for training in &self.trainings {
-            let (this, name) = (training.clone(), format!("deepj/{}/mirror f32/cpu", training.name()));
-            let place = Place::of_model("step", "mirror f32");
-            checks.push(place.on_cpu(name, move || Ok((this.check_mirror()?, vec![]))));
+            let (this, name) = (training.clone(), format!("deepj/{}/cpu f32/cpu", training.name()));
+            let place = Place::of_model("step", "cpu f32");
+            checks.push(place.on_cpu(name, move || Ok((this.check_cpu()?, vec![]))));
         }
-        for (wiring, training) in Training::of_wirings() {
+        for (wiring, training) in TrainingCase::of_wirings() {
             let name = format!("deepj/{} {wiring}/central differences/cpu", training.name());
             let place = Place::of_model("step", "central differences");
             checks.push(place.on_cpu(name, move || training.check_gradients().map(|()| (Margin::none(), vec![]))));
         }
-        let (this, name) = (self.generation.clone(), format!("deepj/{}/mirror f32/cpu", self.generation.name()));
-        checks.push(Place::of_model("generate", "mirror f32").on_cpu(name, move || this.check_mirror()));
+        let (this, name) = (self.generation.clone(), format!("deepj/{}/cpu f32/cpu", self.generation.name()));
+        checks.push(Place::of_model("generate", "cpu f32").on_cpu(name, move || this.check_cpu()));
         checks
     }
+}
+
+/// Puts checks that compile the same kernels together. On a software adapter they have devices of their own, since what
+/// a driver has compiled is in memory for as long as its device is: all kernels of lavapipe's take 4 GiB. On others, where
+/// opening a device takes long and the kernels take little, all have the same.
+fn batches(planned: Vec<Planned>, adapter: &Arc<Adapter>) -> Vec<Check> {
+    let mut groups: Vec<Vec<Planned>> = vec![];
+    for check in planned {
+        match groups.iter_mut().find(|group| group[0].kernels() == check.kernels()) {
+            Some(group) => group.push(check),
+            None => groups.push(vec![check]),
+        }
+    }
+    let software = adapter.is_software();
+    let of_group = |(i, group): (usize, Vec<Planned>)| {
+        let (on, batch) = if software { (Arc::new(adapter.another()), i) } else { (adapter.clone(), 0) };
+        group.into_iter().map(move |check| check.on(&on, batch))
+    };
+    groups.into_iter().enumerate().flat_map(of_group).collect()
 }
 
 impl Default for Suite {
@@ -281,6 +324,9 @@ impl Default for Suite {
         Self::new()
     }
 }
+
+/// What the names of checks of the whole model begin with.
+pub const MODEL: &str = "deepj";
 
 /// The name of a test. `label` starts with the op's name.
 pub fn path(label: &str, variant: &str, adapter: &str) -> String {

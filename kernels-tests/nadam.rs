@@ -1,6 +1,6 @@
 //! Cases of `src/ops/nadam.rs`: 17 operations a parameter, a root and a division among them.
 
-use crate::ops::Step;
+use crate::ops::Uniforms;
 use crate::ops::nadam::Nadam;
 
 use super::harness::bounded::uncounted;
@@ -8,7 +8,7 @@ use super::harness::operands::InPlace;
 use super::harness::{Bounded, Case, Fill, Operands};
 
 fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (step, squared_norm) = (operands.step, operands["squared_norm"][0]);
+    let (uniforms, squared_norm) = (operands.uniforms, operands["squared_norm"][0]);
     let [mut p, mut m, mut v] = ["p", "m", "v"].map(|name| operands[name].in_place());
     if !squared_norm.value.is_finite() {
         return [p, m, v].map(InPlace::end).into();
@@ -17,25 +17,24 @@ fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
     // 1 - beta is exact in f32 where beta is at least 1/2 (Sterbenz).
     let rest = |beta: f32| Bounded::exact(1.0 - f64::from(beta));
     let scale = uncounted(|| {
-        let norm = squared_norm.sqrt() * exact(step.unscale);
-        let clips = step.clip_norm > 0.0 && norm.value > f64::from(step.clip_norm);
-        let clip = if clips { exact(step.clip_norm) / norm } else { Bounded::ONE };
-        clip * exact(step.unscale)
+        let norm = squared_norm.sqrt() * exact(uniforms.unscale);
+        let clips = uniforms.clip_norm > 0.0 && norm.value > f64::from(uniforms.clip_norm);
+        let clip = if clips { exact(uniforms.clip_norm) / norm } else { Bounded::ONE };
+        clip * exact(uniforms.unscale)
     });
     for (i, &g) in operands["g"].iter().enumerate() {
         let g = g * scale;
         m[i] = exact(op.beta1) * m[i] + rest(op.beta1) * g;
         v[i] = exact(op.beta2) * v[i] + rest(op.beta2) * g * g;
-        let ahead = exact(step.nadam_gradient) * g + exact(step.nadam_moment) * m[i];
-        let spread = (exact(step.nadam_variance) * v[i]).sqrt() + exact(op.epsilon);
-        p[i] = p[i] - exact(step.lr) * ahead / spread;
+        let ahead = exact(uniforms.factors[1]) * g + exact(uniforms.factors[0]) * m[i];
+        let spread = (exact(uniforms.factors[2]) * v[i]).sqrt() + exact(op.epsilon);
+        p[i] = p[i] - exact(uniforms.lr) * ahead / spread;
     }
     [p, m, v].map(InPlace::end).into()
 }
 
-fn step(clip_norm: f32) -> Step {
-    let (lr, nadam_gradient, nadam_moment, nadam_variance) = (0.002, 0.29, 0.71, 41.3);
-    Step { lr, nadam_gradient, nadam_moment, nadam_variance, clip_norm, ..Step::default() }
+fn uniforms(clip_norm: f32) -> Uniforms {
+    Uniforms { lr: 0.002, factors: [0.71, 0.29, 41.3], clip_norm, ..Uniforms::default() }
 }
 
 fn case(len: usize) -> Case {
@@ -45,20 +44,21 @@ fn case(len: usize) -> Case {
         .fill("p", Fill::Within(0.5))
         .fill("m", Fill::Within(0.05))
         .fill("v", Fill::Uniform(0.0, 1e-3))
-        .step(step(0.0))
+        .uniforms(uniforms(0.0))
 }
 
 pub fn cases() -> Vec<Case> {
     let start = |case: Case| {
         let zero = || Fill::Constant(0.0);
-        let step = Step { nadam_variance: 1000.0, ..step(0.0) };
-        case.fill("m", zero()).fill("v", zero()).step(step).note("first update")
+        let uniforms = Uniforms { factors: [0.71, 0.29, 1000.0], ..uniforms(0.0) };
+        case.fill("m", zero()).fill("v", zero()).uniforms(uniforms).note("first update")
     };
-    let norm =
-        |value: f32, note: &str| case(301).fill("squared_norm", Fill::Constant(value)).step(step(1.0)).note(note);
+    let norm = |value: f32, note: &str| {
+        case(301).fill("squared_norm", Fill::Constant(value)).uniforms(uniforms(1.0)).note(note)
+    };
     let scaled = |clip: f32, note: &str| {
-        let step = Step { unscale: 1.0 / 1024.0, ..step(clip) };
-        case(301).fill("g", Fill::Within(100.0)).fill("squared_norm", Fill::Constant(7e4)).step(step).note(note)
+        let uniforms = Uniforms { unscale: 1.0 / 1024.0, ..uniforms(clip) };
+        case(301).fill("g", Fill::Within(100.0)).fill("squared_norm", Fill::Constant(7e4)).uniforms(uniforms).note(note)
     };
     vec![
         case(1),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use deepj::gpu::{Capabilities, Shader};
 use deepj::graph::Plan;
-use deepj::graph::session::Variants;
+use deepj::graph::session::KernelSelection;
 use deepj::ops::{Op, Recorder, View};
 use deepj::verify::kernels::harness::adapters::everything;
 use naga::AddressSpace;
@@ -130,12 +130,12 @@ pub fn check(ops: &[(&dyn Op, Vec<View>)]) -> Result<(), String> {
     let all = everything();
     let mut needed = BTreeSet::new();
     for (op, views) in ops {
-        for variant in op.legal(&all) {
+        for variant in op.supported(&all) {
             let portable = Capabilities::portable();
             needed.extend(needs(*op, views, variant, &all)?.iter().flat_map(|needs| needs.lacking(&portable)));
         }
         for (lacking, device) in devices() {
-            for variant in op.legal(&device) {
+            for variant in op.supported(&device) {
                 for needs in needs(*op, views, variant, &device)? {
                     let lacks = needs.lacking(&device);
                     if !lacks.is_empty() {
@@ -153,22 +153,22 @@ pub fn check(ops: &[(&dyn Op, Vec<View>)]) -> Result<(), String> {
     Ok(())
 }
 
-/// A pin of a variant that needs what a device lacks is refused there, with the variant's name.
+/// A override of a variant that needs what a device lacks is refused there, with the variant's name.
 ///
 /// # Errors
-/// The pin.
-pub fn check_pins(plans: &[Plan]) -> Result<(), String> {
+/// The override.
+pub fn check_overrides(plans: &[Plan]) -> Result<(), String> {
     let all = everything();
     let mut refused = BTreeSet::new();
     for (lacking, device) in devices() {
         for plan in plans {
             let nodes = || plan.nodes.iter().map(|node| node.op.as_ref());
             let variants = |of: &Capabilities| -> BTreeSet<(&str, &str)> {
-                nodes().flat_map(|op| op.legal(of).into_iter().map(|variant| (op.kernel(), variant))).collect()
+                nodes().flat_map(|op| op.supported(of).into_iter().map(|variant| (op.kernel(), variant))).collect()
             };
             for (kernel, variant) in variants(&all).difference(&variants(&device)) {
-                let pins = Variants::pinned(vec![(kernel.to_string(), variant.to_string())]);
-                match pins.check(plan, &device) {
+                let overrides = KernelSelection::overriding(vec![(kernel.to_string(), variant.to_string())]);
+                match overrides.check(&[plan], Some(&device)) {
                     Err(error) if error.to_string().contains(&format!("no variant `{variant}`")) => {
                         refused.insert(*variant);
                     }

@@ -1,24 +1,28 @@
 //! Cases of `src/ops/note_input.rs`: each element is moved and multiplied once.
 
 use crate::gpu::Format::{F16, F32};
-use crate::ops::dropout::Drop;
+use crate::ops::Uniforms;
+use crate::ops::dropout::DropoutSite;
 use crate::ops::note_input::{NoteInput, NoteInputGrad};
+use crate::shape::Slots;
 
 use super::dropout::factor;
 use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn forward(op: &NoteInput, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (h, chosen) = (&operands["h"], &operands["chosen"]);
+    let (h, chosen, c) = (&operands["h"], &operands["chosen"], op.channels);
     let mut y = vec![];
     for n in 0..op.notes {
         for r in 0..op.rows {
             let cell = r * op.notes + n;
             for j in cell * op.units..(cell + 1) * op.units {
-                y.push(h[j] * factor(op.drop, operands.step, j));
+                y.push(h[j] * factor(op.drop, operands.uniforms, j));
             }
             match n {
-                0 => y.extend([Bounded::ZERO; 3]),
-                _ => y.extend((3 * (cell - 1)..3 * cell).map(|j| chosen[j] * factor(op.chosen_drop, operands.step, j))),
+                0 => y.extend(vec![Bounded::ZERO; c]),
+                _ => y.extend(
+                    (c * (cell - 1)..c * cell).map(|j| chosen[j] * factor(op.chosen_drop, operands.uniforms, j)),
+                ),
             }
         }
     }
@@ -27,18 +31,19 @@ fn forward(op: &NoteInput, operands: &Operands) -> Vec<Vec<Bounded>> {
 
 fn backward(op: &NoteInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let op = &op.0;
-    let (dy, width) = (&operands["dy"], op.units + 3);
+    let (dy, width) = (&operands["dy"], op.units + op.channels);
     let element = |i: usize| {
         let (cell, j) = (i / op.units, i % op.units);
         let (r, n) = (cell / op.notes, cell % op.notes);
-        dy[(n * op.rows + r) * width + j] * factor(op.drop, operands.step, i)
+        dy[(n * op.rows + r) * width + j] * factor(op.drop, operands.uniforms, i)
     };
     vec![(0..op.rows * op.notes * op.units).map(element).collect()]
 }
 
 fn op(rows: usize, notes: usize, units: usize, [rate, chosen_rate]: [f32; 2]) -> NoteInput {
-    let (drop, chosen_drop) = (Drop { site: 17, rate }, Drop { site: 4, rate: chosen_rate });
-    NoteInput { rows, notes, units, drop, chosen_drop, stored: F32 }
+    let (drop, chosen_drop) =
+        (DropoutSite { site: 17, rate, inner: 1 }, DropoutSite { site: 4, rate: chosen_rate, inner: 1 });
+    NoteInput { rows, notes, units, channels: 3, drop, chosen_drop, stored: F32 }
 }
 
 fn cases_of(op: NoteInput) -> [Case; 2] {
@@ -58,6 +63,12 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(op(16, 16, 5, ON)).map(|case| case.note("whole workgroups")));
     let [all, _] = cases_of(op(5, 7, 8, ON));
     cases.push(all.fill("chosen", Fill::Constant(1.0)).note("all chosen"));
+    // Play and replay alone, of two of a batch's five slots.
+    let slots = Slots { first: 1, count: 2, total: 5 };
+    let mut two = NoteInput { channels: 2, ..op(6, 7, 5, ON) };
+    (two.drop.inner, two.chosen_drop.inner) = (7 * 5, 7 * 2);
+    let uniforms = Uniforms { slots, seed: 3, update: 8, ..Uniforms::default() };
+    cases.extend(cases_of(two).map(|case| case.uniforms(uniforms).note("two channels, slots 1+2 of 5")));
     cases.extend(cases_of(op(67, 11, 29, ON)).map(Case::small_bindings));
     cases.extend(cases_of(op(31, 13, 16, ON)).map(Case::small_grid));
     cases.extend(cases_of(op(19, 13, 29, ON)).map(Case::small_budget));
@@ -69,11 +80,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 pub fn gradients() -> Vec<Gradient> {
-    let turned = |g: &mut Builder| {
+    let transposed = |g: &mut Builder| {
         let op = op(4, 5, 6, [0.4, 0.2]);
         let (h, chosen, y) = (g.hidden(120), g.input(60, 1.0), g.temp(180));
         g.apply(op, &[h, chosen, y]);
         vec![y]
     };
-    vec![Gradient::new("note_input", turned)]
+    vec![Gradient::new("note_input", transposed)]
 }

@@ -1,8 +1,8 @@
-//! Cases of `src/ops/note_sweep.rs`. The reference follows both layers, the heads and the coins note by note, with errors
-//! growing as in `lstm`. A coin that falls nearer to its probability than that is off by would make the case a matter
+//! Cases of `src/ops/note_sweep.rs`. The reference follows both layers, the heads and the random draws note by note, with
+//! errors growing as in `lstm`. A draw that falls nearer to its probability than that is off by would make the case a matter
 //! of luck; the reference refuses it, and the case needs another seed.
 
-use crate::ops::Step;
+use crate::ops::Uniforms;
 use crate::ops::note_sweep::{NoteSweep, Offsets};
 use crate::ops::random::{pcg4d, uniform01};
 
@@ -11,25 +11,25 @@ use super::harness::{Bounded, Case, Fill, Operands};
 use super::lstm::cell;
 
 fn reference(op: &NoteSweep, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (pieces, notes) = (op.pieces, op.notes);
+    let (pieces, notes, c) = (op.pieces, op.notes, op.channels);
     let [mut chosen, mut state, mut roll] = ["notes", "state", "roll"].map(|name| operands[name].in_place());
     for p in 0..pieces {
         let clock = state[p].value + 1.0;
         let row = ((clock as i64).rem_euclid(op.window as i64) as usize * pieces + p) * notes;
         let silent = state[pieces + p];
         let mut probabilities = vec![[Bounded::ZERO; 2]; notes];
-        if operands.step.forced != 0.0 {
-            chosen[p * notes * 3..(p + 1) * notes * 3].copy_from_slice(&operands["forced"][row * 3..(row + notes) * 3]);
+        if operands.uniforms.forced != 0.0 {
+            chosen[p * notes * c..(p + 1) * notes * c].copy_from_slice(&operands["forced"][row * c..(row + notes) * c]);
         } else {
             sweep(op, operands, (p, clock, silent), &mut chosen, &mut probabilities);
         }
-        let mine = &chosen[p * notes * 3..(p + 1) * notes * 3];
-        for (n, (note, probabilities)) in mine.chunks(3).zip(probabilities).enumerate() {
-            let report = (row + n) * 5;
-            roll[report..report + 3].copy_from_slice(note);
-            roll[report + 3..report + 5].copy_from_slice(&probabilities);
+        let mine = &chosen[p * notes * c..(p + 1) * notes * c];
+        for (n, (note, probabilities)) in mine.chunks(c).zip(probabilities).enumerate() {
+            let report = (row + n) * (c + 2);
+            roll[report..report + c].copy_from_slice(note);
+            roll[report + c..report + c + 2].copy_from_slice(&probabilities);
         }
-        let rests = mine.iter().step_by(3).all(|play| play.value == 0.0);
+        let rests = mine.iter().step_by(c).all(|play| play.value == 0.0);
         state[p] = Bounded::exact(clock);
         state[pieces + p] = Bounded::exact(if rests { silent.value + 1.0 } else { 0.0 });
     }
@@ -43,93 +43,108 @@ fn sweep(
     chosen: &mut InPlace<'_>,
     probabilities: &mut [[Bounded; 2]],
 ) {
-    let (units, at) = (op.units, &op.offsets);
+    let ([units1, units2], at, c) = (op.units, &op.offsets, op.channels);
     let weights = &operands["weights"];
-    // A column of the matrix `[.., 4H]` that starts at `offset`.
-    let column = |offset: usize, gate: usize, j: usize| move |k: usize| weights[offset + (k * 4 + gate) * units + j];
-    let mut lower = [Bounded::ZERO; 3];
-    let zeros = vec![Bounded::ZERO; units];
-    let [mut h1, mut c1, mut h2, mut c2] = [0; 4].map(|_| zeros.clone());
+    // A column of the matrix `[.., 4 units]` that starts at `offset`.
+    let column = |offset: usize, units: usize, gate: usize, j: usize| {
+        move |k: usize| weights[offset + (k * 4 + gate) * units + j]
+    };
+    let mut lower = vec![Bounded::ZERO; c];
+    let zeros = |units| vec![Bounded::ZERO; units];
+    let ([mut h1, mut c1], [mut h2, mut c2]) = ([0; 2].map(|_| zeros(units1)), [0; 2].map(|_| zeros(units2)));
     for (n, probabilities) in probabilities.iter_mut().enumerate() {
         let before = h1.clone();
-        for j in 0..units {
+        for j in 0..units1 {
             let z = [0, 1, 2, 3].map(|gate| {
-                let start = operands["input"][((p * op.notes + n) * 4 + gate) * units + j];
-                let from_lower = (0..3).map(|k| (lower[k], column(at.chosen, gate, j)(k)));
-                let from_before = (0..units).map(|k| (before[k], column(at.recurrent1, gate, j)(k)));
+                let start = operands["input"][((p * op.notes + n) * 4 + gate) * units1 + j];
+                let from_lower = (0..c).map(|k| (lower[k], column(at.chosen, units1, gate, j)(k)));
+                let from_before = (0..units1).map(|k| (before[k], column(at.recurrent1, units1, gate, j)(k)));
                 Bounded::dot(start, from_lower.chain(from_before))
             });
             (_, c1[j], h1[j]) = cell(z, c1[j]);
         }
         let before = h2.clone();
-        for j in 0..units {
+        for j in 0..units2 {
             let z = [0, 1, 2, 3].map(|gate| {
-                let start = operands["bias2"][(p * 4 + gate) * units + j];
-                let from_below = (0..units).map(|k| (h1[k], column(at.input2, gate, j)(k)));
-                let from_before = (0..units).map(|k| (before[k], column(at.recurrent2, gate, j)(k)));
+                let start = operands["bias2"][(p * 4 + gate) * units2 + j];
+                let from_below = (0..units1).map(|k| (h1[k], column(at.input2, units2, gate, j)(k)));
+                let from_before = (0..units2).map(|k| (before[k], column(at.recurrent2, units2, gate, j)(k)));
                 Bounded::dot(start, from_below.chain(from_before))
             });
             (_, c2[j], h2[j]) = cell(z, c2[j]);
         }
-        let logits = [0, 1, 2].map(|i| {
-            Bounded::dot(weights[at.head_bias + i], (0..units).map(|k| (h2[k], weights[at.head + k * 3 + i])))
-        });
-        let Step { temperature, silence, seed, .. } = *operands.step;
+        let logit = |i: usize| {
+            Bounded::dot(weights[at.head_bias + i], (0..units2).map(|k| (h2[k], weights[at.head + k * c + i])))
+        };
+        let logits: Vec<Bounded> = (0..c).map(logit).collect();
+        let Uniforms { temperature, silence, seed, .. } = *operands.uniforms;
         let temperature = Bounded::exact(temperature) + Bounded::exact(silence) * silent;
         *probabilities = [0, 1].map(|i| (logits[i] / temperature).sigmoid());
-        let coins = pcg4d([n as u32, p as u32, clock as i64 as u32, seed]).map(uniform01);
+        let draws = pcg4d([n as u32, p as u32, clock as i64 as u32, seed]).map(uniform01);
         let falls = |i: usize| {
-            let gap = f64::from(coins[i]) - probabilities[i].value;
+            let gap = f64::from(draws[i]) - probabilities[i].value;
             assert!(
                 gap.abs() > probabilities[i].error,
-                "coin {i} of note {n} is {gap:e} off its mark: take another seed"
+                "draw {i} of note {n} is {gap:e} off its mark: take another seed"
             );
             gap < 0.0
         };
-        let note = (p * op.notes + n) * 3;
+        let note = (p * op.notes + n) * c;
         let sounded = chosen[note].value > 0.0;
-        lower = [Bounded::ZERO; 3];
+        lower = vec![Bounded::ZERO; c];
         if falls(0) {
             let replayed = sounded && falls(1);
-            let dynamics = Bounded { value: logits[2].value.clamp(0.0, 1.0), ..logits[2] };
-            lower = [Bounded::ONE, if replayed { Bounded::ONE } else { Bounded::ZERO }, dynamics];
+            let dynamics = logits[2..].iter().map(|&head| Bounded { value: head.value.clamp(0.0, 1.0), ..head });
+            lower = vec![Bounded::ONE, if replayed { Bounded::ONE } else { Bounded::ZERO }];
+            lower.extend(dynamics);
         }
-        chosen[note..note + 3].copy_from_slice(&lower);
+        chosen[note..note + c].copy_from_slice(&lower);
     }
 }
 
 /// The sweep's weights one after the other, some elements apart.
 fn op(pieces: usize, notes: usize, units: usize, window: usize) -> NoteSweep {
-    let square = 4 * units * units;
+    sweep_of(pieces, notes, [units; 2], 3, window)
+}
+
+/// The same of layers of different widths, or without dynamics.
+fn sweep_of(pieces: usize, notes: usize, units: [usize; 2], channels: usize, window: usize) -> NoteSweep {
+    let [h1, h2] = units;
+    let sizes = [channels * 4 * h1, 4 * h1 * h1, 4 * h1 * h2, 4 * h2 * h2, channels * h2, channels];
     let mut end = 0;
-    let [chosen, recurrent1, input2, recurrent2, head, head_bias] = [12 * units, square, square, square, 3 * units, 3]
-        .map(|len| {
-            let start = end + 5;
-            end = start + len;
-            start
-        });
+    let [chosen, recurrent1, input2, recurrent2, head, head_bias] = sizes.map(|len| {
+        let start = end + 5;
+        end = start + len;
+        start
+    });
     let offsets = Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias };
-    NoteSweep { pieces, notes, units, window, weights: end, offsets }
+    NoteSweep { pieces, notes, units, channels, window, weights: end, offsets }
 }
 
 fn case(op: NoteSweep) -> Case {
-    let (pieces, units) = (op.pieces, op.units);
+    let (pieces, units, cells) = (op.pieces, op.units[0].max(op.units[1]), op.pieces * op.notes);
+    // Where a note has two channels, one that repeats.
+    let notes = |times: usize| match op.channels {
+        3 => Fill::Roll(0.3),
+        c => Fill::Values((0..times * cells * c).map(|i| f32::from(i % 11 < 4)).collect()),
+    };
+    let (forced, before) = (notes(op.window), notes(1));
     let clocks = (0..pieces).map(|p| [-1.0, 0.0, 30.0, 100_000.0][p % 4]);
     let silences = (0..pieces).map(|p| [0.0, 3.0, 1.0][p % 3]);
     Case::new(op, reference)
         .fill("weights", Fill::Within(0.8 / (units as f32).sqrt()))
         .fill("input", Fill::Within(2.0))
         .fill("bias2", Fill::Within(1.0))
-        .fill("forced", Fill::Roll(0.3))
-        .fill("notes", Fill::Roll(0.3))
+        .fill("forced", forced)
+        .fill("notes", before)
         .fill("state", Fill::Values(clocks.chain(silences).collect()))
         .fill("roll", Fill::Within(1.0))
-        .step(Step { seed: 20, temperature: 1.0, silence: 0.1, ..Step::default() })
+        .uniforms(Uniforms { seed: 20, temperature: 1.0, silence: 0.1, ..Uniforms::default() })
 }
 
 pub fn cases() -> Vec<Case> {
-    let forced = Step { forced: 1.0, temperature: 1.0, ..Step::default() };
-    // So large that the heads' biases decide every coin.
+    let forced = Uniforms { forced: 1.0, temperature: 1.0, ..Uniforms::default() };
+    // So large that the heads' biases decide every draw.
     let certain = |note: &str, bias: f32| {
         let op = op(3, 9, 8, 2);
         let head_bias = op.offsets.head_bias;
@@ -145,12 +160,16 @@ pub fn cases() -> Vec<Case> {
         case(op(1, 3, 128, 2)),
         case(op(33, 4, 12, 1)),
         case(op(3, 7, 13, 2)),
+        case(sweep_of(3, 7, [13, 6], 3, 2)),
+        case(sweep_of(2, 5, [5, 70], 2, 2)),
+        case(sweep_of(2, 9, [100, 50], 2, 3)),
+        case(sweep_of(3, 9, [16, 8], 2, 4)).uniforms(forced).note("two channels, given").shortcut(),
         case(op(19, 4, 12, 2)).small_grid(),
         case(op(5, 7, 13, 2)).small_budget(),
         case(op(2, 9, 16, 2)).fill("input", Fill::Signs(1e4)).note("pre-activations 1e4"),
         certain("silence", -50.0),
         certain("all play", 50.0),
-        case(op(3, 9, 16, 4)).step(forced).note("led").shortcut(),
-        case(op(3, 9, 16, 4)).step(forced).fill("forced", Fill::Constant(0.0)).note("led to silence").shortcut(),
+        case(op(3, 9, 16, 4)).uniforms(forced).note("given").shortcut(),
+        case(op(3, 9, 16, 4)).uniforms(forced).fill("forced", Fill::Constant(0.0)).note("given silence").shortcut(),
     ]
 }

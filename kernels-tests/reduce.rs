@@ -33,17 +33,17 @@ fn squared_norm(op: &SquaredNorm, operands: &Operands) -> Vec<Vec<Bounded>> {
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
     let sum = |rows, cols, groups| Case::new(SumRows::new(rows, cols, groups), sum_rows).fill("x", Fill::Within(1.0));
-    let lanes = |inner, sequences| RowGroups { inner, sequences };
+    let slots = |inner, sequences| RowGroups { inner, sequences };
     for (rows, cols, groups) in [
         (1, 1, ONE),
         (1, 37, ONE),
         (640, 3, ONE),
         (129, 96, ONE),
         (1031, 65, ONE),
-        (39, 24, lanes(13, 3)),
-        (35, 17, lanes(1, 7)),
-        (312, 12, lanes(13, 4)),
-        (5, 9, lanes(1, 5)),
+        (39, 24, slots(13, 3)),
+        (35, 17, slots(1, 7)),
+        (312, 12, slots(13, 4)),
+        (5, 9, slots(1, 5)),
     ] {
         cases.push(sum(rows, cols, groups));
         let adding = SumRows { accumulate: true, ..SumRows::new(rows, cols, groups) };
@@ -52,30 +52,30 @@ pub fn cases() -> Vec<Case> {
     cases.push(sum(2311, 1, ONE).fill("x", Fill::Uniform(-0.5, 1.0)));
     cases.push(sum(513, 8, ONE).fill("x", Fill::Signs(1e4)).note("cancels"));
     cases.push(sum(1103, 24, ONE).small_bindings());
-    cases.push(sum(1104, 24, lanes(23, 3)).small_bindings());
-    cases.push(sum(1105, 24, lanes(1, 5)).small_bindings());
-    cases.push(sum(60, 100, lanes(1, 5)).small_grid());
+    cases.push(sum(1104, 24, slots(23, 3)).small_bindings());
+    cases.push(sum(1105, 24, slots(1, 5)).small_bindings());
+    cases.push(sum(60, 100, slots(1, 5)).small_grid());
     cases.push(sum(1103, 24, ONE).small_budget().sums_parts());
-    cases.push(sum(312, 12, lanes(13, 4)).small_budget().sums_parts());
+    cases.push(sum(312, 12, slots(13, 4)).small_budget().sums_parts());
 
-    for (rows, cols, groups) in [(1, 1, ONE), (1031, 65, ONE), (312, 12, lanes(13, 4))] {
+    for (rows, cols, groups) in [(1, 1, ONE), (1031, 65, ONE), (312, 12, slots(13, 4))] {
         let op = SumRows::new(rows, cols, groups).of(F16);
         cases.push(Case::new(op, sum_rows).fill("x", Fill::Within(1.0)));
     }
-    let op = SumRows::new(1104, 24, lanes(23, 3)).of(F16);
+    let op = SumRows::new(1104, 24, slots(23, 3)).of(F16);
     cases.push(Case::new(op, sum_rows).fill("x", Fill::Within(1.0)).small_bindings());
 
     let broadcast = |rows, cols, groups| {
         Case::new(BroadcastRows { rows, cols, groups }, broadcast_rows).fill("y", Fill::Within(1.0))
     };
-    for (rows, cols, groups) in [(1, 1, ONE), (41, 1, ONE), (1, 41, ONE), (39, 24, lanes(13, 3)), (35, 17, lanes(1, 7))]
+    for (rows, cols, groups) in [(1, 1, ONE), (41, 1, ONE), (1, 41, ONE), (39, 24, slots(13, 3)), (35, 17, slots(1, 7))]
     {
         cases.push(broadcast(rows, cols, groups));
     }
-    cases.push(broadcast(32, 24, lanes(8, 4)).note("whole workgroups"));
-    cases.push(broadcast(701, 29, lanes(1, 3)).small_bindings());
-    cases.push(broadcast(90, 64, lanes(1, 5)).small_grid());
-    cases.push(broadcast(39, 24, lanes(13, 3)).small_budget());
+    cases.push(broadcast(32, 24, slots(8, 4)).note("whole workgroups"));
+    cases.push(broadcast(701, 29, slots(1, 3)).small_bindings());
+    cases.push(broadcast(90, 64, slots(1, 5)).small_grid());
+    cases.push(broadcast(39, 24, slots(13, 3)).small_budget());
 
     let norm = |len| Case::new(SquaredNorm { len }, squared_norm).fill("x", Fill::Within(0.1));
     cases.extend([norm(1), norm(1023), norm(1024), norm(1025), norm(7001)]);

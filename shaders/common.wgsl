@@ -2,14 +2,15 @@
 // line numbers in compiler messages are those of the shader's file.
 
 // The 16 words that the host rewrites before each run of a program. A shader that wants them declares
-// `@group(1) @binding(0) var<uniform> step: Step;`.
-struct Step {
+// `@group(1) @binding(0) var<uniform> uniforms: Uniforms;`.
+struct Uniforms {
     seed: u32,
-    step: u32,
+    update: u32,
     lr: f32,
-    nadam_moment: f32,
-    nadam_gradient: f32,
-    nadam_variance: f32,
+    // Factors of the optimiser's schedule.
+    factor0: f32,
+    factor1: f32,
+    factor2: f32,
     // Largest global norm of the gradient; 0 leaves gradients as they are.
     clip_norm: f32,
     temperature: f32,
@@ -17,8 +18,12 @@ struct Step {
     silence: f32,
     // What gradients are multiplied with before the update.
     unscale: f32,
+    // The batch slots that this process computes: number of the first, how many, and how many the whole batch has.
+    first_slot: u32,
+    slots: u32,
+    all_slots: u32,
     unused: u32,
-    unused_too: vec4<u32>,
+    unused_too: u32,
 }
 
 // The number of a workgroup where the host folded a line of groups into x and y (`Building::groups`). The last row may be
@@ -73,10 +78,20 @@ fn uniform01(hash: u32) -> f32 {
     return f32(hash >> 8u) * 0x1p-24f;
 }
 
+// The number that element `index` of a tensor [outer, B, inner] of this process' batch slots has in the tensor of the whole
+// batch, so that masks do not depend on who computes a slot. The same numbers as in src/ops/random.rs.
+fn in_whole_batch(index: u32, inner: u32, uniforms: Uniforms) -> u32 {
+    if uniforms.slots == uniforms.all_slots {
+        return index;
+    }
+    let row = index / (uniforms.slots * inner);
+    return index + (row * (uniforms.all_slots - uniforms.slots) + uniforms.first_slot) * inner;
+}
+
 // Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else `kept`, which is
 // 1 / (1 - rate) as the host divides, since WGSL's division may be off by some units in the last place. A function of its
 // arguments alone, so the backward pass recomputes the forward pass's mask. 0 <= rate < 1.
-fn keep_mask(index: u32, site: u32, rate: f32, kept: f32, seed: u32, step: u32) -> f32 {
-    let u = uniform01(pcg4d(vec4<u32>(index, site, step, seed)).x);
+fn keep_mask(index: u32, site: u32, rate: f32, kept: f32, seed: u32, update: u32) -> f32 {
+    let u = uniform01(pcg4d(vec4<u32>(index, site, update, seed)).x);
     return select(kept, 0.0, u < rate);
 }

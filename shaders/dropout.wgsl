@@ -9,7 +9,8 @@ struct Params {
     // Elements of this dispatch, and the number of the first of them.
     len: u32,
     first: u32,
-    // Arguments of `keep_mask`.
+    // Elements of a batch slot, and arguments of `keep_mask`.
+    inner: u32,
     site: u32,
     rate: f32,
     kept: f32,
@@ -18,7 +19,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<S>; // [len]
 @group(0) @binding(2) var<storage, read_write> y: array<S>; // [len]
-@group(1) @binding(0) var<uniform> step: Step;
+@group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
 @compute @workgroup_size(256)
 fn main(
@@ -28,7 +29,8 @@ fn main(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < p.len {
-        let mask = keep_mask(p.first + i, p.site, p.rate, p.kept, step.seed, step.step);
+        let index = in_whole_batch(p.first + i, p.inner, uniforms);
+        let mask = keep_mask(index, p.site, p.rate, p.kept, uniforms.seed, uniforms.update);
         y[p.y_offset + i] = S(f32(x[p.x_offset + i]) * mask);
     }
 }

@@ -20,30 +20,33 @@ struct Forward {
     rows: u32,
     batch: u32,
     notes: u32,
+    channels: u32,
     lowest: u32,
     filters: u32,
     beats: u32,
+    octave_inner: u32,
     octave_site: u32,
     octave_rate: f32,
     octave_kept: f32,
+    beat_inner: u32,
     beat_site: u32,
     beat_rate: f32,
     beat_kept: f32,
 }
 @group(0) @binding(0) var<uniform> p: Forward;
-@group(0) @binding(1) var<storage, read> notes: array<f32>; // [rows, N, 3]
+@group(0) @binding(1) var<storage, read> notes: array<f32>; // [rows, N, channels], play first
 @group(0) @binding(2) var<storage, read> octave: array<f32>; // [rows, N, F]
 @group(0) @binding(3) var<storage, read> start: array<f32>; // [B]
 @group(0) @binding(4) var<storage, read_write> y: array<S>; // [rows, N, 14 + F + q]
-@group(1) @binding(0) var<uniform> step: Step;
+@group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
 @compute @workgroup_size(256)
 fn forward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let i = group_number(workgroup_id, num_workgroups) * 256u + lane;
+    let i = group_number(workgroup_id, num_workgroups) * 256u + invocation;
     let width = BEFORE + p.filters + p.beats;
     let cell = i / width;
     let j = i % width;
@@ -60,20 +63,20 @@ fn forward(
         value = select(0.0, 1.0, j == 1u + pitch_class);
     } else if j < BEFORE {
         for (var m = n % OCTAVE; m < p.notes; m += OCTAVE) {
-            value += notes[p.notes_offset + (row * p.notes + m) * 3u];
+            value += notes[p.notes_offset + (row * p.notes + m) * p.channels];
         }
     } else if j < BEFORE + p.filters {
         let at = cell * p.filters + j - BEFORE;
-        let index = p.first * p.notes * p.filters + at;
-        let mask = keep_mask(index, p.octave_site, p.octave_rate, p.octave_kept, step.seed, step.step);
+        let index = in_whole_batch(p.first * p.notes * p.filters + at, p.octave_inner, uniforms);
+        let mask = keep_mask(index, p.octave_site, p.octave_rate, p.octave_kept, uniforms.seed, uniforms.update);
         value = octave[p.octave_offset + at] * mask;
     } else {
         let tb = p.first + row;
         let time = i32(start[p.start_offset + tb % p.batch]) + i32(tb / p.batch);
         let beat = floor_mod(time, p.beats);
         if beat == j - BEFORE - p.filters {
-            let index = tb * p.beats + beat;
-            value = keep_mask(index, p.beat_site, p.beat_rate, p.beat_kept, step.seed, step.step);
+            let index = in_whole_batch(tb * p.beats + beat, p.beat_inner, uniforms);
+            value = keep_mask(index, p.beat_site, p.beat_rate, p.beat_kept, uniforms.seed, uniforms.update);
         }
     }
     y[p.y_offset + i] = S(value);
@@ -87,6 +90,7 @@ struct Backward {
     cells: u32,
     filters: u32,
     width: u32,
+    inner: u32,
     site: u32,
     rate: f32,
     kept: f32,
@@ -99,14 +103,15 @@ struct Backward {
 fn backward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let i = group_number(workgroup_id, num_workgroups) * 256u + lane;
+    let i = group_number(workgroup_id, num_workgroups) * 256u + invocation;
     let cell = i / q.filters;
     if cell >= q.cells {
         return;
     }
-    let mask = keep_mask(q.first * q.filters + i, q.site, q.rate, q.kept, step.seed, step.step);
+    let index = in_whole_batch(q.first * q.filters + i, q.inner, uniforms);
+    let mask = keep_mask(index, q.site, q.rate, q.kept, uniforms.seed, uniforms.update);
     let value = f32(dy[q.dy_offset + cell * q.width + BEFORE + i % q.filters]);
     doctave[q.doctave_offset + i] = value * mask;
 }

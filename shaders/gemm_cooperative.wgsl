@@ -9,9 +9,9 @@
 enable wgpu_cooperative_matrix;
 
 // Invocations of a subgroup.
-const LANES: u32 = 32u;
+const INVOCATIONS: u32 = 32u;
 
-const FOUR_SUBGROUPS: u32 = 4u * LANES;
+const FOUR_SUBGROUPS: u32 = 4u * INVOCATIONS;
 const STEPS: u32 = 32u;
 const A_PITCH: u32 = 40u;
 const B_PITCH: u32 = 72u;
@@ -42,9 +42,9 @@ fn fill(local: u32, origin: vec2<u32>, first: u32) {
 // Stores what the subgroups left in c_matrices: of each quarter of the tile the matrix at this row and column.
 fn store_matrices(local: u32, origin: vec2<u32>, row: u32, col: u32) {
     workgroupBarrier();
-    let quarter = local / LANES;
+    let quarter = local / INVOCATIONS;
     let first = origin + vec2<u32>(quarter / 2u * 32u + row, quarter % 2u * 32u + col);
-    for (var i = local % LANES; i < 256u; i += LANES) {
+    for (var i = local % INVOCATIONS; i < 256u; i += INVOCATIONS) {
         store(first.x + i / 16u, first.y + i % 16u, c_matrices[quarter * 256u + i]);
     }
     workgroupBarrier();

@@ -10,8 +10,8 @@ fn subgroup(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
+    @builtin(subgroup_invocation_id) invocation: u32,
+    @builtin(subgroup_size) invocations: u32,
 ) {
     let origin = tile_origin(group_number(workgroup_id, num_workgroups), 16u, 256u);
     let row = origin.x;
@@ -29,13 +29,13 @@ fn subgroup(
     var c1 = mat4x4<f32>();
     var c2 = mat4x4<f32>();
     var c3 = mat4x4<f32>();
-    for (var first = 0u; first < k; first += lanes) {
-        let at = min(first + lane, k - 1u) * a_step.y;
+    for (var first = 0u; first < k; first += invocations) {
+        let at = min(first + invocation, k - 1u) * a_step.y;
         let a0 = load_a(a0_at + at);
         let a1 = load_a(a1_at + at);
         let a2 = load_a(a2_at + at);
         let a3 = load_a(a3_at + at);
-        let steps = min(lanes, k - first);
+        let steps = min(invocations, k - first);
         for (var i = 0u; i < steps; i++) {
             let b_values = load_b(b_at);
             c0 += outer(subgroupShuffle(a0, i), b_values);

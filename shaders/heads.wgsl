@@ -1,32 +1,38 @@
-// The three heads with their losses, and their gradients (src/ops/heads.rs).
+// The heads with their losses, and their gradients (src/ops/heads.rs).
 //
 // A workgroup makes one part: a run of up to RUN rows of one note, whose features stand one after the other in memory.
-// The work is reading them, so it is done once and its result, three numbers a cell, goes straight into the losses.
+// The work is reading them, so it is done once and its result, two or three numbers a cell, goes straight into the losses.
 //
 // forward_naive: an invocation makes a cell.
 // forward_workgroup: 16 invocations make 4 cells; neighbours read neighbouring features, and workgroup memory joins them.
 // input_grad_naive, weight_grad_naive: an invocation makes a feature, of all cells or summed over them.
-// input_grad_workgroup, weight_grad_workgroup: the logits' gradients of the part stand in workgroup memory, COLS lanes
-// make features side by side and LANES / COLS such rows of lanes take turns at the cells.
+// input_grad_workgroup, weight_grad_workgroup: the logits' gradients of the part stand in workgroup memory, COLS
+// invocations make features side by side and INVOCATIONS / COLS such rows of invocations take turns at the cells.
 
 // Of the features and their gradients.
 alias S = f32;
 
-const CHANNELS: u32 = 3u;
+// 1 where there are two heads, 0 where there are three.
+const TWO: u32 = 0u;
+// Heads of a cell.
+const C: u32 = 3u - TWO;
+// One number for each head; the last is 0 where there are two.
+alias V = vec3<f32>;
 // Rows of a part.
 const RUN: u32 = 128u;
 const H: u32 = 1u;
-// 1 where replay and dynamics count only where the target plays.
-const MASKED: u32 = 1u;
-const NAIVE_LANES: u32 = 64u;
-const LANES: u32 = 256u;
+// The heads, a bit each, that count only where the target plays, and those whose loss is a squared error.
+const MASKED: u32 = 6u;
+const SQUARED: u32 = 4u;
+const NAIVE_INVOCATIONS: u32 = 64u;
+const INVOCATIONS: u32 = 256u;
 // Invocations that share a cell, and cells of a workgroup at a time.
 const SPLIT: u32 = 16u;
 const CELLS: u32 = 64u;
-// A power of two from 16 to LANES.
+// A power of two from 16 to INVOCATIONS.
 const COLS: u32 = 16u;
 // One more than a row of partial sums, so that neighbours write to different banks.
-const PITCH: u32 = CELLS * CHANNELS + 1u;
+const PITCH: u32 = CELLS * C + 1u;
 
 struct Forward {
     x_offset: u32,
@@ -35,8 +41,8 @@ struct Forward {
     target_offset: u32,
     weight_offset: u32,
     losses_offset: u32,
-    slopes_offset: u32,
-    // The block that this dispatch makes: runs and notes, from the first cell of which `x` and `slopes` are bound, and from
+    logit_grads_offset: u32,
+    // The block that this dispatch makes: runs and notes, from the first cell of which `x` and `logit_grads` are bound, and from
     // the first row of which `wanted` and `weight` are.
     first_run: u32,
     runs: u32,
@@ -48,12 +54,22 @@ struct Forward {
 }
 @group(0) @binding(0) var<uniform> p: Forward;
 @group(0) @binding(1) var<storage, read> x: array<S>; // [note_count, rows, H]
-@group(0) @binding(2) var<storage, read> w: array<f32>; // [H, 3]
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [3]
-@group(0) @binding(4) var<storage, read> wanted: array<f32>; // [row_count, N, 3]
+@group(0) @binding(2) var<storage, read> w: array<f32>; // [H, C]
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // [C]
+@group(0) @binding(4) var<storage, read> wanted: array<f32>; // [row_count, N, C]
 @group(0) @binding(5) var<storage, read> weight: array<f32>; // [row_count]
-@group(0) @binding(6) var<storage, read_write> losses: array<f32>; // [parts, 3]
-@group(0) @binding(7) var<storage, read_write> slopes: array<f32>; // [note_count, rows, 3]
+@group(0) @binding(6) var<storage, read_write> losses: array<f32>; // [parts, C]
+@group(0) @binding(7) var<storage, read_write> logit_grads: array<f32>; // [note_count, rows, C]
+
+fn w_of(at: u32) -> V {
+    return V(w[at], w[at + 1u], w[at + 2u]); // unless TWO
+    return V(w[at], w[at + 1u], 0.0); // if TWO
+}
+
+fn bias_of(at: u32) -> V {
+    return V(bias[at], bias[at + 1u], bias[at + 2u]); // unless TWO
+    return V(bias[at], bias[at + 1u], 0.0); // if TWO
+}
 
 // What a workgroup makes.
 struct Part {
@@ -78,136 +94,136 @@ fn part_of(group: u32, first_run: u32, runs: u32, first_note: u32, note_count: u
 }
 
 // Sums of a cell or of many, head by head.
-var<workgroup> sums: array<f32, RUN * CHANNELS>;
+var<workgroup> sums: array<f32, RUN * C>;
 
-// Adds up the triples of `sums` of so many cells, a power of two; the total is the first. In uniform control flow.
-fn join(lane: u32, lanes: u32, cells: u32) {
+// Adds up the C numbers of `sums` of so many cells, a power of two; the total is the first. In uniform control flow.
+fn join(invocation: u32, invocations: u32, cells: u32) {
     for (var half = cells / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
-        for (var i = lane; i < half * CHANNELS; i += lanes) {
-            sums[i] += sums[i + half * CHANNELS];
+        for (var i = invocation; i < half * C; i += invocations) {
+            sums[i] += sums[i + half * C];
         }
     }
     workgroupBarrier();
 }
 
-// The weighted loss of one head in one cell of the part, whose slope it writes.
+// The weighted loss of one head in one cell of the part, whose logit's gradient it writes.
 fn loss(part: Part, cell: u32, head: u32, logit: f32) -> f32 {
     let row = part.row + cell;
-    let triple = p.target_offset + (row * p.notes + part.note) * CHANNELS;
-    let y = wanted[triple + head];
+    let play = p.target_offset + (row * p.notes + part.note) * C;
+    let y = wanted[play + head];
     var scale = weight[p.weight_offset + row];
-    if MASKED == 1u && head > 0u {
-        scale *= wanted[triple];
+    if (MASKED >> head & 1u) == 1u {
+        scale *= wanted[play];
     }
     let error = logit - y;
-    let dynamics = head == 2u;
-    let slope = select(sigmoid_(logit) - y, 2.0 * error, dynamics);
-    slopes[p.slopes_offset + (part.first + cell) * CHANNELS + head] = scale * slope;
-    return scale * select(softplus(logit) - y * logit, error * error, dynamics);
+    let squared = (SQUARED >> head & 1u) == 1u;
+    let grad = select(sigmoid_(logit) - y, 2.0 * error, squared);
+    logit_grads[p.logit_grads_offset + (part.first + cell) * C + head] = scale * grad;
+    return scale * select(softplus(logit) - y * logit, error * error, squared);
 }
 
 @compute @workgroup_size(RUN)
 fn forward_naive(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let part = part_of(group, p.first_run, p.runs, p.first_note, p.note_count, p.rows);
     if part.cells == 0u {
         return;
     }
-    var mine = vec3<f32>();
-    if lane < part.cells {
-        var logit = vec3<f32>(bias[p.bias_offset], bias[p.bias_offset + 1u], bias[p.bias_offset + 2u]);
-        let first = p.x_offset + (part.first + lane) * H;
+    var mine = V();
+    if invocation < part.cells {
+        var logit = bias_of(p.bias_offset);
+        let first = p.x_offset + (part.first + invocation) * H;
         for (var k = 0u; k < H; k++) {
-            let at = p.w_offset + k * CHANNELS;
-            logit += f32(x[first + k]) * vec3<f32>(w[at], w[at + 1u], w[at + 2u]);
+            logit += f32(x[first + k]) * w_of(p.w_offset + k * C);
         }
-        mine = vec3<f32>(loss(part, lane, 0u, logit.x), loss(part, lane, 1u, logit.y), loss(part, lane, 2u, logit.z));
+        mine.x = loss(part, invocation, 0u, logit.x);
+        mine.y = loss(part, invocation, 1u, logit.y);
+        mine.z = loss(part, invocation, 2u, logit.z); // unless TWO
     }
-    sums[lane * CHANNELS] = mine.x;
-    sums[lane * CHANNELS + 1u] = mine.y;
-    sums[lane * CHANNELS + 2u] = mine.z;
-    join(lane, RUN, RUN);
-    if lane < CHANNELS {
-        losses[p.losses_offset + part.number * CHANNELS + lane] = sums[lane];
+    sums[invocation * C] = mine.x;
+    sums[invocation * C + 1u] = mine.y;
+    sums[invocation * C + 2u] = mine.z; // unless TWO
+    join(invocation, RUN, RUN);
+    if invocation < C {
+        losses[p.losses_offset + part.number * C + invocation] = sums[invocation];
     }
 }
 
 // Partial sums of the logits of CELLS cells.
-var<workgroup> partial: array<f32, SPLIT * PITCH>; // [SPLIT, CELLS, 3]
+var<workgroup> partial: array<f32, SPLIT * PITCH>; // [SPLIT, CELLS, C]
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 fn forward_workgroup(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let part = part_of(group, p.first_run, p.runs, p.first_note, p.note_count, p.rows);
     if part.cells == 0u {
         return;
     }
-    let head = lane % CHANNELS;
+    let head = invocation % C;
     var mine = 0.0;
     for (var chunk = 0u; chunk < part.cells; chunk += CELLS) {
-        // Four cells a lane, a quarter of the chunk apart; past the part's last cell, that one again.
-        let cell = lane / SPLIT;
+        // Four cells a invocation, a quarter of the chunk apart; past the part's last cell, that one again.
+        let cell = invocation / SPLIT;
         let last = part.cells - 1u;
         let apart = CELLS / 4u;
         let first0 = p.x_offset + (part.first + min(chunk + cell, last)) * H;
         let first1 = p.x_offset + (part.first + min(chunk + cell + apart, last)) * H;
         let first2 = p.x_offset + (part.first + min(chunk + cell + 2u * apart, last)) * H;
         let first3 = p.x_offset + (part.first + min(chunk + cell + 3u * apart, last)) * H;
-        var sum0 = vec3<f32>();
-        var sum1 = vec3<f32>();
-        var sum2 = vec3<f32>();
-        var sum3 = vec3<f32>();
-        for (var k = lane % SPLIT; k < H; k += SPLIT) {
-            let at = p.w_offset + k * CHANNELS;
-            let column = vec3<f32>(w[at], w[at + 1u], w[at + 2u]);
+        var sum0 = V();
+        var sum1 = V();
+        var sum2 = V();
+        var sum3 = V();
+        for (var k = invocation % SPLIT; k < H; k += SPLIT) {
+            let column = w_of(p.w_offset + k * C);
             sum0 += f32(x[first0 + k]) * column;
             sum1 += f32(x[first1 + k]) * column;
             sum2 += f32(x[first2 + k]) * column;
             sum3 += f32(x[first3 + k]) * column;
         }
-        let to = (lane % SPLIT) * PITCH + cell * CHANNELS;
+        let to = (invocation % SPLIT) * PITCH + cell * C;
         put(to, sum0);
-        put(to + apart * CHANNELS, sum1);
-        put(to + 2u * apart * CHANNELS, sum2);
-        put(to + 3u * apart * CHANNELS, sum3);
+        put(to + apart * C, sum1);
+        put(to + 2u * apart * C, sum2);
+        put(to + 3u * apart * C, sum3);
         workgroupBarrier();
-        let summed = chunk + lane / CHANNELS;
-        if lane < CELLS * CHANNELS && summed < part.cells {
+        let summed = chunk + invocation / C;
+        if invocation < CELLS * C && summed < part.cells {
             var logit = bias[p.bias_offset + head];
             for (var i = 0u; i < SPLIT; i++) {
-                logit += partial[i * PITCH + lane];
+                logit += partial[i * PITCH + invocation];
             }
             mine += loss(part, summed, head, logit);
         }
         workgroupBarrier();
     }
-    if lane < CELLS * CHANNELS {
-        sums[lane] = mine;
+    if invocation < CELLS * C {
+        sums[invocation] = mine;
     }
-    join(lane, LANES, CELLS);
-    if lane < CHANNELS {
-        losses[p.losses_offset + part.number * CHANNELS + lane] = sums[lane];
+    join(invocation, INVOCATIONS, CELLS);
+    if invocation < C {
+        losses[p.losses_offset + part.number * C + invocation] = sums[invocation];
     }
 }
 
-fn put(at: u32, value: vec3<f32>) {
+fn put(at: u32, value: V) {
     partial[at] = value.x;
     partial[at + 1u] = value.y;
-    partial[at + 2u] = value.z;
+    partial[at + 2u] = value.z; // unless TWO
 }
 
 struct InputGrad {
     w_offset: u32,
-    slopes_offset: u32,
+    logit_grads_offset: u32,
     dlosses_offset: u32,
     dx_offset: u32,
     first_run: u32,
@@ -217,76 +233,83 @@ struct InputGrad {
     rows: u32,
 }
 @group(0) @binding(0) var<uniform> q: InputGrad;
-@group(0) @binding(1) var<storage, read> q_w: array<f32>; // [H, 3]
-@group(0) @binding(2) var<storage, read> q_slopes: array<f32>; // [note_count, rows, 3]
-@group(0) @binding(3) var<storage, read> dlosses: array<f32>; // [parts, 3]
+@group(0) @binding(1) var<storage, read> q_w: array<f32>; // [H, C]
+@group(0) @binding(2) var<storage, read> q_logit_grads: array<f32>; // [note_count, rows, C]
+@group(0) @binding(3) var<storage, read> dlosses: array<f32>; // [parts, C]
 @group(0) @binding(4) var<storage, read_write> dx: array<S>; // [note_count, rows, H]
 
-fn triple_of_dlosses(at: u32) -> vec3<f32> {
-    return vec3<f32>(dlosses[at], dlosses[at + 1u], dlosses[at + 2u]);
+fn q_w_of(at: u32) -> V {
+    return V(q_w[at], q_w[at + 1u], q_w[at + 2u]); // unless TWO
+    return V(q_w[at], q_w[at + 1u], 0.0); // if TWO
 }
 
-fn triple_of_slopes(at: u32) -> vec3<f32> {
-    return vec3<f32>(q_slopes[at], q_slopes[at + 1u], q_slopes[at + 2u]);
+fn dlosses_of(at: u32) -> V {
+    return V(dlosses[at], dlosses[at + 1u], dlosses[at + 2u]); // unless TWO
+    return V(dlosses[at], dlosses[at + 1u], 0.0); // if TWO
 }
 
-@compute @workgroup_size(NAIVE_LANES)
+fn logit_grads_of(at: u32) -> V {
+    return V(q_logit_grads[at], q_logit_grads[at + 1u], q_logit_grads[at + 2u]); // unless TWO
+    return V(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO
+}
+
+@compute @workgroup_size(NAIVE_INVOCATIONS)
 fn input_grad_naive(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let part = part_of(group, q.first_run, q.runs, q.first_note, q.note_count, q.rows);
     if part.cells == 0u {
         return;
     }
-    let scale = triple_of_dlosses(q.dlosses_offset + part.number * CHANNELS);
-    for (var j = lane; j < H; j += NAIVE_LANES) {
-        let at = q.w_offset + j * CHANNELS;
-        let column = vec3<f32>(q_w[at], q_w[at + 1u], q_w[at + 2u]);
+    let scale = dlosses_of(q.dlosses_offset + part.number * C);
+    for (var j = invocation; j < H; j += NAIVE_INVOCATIONS) {
+        let column = q_w_of(q.w_offset + j * C);
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
-            let d = triple_of_slopes(q.slopes_offset + cell * CHANNELS) * scale;
+            let d = logit_grads_of(q.logit_grads_offset + cell * C) * scale;
             dx[q.dx_offset + cell * H + j] = S(dot(d, column));
         }
     }
 }
 
 // The gradients of the part's logits.
-var<workgroup> dlogits: array<f32, RUN * CHANNELS>; // [RUN, 3]
+var<workgroup> dlogits: array<f32, RUN * C>; // [RUN, C]
 
-fn triple_of_dlogits(cell: u32) -> vec3<f32> {
-    return vec3<f32>(dlogits[cell * CHANNELS], dlogits[cell * CHANNELS + 1u], dlogits[cell * CHANNELS + 2u]);
+fn dlogits_of(cell: u32) -> V {
+    let at = cell * C;
+    return V(dlogits[at], dlogits[at + 1u], dlogits[at + 2u]); // unless TWO
+    return V(dlogits[at], dlogits[at + 1u], 0.0); // if TWO
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 fn input_grad_workgroup(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let part = part_of(group, q.first_run, q.runs, q.first_note, q.note_count, q.rows);
     if part.cells == 0u {
         return;
     }
-    for (var i = lane; i < part.cells * CHANNELS; i += LANES) {
-        let scale = dlosses[q.dlosses_offset + part.number * CHANNELS + i % CHANNELS];
-        dlogits[i] = q_slopes[q.slopes_offset + part.first * CHANNELS + i] * scale;
+    for (var i = invocation; i < part.cells * C; i += INVOCATIONS) {
+        let scale = dlosses[q.dlosses_offset + part.number * C + i % C];
+        dlogits[i] = q_logit_grads[q.logit_grads_offset + part.first * C + i] * scale;
     }
     workgroupBarrier();
-    for (var j = lane % COLS; j < H; j += COLS) {
-        let at = q.w_offset + j * CHANNELS;
-        let column = vec3<f32>(q_w[at], q_w[at + 1u], q_w[at + 2u]);
-        for (var cell = lane / COLS; cell < part.cells; cell += LANES / COLS) {
-            dx[q.dx_offset + (part.first + cell) * H + j] = S(dot(triple_of_dlogits(cell), column));
+    for (var j = invocation % COLS; j < H; j += COLS) {
+        let column = q_w_of(q.w_offset + j * C);
+        for (var cell = invocation / COLS; cell < part.cells; cell += INVOCATIONS / COLS) {
+            dx[q.dx_offset + (part.first + cell) * H + j] = S(dot(dlogits_of(cell), column));
         }
     }
 }
 
 struct WeightGrad {
     x_offset: u32,
-    slopes_offset: u32,
+    logit_grads_offset: u32,
     dlosses_offset: u32,
     dw_offset: u32,
     dbias_offset: u32,
@@ -296,28 +319,28 @@ struct WeightGrad {
     note_count: u32,
     rows: u32,
 }
-// `x`, `q_slopes` and `dlosses` are bound as above.
+// `x`, `q_logit_grads` and `dlosses` are bound as above.
 @group(0) @binding(0) var<uniform> g: WeightGrad;
-@group(0) @binding(4) var<storage, read_write> dw: array<f32>; // [parts, H, 3]
-@group(0) @binding(5) var<storage, read_write> dbias: array<f32>; // [parts, 3]
+@group(0) @binding(4) var<storage, read_write> dw: array<f32>; // [parts, H, C]
+@group(0) @binding(5) var<storage, read_write> dbias: array<f32>; // [parts, C]
 
-@compute @workgroup_size(NAIVE_LANES)
+@compute @workgroup_size(NAIVE_INVOCATIONS)
 fn weight_grad_naive(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let part = part_of(group, g.first_run, g.runs, g.first_note, g.note_count, g.rows);
     if part.cells == 0u {
         return;
     }
-    let scale = triple_of_dlosses(g.dlosses_offset + part.number * CHANNELS);
+    let scale = dlosses_of(g.dlosses_offset + part.number * C);
     // One past the last feature stands for the bias.
-    for (var j = lane; j <= H; j += NAIVE_LANES) {
-        var sum = vec3<f32>();
+    for (var j = invocation; j <= H; j += NAIVE_INVOCATIONS) {
+        var sum = V();
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
-            let d = triple_of_slopes(g.slopes_offset + cell * CHANNELS) * scale;
+            let d = logit_grads_of(g.logit_grads_offset + cell * C) * scale;
             // Read where there is no such feature, the first.
             let feature = f32(x[g.x_offset + cell * H + j % H]);
             sum += d * select(1.0, feature, j < H);
@@ -326,66 +349,66 @@ fn weight_grad_naive(
     }
 }
 
-// Sums of a feature's three gradients over the cells that a lane took.
-var<workgroup> lanes: array<vec3<f32>, LANES>; // [LANES / COLS, COLS]
+// Sums of a feature's gradients, head by head, over the cells that an invocation took.
+var<workgroup> invocations: array<V, INVOCATIONS>; // [INVOCATIONS / COLS, COLS]
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 fn weight_grad_workgroup(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let part = part_of(group, g.first_run, g.runs, g.first_note, g.note_count, g.rows);
     if part.cells == 0u {
         return;
     }
-    for (var i = lane; i < RUN * CHANNELS; i += LANES) {
+    for (var i = invocation; i < RUN * C; i += INVOCATIONS) {
         var d = 0.0;
-        if i < part.cells * CHANNELS {
-            let scale = dlosses[g.dlosses_offset + part.number * CHANNELS + i % CHANNELS];
-            d = q_slopes[g.slopes_offset + part.first * CHANNELS + i] * scale;
+        if i < part.cells * C {
+            let scale = dlosses[g.dlosses_offset + part.number * C + i % C];
+            d = q_logit_grads[g.logit_grads_offset + part.first * C + i] * scale;
         }
         dlogits[i] = d;
         sums[i] = d;
     }
-    join(lane, LANES, RUN);
-    if lane < CHANNELS {
-        dbias[g.dbias_offset + part.number * CHANNELS + lane] = sums[lane];
+    join(invocation, INVOCATIONS, RUN);
+    if invocation < C {
+        dbias[g.dbias_offset + part.number * C + invocation] = sums[invocation];
     }
     for (var first = 0u; first < H; first += COLS) {
-        let j = first + lane % COLS;
-        var sum = vec3<f32>();
+        let j = first + invocation % COLS;
+        var sum = V();
         if j < H {
-            for (var cell = lane / COLS; cell < part.cells; cell += LANES / COLS) {
-                sum += triple_of_dlogits(cell) * f32(x[g.x_offset + (part.first + cell) * H + j]);
+            for (var cell = invocation / COLS; cell < part.cells; cell += INVOCATIONS / COLS) {
+                sum += dlogits_of(cell) * f32(x[g.x_offset + (part.first + cell) * H + j]);
             }
         }
-        lanes[lane] = sum;
-        for (var half = LANES / 2u; half >= COLS; half /= 2u) {
+        invocations[invocation] = sum;
+        for (var half = INVOCATIONS / 2u; half >= COLS; half /= 2u) {
             workgroupBarrier();
-            if lane < half {
-                lanes[lane] += lanes[lane + half];
+            if invocation < half {
+                invocations[invocation] += invocations[invocation + half];
             }
         }
-        if lane < COLS && j < H {
-            write_sum(part.number, j, lanes[lane]);
+        if invocation < COLS && j < H {
+            write_sum(part.number, j, invocations[invocation]);
         }
         // The next features come when all of these are written.
         workgroupBarrier();
     }
 }
 
-fn write_sum(part: u32, feature: u32, sum: vec3<f32>) {
+fn write_sum(part: u32, feature: u32, sum: V) {
     if feature < H {
-        let at = g.dw_offset + (part * H + feature) * CHANNELS;
+        let at = g.dw_offset + (part * H + feature) * C;
         dw[at] = sum.x;
         dw[at + 1u] = sum.y;
-        dw[at + 2u] = sum.z;
+        dw[at + 2u] = sum.z; // unless TWO
     } else {
-        let at = g.dbias_offset + part * CHANNELS;
+        let at = g.dbias_offset + part * C;
         dbias[at] = sum.x;
         dbias[at + 1u] = sum.y;
-        dbias[at + 2u] = sum.z;
+        dbias[at + 2u] = sum.z; // unless TWO
     }
 }

@@ -3,17 +3,17 @@
 //
 // *_naive: one dispatch a step, a cell an invocation. The reference.
 //
-// *_block: one dispatch a step, no workgroup memory. A lane makes 12 x 2 cells (forward) or 8 x 4 (backward) in registers,
+// *_block: one dispatch a step, no workgroup memory. A invocation makes 12 x 2 cells (forward) or 8 x 4 (backward) in registers,
 // for drivers that run on a CPU, where a load costs as much as many multiply-adds.
 //
 // *_tiled: one dispatch a step, for GPUs. A workgroup is a product of a tile of rows and one of units whose factors pass
-// through workgroup memory. Storage is read in runs of DEPTH elements or X units, so that loads of neighbouring lanes make
-// whole cache lines, and what neighbouring lanes read from workgroup memory at one time is the same or in different banks.
+// through workgroup memory. Storage is read in runs of DEPTH elements or X units, so that loads of neighbouring invocations make
+// whole cache lines, and what neighbouring invocations read from workgroup memory at one time is the same or in different banks.
 // Vectors are put together on the way: the four gates of a unit stand H apart, four rows further.
 //
 // *_sequence: one dispatch for many steps, where rows are many or a dispatch is dear. A workgroup owns 4 x QUADS rows for
 // all steps of the dispatch: h or the gates' gradients stand in workgroup memory, c or its gradient in registers, and R is
-// streamed from the cache for each step, backward from a transposed copy, so that lanes read neighbours either way. Rows
+// streamed from the cache for each step, backward from a transposed copy, so that invocations read neighbours either way. Rows
 // are independent, so no workgroup waits for another.
 //
 // Gates stand in the order i, f, g, o, and a vec4 of gates has one of each. Sums are kept in named matrices, not in arrays:
@@ -129,12 +129,12 @@ fn steps_of(row: u32, unit: u32, products: mat4x4<f32>) {
 fn forward_naive(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let unit_blocks = (p.units + 63u) / 64u;
     let row = group / unit_blocks;
-    let unit = group % unit_blocks * 64u + lane;
+    let unit = group % unit_blocks * 64u + invocation;
     let before = state_at(0u, row);
     var sum = vec4<f32>();
     for (var k = 0u; k < p.units; k++) {
@@ -147,12 +147,12 @@ fn forward_naive(
 fn forward_block(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let unit_blocks = (p.units + 127u) / 128u;
     let row = group / unit_blocks * 12u;
-    let unit = group % unit_blocks * 128u + lane;
+    let unit = group % unit_blocks * 128u + invocation;
     let at0 = states_at(0u, row);
     let at1 = states_at(0u, row + 4u);
     let at2 = states_at(0u, row + 8u);
@@ -182,13 +182,13 @@ fn forward_block(
     }
 }
 
-// Lanes of a tile along units and along rows, quadruples of rows of a lane, which stand Y quadruples apart, and how much
-// of the sums' length is in workgroup memory at a time. Forward a lane has one unit, backward four, X apart.
+// Lanes of a tile along units and along rows, quadruples of rows of a invocation, which stand Y quadruples apart, and how much
+// of the sums' length is in workgroup memory at a time. Forward a invocation has one unit, backward four, X apart.
 const X: u32 = 32u;
 const Y: u32 = 8u;
 const QUADS: u32 = 1u;
 const DEPTH: u32 = 16u;
-// Rows of the tiles in workgroup memory are longer than DEPTH by this where lanes of different rows read at one time, so
+// Rows of the tiles in workgroup memory are longer than DEPTH by this where invocations of different rows read at one time, so
 // that they meet different banks.
 const PAD: u32 = 0u;
 const TILE_PITCH: u32 = DEPTH + PAD;
@@ -201,26 +201,26 @@ var<workgroup> tile_weights: array<vec4<f32>, DEPTH * X>; // [DEPTH, X] of 4 gat
 fn forward_tiled(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let unit_blocks = (p.units + X - 1u) / X;
     let first_row = group / unit_blocks * 4u * TILE_QUADS;
     let first_unit = group % unit_blocks * X;
-    let x = lane % X;
-    let y = lane / X;
+    let x = invocation % X;
+    let y = invocation / X;
     let units = p.units;
     var s0 = mat4x4<f32>();
     var s1 = mat4x4<f32>();
     var s2 = mat4x4<f32>();
     var s3 = mat4x4<f32>();
     for (var first = 0u; first < units; first += DEPTH) {
-        for (var i = lane; i < TILE_QUADS * DEPTH; i += X * Y) {
+        for (var i = invocation; i < TILE_QUADS * DEPTH; i += X * Y) {
             let k = first + i % DEPTH;
             let hidden = load_h(states_at(0u, first_row + i / DEPTH * 4u) + min(k, units - 1u));
             tile_rows[i / DEPTH * TILE_PITCH + i % DEPTH] = select(vec4<f32>(), hidden, k < units);
         }
-        for (var i = lane; i < DEPTH * X; i += X * Y) {
+        for (var i = invocation; i < DEPTH * X; i += X * Y) {
             tile_weights[i] = weights(min(first + i / X, units - 1u), first_unit + i % X);
         }
         workgroupBarrier();
@@ -248,24 +248,24 @@ fn forward_tiled(
     }
 }
 
-// H, the lanes of a workgroup, and the units of a lane, which stand LANES apart.
+// H, the invocations of a workgroup, and the units of a invocation, which stand INVOCATIONS apart.
 const H: u32 = 1u;
-const LANES: u32 = 64u;
-const OWN: u32 = (H + LANES - 1u) / LANES;
+const INVOCATIONS: u32 = 64u;
+const OWN: u32 = (H + INVOCATIONS - 1u) / INVOCATIONS;
 
 var<workgroup> rows_h: array<vec4<S>, H * QUADS>; // [H, QUADS] of 4 rows
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 fn forward_sequence(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let row = group_number(workgroup_id, num_workgroups) * 4u * QUADS;
     var carried: array<vec4<f32>, OWN * QUADS>;
     var fresh: array<vec4<f32>, OWN * QUADS>;
     for (var j = 0u; j < OWN; j++) {
-        let unit = min(lane + j * LANES, H - 1u);
+        let unit = min(invocation + j * INVOCATIONS, H - 1u);
         for (var q = 0u; q < QUADS; q++) {
             let at = states_at(0u, row + 4u * q) + unit;
             carried[j * QUADS + q] = load_c(at);
@@ -274,7 +274,7 @@ fn forward_sequence(
     }
     for (var step = 0u; step < p.steps; step++) {
         for (var j = 0u; j < OWN; j++) {
-            let unit = lane + j * LANES;
+            let unit = invocation + j * INVOCATIONS;
             if unit < H {
                 for (var q = 0u; q < QUADS; q++) {
                     rows_h[unit * QUADS + q] = vec4<S>(fresh[j * QUADS + q]);
@@ -283,7 +283,7 @@ fn forward_sequence(
         }
         workgroupBarrier();
         for (var j = 0u; j < OWN; j++) {
-            let unit = lane + j * LANES;
+            let unit = invocation + j * INVOCATIONS;
             var s0 = mat4x4<f32>();
             var s1 = mat4x4<f32>();
             var s2 = mat4x4<f32>();
@@ -318,14 +318,14 @@ struct Gates {
 @group(0) @binding(0) var<uniform> all: Gates;
 @group(0) @binding(1) var<storage, read_write> preactivations: array<S>; // [rows, 4H]
 
-// The gates' functions alone, where h is known already; a lane makes the four gates of one unit.
+// The gates' functions alone, where h is known already; a invocation makes the four gates of one unit.
 @compute @workgroup_size(64)
 fn activate(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let cell = group_number(workgroup_id, num_workgroups) * 64u + lane;
+    let cell = group_number(workgroup_id, num_workgroups) * 64u + invocation;
     let row = cell / all.units;
     if row >= all.rows {
         return;
@@ -473,12 +473,12 @@ fn steps_back(row: u32, unit: u32, apart: u32, products: mat4x4<f32>) {
 fn backward_naive(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let unit_blocks = (b.units + 63u) / 64u;
     let row = group / unit_blocks;
-    let unit = group % unit_blocks * 64u + lane;
+    let unit = group % unit_blocks * 64u + invocation;
     var sum = 0.0;
     if has_later(0u) {
         for (var k = 0u; k < 4u * b.units; k++) {
@@ -497,16 +497,16 @@ fn dots(g0: vec4<f32>, g1: vec4<f32>, g2: vec4<f32>, g3: vec4<f32>, weights: mat
 fn backward_block(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let unit_blocks = (b.units + 255u) / 256u;
     let row = group / unit_blocks * 8u;
-    let unit = group % unit_blocks * 256u + lane;
+    let unit = group % unit_blocks * 256u + invocation;
     var s0 = mat4x4<f32>();
     var s1 = mat4x4<f32>();
     if has_later(0u) {
-        // Four terms at a time, since a lane's weights are neighbours along the sum and far from other lanes'.
+        // Four terms at a time, since a invocation's weights are neighbours along the sum and far from other invocations'.
         for (var k = 0u; k < 4u * b.units; k += 4u) {
             let w = mat4x4<f32>(
                 weights_along(unit, k),
@@ -534,32 +534,32 @@ fn backward_block(
     steps_back(row + 4u, unit, 64u, s1);
 }
 
-// A step of the sum is one vector longer than X, so that lanes that fill it along the sum meet different banks.
+// A step of the sum is one vector longer than X, so that invocations that fill it along the sum meet different banks.
 var<workgroup> tile_transposed: array<vec4<f32>, DEPTH * (X + 1u)>; // [DEPTH, X + 1] of 4 units
 
 @compute @workgroup_size(X * Y)
 fn backward_tiled(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let unit_blocks = (b.units + 4u * X - 1u) / (4u * X);
     let first_row = group / unit_blocks * 4u * TILE_QUADS;
     let first_unit = group % unit_blocks * 4u * X;
-    let x = lane % X;
-    let y = lane / X;
+    let x = invocation % X;
+    let y = invocation / X;
     let terms = 4u * b.units;
     var s0 = mat4x4<f32>();
     var s1 = mat4x4<f32>();
     if has_later(0u) {
         for (var first = 0u; first < terms; first += DEPTH) {
-            for (var i = lane; i < TILE_QUADS * DEPTH; i += X * Y) {
+            for (var i = invocation; i < TILE_QUADS * DEPTH; i += X * Y) {
                 let k = first + i % DEPTH;
                 let gradients = later_rows(0u, first_row + i / DEPTH * 4u, min(k, terms - 1u));
                 tile_rows[i / DEPTH * TILE_PITCH + i % DEPTH] = select(vec4<f32>(), gradients, k < terms);
             }
-            for (var i = lane; i < DEPTH * X; i += X * Y) {
+            for (var i = invocation; i < DEPTH * X; i += X * Y) {
                 let k = min(first + i % DEPTH, terms - 1u);
                 let unit = first_unit + i / DEPTH;
                 tile_transposed[i % DEPTH * (X + 1u) + i / DEPTH] =
@@ -600,11 +600,11 @@ fn cells_grad(step: u32, row: u32, unit: u32, product: vec4<f32>, carried: vec4<
 
 var<workgroup> rows_dgates: array<vec4<S>, 4u * H * QUADS>; // [4H, QUADS] of 4 rows
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 fn backward_sequence(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let row = group_number(workgroup_id, num_workgroups) * 4u * QUADS;
     var carried: array<vec4<f32>, OWN * QUADS>;
@@ -612,7 +612,7 @@ fn backward_sequence(
     if b.has_later == 1u {
         let last = b.steps - 1u;
         for (var j = 0u; j < OWN; j++) {
-            let unit = lane + j * LANES;
+            let unit = invocation + j * INVOCATIONS;
             if unit < H {
                 for (var q = 0u; q < QUADS; q++) {
                     let r = row + 4u * q;
@@ -638,7 +638,7 @@ fn backward_sequence(
                 var s1 = vec4<f32>();
                 var s2 = vec4<f32>();
                 var s3 = vec4<f32>();
-                var at = b.recurrent_offset + min(lane + j * LANES, H - 1u);
+                var at = b.recurrent_offset + min(invocation + j * INVOCATIONS, H - 1u);
                 for (var k = 0u; k < 4u * H; k++) {
                     let w = f32(transposed[at]);
                     s0 += w * vec4<f32>(rows_dgates[k * QUADS]);
@@ -659,7 +659,7 @@ fn backward_sequence(
         }
         workgroupBarrier();
         for (var j = 0u; j < OWN; j++) {
-            let unit = lane + j * LANES;
+            let unit = invocation + j * INVOCATIONS;
             if unit < H {
                 for (var q = 0u; q < QUADS; q++) {
                     let i = j * QUADS + q;
@@ -676,7 +676,7 @@ fn backward_sequence(
     }
     // For the dispatch of the steps before these.
     for (var j = 0u; j < OWN; j++) {
-        let unit = lane + j * LANES;
+        let unit = invocation + j * INVOCATIONS;
         for (var r = 0u; r < 4u * QUADS; r++) {
             if unit < H && row + r < b.rows {
                 dc[carried_at(row + r, unit)] = carried[j * QUADS + r / 4u][r % 4u];
@@ -693,23 +693,23 @@ struct Transpose {
 @group(0) @binding(0) var<uniform> t: Transpose;
 @group(0) @binding(2) var<storage, read_write> transpose_of: array<W>; // [4H, H]
 
-// Columns are one longer than a square of 16 x 16, so that lanes that read a row of them meet different banks.
+// Columns are one longer than a square of 16 x 16, so that invocations that read a row of them meet different banks.
 var<workgroup> square: array<f32, 272>;
 
-// R transposed for `backward_sequence`, in squares, so that lanes read and write neighbours.
+// R transposed for `backward_sequence`, in squares, so that invocations read and write neighbours.
 @compute @workgroup_size(256)
 fn transpose_recurrent(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     let terms = 4u * t.units;
     let across = (terms + 15u) / 16u;
     let unit = group / across * 16u;
     let k = group % across * 16u;
-    let slow = lane / 16u;
-    let fast = lane % 16u;
+    let slow = invocation / 16u;
+    let fast = invocation % 16u;
     if unit + slow < t.units && k + fast < terms {
         square[fast * 17u + slow] = f32(recurrent[t.recurrent_offset + (unit + slow) * terms + k + fast]);
     }

@@ -1,7 +1,7 @@
 // One Nadam update of all parameters:
 //   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
-//   p -= lr (nadam_gradient g + nadam_moment m) / (sqrt(nadam_variance v) + epsilon).
-// The parameters lie in one arena, so one element an invocation reads and writes everything once, coalesced. The squared
+//   p -= lr (from_g g + from_m m) / (sqrt(from_v v) + epsilon), with from_m, from_g, from_v = factors 0, 1, 2 of the uniforms.
+// The parameters lie in one buffer, so one element an invocation reads and writes everything once, coalesced. The squared
 // norm of the gradient, summed before, scales it, or stops the update where it is not finite.
 
 struct Params {
@@ -22,7 +22,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> p: array<f32>; // [len]
 @group(0) @binding(4) var<storage, read_write> m: array<f32>; // [len]
 @group(0) @binding(5) var<storage, read_write> v: array<f32>; // [len]
-@group(1) @binding(0) var<uniform> step: Step;
+@group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
 @compute @workgroup_size(256)
 fn main(
@@ -37,16 +37,16 @@ fn main(
     if i >= params.len || !finite {
         return;
     }
-    let norm = sqrt(squared) * step.unscale;
-    var scale = step.unscale;
-    if step.clip_norm > 0.0 && norm > step.clip_norm {
-        scale *= step.clip_norm / norm;
+    let norm = sqrt(squared) * uniforms.unscale;
+    var scale = uniforms.unscale;
+    if uniforms.clip_norm > 0.0 && norm > uniforms.clip_norm {
+        scale *= uniforms.clip_norm / norm;
     }
     let gradient = g[params.g_offset + i] * scale;
     let moment = params.beta1 * m[params.m_offset + i] + (1.0 - params.beta1) * gradient;
     let variance = params.beta2 * v[params.v_offset + i] + (1.0 - params.beta2) * gradient * gradient;
     m[params.m_offset + i] = moment;
     v[params.v_offset + i] = variance;
-    let direction = step.nadam_gradient * gradient + step.nadam_moment * moment;
-    p[params.p_offset + i] -= step.lr * direction / (sqrt(step.nadam_variance * variance) + params.epsilon);
+    let direction = uniforms.factor1 * gradient + uniforms.factor0 * moment;
+    p[params.p_offset + i] -= uniforms.lr * direction / (sqrt(uniforms.factor2 * variance) + params.epsilon);
 }

@@ -1,17 +1,22 @@
 // One time step of generation along the note axis (src/ops/note_sweep.rs).
 //
-// A workgroup is one piece and makes all its notes, since each waits for the coins of the one below: both layers' state
+// A workgroup is one piece and makes all its notes, since each waits for the draws of the one below: both layers' state
 // stands in workgroup memory, and nothing leaves the workgroup between notes. The 4H columns of a layer's gates are spread
-// over the lanes, so that the weights, which every note streams from the cache anew, are read by neighbours from
+// over the invocations, so that the weights, which every note streams from the cache anew, are read by neighbours from
 // neighbouring places. Pieces are few, so this is bound by latency, not by arithmetic.
 
-const CHANNELS: u32 = 3u;
-const REPORTED: u32 = 5u;
-const LANES: u32 = 256u;
-// H.
-const H: u32 = 1u;
-// Columns of the gates that a lane makes.
-const COLUMNS: u32 = (4u * H + LANES - 1u) / LANES;
+// 1 where a note has two values, play and replay, 0 where it has dynamics too.
+const TWO: u32 = 0u;
+// Values of a note, and values that are reported of it: these and two probabilities.
+const C: u32 = 3u - TWO;
+const REPORTED: u32 = C + 2u;
+const INVOCATIONS: u32 = 256u;
+// Units of the two layers.
+const H1: u32 = 1u;
+const H2: u32 = 1u;
+const MAX_H: u32 = max(H1, H2);
+// Columns of the gates that an invocation makes, of the wider layer.
+const COLUMNS: u32 = (4u * MAX_H + INVOCATIONS - 1u) / INVOCATIONS;
 // Parts of each head's sum.
 const PARTS: u32 = 8u;
 
@@ -38,27 +43,27 @@ struct Params {
     head_bias: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> weights: array<f32>; // chosen [3, 4H]; recurrent1, input2, recurrent2 [H, 4H]; head [H, 3]; head_bias [3]
-@group(0) @binding(2) var<storage, read> input: array<f32>; // [pieces, N, 4H]
-@group(0) @binding(3) var<storage, read> bias2: array<f32>; // [pieces, 4H]
-@group(0) @binding(4) var<storage, read> forced: array<f32>; // [window, pieces, N, 3]
-@group(0) @binding(5) var<storage, read_write> notes: array<f32>; // [pieces, N, 3]
+@group(0) @binding(1) var<storage, read> weights: array<f32>; // chosen [C, 4H1]; recurrent1 [H1, 4H1]; input2 [H1, 4H2]; recurrent2 [H2, 4H2]; head [H2, C]; head_bias [C]
+@group(0) @binding(2) var<storage, read> input: array<f32>; // [pieces, N, 4H1]
+@group(0) @binding(3) var<storage, read> bias2: array<f32>; // [pieces, 4H2]
+@group(0) @binding(4) var<storage, read> forced: array<f32>; // [window, pieces, N, C]
+@group(0) @binding(5) var<storage, read_write> notes: array<f32>; // [pieces, N, C]
 @group(0) @binding(6) var<storage, read_write> state: array<f32>; // [2, pieces]: clocks, silent steps
-@group(0) @binding(7) var<storage, read_write> roll: array<f32>; // [window, pieces, N, 5]
-@group(1) @binding(0) var<uniform> step: Step;
+@group(0) @binding(7) var<storage, read_write> roll: array<f32>; // [window, pieces, N, REPORTED]
+@group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
-var<workgroup> hidden: array<f32, 2u * H>; // [2 layers, H]
-var<workgroup> cells: array<f32, 2u * H>; // [2 layers, H]
-var<workgroup> gates: array<f32, 4u * H>;
-var<workgroup> partial: array<f32, CHANNELS * PARTS>;
+var<workgroup> hidden: array<f32, H1 + H2>; // [H1], then [H2]
+var<workgroup> cells: array<f32, H1 + H2>; // [H1], then [H2]
+var<workgroup> gates: array<f32, 4u * MAX_H>;
+var<workgroup> partial: array<f32, C * PARTS>;
 // What was chosen for the note below.
-var<workgroup> lower: array<f32, CHANNELS>;
+var<workgroup> lower: array<f32, C>;
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(INVOCATIONS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let group = group_number(workgroup_id, num_workgroups);
     if group >= p.these_pieces {
@@ -70,71 +75,76 @@ fn main(
     // The piece's first notes in `notes`, and in a row of `forced` and `roll`.
     let first = piece * p.notes;
     let first_in_row = (floor_mod(clock, p.window) * p.pieces + piece) * p.notes;
-    // Lane 0 alone knows.
+    // Invocation 0 alone knows.
     var rests = true;
 
-    if step.forced != 0.0 {
-        for (var n = lane; n < p.notes; n += LANES) {
-            let given = p.forced_offset + (first_in_row + n) * CHANNELS;
-            report(first_in_row + n, vec3<f32>(forced[given], forced[given + 1u], forced[given + 2u]), vec2<f32>());
-            keep(first + n, vec3<f32>(forced[given], forced[given + 1u], forced[given + 2u]));
+    if uniforms.forced != 0.0 {
+        for (var n = invocation; n < p.notes; n += INVOCATIONS) {
+            let given = p.forced_offset + (first_in_row + n) * C;
+            var note = vec3<f32>(forced[given], forced[given + 1u], 0.0);
+            note.z = forced[given + 2u]; // unless TWO
+            report(first_in_row + n, note, vec2<f32>());
+            keep(first + n, note);
         }
-        for (var n = 0u; lane == 0u && n < p.notes; n++) {
-            rests = rests && forced[p.forced_offset + (first_in_row + n) * CHANNELS] == 0.0;
+        for (var n = 0u; invocation == 0u && n < p.notes; n++) {
+            rests = rests && forced[p.forced_offset + (first_in_row + n) * C] == 0.0;
         }
     } else {
-        for (var i = lane; i < 2u * H; i += LANES) {
+        for (var i = invocation; i < H1 + H2; i += INVOCATIONS) {
             hidden[i] = 0.0;
             cells[i] = 0.0;
         }
-        if lane < CHANNELS {
-            lower[lane] = 0.0;
+        if invocation < C {
+            lower[invocation] = 0.0;
         }
         workgroupBarrier();
-        let temperature = step.temperature + step.silence * silent;
+        let temperature = uniforms.temperature + uniforms.silence * silent;
         for (var n = 0u; n < p.notes; n++) {
             var sums: array<f32, COLUMNS>;
             for (var i = 0u; i < COLUMNS; i++) {
-                let column = min(lane + i * LANES, 4u * H - 1u);
-                sums[i] = input[p.input_offset + (first + n) * 4u * H + column];
-                for (var k = 0u; k < CHANNELS; k++) {
-                    sums[i] += lower[k] * weights[p.weights_offset + p.chosen + k * 4u * H + column];
+                let column = min(invocation + i * INVOCATIONS, 4u * H1 - 1u);
+                sums[i] = input[p.input_offset + (first + n) * 4u * H1 + column];
+                for (var k = 0u; k < C; k++) {
+                    sums[i] += lower[k] * weights[p.weights_offset + p.chosen + k * 4u * H1 + column];
                 }
             }
-            add_product(&sums, 0u, p.recurrent1, lane);
-            activate(&sums, 0u, lane);
+            add_product(&sums, 0u, H1, p.recurrent1, H1, invocation);
+            activate(&sums, 0u, H1, invocation);
 
             for (var i = 0u; i < COLUMNS; i++) {
-                sums[i] = bias2[p.bias2_offset + piece * 4u * H + min(lane + i * LANES, 4u * H - 1u)];
+                sums[i] = bias2[p.bias2_offset + piece * 4u * H2 + min(invocation + i * INVOCATIONS, 4u * H2 - 1u)];
             }
-            add_product(&sums, 0u, p.input2, lane);
-            add_product(&sums, H, p.recurrent2, lane);
-            activate(&sums, H, lane);
+            add_product(&sums, 0u, H1, p.input2, H2, invocation);
+            add_product(&sums, H1, H2, p.recurrent2, H2, invocation);
+            activate(&sums, H1, H2, invocation);
 
-            if lane < CHANNELS * PARTS {
+            if invocation < C * PARTS {
                 var sum = 0.0;
-                for (var unit = lane / CHANNELS; unit < H; unit += PARTS) {
-                    let weight = p.weights_offset + p.head + unit * CHANNELS + lane % CHANNELS;
-                    sum += hidden[H + unit] * weights[weight];
+                for (var unit = invocation / C; unit < H2; unit += PARTS) {
+                    let weight = p.weights_offset + p.head + unit * C + invocation % C;
+                    sum += hidden[H1 + unit] * weights[weight];
                 }
-                partial[lane] = sum;
+                partial[invocation] = sum;
             }
             workgroupBarrier();
-            if lane == 0u {
+            if invocation == 0u {
                 let bias = p.weights_offset + p.head_bias;
-                var logit = vec3<f32>(weights[bias], weights[bias + 1u], weights[bias + 2u]);
-                for (var i = 0u; i < CHANNELS * PARTS; i += CHANNELS) {
-                    logit += vec3<f32>(partial[i], partial[i + 1u], partial[i + 2u]);
+                var logit = vec3<f32>(weights[bias], weights[bias + 1u], 0.0);
+                logit.z = weights[bias + 2u]; // unless TWO
+                for (var i = 0u; i < C * PARTS; i += C) {
+                    logit.x += partial[i];
+                    logit.y += partial[i + 1u];
+                    logit.z += partial[i + 2u]; // unless TWO
                 }
-                let coins = pcg4d(vec4<u32>(n, piece, u32(clock), step.seed));
+                let draws = pcg4d(vec4<u32>(n, piece, u32(clock), uniforms.seed));
                 let play = sigmoid_(logit.x / temperature);
                 let replay = sigmoid_(logit.y / temperature);
-                let sounded = notes[p.notes_offset + (first + n) * CHANNELS] > 0.0;
+                let sounded = notes[p.notes_offset + (first + n) * C] > 0.0;
                 var note = vec3<f32>();
-                if uniform01(coins.x) < play {
+                if uniform01(draws.x) < play {
                     rests = false;
                     note = vec3<f32>(1.0, 0.0, clamp(logit.z, 0.0, 1.0));
-                    if sounded && uniform01(coins.y) < replay {
+                    if sounded && uniform01(draws.y) < replay {
                         note.y = 1.0;
                     }
                 }
@@ -142,60 +152,60 @@ fn main(
                 report(first_in_row + n, note, vec2<f32>(play, replay));
                 lower[0] = note.x;
                 lower[1] = note.y;
-                lower[2] = note.z;
+                lower[2] = note.z; // unless TWO
             }
             workgroupBarrier();
         }
     }
 
-    // All lanes have read the state.
+    // All invocations have read the state.
     workgroupBarrier();
-    if lane == 0u {
+    if invocation == 0u {
         state[p.state_offset + piece] = f32(clock);
         state[p.state_offset + p.pieces + piece] = select(0.0, silent + 1.0, rests);
     }
 }
 
 fn keep(at: u32, note: vec3<f32>) {
-    let first = p.notes_offset + at * CHANNELS;
+    let first = p.notes_offset + at * C;
     notes[first] = note.x;
     notes[first + 1u] = note.y;
-    notes[first + 2u] = note.z;
+    notes[first + 2u] = note.z; // unless TWO
 }
 
 fn report(at: u32, note: vec3<f32>, probabilities: vec2<f32>) {
     let first = p.roll_offset + at * REPORTED;
     roll[first] = note.x;
     roll[first + 1u] = note.y;
-    roll[first + 2u] = note.z;
-    roll[first + 3u] = probabilities.x;
-    roll[first + 4u] = probabilities.y;
+    roll[first + 2u] = note.z; // unless TWO
+    roll[first + C] = probabilities.x;
+    roll[first + C + 1u] = probabilities.y;
 }
 
-// Adds hidden[first .. first + H] times the matrix that stands at `matrix` to the lane's columns.
-fn add_product(sums: ptr<function, array<f32, COLUMNS>>, first: u32, matrix: u32, lane: u32) {
-    for (var k = 0u; k < H; k++) {
+// Adds hidden[first .. first + rows] times the matrix [rows, 4 units] that stands at `matrix` to the invocation's columns.
+fn add_product(sums: ptr<function, array<f32, COLUMNS>>, first: u32, rows: u32, matrix: u32, units: u32, invocation: u32) {
+    for (var k = 0u; k < rows; k++) {
         let x = hidden[first + k];
-        let row = p.weights_offset + matrix + k * 4u * H;
+        let row = p.weights_offset + matrix + k * 4u * units;
         for (var i = 0u; i < COLUMNS; i++) {
-            (*sums)[i] += x * weights[row + min(lane + i * LANES, 4u * H - 1u)];
+            (*sums)[i] += x * weights[row + min(invocation + i * INVOCATIONS, 4u * units - 1u)];
         }
     }
 }
 
-// Makes the new state of the layer at `first` from the gates' columns of all lanes.
-fn activate(sums: ptr<function, array<f32, COLUMNS>>, first: u32, lane: u32) {
+// Makes the new state of the layer of so many units at `first` from the gates' columns of all invocations.
+fn activate(sums: ptr<function, array<f32, COLUMNS>>, first: u32, units: u32, invocation: u32) {
     for (var i = 0u; i < COLUMNS; i++) {
-        if lane + i * LANES < 4u * H {
-            gates[lane + i * LANES] = (*sums)[i];
+        if invocation + i * INVOCATIONS < 4u * units {
+            gates[invocation + i * INVOCATIONS] = (*sums)[i];
         }
     }
     workgroupBarrier();
-    for (var unit = lane; unit < H; unit += LANES) {
+    for (var unit = invocation; unit < units; unit += INVOCATIONS) {
         let i = sigmoid_(gates[unit]);
-        let f = sigmoid_(gates[H + unit]);
-        let g = tanh_(gates[2u * H + unit]);
-        let o = sigmoid_(gates[3u * H + unit]);
+        let f = sigmoid_(gates[units + unit]);
+        let g = tanh_(gates[2u * units + unit]);
+        let o = sigmoid_(gates[3u * units + unit]);
         let s = f * cells[first + unit] + i * g;
         cells[first + unit] = s;
         hidden[first + unit] = o * tanh_(s);

@@ -1,17 +1,17 @@
 // Octave convolution: a 1-D convolution over pitch with tanh, and its gradients (src/ops/octave_conv.rs).
 //
-// Forward: a workgroup is one row, NOTES neighbouring notes and 64 filters, one a lane. A lane keeps a window of NOTES
+// Forward: a workgroup is one row, NOTES neighbouring notes and 64 filters, one a invocation. A invocation keeps a window of NOTES
 // inputs in registers and moves it along the pitch axis tap by tap, so a tap and channel cost one weight (neighbouring
-// lanes, neighbouring filters) and one input (the same for all lanes) for NOTES multiply-adds.
+// invocations, neighbouring filters) and one input (the same for all invocations) for NOTES multiply-adds.
 //
-// Weight gradient: a workgroup is one channel, TAPS neighbouring taps and FILTERS filters; its 256 lanes are FILTERS
-// filters x SLICES, and slice s takes blocks s, s + SLICES, .. of the blocks of NOTES notes of all rows. A lane keeps
+// Weight gradient: a workgroup is one channel, TAPS neighbouring taps and FILTERS filters; its 256 invocations are FILTERS
+// filters x SLICES, and slice s takes blocks s, s + SLICES, .. of the blocks of NOTES notes of all rows. A invocation keeps
 // TAPS sums in registers and loads NOTES gradients and NOTES + TAPS - 1 inputs for NOTES x TAPS multiply-adds; in the end
 // the slices' sums are added in the order of the slices. Few taps to a workgroup give more workgroups.
 //
 // Input gradient: one invocation makes one element. The model's input wants no gradient, so this is left as it reads.
 
-// Notes that a lane keeps in registers.
+// Notes that a invocation keeps in registers.
 const NOTES: u32 = 8u;
 
 struct Forward {
@@ -35,12 +35,12 @@ struct Forward {
 fn forward(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let g = group_number(workgroup_id, num_workgroups);
     let filter_blocks = (p.filters + 63u) / 64u;
     let note_blocks = (p.notes + NOTES - 1u) / NOTES;
-    let f = g % filter_blocks * 64u + lane;
+    let f = g % filter_blocks * 64u + invocation;
     let first = g / filter_blocks % note_blocks * NOTES;
     let row = g / filter_blocks / note_blocks;
     if row >= p.rows || f >= p.filters {
@@ -92,9 +92,9 @@ fn input(axis: Axis, m: u32) -> f32 {
     return x[axis.at + (m - axis.half) * axis.step];
 }
 
-// Taps that a lane keeps sums of.
+// Taps that a invocation keeps sums of.
 const TAPS: u32 = 5u;
-// Filters of a workgroup, and how many lanes share the rows of one.
+// Filters of a workgroup, and how many invocations share the rows of one.
 const FILTERS: u32 = 8u;
 const SLICES: u32 = 256u / FILTERS;
 
@@ -120,7 +120,7 @@ var<workgroup> partial: array<f32, TAPS * 256u>; // [TAPS, SLICES, FILTERS]
 fn weight_grad(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let g = group_number(workgroup_id, num_workgroups);
     let filter_blocks = (q.filters + FILTERS - 1u) / FILTERS;
@@ -128,11 +128,11 @@ fn weight_grad(
     let c = g / filter_blocks % q.channels;
     let first_tap = g / filter_blocks / q.channels * TAPS;
     let note_blocks = (q.notes + NOTES - 1u) / NOTES;
-    // A lane without a filter works for another's and its sums are left.
-    let f = min(first_filter + lane % FILTERS, q.filters - 1u);
+    // A invocation without a filter works for another's and its sums are left.
+    let f = min(first_filter + invocation % FILTERS, q.filters - 1u);
 
     var sums: array<f32, TAPS>;
-    for (var block = lane / FILTERS; block < q.rows * note_blocks; block += SLICES) {
+    for (var block = invocation / FILTERS; block < q.rows * note_blocks; block += SLICES) {
         let row = block / note_blocks;
         let first = block % note_blocks * NOTES;
         let axis = Axis(q.x_offset + row * q.notes * q.channels + c, q.notes, q.channels, q.taps / 2u);
@@ -151,12 +151,12 @@ fn weight_grad(
         }
     }
     for (var k = 0u; k < TAPS; k++) {
-        partial[k * 256u + lane] = sums[k];
+        partial[k * 256u + invocation] = sums[k];
     }
     workgroupBarrier();
 
-    let k = first_tap + lane / FILTERS;
-    if lane >= TAPS * FILTERS || k >= q.taps || first_filter + lane % FILTERS >= q.filters {
+    let k = first_tap + invocation / FILTERS;
+    if invocation >= TAPS * FILTERS || k >= q.taps || first_filter + invocation % FILTERS >= q.filters {
         return;
     }
     let at = q.dw_offset + (k * q.channels + c) * q.filters + f;
@@ -165,7 +165,7 @@ fn weight_grad(
         sum = dw[at];
     }
     for (var s = 0u; s < SLICES; s++) {
-        sum += partial[lane / FILTERS * 256u + s * FILTERS + lane % FILTERS];
+        sum += partial[invocation / FILTERS * 256u + s * FILTERS + invocation % FILTERS];
     }
     dw[at] = sum;
 }
@@ -188,9 +188,9 @@ struct InputGrad {
 fn input_grad(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let i = group_number(workgroup_id, num_workgroups) * 64u + lane;
+    let i = group_number(workgroup_id, num_workgroups) * 64u + invocation;
     let c = i % r.channels;
     let m = i / r.channels % r.notes;
     let row = i / r.channels / r.notes;

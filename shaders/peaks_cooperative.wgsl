@@ -6,9 +6,9 @@ enable wgpu_cooperative_matrix;
 alias S = f32;
 
 // Invocations of a subgroup.
-const LANES: u32 = 32u;
+const INVOCATIONS: u32 = 32u;
 
-const FOUR_SUBGROUPS: u32 = 4u * LANES;
+const FOUR_SUBGROUPS: u32 = 4u * INVOCATIONS;
 
 struct Params {
     loops: u32,
@@ -23,10 +23,10 @@ var<workgroup> factors: array<S, 1024>; // [4, 16, 16]
 var<workgroup> products: array<f32, 1024>; // [4 subgroups, 16, 16]
 
 // A quarter of what the invocation's subgroup left in `products`.
-fn collect(first: u32, lane: u32) -> f32 {
+fn collect(first: u32, invocation: u32) -> f32 {
     workgroupBarrier();
     var sum = 0.0;
-    for (var i = lane; i < 256u; i += LANES) {
+    for (var i = invocation; i < 256u; i += INVOCATIONS) {
         sum += products[first + i];
     }
     workgroupBarrier();
@@ -62,12 +62,12 @@ fn matrices(
     let first = subgroup * 256u;
     var sum = 0.0;
     coopStoreT(c00, &products[first], 16u);
-    sum += collect(first, local % LANES);
+    sum += collect(first, local % INVOCATIONS);
     coopStoreT(c01, &products[first], 16u);
-    sum += collect(first, local % LANES);
+    sum += collect(first, local % INVOCATIONS);
     coopStoreT(c10, &products[first], 16u);
-    sum += collect(first, local % LANES);
+    sum += collect(first, local % INVOCATIONS);
     coopStoreT(c11, &products[first], 16u);
-    sum += collect(first, local % LANES);
+    sum += collect(first, local % INVOCATIONS);
     sums[id.x] = sum;
 }

@@ -1,7 +1,7 @@
 // Sums over rows, their gradient, and sums of squares, each in one fixed order.
 //
-// sum_rows: a workgroup owns COLS columns of one sequence. Its 256 invocations are 256 / COLS lanes of COLS columns each;
-// a lane takes every (256 / COLS)th row of the sequence, and a tree in workgroup memory joins the lanes. Neighbouring
+// sum_rows: a workgroup owns COLS columns of one sequence. Its 256 invocations are 256 / COLS invocations of COLS columns each;
+// a invocation takes every (256 / COLS)th row of the sequence, and a tree in workgroup memory joins the invocations. Neighbouring
 // invocations read neighbouring columns.
 // broadcast_rows: one element an invocation.
 // squared_norm: a workgroup owns BLOCK consecutive elements and writes their sum of squares.
@@ -40,18 +40,18 @@ const COLS: u32 = 16u;
 const ACCUMULATE: u32 = 0u;
 const BLOCK: u32 = 1024u;
 const SIZE: u32 = 256u;
-// Rows that a lane adds up before it adds to its sum: keeps the rounding error of long sums low.
+// Rows that a invocation adds up before it adds to its sum: keeps the rounding error of long sums low.
 const RUN: u32 = 64u;
 
-var<workgroup> lanes: array<f32, SIZE>; // [SIZE / COLS, COLS]
+var<workgroup> invocations: array<f32, SIZE>; // [SIZE / COLS, COLS]
 
-// The sum of all lanes' values, in every column; `lanes[0 .. cols]` holds it. To be called in uniform control flow.
+// The sum of all invocations' values, in every column; `invocations[0 .. cols]` holds it. To be called in uniform control flow.
 fn join_lanes(value: f32, local: u32, cols: u32) {
-    lanes[local] = value;
+    invocations[local] = value;
     for (var half = SIZE / 2u; half >= cols; half /= 2u) {
         workgroupBarrier();
         if local < half {
-            lanes[local] += lanes[local + half];
+            invocations[local] += invocations[local + half];
         }
     }
 }
@@ -97,9 +97,9 @@ fn sum_rows(
     if mine && local < COLS {
         let at = p.dst_offset + s * p.cols + col;
         if ACCUMULATE == 1u {
-            dst[at] += lanes[local];
+            dst[at] += invocations[local];
         } else {
-            dst[at] = lanes[local];
+            dst[at] = invocations[local];
         }
     }
 }
@@ -134,6 +134,6 @@ fn squared_norm(
     }
     join_lanes(sum, local, 1u);
     if local == 0u && group * BLOCK < norm_p.len {
-        dst[norm_p.dst_offset + group] = lanes[0];
+        dst[norm_p.dst_offset + group] = invocations[0];
     }
 }

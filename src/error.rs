@@ -11,8 +11,11 @@ pub enum Kind {
     Usage,
     /// A file or folder cannot be used (exit code 1).
     File,
-    /// A GPU, its driver, or its memory (exit code 1).
+    /// A GPU or its driver (exit code 1).
     Device,
+    /// Memory of the device or of the system ran out; the same may succeed when others have released theirs, or with a smaller
+    /// batch (exit code 1).
+    Memory,
     /// A shape, a plan or a configuration does not fit (exit code 1).
     Model,
     /// Training or generation cannot go on, for example a non-finite loss (exit code 1).
@@ -49,9 +52,14 @@ impl Error {
         Self::new(Kind::File, format!("{}: {what}", path.as_ref().display()), remedy)
     }
 
-    /// A device, driver or device-memory problem.
+    /// A problem of a device or its driver.
     pub fn device(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Kind::Device, what, remedy)
+    }
+
+    /// Memory that ran out.
+    pub fn memory(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(Kind::Memory, what, remedy)
     }
 
     /// A model, plan or configuration problem.

@@ -1,14 +1,16 @@
 //! DeepJ on wgpu: a hand-written GPU compute engine that trains and runs DeepJ, a model that composes polyphonic
 //! piano music in a chosen mixture of composers' styles.
 //!
-//! Rooms, one way: verbs (`train`, `generate`, …) use `models`, which use `nn`, `graph`, `ops`, `gpu`. `music` stands
-//! beside and knows nothing of GPUs. `docs/ARCHITECTURE.md` draws it.
+//! Imports go one way: the commands (`train`, `generate`, …) use `models`, which use `nn`, `graph`, `ops`, `gpu`. `music`
+//! knows nothing of GPUs. See `docs/ARCHITECTURE.md`.
 
+mod calendar;
 pub mod checkpoint;
 #[path = "../data/mod.rs"]
 pub mod data;
 pub mod error;
 pub mod evaluate;
+pub mod files;
 pub mod generate;
 pub mod gpu;
 pub mod graph;
@@ -18,6 +20,7 @@ pub mod nn;
 pub mod ops;
 pub mod peaks;
 pub mod profile;
+pub mod shape;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod verify;

@@ -3,18 +3,21 @@
 
 use std::collections::HashSet;
 
-use deepj::gpu::{Budget, Capabilities, CooperativeMatrix, DeviceType, Dispatch};
-use deepj::graph::Plan;
-use deepj::graph::session::{Variants, explain};
-use deepj::models::deepj::{Config, Mode, Precision, Preset, Training, build, build_generate};
+use deepj::gpu::{Capabilities, CooperativeMatrix, DeviceType, Dispatch, WatchdogBudget};
+use deepj::graph::session::KernelSelection;
+use deepj::graph::{Plan, explain};
+use deepj::models::deepj::{Config, DeepJ, Preset};
+use deepj::models::{Model, Precision, Storage};
+use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::{Op, Recorded, Recorder};
+use deepj::profile::training_plan;
 
 /// A slow integrated GPU's, and a mid-range discrete one's.
-fn slow() -> Budget {
-    Budget::of(200e9, 25e9)
+fn slow() -> WatchdogBudget {
+    WatchdogBudget::of(200e9, 25e9)
 }
-fn fast() -> Budget {
-    Budget::of(10e12, 350e9)
+fn fast() -> WatchdogBudget {
+    WatchdogBudget::of(10e12, 350e9)
 }
 
 /// WebGPU's default limits.
@@ -43,8 +46,12 @@ fn paper() -> Config {
 }
 
 fn step(precision: Precision, batch: usize, seq: usize) -> Plan {
-    let training = Training { precision, ..Training::default() };
-    build(&paper(), Mode::Train(training), batch, seq).unwrap().plan
+    let (model, storage) = (DeepJ::new(paper()).unwrap(), Storage { precision, recompute: false });
+    training_plan(&model, &Nadam::default(), storage, (batch, seq)).unwrap().0
+}
+
+fn generation(config: Config, pieces: usize) -> Plan {
+    DeepJ::new(config).unwrap().generation(pieces, 16).unwrap().compile().0
 }
 
 /// Each op of the plan in each of its variants, once a shape: its name, itself and its dispatches.
@@ -55,14 +62,14 @@ fn recorded<'a>(
     let mut seen = HashSet::new();
     let nodes = plan.nodes.iter().filter(move |node| seen.insert(node.op.label()));
     nodes.flat_map(move |node| {
-        node.op.legal(capabilities).into_iter().map(move |variant| {
+        node.op.supported(capabilities).into_iter().map(move |variant| {
             let name = format!("{}, {variant}", node.label());
             (name, node.op.as_ref(), Recorder::record(node.op.as_ref(), variant, capabilities, &node.operands))
         })
     })
 }
 
-fn share(budget: Budget, dispatch: &Dispatch) -> f64 {
+fn share(budget: WatchdogBudget, dispatch: &Dispatch) -> f64 {
     let groups: u64 = dispatch.grid.iter().map(|&groups| u64::from(groups)).product();
     let part = |amount: u64, of: u64| amount as f64 / of as f64;
     let alone = part(dispatch.cost.flops, budget.flops).max(part(dispatch.cost.bytes, budget.bytes));
@@ -75,11 +82,11 @@ fn no_dispatch_is_estimated_above_the_budget() {
         step(Precision::F32, 16, 128),
         step(Precision::F32, 128, 256),
         step(Precision::Mixed, 128, 256),
-        build_generate(&paper(), 1, 16).unwrap().plan,
-        build_generate(&paper(), 1000, 16).unwrap().plan,
+        generation(paper(), 1),
+        generation(paper(), 1000),
     ];
     for plan in &plans {
-        for budget in [slow(), Budget::UNMEASURED, fast()] {
+        for budget in [slow(), WatchdogBudget::UNMEASURED, fast()] {
             for capabilities in [portable(), able()].map(|c| Capabilities { budget: Some(budget), ..c }) {
                 let mut longest = (0.0, String::new());
                 let mut dispatches = 0;
@@ -125,8 +132,8 @@ fn nothing_is_cut_where_the_budget_is_far() {
 #[test]
 fn what_cannot_be_cut_is_refused_with_a_remedy() {
     let config = Config { note_units: 500, ..paper() };
-    let plan = build_generate(&config, 1, 16).unwrap().plan;
-    let capabilities = Capabilities { budget: Some(Budget::of(50e9, 25e9)), ..portable() };
+    let plan = generation(config, 1);
+    let capabilities = Capabilities { budget: Some(WatchdogBudget::of(50e9, 25e9)), ..portable() };
     let (_, _, sweep) = recorded(&plan, &capabilities).find(|(_, op, _)| op.name() == "note_sweep").unwrap();
     let error = sweep.unwrap_err().to_string();
     for part in ["note_sweep pieces=1", "100 ms are allowed", "fewer units", "--device cpu"] {
@@ -141,13 +148,16 @@ fn explain_tells_the_longest_dispatch_and_the_budget() {
     let plan = step(Precision::F32, 16, 128);
     let last = |budget| {
         let capabilities = Capabilities { budget, ..portable() };
-        explain(&plan, Some(&capabilities), &Variants::default()).unwrap().lines().last().unwrap().to_string()
+        explain(&plan, Some(&capabilities), &KernelSelection::default()).unwrap().lines().last().unwrap().to_string()
     };
     let measured = last(Some(slow()));
     for part in ["longest dispatch: ", "of 200 GFLOP/s and 25 GB/s; 100 ms are allowed (", ": gemm "] {
         assert!(measured.contains(part), "{measured}");
     }
-    assert!(last(Some(Budget::UNMEASURED)).contains("unmeasured, taken for 100 GFLOP/s and 10 GB/s"));
+    assert!(last(Some(WatchdogBudget::UNMEASURED)).contains("unmeasured, taken for 100 GFLOP/s and 10 GB/s"));
     assert!(last(None).contains("no watchdog"));
-    assert!(!explain(&plan, None, &Variants::default()).unwrap().contains("longest"), "the mirror has no dispatches");
+    assert!(
+        !explain(&plan, None, &KernelSelection::default()).unwrap().contains("longest"),
+        "the CPU backend has no dispatches"
+    );
 }

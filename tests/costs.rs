@@ -1,8 +1,11 @@
-//! The cost of a whole training step in closed form (README, "What a step costs"), held against the sum over the plan's
-//! ops. What an op declares is held against a count of what its reference does in `kernels-tests`.
+//! The cost of a whole training update in closed form (docs/PERFORMANCE.md, "What an update costs"), held against the sum
+//! over the plan's ops. What an op declares is held against a count of what its reference does in `kernels-tests`.
 
-use deepj::models::deepj::{Config, Mode, Precision, Preset, Training, build};
+use deepj::models::deepj::{Config, DeepJ, Preset};
+use deepj::models::{Precision, Storage};
+use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::Cost;
+use deepj::profile::training_plan;
 
 /// FLOPs, and elements read and written: of f32, 4 bytes each.
 #[derive(Clone, Copy, Default)]
@@ -149,9 +152,10 @@ impl Step {
     }
 }
 
-fn plan(config: &Config, training: Training, b: usize, t: usize) -> (Cost, u64) {
-    let plan = build(config, Mode::Train(training), b, t).unwrap().plan;
-    (plan.cost(), plan.params_len as u64)
+fn plan(config: &Config, storage: Storage, b: usize, t: usize) -> (Cost, u64) {
+    let model = DeepJ::new(config.clone()).unwrap();
+    let (plan, _) = training_plan(&model, &Nadam::default(), storage, (b, t)).unwrap();
+    (plan.cost(), plan.layout.len() as u64)
 }
 
 fn closed(config: &Config, b: usize, t: usize, params: u64) -> Step {
@@ -173,25 +177,25 @@ fn a_step_costs_what_the_closed_form_says() {
     };
     for config in [Config::preset(Preset::Paper, 23), Config::preset(Preset::Small, 6), narrow] {
         for (b, t) in [(16, 128), (1, 1), (1, 7), (3, 50), (64, 128)] {
-            let (cost, params) = plan(&config, Training::default(), b, t);
+            let (cost, params) = plan(&config, Storage::default(), b, t);
             assert_eq!(cost, closed(&config, b, t, params).cost(), "B={b} T={t} {config:?}");
-            let mixed = Training { precision: Precision::Mixed, ..Training::default() };
+            let mixed = Storage { precision: Precision::Mixed, ..Storage::default() };
             assert_eq!(plan(&config, mixed, b, t).0.flops, cost.flops, "mixed, B={b} T={t}");
         }
     }
 }
 
-/// The paper's step, B=16 T=128, as the README has it.
+/// The paper's update, B=16 T=128, as docs/PERFORMANCE.md has it.
 #[test]
-fn the_readme_has_these_figures() {
+fn the_page_of_performance_has_these_figures() {
     let config = Config::preset(Preset::Paper, 23);
-    let (cost, params) = plan(&config, Training::default(), 16, 128);
+    let (cost, params) = plan(&config, Storage::default(), 16, 128);
     let step = closed(&config, 16, 128, params);
     let sums: u64 = step.layers().iter().map(|l| l.units * (l.inputs + l.units)).sum();
     let forward = 8 * step.r * sums;
     let giga = |amount: u64| format!("{:.2}", amount as f64 / 1e9);
     let with = |precision, recompute| {
-        let (cost, _) = plan(&config, Training { precision, recompute, ..Training::default() }, 16, 128);
+        let (cost, _) = plan(&config, Storage { precision, recompute }, 16, 128);
         format!("{:.1} TFLOP and {:.1} GB", cost.flops as f64 / 1e12, cost.bytes as f64 / 1e9)
     };
     let figures = [
@@ -208,8 +212,8 @@ fn the_readme_has_these_figures() {
         with(Precision::Mixed, false),
         with(Precision::F32, true),
     ];
-    let readme = include_str!("../README.md");
+    let page = include_str!("../docs/PERFORMANCE.md");
     for figure in figures {
-        assert!(readme.contains(&figure), "the README lacks {figure}");
+        assert!(page.contains(&figure), "docs/PERFORMANCE.md lacks {figure}");
     }
 }

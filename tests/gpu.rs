@@ -1,8 +1,10 @@
-//! The `gpu` room on every adapter of the machine: buffers, programs, errors, and the shaders' common functions.
+//! The `gpu` module on every adapter of the machine: buffers, programs, errors, and the shaders' common functions.
+
+use std::sync::Arc;
 
 use deepj::gpu::{
-    Access, Binding, Capabilities, Checks, Cost, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, Options, Shader,
-    adapters, open,
+    Access, Binding, Capabilities, Checks, Cost, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, OpenOptions,
+    Shader, WatchdogBudget, adapters, open,
 };
 use deepj::ops::random;
 use pollster::block_on;
@@ -20,7 +22,7 @@ fn on_every_adapter(test: impl Fn(&Gpu)) {
             (Checks::Checked, Limits::WebGpuDefaults),
         ] {
             println!("{capabilities}, {checks:?}, {limits:?}");
-            match block_on(open(&DeviceChoice::Index(index), Options { checks, limits })).unwrap() {
+            match block_on(open(&DeviceChoice::Index(index), OpenOptions { checks, limits })).unwrap() {
                 Device::Gpu(gpu) => test(&gpu),
                 Device::Cpu { why } => panic!("{why}"),
             }
@@ -63,7 +65,7 @@ fn saxpy(a: f32, n: u64, x: u64, y_arg: usize, y: u64) -> Dispatch {
         bindings: vec![read(0, x, n), write(y_arg, y, n)],
         params: vec![n as u32, a.to_bits()],
         grid: [n.div_ceil(64) as u32, 1, 1],
-        uses_step: false,
+        uses_uniforms: false,
         cost: Cost::default(),
     }
 }
@@ -80,8 +82,8 @@ fn the_beginning_of_a_program_may_run_once() {
             let y = gpu.buffer("y", 64).await.unwrap();
             gpu.write(&x, 0, &[1.0; 64]).unwrap();
             let buffers = [&x, &y];
-            let steps = [100.0, 10.0, 1.0].map(|a| (saxpy(a, 64, 0, 1, 0), &buffers[..]));
-            let program = gpu.program("saxpy", &steps).await.unwrap().once(1);
+            let dispatches = [100.0, 10.0, 1.0].map(|a| (saxpy(a, 64, 0, 1, 0), &buffers[..]));
+            let program = gpu.program("saxpy", &dispatches).await.unwrap().once(1);
             gpu.submit(&program, 3, &[0; 16]).unwrap();
             assert_eq!(gpu.read(&[(&y, 0, 64)]).await.unwrap()[0], [133.0; 64]);
             // Ranges are of all dispatches.
@@ -101,12 +103,12 @@ fn a_program_runs_on_ranges_as_often_as_asked() {
             gpu.write(&x, 0, &sequence(300)).unwrap();
             gpu.write(&y, 10, &[1000.0; 490]).unwrap();
             let skipped = Dispatch { grid: [1, 0, 1], ..saxpy(f32::NAN, 100, 0, 1, 0) };
-            let steps = [
+            let dispatches = [
                 (saxpy(2.0, 100, 64, 1, 128), &[&x, &y][..]),
                 (skipped, &[&x, &y]),
                 (saxpy(0.5, 300, 0, 1, 192), &[&x, &y]),
             ];
-            let program = gpu.program("saxpy", &steps).await.unwrap();
+            let program = gpu.program("saxpy", &dispatches).await.unwrap();
             assert_eq!(program.len(), 3);
             gpu.submit(&program, 3, &[0; 16]).unwrap();
             gpu.wait().await.unwrap();
@@ -156,46 +158,120 @@ fn what_was_encoded_ahead_runs_once_and_only_as_often_as_asked() {
     });
 }
 
+/// Reads take what was there when they began, finish in any order, and may be dropped, mapped or not.
+#[test]
+fn several_reads_are_pending_at_once() {
+    on_every_adapter(|gpu| {
+        block_on(async {
+            let [x, y] = [gpu.buffer("x", 64).await.unwrap(), gpu.buffer("y", 64).await.unwrap()];
+            gpu.write(&x, 0, &sequence(64)).unwrap();
+            let program = gpu.program("saxpy", &[(saxpy(1.0, 64, 0, 1, 0), &[&x, &y])]).await.unwrap();
+            let expected = |times: usize| (0..64).map(|i| (times * i) as f32).collect::<Vec<_>>();
+            // The second round has the staging buffers of the first.
+            for round in 0..2 {
+                let before = 3 * round;
+                gpu.submit(&program, 1, &[0; 16]).unwrap();
+                let first = gpu.begin_read(&[(&y, 0, 64)]).await.unwrap();
+                gpu.submit(&program, 1, &[0; 16]).unwrap();
+                let nothing = gpu.begin_read(&[(&y, 3, 0)]).await.unwrap();
+                let dropped = gpu.begin_read(&[(&y, 0, 64)]).await.unwrap();
+                drop(gpu.begin_read(&[(&y, 0, 1)]).await.unwrap());
+                let second = gpu.begin_read(&[(&y, 1, 2), (&x, 63, 1), (&y, 60, 4)]).await.unwrap();
+                gpu.submit(&program, 1, &[0; 16]).unwrap();
+
+                let twice = expected(before + 2);
+                let parts = [twice[1..3].to_vec(), vec![63.0], twice[60..].to_vec()];
+                assert_eq!(gpu.finish_read(second).await.unwrap(), parts);
+                drop(dropped);
+                assert_eq!(gpu.finish_read(first).await.unwrap(), [expected(before + 1)]);
+                assert_eq!(gpu.finish_read(nothing).await.unwrap(), [[0.0; 0]]);
+                assert_eq!(gpu.read(&[(&y, 0, 64)]).await.unwrap(), [expected(before + 3)]);
+            }
+            let error = gpu.begin_read(&[(&y, 60, 5)]).await.err().expect("an error").to_string();
+            assert!(error.contains("5 elements at 60"), "{error}");
+        });
+    });
+}
+
+/// Each program appends a digit; a submission holds all of them, or one, or less than one.
+#[test]
+fn programs_run_one_after_the_other_however_they_are_submitted() {
+    const APPEND: &str = "
+        @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+        @group(1) @binding(0) var<uniform> uniforms: Uniforms;
+        const DIGIT: u32 = 0u;
+        @compute @workgroup_size(1) fn main() { y[0] = 10.0 * y[0] + f32(DIGIT + uniforms.update); }";
+    on_every_adapter(|gpu| {
+        for flops in [0, 6, 11] {
+            let mut gpu = gpu.clone();
+            Arc::make_mut(&mut gpu.capabilities).budget = Some(WatchdogBudget { flops: 10, bytes: 1, groups: 1 });
+            block_on(async {
+                let y = gpu.buffer("y", 1).await.unwrap();
+                let program = async |digit| {
+                    let append = Dispatch {
+                        shader: Shader { consts: vec![("DIGIT", digit)], ..shader("append", APPEND) },
+                        bindings: vec![write(0, 0, 1)],
+                        params: vec![],
+                        grid: [1; 3],
+                        uses_uniforms: true,
+                        cost: Cost { flops, bytes: 0 },
+                    };
+                    gpu.program("append", &[(append, &[&y])]).await.unwrap()
+                };
+                let [one, two] = [program(1).await, program(2).await];
+                let mut words = [0; 16];
+                for (added, expected) in [(0, 12212.0), (1, 23323.0)] {
+                    gpu.write(&y, 0, &[0.0]).unwrap();
+                    gpu.prepare(&two, 2).unwrap();
+                    words[1] = added;
+                    gpu.submit_all(&[(&one, 1), (&two, 2), (&one, 1), (&two, 1)], &words).unwrap();
+                    gpu.submit_all(&[], &words).unwrap();
+                    assert_eq!(gpu.read(&[(&y, 0, 1)]).await.unwrap(), [[expected]], "{flops} of 10");
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn one_buffer_may_be_read_and_written_in_disjoint_ranges() {
     on_every_adapter(|gpu| {
         block_on(async {
-            let arena = gpu.buffer("arena", 256).await.unwrap();
-            gpu.write(&arena, 0, &sequence(64)).unwrap();
-            let program = gpu.program("arena", &[(saxpy(3.0, 64, 0, 0, 128), &[&arena])]).await.unwrap();
+            let shared = gpu.buffer("shared", 256).await.unwrap();
+            gpu.write(&shared, 0, &sequence(64)).unwrap();
+            let program = gpu.program("shared", &[(saxpy(3.0, 64, 0, 0, 128), &[&shared])]).await.unwrap();
             gpu.submit(&program, 1, &[0; 16]).unwrap();
-            let arena_now = gpu.read(&[(&arena, 0, 256)]).await.unwrap().remove(0);
-            assert_eq!(arena_now[..64], sequence(64));
-            assert!(arena_now[128..192].iter().zip(sequence(64)).all(|(y, x)| *y == 3.0 * x));
-            assert!(arena_now[64..128].iter().chain(&arena_now[192..]).all(|&y| y == 0.0));
+            let now = gpu.read(&[(&shared, 0, 256)]).await.unwrap().remove(0);
+            assert_eq!(now[..64], sequence(64));
+            assert!(now[128..192].iter().zip(sequence(64)).all(|(y, x)| *y == 3.0 * x));
+            assert!(now[64..128].iter().chain(&now[192..]).all(|&y| y == 0.0));
 
             let error =
-                gpu.program("overlap", &[(saxpy(3.0, 65, 0, 0, 64), &[&arena])]).await.err().unwrap().to_string();
+                gpu.program("overlap", &[(saxpy(3.0, 65, 0, 0, 64), &[&shared])]).await.err().unwrap().to_string();
             assert!(error.contains("shaders/saxpy.wgsl") && error.contains("overlap"), "{error}");
         });
     });
 }
 
-/// Each word of the step in turn, as bits, and the four words of pcg4d, in halves that f32 holds exactly; then uniform01
-/// and keep_mask.
+/// The four words of pcg4d, in halves that f32 holds exactly; then uniform01 and keep_mask.
 const RANDOM: &str = "
 struct Params { n: u32, rate: f32, kept: f32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // [n, 10]
-@group(1) @binding(0) var<uniform> step: Step;
+@group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= p.n {
         return;
     }
-    let hash = pcg4d(vec4<u32>(id.x, id.x * 77u, step.step, step.seed));
+    let hash = pcg4d(vec4<u32>(id.x, id.x * 77u, uniforms.update, uniforms.seed));
     for (var i = 0u; i < 4u; i++) {
         y[id.x * 10u + 2u * i] = f32(hash[i] >> 16u);
         y[id.x * 10u + 2u * i + 1u] = f32(hash[i] & 0xffffu);
     }
     y[id.x * 10u + 8u] = uniform01(hash.x);
-    y[id.x * 10u + 9u] = keep_mask(id.x, 5u, p.rate, p.kept, step.seed, step.step);
+    y[id.x * 10u + 9u] = keep_mask(id.x, 5u, p.rate, p.kept, uniforms.seed, uniforms.update);
 }
 ";
 
@@ -210,7 +286,7 @@ fn random_numbers_are_those_of_the_host() {
                 bindings: vec![write(0, 0, 10 * u64::from(n))],
                 params: vec![n, rate.to_bits(), (1.0 / (1.0 - rate)).to_bits()],
                 grid: [n.div_ceil(64), 1, 1],
-                uses_step: true,
+                uses_uniforms: true,
                 cost: Cost::default(),
             };
             let program = gpu.program("random", &[(dispatch, &[&y])]).await.unwrap();
@@ -263,7 +339,7 @@ fn activations_are_finite_and_right_far_out() {
                 bindings: vec![read(0, 0, n), write(1, 0, 3 * n)],
                 params: vec![],
                 grid: [n.div_ceil(64) as u32, 1, 1],
-                uses_step: false,
+                uses_uniforms: false,
                 cost: Cost::default(),
             };
             let program = gpu.program("activations", &[(dispatch, &[&x, &y])]).await.unwrap();
@@ -349,7 +425,7 @@ fn a_device_with_webgpus_limits_has_no_more() {
     let least = Capabilities::portable();
     for (index, adapter) in block_on(adapters()).into_iter().enumerate() {
         println!("{adapter}");
-        let options = Options { checks: Checks::Checked, limits: Limits::WebGpuDefaults };
+        let options = OpenOptions { checks: Checks::Checked, limits: Limits::WebGpuDefaults };
         let Device::Gpu(gpu) = block_on(open(&DeviceChoice::Index(index), options)).unwrap() else {
             panic!("an adapter is no CPU")
         };
@@ -397,7 +473,7 @@ fn a_buffer_too_large_is_an_error_that_names_the_size() {
 fn an_unknown_device_lists_the_adapters() {
     for choice in ["no such device", "99"] {
         let choice = choice.parse().unwrap();
-        let error = block_on(open(&choice, Options::default())).err().expect("an error");
+        let error = block_on(open(&choice, OpenOptions::default())).err().expect("an error");
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         assert!(text.contains("cpu"), "{text}");
@@ -415,15 +491,15 @@ fn devices_are_chosen_by_name_and_software_only_if_named() {
         if found[..index].iter().any(|earlier| earlier.to_string().to_uppercase().contains(&part)) {
             continue;
         }
-        match block_on(open(&part.parse().unwrap(), Options::default())).unwrap() {
+        match block_on(open(&part.parse().unwrap(), OpenOptions::default())).unwrap() {
             Device::Gpu(gpu) => assert_eq!(gpu.capabilities.name, capabilities.name),
             Device::Cpu { why } => panic!("{why}"),
         }
     }
     use deepj::gpu::DeviceType::{Discrete, Integrated};
-    match block_on(open(&DeviceChoice::Auto, Options::default())).unwrap() {
+    match block_on(open(&DeviceChoice::Auto, OpenOptions::default())).unwrap() {
         Device::Gpu(gpu) => assert!(matches!(gpu.capabilities.device_type, Discrete | Integrated)),
         Device::Cpu { why } => assert!(!why.is_empty()),
     }
-    assert!(matches!(block_on(open(&DeviceChoice::Cpu, Options::default())).unwrap(), Device::Cpu { .. }));
+    assert!(matches!(block_on(open(&DeviceChoice::Cpu, OpenOptions::default())).unwrap(), Device::Cpu { .. }));
 }

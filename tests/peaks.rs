@@ -1,13 +1,14 @@
 //! The measured peaks, on the CPU and on every adapter of the machine.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use deepj::gpu::{Capabilities, Device, DeviceChoice, Options, adapters, open};
-use deepj::graph::session::Variants;
-use deepj::graph::{Graph, Init, Kind, Plan, Session};
-use deepj::ops::Step;
-use deepj::ops::gemm::{Gemm, Layout};
-use deepj::peaks::{Peaks, measure};
+use deepj::gpu::{Capabilities, Device, DeviceChoice, OpenOptions, adapters, open};
+use deepj::graph::session::KernelSelection;
+use deepj::graph::{Graph, Init, Kind, Layout, Plan, Session};
+use deepj::ops::Uniforms;
+use deepj::ops::gemm::{self, Gemm};
+use deepj::peaks::{RooflineLimits, measure};
 use pollster::block_on;
 
 /// Between two measurements on a machine that does other things as well, such as other tests. Without them they are a few
@@ -21,14 +22,15 @@ fn on_every_device(test: impl Fn(&str, Device, Option<&Capabilities>)) {
         println!("skipped on adapters: there is none here");
     }
     for (index, capabilities) in found.iter().enumerate() {
-        let device = block_on(open(&DeviceChoice::Index(index), Options::default())).unwrap();
+        let device = block_on(open(&DeviceChoice::Index(index), OpenOptions::default())).unwrap();
         test(&capabilities.to_string(), device, Some(capabilities));
     }
 }
 
 /// Every figure; those that may be missing are 0 then.
-fn figures(peaks: &Peaks) -> [f64; 7] {
-    let Peaks { f32_gflops, f16_gflops, matrix_gflops, bandwidth_gbs, workgroup_gbs, launch_us, readback_us } = *peaks;
+fn figures(peaks: &RooflineLimits) -> [f64; 7] {
+    let RooflineLimits { f32_gflops, f16_gflops, matrix_gflops, bandwidth_gbs, workgroup_gbs, launch_us, readback_us } =
+        *peaks;
     let [f16, matrix, workgroup] = [f16_gflops, matrix_gflops, workgroup_gbs].map(Option::unwrap_or_default);
     [f32_gflops, f16, matrix, bandwidth_gbs, workgroup, launch_us, readback_us]
 }
@@ -36,16 +38,17 @@ fn figures(peaks: &Peaks) -> [f64; 7] {
 /// GFLOP/s of the product of two matrices of 1024 x 1024, the best of a few.
 fn product(device: Device) -> f64 {
     const SIDE: usize = 1024;
-    let mut graph = Graph::new();
-    let w = graph.param("w", &[SIDE, SIDE], Init::Zero);
+    let mut layout = Layout::new();
+    let w = layout.param("w", &[SIDE, SIDE], Init::Zero);
+    let mut graph = Graph::new(Arc::new(layout));
     let x = graph.tensor("x", SIDE * SIDE, Kind::Input);
     let y = graph.tensor("y", SIDE * SIDE, Kind::State);
-    graph.apply(Gemm::new(Layout::NN, SIDE, SIDE, SIDE), &[x, w, y]);
-    let mut session = Session::new(device, Variants::default());
+    graph.apply(Gemm::new(gemm::Layout::NN, SIDE, SIDE, SIDE), &[x, w, y]);
+    let mut session = Session::new(device, KernelSelection::default());
     let id = block_on(session.add(Plan::compile("product", graph))).unwrap();
     let mut seconds = || {
         let began = Instant::now();
-        session.run(id, 1, &Step::default()).unwrap();
+        session.run(id, 1, &Uniforms::default()).unwrap();
         block_on(session.read(id, &[y.slice(0, 1)])).unwrap();
         began.elapsed().as_secs_f64()
     };

@@ -4,18 +4,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deepj::gpu::{self, Device, DeviceChoice};
-use deepj::graph::session::Variants;
-use deepj::models::deepj::{Config, Mode, Preset, Training, build, build_generate};
-use deepj::peaks::Peaks;
-use deepj::profile::{Clock, Kernel, Profile, STYLES, Settings, Track, What, profile, trace};
+use deepj::graph::session::KernelSelection;
+use deepj::models::{self, Model, Storage};
+use deepj::nn::optimizer::nadam::Nadam;
+use deepj::peaks::RooflineLimits;
+use deepj::profile::{CORPUS, Clock, Kernel, Profile, Settings, Track, What, profile, trace, training_plan};
 use pollster::block_on;
 
 /// The part of a run's wall time that may be unaccounted for.
 const UNACCOUNTED: f64 = 0.05;
 
-/// Peaks that nothing depends on but shares.
-fn peaks() -> Peaks {
-    Peaks {
+/// RooflineLimits that nothing depends on but shares.
+fn peaks() -> RooflineLimits {
+    RooflineLimits {
         f32_gflops: 100.0,
         f16_gflops: None,
         matrix_gflops: None,
@@ -40,7 +41,7 @@ fn devices() -> Vec<(String, Device)> {
         println!("skipped: no adapter here");
     }
     for (i, adapter) in adapters.iter().enumerate() {
-        let device = block_on(gpu::open(&DeviceChoice::Index(i), gpu::Options::default())).unwrap();
+        let device = block_on(gpu::open(&DeviceChoice::Index(i), gpu::OpenOptions::default())).unwrap();
         devices.push((adapter.to_string(), device));
     }
     devices
@@ -50,7 +51,7 @@ fn devices() -> Vec<(String, Device)> {
 fn settings(runs: usize) -> Settings {
     let set = [("time_units", "64"), ("note_units", "32"), ("filters", "16")];
     Settings {
-        preset: Some(Preset::Small),
+        preset: Some("small".into()),
         set: set.map(|(field, value)| (field.to_string(), value.to_string())).to_vec(),
         batch: Some(2),
         seq: Some(16),
@@ -59,11 +60,12 @@ fn settings(runs: usize) -> Settings {
     }
 }
 
-fn config() -> Config {
-    Config { time_units: 64, note_units: 32, filters: 16, ..Config::preset(Preset::Small, STYLES) }
+fn model() -> Arc<dyn Model> {
+    let architecture = models::architecture(models::DEFAULT).unwrap();
+    models::configure(architecture, "small", CORPUS, &settings(1).set).unwrap()
 }
 
-fn run(what: &What, settings: &Settings, device: Device, variants: Variants) -> Profile {
+fn run(what: &What, settings: &Settings, device: Device, variants: KernelSelection) -> Profile {
     block_on(profile(what, settings, device, variants, peaks(), |_, _| ())).unwrap()
 }
 
@@ -90,7 +92,7 @@ fn adds_up(name: &str, profile: &Profile) {
         assert!(kernel.calls > 0 && kernel.min_us <= kernel.p50_us && kernel.p50_us <= kernel.p95_us);
         assert!(kernel.samples_us.iter().all(|us| us.is_finite() && *us >= 0.0));
         match header.clock {
-            Clock::Mirror => assert_eq!((kernel.dispatches, kernel.variant.as_str()), (0, "mirror")),
+            Clock::Cpu => assert_eq!((kernel.dispatches, kernel.variant.as_str()), (0, "mirror")),
             _ => {
                 assert!(kernel.dispatches >= kernel.calls);
                 assert!(kernel.workgroups.iter().chain(&kernel.workgroup_size).all(|&n| n > 0), "{kernel:?}");
@@ -132,9 +134,9 @@ fn is_a_trace(profile: &Profile) {
 #[test]
 fn a_training_step_is_accounted_for() {
     alone(|| {
-        let plan = build(&config(), Mode::Train(Training::default()), 2, 16).unwrap().plan;
+        let (plan, _) = training_plan(model().as_ref(), &Nadam::default(), Storage::default(), (2, 16)).unwrap();
         for (name, device) in devices() {
-            let found = run(&What::Train, &settings(3), device, Variants::default());
+            let found = run(&What::Train, &settings(3), device, KernelSelection::default());
             adds_up(&name, &found);
             assert_eq!(found.summary.flops, plan.cost().flops);
             assert_eq!(found.summary.bytes, plan.cost().bytes);
@@ -146,9 +148,9 @@ fn a_training_step_is_accounted_for() {
 #[test]
 fn generation_is_accounted_for() {
     alone(|| {
-        let plan = build_generate(&config(), 2, 16).unwrap().plan;
+        let plan = model().generation(2, 16).unwrap().compile().0;
         for (name, device) in devices() {
-            let found = run(&What::Generate, &settings(3), device, Variants::default());
+            let found = run(&What::Generate, &settings(3), device, KernelSelection::default());
             adds_up(&name, &found);
             assert_eq!(found.header.steps_per_run, 16);
             // What depends on the style alone runs once in a submission.
@@ -165,7 +167,7 @@ fn without_timestamps_the_wall_clock_tells() {
         for (name, mut device) in devices() {
             let Device::Gpu(gpu) = &mut device else { continue };
             Arc::make_mut(&mut gpu.capabilities).timestamp_query = false;
-            let found = run(&What::Generate, &settings(3), device, Variants::default());
+            let found = run(&What::Generate, &settings(3), device, KernelSelection::default());
             assert_eq!(found.header.clock, Clock::Wall);
             adds_up(&name, &found);
             assert!(found.gaps.iter().any(|gap| gap.name == "submissions" && gap.total_ms > 0.0));
@@ -181,7 +183,7 @@ fn ops_that_read_nothing_else_are_called_as_often_as_others() {
         {
             let what = What::Op { name: op.into(), shape: Some(shape.into()) };
             for (name, device) in devices() {
-                let found = run(&what, &settings(2), device, Variants::default());
+                let found = run(&what, &settings(2), device, KernelSelection::default());
                 adds_up(&name, &found);
                 let Kernel { calls, flops, bytes, .. } = found.kernels[0];
                 assert_eq!((calls, flops, bytes), (1, found.summary.flops, found.summary.bytes), "{name}: {op}");
@@ -195,17 +197,17 @@ fn an_op_is_profiled_in_every_variant_or_in_the_pinned_one() {
     alone(|| {
         let what = What::Op { name: "gemm".into(), shape: Some("m=192,n=128,k=64".into()) };
         for (name, device) in devices() {
-            let legal = device.capabilities().map_or(1, |capabilities| {
+            let supported = device.capabilities().map_or(1, |capabilities| {
                 let op = deepj::ops::gemm::Gemm::new(deepj::ops::gemm::Layout::NN, 192, 128, 64);
-                deepj::ops::Op::legal(&op, capabilities).len()
+                deepj::ops::Op::supported(&op, capabilities).len()
             });
-            let found = run(&what, &settings(2), device.clone(), Variants::default());
+            let found = run(&what, &settings(2), device.clone(), KernelSelection::default());
             println!("{name}: {} variants", found.kernels.len());
-            assert_eq!(found.kernels.len(), legal);
+            assert_eq!(found.kernels.len(), supported);
             assert!(found.kernels.iter().all(|kernel| kernel.calls == 1 && kernel.flops == 2 * 192 * 128 * 64));
             if device.capabilities().is_some() {
-                let pinned = Variants::pinned(vec![("gemm".into(), "naive".into())]);
-                let found = run(&what, &settings(2), device, pinned);
+                let overridden = KernelSelection::overriding(vec![("gemm".into(), "naive".into())]);
+                let found = run(&what, &settings(2), device, overridden);
                 assert_eq!(found.kernels.iter().map(|kernel| kernel.variant.as_str()).collect::<Vec<_>>(), ["naive"]);
             }
         }

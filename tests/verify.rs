@@ -272,7 +272,7 @@ fn the_summary_says_what_failed() {
     let device = &mut devices[0];
     let losses = vec![1.0; 20];
     device.training =
-        Some(Training { mirror: losses.clone(), losses, off_by: 0.3, tolerance: 1e-4, error: None, seconds: 1.0 });
+        Some(Training { cpu: losses.clone(), losses, off_by: 0.3, tolerance: 1e-4, error: None, seconds: 1.0 });
     let error = Some("piece 0 is other music".into());
     device.generation = Some(Generation { steps: 64, pieces: 4, margin: None, flips: vec![], error });
     let text = summary(device);
@@ -280,7 +280,7 @@ fn the_summary_says_what_failed() {
         text.contains("FAILED       short training") && text.contains("FAILED       generation: piece 0"),
         "{text}"
     );
-    assert!(!text.contains("like the f64 mirror's"), "{text}");
+    assert!(!text.contains("like the f64 reference's"), "{text}");
     // A failure that is known is no defect, and does not count as passed.
     let known = Outcome::Failed { error: "y[0]".into(), known: Some("a driver's defect".into()) };
     device.row("gemm NN / tiled", Pass::Forward).enter("gemm/10", known, vec![]);

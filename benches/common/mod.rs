@@ -11,9 +11,10 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::TypedValueParser;
 use deepj::gpu::{self, Device, DeviceChoice, DeviceType};
-use deepj::graph::session::{Event, Tune, Variants, check_pins};
-use deepj::models::deepj::{Config, Preset};
-use deepj::profile::{STYLES, Workload};
+use deepj::graph::session::{Event, KernelSelection, Tune};
+use deepj::models::Model;
+use deepj::models::deepj::{Config, DeepJ, Preset};
+use deepj::profile::{CORPUS, Workload};
 use deepj::{Error, Result};
 use serde_json::{Value, json};
 
@@ -47,7 +48,7 @@ impl Common {
 
     /// Opens the device, and says which it is.
     pub async fn open(&self) -> Result<Device> {
-        let device = gpu::open(&self.device, gpu::Options::default()).await?;
+        let device = gpu::open(&self.device, gpu::OpenOptions::default()).await?;
         tell!("{}", device.machine());
         Ok(device)
     }
@@ -59,26 +60,28 @@ pub struct Chosen {
     /// Measure the GPU's kernels: on (those not measured before), off, or force (all again)
     #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
     tune: Tune,
-    /// Pin the variant of a GPU kernel, such as lstm_fwd=step_32; may be given several times
+    /// Override which variant of a GPU kernel runs, such as lstm_fwd=step_32; may be given several times
     #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
-    pins: Vec<(String, String)>,
+    overrides: Vec<(String, String)>,
 }
 
 impl Chosen {
     /// # Errors
     /// Pins where the CPU computes.
-    pub fn variants(&self, device: &Device) -> Result<Variants> {
-        check_pins(&self.pins, device)?;
-        Ok(Variants {
-            pins: self.pins.clone(),
+    pub fn variants(&self, device: &Device) -> Result<KernelSelection> {
+        let variants = KernelSelection {
+            overrides: self.overrides.clone(),
             tune: self.tune,
-            remembered: Variants::file(),
+            remembered: KernelSelection::file(),
             observer: Some(Arc::new(|event| match event {
                 Event::Notice(text) => tell!("note: {text}"),
                 Event::Finished(tuned) => tell!("{tuned}"),
                 Event::Started { .. } | Event::Measuring { .. } => (),
             })),
-        })
+            ..KernelSelection::default()
+        };
+        variants.check_device(device.capabilities())?;
+        Ok(variants)
     }
 }
 
@@ -94,8 +97,11 @@ pub fn pair(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 /// The paper's network, for as many composers as its corpus has.
-pub fn paper() -> Config {
-    Config::preset(Preset::Paper, STYLES)
+///
+/// # Errors
+/// None that is known of: the sizes are the paper's.
+pub fn paper() -> Result<impl Model> {
+    DeepJ::new(Config::preset(Preset::Paper, CORPUS.styles))
 }
 
 /// Whether a driver computes on the CPU: then a bench is given less to do, so that it ends in minutes.
@@ -175,10 +181,11 @@ pub async fn measure(workload: &mut Workload, runs: usize, flops: u64) -> Result
     let [Spread { median, min, max }, submit, replay] = [seconds, submitting, replaying].map(Spread::of);
     let (session, id, times) = (&workload.session, workload.program, f64::from(workload.times));
     // On the CPU a run is the work itself.
-    let on_gpu = session.capabilities().is_some();
+    let adapter = session.capabilities();
+    let on_gpu = adapter.is_some();
     let plan = session.plan(id);
     Ok(json!({
-        "plan": plan.name, "plan_mib": plan.memory_bytes(!on_gpu) as f64 / f64::from(1 << 20), "runs": runs,
+        "plan": plan.name, "plan_mib": plan.memory_bytes(adapter) as f64 / f64::from(1 << 20), "runs": runs,
         "median_s": median, "min_s": min, "max_s": max, "flops": flops, "gflops": flops as f64 / median / 1e9,
         "steps_per_s": times / median, "check": last.outputs.iter().take(3).collect::<Vec<_>>(),
         "peak_rss_mib": peak_rss_mib(), "dispatches": session.dispatches(id),

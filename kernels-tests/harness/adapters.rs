@@ -1,11 +1,14 @@
-//! The adapters of the machine, each opened once and shared by all tests.
+//! The adapters of the machine, and the devices that tests open on them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::gpu::{self, Capabilities, Checks, CooperativeMatrix, Device, DeviceChoice, Gpu, Limits, Options};
+use crate::gpu::{
+    self, Capabilities, Checks, CooperativeMatrix, Device, DeviceChoice, DeviceType, Gpu, Limits, OpenOptions,
+};
 use pollster::block_on;
 
-/// An adapter and the devices opened on it.
+/// An adapter and the devices opened on it, for one thread at a time. The devices keep every kernel that they compile for as
+/// long as the adapter is kept.
 pub struct Adapter {
     /// Short name and backend, such as `lavapipe vulkan`.
     pub name: String,
@@ -15,21 +18,24 @@ pub struct Adapter {
     limits: Limits,
     checked: Mutex<Option<Gpu>>,
     trusted: Mutex<Option<Gpu>>,
-    turn: Arc<Mutex<()>>,
 }
 
 impl Adapter {
+    fn new(name: String, capabilities: Capabilities, index: usize, limits: Limits) -> Self {
+        Self { name, capabilities, index, limits, checked: Mutex::default(), trusted: Mutex::default() }
+    }
+
     /// The same adapter with WebGPU's default limits and no optional feature, as it may be in a browser.
     pub fn portable(&self) -> Self {
-        Self {
-            name: format!("{}, WebGPU limits", self.name),
-            capabilities: self.capabilities.webgpu_defaults(),
-            index: self.index,
-            limits: Limits::WebGpuDefaults,
-            checked: Mutex::default(),
-            trusted: Mutex::default(),
-            turn: self.turn.clone(),
-        }
+        let name = format!("{}, WebGPU limits", self.name);
+        Self::new(name, self.capabilities.webgpu_defaults(), self.index, Limits::WebGpuDefaults)
+    }
+
+    /// The same adapter with devices of its own, none of which is open yet. They share nothing with those of others: even
+    /// the context of wgpu's GL backend, which gives up where another thread keeps it for more than six seconds, is theirs
+    /// alone.
+    pub fn another(&self) -> Self {
+        Self::new(self.name.clone(), self.capabilities.clone(), self.index, self.limits)
     }
 
     /// Whether it is one of [`Adapter::portable`].
@@ -37,10 +43,10 @@ impl Adapter {
         self.limits == Limits::WebGpuDefaults
     }
 
-    /// Waits for the adapter to be free. One case at a time uses it: wgpu's GL backend gives up on a context that another
-    /// thread keeps for more than six seconds, and software adapters use all cores for one case anyway.
-    pub fn turn(&self) -> MutexGuard<'_, ()> {
-        locked(&self.turn)
+    /// Whether it computes on the CPU. Then several threads may use it, each by an adapter [of its own](Adapter::another):
+    /// compiling a kernel, which takes most of the time there, keeps one core busy.
+    pub fn is_software(&self) -> bool {
+        self.capabilities.device_type == DeviceType::Software
     }
 
     /// The device that compiles shaders with or without wgpu's run-time checks, opened when it is first needed.
@@ -52,7 +58,7 @@ impl Adapter {
         if let Some(gpu) = &*open {
             return Ok(gpu.clone());
         }
-        match block_on(gpu::open(&DeviceChoice::Index(self.index), Options { checks, limits: self.limits })) {
+        match block_on(gpu::open(&DeviceChoice::Index(self.index), OpenOptions { checks, limits: self.limits })) {
             Ok(Device::Gpu(gpu)) => Ok(open.insert(gpu).clone()),
             Ok(Device::Cpu { why }) => Err(why),
             Err(error) => Err(error.to_string()),
@@ -107,14 +113,9 @@ pub fn everything() -> Capabilities {
 
 /// All adapters.
 pub fn all() -> Vec<Arc<Adapter>> {
-    let adapter = |(index, capabilities): (usize, Capabilities)| Adapter {
-        name: format!("{} {}", short_name(&capabilities), capabilities.backend),
-        capabilities,
-        index,
-        limits: Limits::Adapter,
-        checked: Mutex::default(),
-        trusted: Mutex::default(),
-        turn: Arc::default(),
+    let adapter = |(index, capabilities): (usize, Capabilities)| {
+        let name = format!("{} {}", short_name(&capabilities), capabilities.backend);
+        Adapter::new(name, capabilities, index, Limits::Adapter)
     };
     block_on(gpu::adapters()).into_iter().enumerate().map(adapter).map(Arc::new).collect()
 }

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::gpu::{Access, Budget, Capabilities, Format};
+use crate::gpu::{Access, Capabilities, WatchdogBudget};
 use crate::ops::random::{pcg4d, uniform01};
-use crate::ops::{self, Args, Cost, Op, Step};
+use crate::ops::{self, Args, Cost, Op, Uniforms};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::bounded::{Bounded, ROUNDOFF, counted, within};
-use super::kernel::{Margin, compare};
+use super::comparison::{Margin, UNWRITTEN, compare, held, is_unwritten};
 use super::operands::Operands;
 
 /// What an operand holds before the op runs.
@@ -77,14 +77,11 @@ impl Fill {
     }
 }
 
-/// A quiet NaN with a payload of its own: what stands in operands before they are written.
-pub const UNWRITTEN: u32 = 0x7fc0_dead;
-
 /// What the op must make of a case's operands.
 pub struct Oracle {
     /// All operands before the run, in the order of [`Op::args`].
     pub inputs: Vec<Vec<f32>>,
-    /// The written operands after the run, in the order of [`Op::args`]: the f64 mirror's values, the reference's bounds.
+    /// The written operands after the run, in the order of [`Op::args`]: the f64 reference's values, the reference's bounds.
     pub wanted: Vec<Vec<Bounded>>,
     /// Operations of the reference, and what it read and wrote.
     counted: Cost,
@@ -100,7 +97,7 @@ pub struct Case {
     /// The op with its shape.
     pub op: Box<dyn Op>,
     /// The words of the step.
-    pub step: Step,
+    pub uniforms: Uniforms,
     note: String,
     fills: Vec<Option<Fill>>,
     reference: Box<Reference>,
@@ -118,7 +115,7 @@ impl Case {
         Self {
             fills: op.args().iter().map(|_| None).collect(),
             op: Box::new(op),
-            step: Step { seed: 0x5eed, step: 3, ..Step::default() },
+            uniforms: Uniforms { seed: 0x5eed, update: 3, ..Uniforms::default() },
             note: String::new(),
             reference: Box::new(move |operands| reference(&copy, operands)),
             limits: None,
@@ -142,8 +139,8 @@ impl Case {
     }
 
     /// The words of the step.
-    pub fn step(mut self, step: Step) -> Self {
-        self.step = step;
+    pub fn uniforms(mut self, uniforms: Uniforms) -> Self {
+        self.uniforms = uniforms;
         self
     }
 
@@ -169,7 +166,7 @@ impl Case {
         let Cost { flops, bytes } = self.op.cost();
         let [flops, bytes] = [flops, bytes].map(|all| all.div_ceil(3).max(1));
         self.limits =
-            Some(Box::new(move |capabilities| capabilities.budget = Some(Budget { flops, bytes, groups: 1 })));
+            Some(Box::new(move |capabilities| capabilities.budget = Some(WatchdogBudget { flops, bytes, groups: 1 })));
         self
     }
 
@@ -219,10 +216,10 @@ impl Case {
             .collect()
     }
 
-    /// What the op must give: from the f64 mirror, which is held against the reference here.
+    /// What the op must give: from the f64 reference, which is held against the reference here.
     ///
     /// # Errors
-    /// Where mirror and reference differ.
+    /// Where the op and its reference differ.
     pub fn oracle(&self) -> Result<&Oracle, String> {
         self.oracle.get_or_init(|| self.consult()).as_ref().map_err(Clone::clone)
     }
@@ -230,18 +227,18 @@ impl Case {
     fn consult(&self) -> Result<Oracle, String> {
         let inputs = self.inputs();
         let (mut wanted, counted) = self.reference(&inputs);
-        let mirrored = mirror::<f64>(self.op.as_ref(), &self.step, &inputs);
-        for ((name, mirrored), wanted) in self.written(mirrored).into_iter().zip(&mut wanted) {
-            assert_eq!(wanted.len(), mirrored.len(), "{self}: the reference gives another length for `{name}`");
-            for (i, (wanted, mirrored)) in wanted.iter_mut().zip(mirrored).enumerate() {
-                // The same bound with f64's roundoff, once for the mirror and once for the reference's own arithmetic.
+        let computed = run_on_cpu::<f64>(self.op.as_ref(), &self.uniforms, &inputs);
+        for ((name, computed), wanted) in self.written(computed).into_iter().zip(&mut wanted) {
+            assert_eq!(wanted.len(), computed.len(), "{self}: the reference gives another length for `{name}`");
+            for (i, (wanted, computed)) in wanted.iter_mut().zip(computed).enumerate() {
+                // The same bound with f64's roundoff, once for the CPU backend and once for the reference's own arithmetic.
                 let bound = 2.0 * wanted.error * (f64::EPSILON / 2.0) / ROUNDOFF;
-                let untouched = is_unwritten(mirrored) && is_unwritten(wanted.value);
-                if !untouched && !within((mirrored - wanted.value).abs(), bound) {
+                let untouched = is_unwritten(computed) && is_unwritten(wanted.value);
+                if !untouched && !within((computed - wanted.value).abs(), bound) {
                     let value = wanted.value;
-                    return Err(format!("the f64 mirror's {name}[{i}] is {mirrored:e}, the reference's {value:e}"));
+                    return Err(format!("the f64 reference's {name}[{i}] is {computed:e}, the reference's {value:e}"));
                 }
-                wanted.value = mirrored;
+                wanted.value = computed;
             }
             says_something(wanted).map_err(|error| format!("{name}: {error}"))?;
         }
@@ -260,7 +257,7 @@ impl Case {
 
     fn reference(&self, inputs: &[Vec<f32>]) -> (Vec<Vec<Bounded>>, Cost) {
         let values = inputs.iter().map(|operand| operand.iter().map(|&x| Bounded::exact(x)).collect()).collect();
-        let operands = Operands::new(self.op.args(), values, &self.step);
+        let operands = Operands::new(self.op.args(), values, &self.uniforms);
         let (written, flops) = counted(|| (self.reference)(&operands));
         (written, Cost { flops, bytes: operands.bytes_moved() })
     }
@@ -301,21 +298,8 @@ fn says_something(wanted: &[Bounded]) -> Result<(), String> {
     }
 }
 
-/// What is left of a value that is stored in this format.
-pub fn held(value: f32, format: Format) -> f32 {
-    match format {
-        Format::F32 => value,
-        Format::F16 => half::f16::from_f32(value).to_f32(),
-    }
-}
-
-/// Whether a value is still what stood there before anything was written.
-pub fn is_unwritten(value: f64) -> bool {
-    value.is_nan()
-}
-
-/// Runs the op's mirror in `R`; returns the written operands.
-pub fn mirror<R: ops::Real>(op: &dyn Op, step: &Step, inputs: &[Vec<f32>]) -> Vec<Vec<R>> {
+/// Runs the op on the CPU in `R`; returns the written operands.
+pub fn run_on_cpu<R: ops::Real>(op: &dyn Op, uniforms: &Uniforms, inputs: &[Vec<f32>]) -> Vec<Vec<R>> {
     let args = op.args();
     let mut values: Vec<Vec<R>> =
         inputs.iter().map(|operand| operand.iter().map(|&x| R::of(f64::from(x))).collect()).collect();
@@ -326,22 +310,22 @@ pub fn mirror<R: ops::Real>(op: &dyn Op, step: &Step, inputs: &[Vec<f32>]) -> Ve
             Access::ReadWrite => writes.push(&mut value[..]),
         }
     }
-    ops::mirror(op, step, Args { reads, writes });
+    ops::run_on_cpu(op, uniforms, Args { reads, writes });
     let written = values.into_iter().zip(&args).filter(|(_, arg)| arg.access == Access::ReadWrite);
     written.map(|(value, _)| value).collect()
 }
 
-/// The f32 mirror against the f64 mirror, on three threads; it runs twice, which must give the same bits.
+/// The CPU backend in f32 against the f64 reference, on three threads; it runs twice, which must give the same bits.
 ///
 /// # Errors
 /// A result beyond its tolerance, bits that differ, or threads that cannot be started.
-pub fn check_mirror(case: &Case) -> Result<Margin, String> {
+pub fn check_cpu(case: &Case) -> Result<Margin, String> {
     // More than one thread on any machine.
     static THREADS: OnceLock<Result<ThreadPool, String>> = OnceLock::new();
     let start = || ThreadPoolBuilder::new().num_threads(3).build().map_err(|error| error.to_string());
     let threads = THREADS.get_or_init(start).as_ref()?;
     let oracle = case.oracle()?;
-    let run = || threads.install(|| mirror::<f32>(case.op.as_ref(), &case.step, &oracle.inputs));
+    let run = || threads.install(|| run_on_cpu::<f32>(case.op.as_ref(), &case.uniforms, &oracle.inputs));
     let (results, again) = (run(), run());
     for ((name, result), again) in case.written(results.clone()).into_iter().zip(again) {
         if let Some(i) = result.iter().zip(&again).position(|(a, b)| a.to_bits() != b.to_bits()) {

@@ -5,11 +5,12 @@
 //! from element to element and an op that ignores it fails.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::graph::{Graph, Init, Kind, Mirror, Plan, mirror};
-use crate::ops::gemm::{Gemm, Layout};
+use crate::graph::{CpuProgram, Graph, Init, Kind, Layout, Plan, cpu};
+use crate::ops::gemm::{self, Gemm};
 use crate::ops::random::{pcg4d, uniform01};
-use crate::ops::{Op, Step, View};
+use crate::ops::{Op, Uniforms, View};
 
 use super::bounded::within;
 
@@ -53,15 +54,22 @@ impl Gradient {
 }
 
 /// A graph under construction, with the values of what it reads.
-#[derive(Default)]
 pub struct Builder {
     graph: Graph,
+    /// The parameters declared so far.
+    layout: Layout,
     inputs: Vec<(View, Vec<f64>)>,
     params: HashMap<View, Vec<f64>>,
     drawn: u32,
 }
 
 impl Builder {
+    /// A graph over these parameters, of which none is declared yet.
+    fn over(layout: Layout) -> Self {
+        let graph = Graph::new(Arc::new(layout));
+        Self { graph, layout: Layout::new(), inputs: vec![], params: HashMap::new(), drawn: 0 }
+    }
+
     fn random(&mut self, len: usize, scale: f64) -> Vec<f64> {
         self.drawn += 1;
         let value = |i: usize| f64::from(uniform01(pcg4d([i as u32, self.drawn, 0x96ad, 1])[0]));
@@ -72,7 +80,7 @@ impl Builder {
     pub fn param(&mut self, len: usize, scale: f64) -> View {
         let values = self.random(len, scale);
         let name = format!("{}", self.params.len());
-        let view = self.graph.param(&name, &[len], Init::Zero);
+        let view = self.layout.param(&name, &[len], Init::Zero);
         self.params.insert(view, values);
         view
     }
@@ -96,7 +104,7 @@ impl Builder {
         let rows = len / columns;
         let (x, w) = (self.input(rows * 3, 1.0), self.param(3 * columns, 1.0));
         let y = self.temp(len);
-        self.apply(Gemm::new(Layout::NN, rows, columns, 3), &[x, w, y]);
+        self.apply(Gemm::new(gemm::Layout::NN, rows, columns, 3), &[x, w, y]);
         y
     }
 
@@ -122,12 +130,17 @@ impl Builder {
 /// # Errors
 /// The first element that differs, or a backward pass that does not go the way that was expected.
 pub fn check(gradient: &Gradient) -> Result<(), String> {
-    let mut builder = Builder::default();
+    // Built once over more parameters than it may have, to learn which they are.
+    let mut room = Layout::new();
+    room.param("room", &[1 << 20], Init::Zero);
+    let mut first = Builder::over(room);
+    (gradient.build)(&mut first);
+    let mut builder = Builder::over(first.layout);
     let results = (gradient.build)(&mut builder);
     let loss = builder.graph.tensor("loss", 1, Kind::Output);
     for (i, y) in results.into_iter().enumerate() {
         let weights = builder.input(y.len, 1.0);
-        let product = Gemm { accumulate: i > 0, ..Gemm::new(Layout::NN, 1, 1, y.len) };
+        let product = Gemm { accumulate: i > 0, ..Gemm::new(gemm::Layout::NN, 1, 1, y.len) };
         builder.apply(product, &[y, weights, loss]);
     }
     let seed = builder.input_of(vec![1.0]);
@@ -139,22 +152,22 @@ pub fn check(gradient: &Gradient) -> Result<(), String> {
     if !added.iter().any(|node| node.op.label().contains(gradient.expected)) {
         return Err(format!("no backward node is `{}`", gradient.expected));
     }
-    let step = Step { seed: 11, step: 5, ..Step::default() };
+    let uniforms = Uniforms { seed: 11, update: 5, ..Uniforms::default() };
 
-    let mut arenas = mirror::arenas::<f64>(&backward);
-    let set = |mirror: &mut Mirror<f64>, arenas: &mut mirror::Arenas<f64>| {
+    let mut shared = cpu::shared::<f64>(&backward);
+    let set = |program: &mut CpuProgram<f64>, shared: &mut cpu::Shared<f64>| {
         let given = builder.inputs.iter().map(|(view, values)| (view, values)).chain(&builder.params);
         for (view, values) in given {
-            mirror.get_mut(arenas, *view).copy_from_slice(values);
+            program.get_mut(shared, *view).copy_from_slice(values);
         }
     };
-    let mut backward = Mirror::new(backward);
-    set(&mut backward, &mut arenas);
-    backward.run(&mut arenas, &step);
-    let gradients = arenas[1].clone();
+    let mut backward = CpuProgram::new(backward);
+    set(&mut backward, &mut shared);
+    backward.run(&mut shared, &uniforms);
+    let gradients = shared[1].clone();
 
-    let mut forward = Mirror::new(forward);
-    set(&mut forward, &mut arenas);
+    let mut forward = CpuProgram::new(forward);
+    set(&mut forward, &mut shared);
     for (view, values) in &builder.params {
         let largest = gradients[view.start..][..view.len].iter().fold(0.0f64, |a, b| a.max(b.abs()));
         if largest < 1e-3 {
@@ -163,11 +176,11 @@ pub fn check(gradient: &Gradient) -> Result<(), String> {
         for (i, &value) in values.iter().enumerate() {
             let place = view.start + i;
             let difference = central_difference(|shift| {
-                arenas[0][place] = value + shift;
-                forward.run(&mut arenas, &step);
-                forward.get(&arenas, loss)[0]
+                shared[0][place] = value + shift;
+                forward.run(&mut shared, &uniforms);
+                forward.get(&shared, loss)[0]
             });
-            arenas[0][place] = value;
+            shared[0][place] = value;
             let computed = gradients[place];
             if !within((computed - difference).abs(), TOLERANCE * largest.max(1.0)) {
                 let len = view.len;

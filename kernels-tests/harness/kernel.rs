@@ -6,11 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use crate::gpu::{Access, Buffer, Capabilities, Checks, DeviceType, Dispatch, Format, Gpu, Shader};
 use crate::ops::{Arg, Recorded, Recorder, TensorId, View};
 use pollster::block_on;
-use serde::{Deserialize, Serialize};
 
 use super::adapters::Adapter;
-use super::bounded::Bounded;
-use super::case::{Case, UNWRITTEN, held, is_unwritten};
+use super::case::Case;
+use super::comparison::{UNWRITTEN, compare, held};
+
+pub use super::comparison::Margin;
 
 /// Elements of a guard band. Bindings start on multiples of 64, so a kernel can reach up to 63 before its operand.
 const GUARD: usize = 128;
@@ -45,22 +46,6 @@ fn decode(words: Vec<f32>, format: Format) -> Vec<f32> {
             let halves = |word: f32| [word.to_bits() as u16, (word.to_bits() >> 16) as u16];
             words.into_iter().flat_map(halves).map(|bits| half::f16::from_bits(bits).to_f32()).collect()
         }
-    }
-}
-
-/// How near a result came to its tolerance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Margin {
-    /// The largest error as a share of its bound.
-    pub share: f64,
-    /// The element with that error, what it is, must be, and may be off by.
-    pub worst: String,
-}
-
-impl Margin {
-    /// Nothing is off, or nothing is bounded.
-    pub fn none() -> Self {
-        Self { share: 0.0, worst: "nothing is off".into() }
     }
 }
 
@@ -224,7 +209,7 @@ fn execute(
         let buffers: Vec<&Buffer> = buffers.iter().collect();
         let steps: Vec<_> = recorded.dispatches.iter().map(|dispatch| (dispatch.clone(), &buffers[..])).collect();
         let program = gpu.program(case.op.name(), &steps).await?;
-        gpu.submit(&program, 1, &case.step.words())?;
+        gpu.submit(&program, 1, &case.uniforms.words())?;
         gpu.read(&buffers.iter().map(|buffer| (*buffer, 0, buffer.len())).collect::<Vec<_>>()).await
     });
     let mut operands = outcome.map_err(|error| error.to_string())?;
@@ -250,39 +235,4 @@ fn execute(
         }
     }
     Ok(operands)
-}
-
-/// Holds written operands, with their names, against what is wanted.
-///
-/// # Errors
-/// Elements beyond their bounds: how many, and the worst.
-pub fn compare<T: AsRef<[f32]>>(results: &[(&str, T)], wanted: &[Vec<Bounded>]) -> Result<Margin, String> {
-    let unwritten = [Format::F32, Format::F16].map(|format| held(f32::from_bits(UNWRITTEN), format).to_bits());
-    let mut margin = Margin::none();
-    let (mut beyond, mut elements) = (0, 0);
-    for ((name, result), wanted) in results.iter().zip(wanted) {
-        for (i, (&result, Bounded { value, error: bound })) in result.as_ref().iter().zip(wanted).enumerate() {
-            let share = match (f64::from(result) - value).abs() {
-                0.0 => 0.0,
-                // Scratch: anything may stand there.
-                _ if bound.is_infinite() => 0.0,
-                error if error.is_finite() => error / bound,
-                _ if is_unwritten(*value) && unwritten.contains(&result.to_bits()) => 0.0,
-                _ => f64::INFINITY,
-            };
-            elements += 1;
-            beyond += usize::from(share > 1.0);
-            if share > margin.share {
-                let worst = format!("{name}[{i}] is {result:e}, must be {value:e} within {bound:.1e}");
-                margin = Margin { share, worst };
-            }
-        }
-    }
-    match beyond {
-        0 => Ok(margin),
-        _ => Err(format!(
-            "{beyond} of {elements} elements are beyond their tolerance, the worst at {:.3e} times it: {}",
-            margin.share, margin.worst
-        )),
-    }
 }

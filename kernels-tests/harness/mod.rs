@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod bounded;
 pub mod case;
+pub mod comparison;
 pub mod gradient;
 pub mod kernel;
 pub mod operands;

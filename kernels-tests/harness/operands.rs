@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::{Index, IndexMut, Range};
 
 use crate::gpu::Access;
-use crate::ops::{Arg, Step};
+use crate::ops::{Arg, Uniforms};
 
 use super::bounded::Bounded;
 
@@ -13,19 +13,19 @@ use super::bounded::Bounded;
 pub struct Operands<'a> {
     operands: Vec<Operand>,
     /// The words of the step.
-    pub step: &'a Step,
+    pub uniforms: &'a Uniforms,
 }
 
 impl<'a> Operands<'a> {
     /// `values` are those of `args`, one after the other.
-    pub fn new(args: Vec<Arg>, values: Vec<Vec<Bounded>>, step: &'a Step) -> Self {
+    pub fn new(args: Vec<Arg>, values: Vec<Vec<Bounded>>, uniforms: &'a Uniforms) -> Self {
         let operand = |(arg, values): (Arg, Vec<Bounded>)| Operand {
             arg,
             touched: values.iter().map(|_| Cell::default()).collect(),
             values,
             in_place: Cell::new(false),
         };
-        Self { operands: args.into_iter().zip(values).map(operand).collect(), step }
+        Self { operands: args.into_iter().zip(values).map(operand).collect(), uniforms }
     }
 
     /// Bytes that the reference has read and written, each element once for either. An operand that it has not taken

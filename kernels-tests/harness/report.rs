@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use super::kernel::Margin;
+use super::comparison::Margin;
 
 /// The worst margin and the number of cases, by op and variant, then by adapter.
 #[derive(Default)]

@@ -22,7 +22,7 @@ impl Adapters {
         for (index, adapter) in adapters.iter().enumerate() {
             say(format_args!("{index}: {adapter}"));
         }
-        say("cpu: the CPU mirror, always there");
+        say("cpu: the CPU backend, always there");
         if adapters.is_empty() {
             say("no GPU driver was found; what to install:");
             INSTALL.iter().for_each(|line| say(format_args!("  {line}")));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use deepj::Result;
-use deepj::music::{CorpusOptions, CorpusReport, Floors, NoteRange, Part};
+use deepj::music::{Baselines, CorpusOptions, CorpusReport, NoteRange, Part};
 use deepj::train::read_corpus;
 use serde::Serialize;
 
@@ -14,14 +14,14 @@ use super::{say, say_json};
 #[command(after_help = "\
 Examples:
   deepj corpus --data midi
-  deepj corpus --data midi --floors --json")]
-pub struct CorpusVerb {
+  deepj corpus --data midi --baselines --json")]
+pub struct CorpusCommand {
     /// A folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Measure what a model without memory reaches: unigram and bigram of each pitch, fitted on the training pieces
-    #[arg(long)]
-    floors: bool,
+    #[arg(long, alias = "floors")]
+    baselines: bool,
     /// Seed of the split into training, validation and test pieces
     #[arg(long, value_name = "N", default_value_t = 0)]
     split_seed: u64,
@@ -45,8 +45,8 @@ struct Report<'a> {
     #[serde(flatten)]
     corpus: &'a CorpusReport,
     split: Counts,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    floors: Option<HeldOut>,
+    #[serde(rename = "floors", skip_serializing_if = "Option::is_none")]
+    baselines: Option<HeldOut>,
 }
 
 /// Pieces by part of the split.
@@ -57,43 +57,43 @@ struct Counts {
     test: usize,
 }
 
-/// Floors on the two held-out parts; `None` where a part is empty.
+/// Baselines on the two held-out parts; `None` where a part is empty.
 #[derive(Serialize)]
 struct HeldOut {
-    validation: Option<Floors>,
-    test: Option<Floors>,
+    validation: Option<Baselines>,
+    test: Option<Baselines>,
 }
 
-impl CorpusVerb {
+impl CorpusCommand {
     pub fn run(self) -> Result<()> {
         let options = CorpusOptions { range: self.notes, pedal: self.pedal, strict: self.strict };
         let corpus = read_corpus(self.data.as_deref(), &options)?;
         let split = corpus.split(self.split_seed);
         let counts = Counts { train: split.train.len(), validation: split.validation.len(), test: split.test.len() };
-        let floors = if self.floors {
+        let baselines = if self.baselines {
             let train = corpus.part(&split, Part::Train)?;
             let held_out = |part| {
                 let pieces = corpus.part(&split, part)?;
-                if pieces.is_empty() { Ok(None) } else { Floors::measure(&train, &pieces).map(Some) }
+                if pieces.is_empty() { Ok(None) } else { Baselines::measure(&train, &pieces).map(Some) }
             };
             Some(HeldOut { validation: held_out(Part::Validation)?, test: held_out(Part::Test)? })
         } else {
             None
         };
         if self.json {
-            return say_json(&Report { corpus: &corpus.report, split: counts, floors });
+            return say_json(&Report { corpus: &corpus.report, split: counts, baselines });
         }
         say(corpus.report.to_string().trim_end());
         say(format_args!(
             "split with seed {}: {} training, {} validation, {} test pieces",
             self.split_seed, counts.train, counts.validation, counts.test
         ));
-        if let Some(HeldOut { validation, test }) = floors {
-            for (part, floors) in [("validation", validation), ("test", test)] {
-                match floors {
-                    Some(f) => say(format_args!(
+        if let Some(HeldOut { validation, test }) = baselines {
+            for (part, baselines) in [("validation", validation), ("test", test)] {
+                match baselines {
+                    Some(b) => say(format_args!(
                         "{part}: play {:.3} nats a step for the unigram, {:.3} for the bigram ({} steps, fitted on {})",
-                        f.unigram, f.bigram, f.steps, f.fitted_steps
+                        b.unigram, b.bigram, b.steps, b.fitted_steps
                     )),
                     None => say(format_args!("{part}: no pieces")),
                 }

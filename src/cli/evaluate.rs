@@ -69,10 +69,15 @@ impl Evaluate {
         }
         let m = &metrics;
         say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, self.split));
-        say(format_args!("play      {:.4} nats a step, {:.5} a cell", m.play_nats_per_step, m.play_bce));
-        say(format_args!("replay    {:.5}", m.replay_bce));
-        say(format_args!("dynamics  {:.5}", m.dynamics_mse));
-        say(format_args!("loss      {:.5}", m.loss));
+        let mut nats = m.losses.nats();
+        for (loss, value) in m.losses.iter() {
+            let label = loss.label;
+            match loss.nats_per_step.and_then(|_| nats.next()) {
+                Some((_, nats)) => say(format_args!("{label:<9} {nats:.4} nats a step, {value:.5} a cell")),
+                None => say(format_args!("{label:<9} {value:.5}")),
+            }
+        }
+        say(format_args!("loss      {:.5}", m.losses.total()));
         Ok(())
     }
 }

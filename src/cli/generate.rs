@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use deepj::Result;
 use deepj::checkpoint::make_folder;
-use deepj::generate::{Composed, Options, SILENCE, generate};
+use deepj::generate::{Composed, Composition, SILENCE, generate};
 use deepj::music::{Reading, RollStats, StylePath, Styles};
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub struct Generate {
     /// Pieces to compose at once; their files are numbered
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
-    /// Seed of all coins [default: from the clock, and printed]
+    /// Seed of all random draws [default: from the clock, and printed]
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
     /// 1 samples what was learned, less is safer, more is wilder
@@ -98,7 +98,7 @@ impl Generate {
         if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             make_folder(folder)?;
         }
-        let options = Options {
+        let options = Composition {
             styles: vec![style.clone(); self.count],
             bars: self.bars,
             seed,
@@ -107,7 +107,7 @@ impl Generate {
             prime: prime.map(|p| p.roll),
         };
         // A tempo that no file can have is found out before the work, not after it.
-        deepj::music::Roll::from_values(checkpoint.corpus.range, &[])?.to_midi(tempo)?;
+        deepj::music::Roll::from_notes(checkpoint.corpus.range, [])?.to_midi(tempo)?;
         let device = self.device.open_in_time()?;
         let stop = stop_flag();
         let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use deepj::checkpoint::{Checkpoint, CorpusInfo, Progress, Settings, norms};
-use deepj::models::deepj::Config;
 use deepj::music::Styles;
 use deepj::{Error, Result};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::{load_checkpoint, say, say_json};
+use super::{load_checkpoint, nats, say, say_json};
 
 /// Show what is in a checkpoint
 #[derive(clap::Args)]
@@ -29,7 +29,8 @@ pub struct Inspect {
 #[derive(Serialize)]
 struct Report<'a> {
     checkpoint: String,
-    config: &'a Config,
+    model: &'static str,
+    config: Box<RawValue>,
     styles: &'a Styles,
     corpus: &'a CorpusInfo,
     settings: &'a Settings,
@@ -52,16 +53,19 @@ fn json(value: &impl Serialize) -> Result<String> {
 impl Inspect {
     pub fn run(self) -> Result<()> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
-        let norms = norms(&checkpoint)?;
+        let norms = norms(&checkpoint);
         let tensors: BTreeMap<String, TensorReport> =
             norms.into_iter().map(|(name, (shape, norm))| (name, TensorReport { shape, norm })).collect();
         let parameters = tensors.values().map(|t| t.shape.iter().product::<usize>()).sum();
-        let Checkpoint { config, styles, corpus, settings, progress, split, resume, .. } = &checkpoint;
+        let Checkpoint { model, styles, corpus, settings, progress, split, resume, .. } = &checkpoint;
         let resumable = resume.is_some();
+        let config = model.config();
         if self.json {
             let checkpoint = path.display().to_string();
+            let config = RawValue::from_string(config).map_err(|e| Error::run(format!("metadata: {e}"), ""))?;
             return say_json(&Report {
                 checkpoint,
+                model: model.architecture(),
                 config,
                 styles,
                 corpus,
@@ -73,7 +77,8 @@ impl Inspect {
             });
         }
         say(format_args!("{}{}", path.display(), if resumable { " (can be resumed)" } else { "" }));
-        say(format_args!("config    {}", json(config)?));
+        say(format_args!("model     {}", model.architecture()));
+        say(format_args!("config    {config}"));
         say(format_args!("settings  {}", json(settings)?));
         let names: Vec<String> = (0..styles.len()).map(|i| styles.label(i)).collect();
         say(format_args!("styles    {}", names.join(", ")));
@@ -91,8 +96,10 @@ impl Inspect {
         ));
         if let Some(best) = progress.best {
             say(format_args!(
-                "best      loss {:.4}, play {:.3} nats a step, after update {}",
-                best.loss, best.play_nats_per_step, best.step
+                "best      loss {:.4}{}, after update {}",
+                best.loss,
+                nats(model.losses(), best.nats_per_step, true),
+                best.step
             ));
         }
         say(format_args!("{:32} {:>14} {:>12}", "parameter", "shape", "norm"));

@@ -1,4 +1,4 @@
-//! The command line: one file per verb.
+//! The command line: one file per command.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::gpu::{self, Device, DeviceChoice};
-use deepj::graph::session::{Event, Observer, Tune, Variants, check_pins};
-use deepj::peaks::Peaks;
+use deepj::graph::session::{Event, KernelSelection, Observer, Tune};
+use deepj::models::Loss;
+use deepj::peaks::RooflineLimits;
 use deepj::train::BEST;
 use deepj::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -38,21 +39,21 @@ First steps:
 #[command(version, after_help = FIRST_STEPS, max_term_width = 110, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     Train(train::Train),
     Generate(generate::Generate),
     Evaluate(evaluate::Evaluate),
     Roll(roll::Roll),
-    Corpus(corpus::CorpusVerb),
+    Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
     Adapters(adapters::Adapters),
-    Peaks(peaks::PeaksVerb),
-    Profile(profile::ProfileVerb),
-    Verify(verify::VerifyVerb),
+    Peaks(peaks::PeaksCommand),
+    Profile(profile::ProfileCommand),
+    Verify(verify::VerifyCommand),
 }
 
 /// Where to compute.
@@ -66,7 +67,7 @@ struct DeviceArgument {
 impl DeviceArgument {
     /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
-        let device = pollster::block_on(gpu::open(&self.device, gpu::Options::default()))?;
+        let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default()))?;
         if let (Device::Cpu { why }, DeviceChoice::Auto) = (&device, &self.device) {
             eprintln!("{why}: computing on the CPU");
         }
@@ -74,7 +75,7 @@ impl DeviceArgument {
     }
 }
 
-/// Where and how to compute; shared by all verbs that do.
+/// Where and how to compute; shared by all commands that do.
 #[derive(clap::Args)]
 struct DeviceArguments {
     #[command(flatten)]
@@ -82,24 +83,25 @@ struct DeviceArguments {
     /// Measure the GPU's kernels: on (those not measured before), off, or force (all again)
     #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
     tune: Tune,
-    /// Pin the variant of a GPU kernel, such as lstm_fwd=step_32; may be given several times (see `train --explain`)
+    /// Override which variant of a GPU kernel runs, such as lstm_fwd=step_32; may be given several times (see `train --explain`)
     #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
     variants: Vec<(String, String)>,
 }
 
 impl DeviceArguments {
-    /// Opens the device, which must be a GPU if a variant is pinned.
+    /// Opens the device, which must be a GPU if a variant is overridden.
     fn open(&self) -> Result<Device> {
         let device = self.device.open()?;
-        check_pins(&self.variants, &device)?;
+        self.variants().check_device(device.capabilities())?;
         Ok(device)
     }
 
-    fn variants(&self) -> Variants {
-        Variants {
-            pins: self.variants.clone(),
+    fn variants(&self) -> KernelSelection {
+        KernelSelection {
+            overrides: self.variants.clone(),
+            overrides_elsewhere: false,
             tune: self.tune,
-            remembered: Variants::file(),
+            remembered: KernelSelection::file(),
             observer: Some(tuning_observer()),
         }
     }
@@ -114,7 +116,7 @@ impl DeviceArguments {
 
     /// The device, whose dispatches will end before a watchdog ends them if it has these peaks. With tuning off they are
     /// those of a slow GPU, so that nothing measured decides in which order sums are made.
-    fn in_time(&self, device: Device, peaks: Option<&Peaks>) -> Device {
+    fn in_time(&self, device: Device, peaks: Option<&RooflineLimits>) -> Device {
         match peaks {
             Some(peaks) if self.tune != Tune::Off => device.within(peaks.budget()),
             _ => device,
@@ -122,17 +124,17 @@ impl DeviceArguments {
     }
 
     /// As [`Self::peaks`], but for a note where these cannot be measured.
-    fn known_peaks(&self, device: &Device) -> Option<Peaks> {
+    fn known_peaks(&self, device: &Device) -> Option<RooflineLimits> {
         self.peaks(device).map_err(|e| eprintln!("note: the device's peaks are not known: {}", e.what)).ok()
     }
 
     /// What the device can do at most, where that is remembered.
-    fn remembered_peaks(&self, device: &Device) -> Option<Peaks> {
+    fn remembered_peaks(&self, device: &Device) -> Option<RooflineLimits> {
         deepj::peaks::recall(&peaks_file(self.tune)?, &device.machine()).ok()?
     }
 
     /// What the device can do at most: as remembered, else measured now.
-    fn peaks(&self, device: &Device) -> Result<Peaks> {
+    fn peaks(&self, device: &Device) -> Result<RooflineLimits> {
         let file = peaks_file(self.tune);
         let known = deepj::peaks::of(device, file.as_deref(), |text| eprintln!("note: {text}"));
         pollster::block_on(known)
@@ -159,17 +161,17 @@ fn quiet_wayland() {
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_wayland();
-    let done = match Arguments::parse().verb {
-        Verb::Train(verb) => verb.run(),
-        Verb::Generate(verb) => verb.run(),
-        Verb::Evaluate(verb) => verb.run(),
-        Verb::Roll(verb) => verb.run(),
-        Verb::Corpus(verb) => verb.run(),
-        Verb::Inspect(verb) => verb.run(),
-        Verb::Adapters(verb) => verb.run(),
-        Verb::Peaks(verb) => verb.run(),
-        Verb::Profile(verb) => verb.run(),
-        Verb::Verify(verb) => verb.run(),
+    let done = match Arguments::parse().command {
+        Command::Train(command) => command.run(),
+        Command::Generate(command) => command.run(),
+        Command::Evaluate(command) => command.run(),
+        Command::Roll(command) => command.run(),
+        Command::Corpus(command) => command.run(),
+        Command::Inspect(command) => command.run(),
+        Command::Adapters(command) => command.run(),
+        Command::Peaks(command) => command.run(),
+        Command::Profile(command) => command.run(),
+        Command::Verify(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -202,6 +204,16 @@ fn say_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value);
     say(text.map_err(|e| Error::run(format!("the result cannot be written as JSON: {e}"), ""))?);
     Ok(())
+}
+
+/// `, 5.123 nats a step`, or `, play 5.123 nats a step`: the likelihood by which models are compared, where one of the losses is
+/// one.
+fn nats(losses: &[Loss], value: f64, named: bool) -> String {
+    let likelihood = losses.iter().find(|loss| loss.nats_per_step.is_some());
+    likelihood.map_or(String::new(), |loss| match named {
+        true => format!(", {} {value:.3} nats a step", loss.label),
+        false => format!(", {value:.3} nats a step"),
+    })
 }
 
 /// A flag that Ctrl-C sets; a second Ctrl-C ends the program at once.

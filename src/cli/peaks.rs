@@ -6,7 +6,7 @@ use std::time::Instant;
 use deepj::Result;
 use deepj::gpu::Machine;
 use deepj::graph::session::Tune;
-use deepj::peaks::{self, Peaks};
+use deepj::peaks::{self, RooflineLimits};
 use serde::Serialize;
 
 use super::{DeviceArgument, peaks_file, say, say_json};
@@ -20,7 +20,7 @@ percentages that training and profiles print; with --tune off it is not.
 Examples:
   deepj peaks
   deepj peaks --device cpu --json")]
-pub struct PeaksVerb {
+pub struct PeaksCommand {
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -35,12 +35,12 @@ pub struct PeaksVerb {
 #[derive(Serialize)]
 struct Report<'a> {
     machine: &'a Machine,
-    peaks: &'a Peaks,
+    peaks: &'a RooflineLimits,
     seconds: f64,
     remembered: Option<PathBuf>,
 }
 
-impl PeaksVerb {
+impl PeaksCommand {
     pub fn run(self) -> Result<()> {
         let device = self.device.open()?;
         let machine = device.machine();
@@ -51,14 +51,21 @@ impl PeaksVerb {
         if let Some(path) = &remembered
             && let Err(e) = peaks::remember(path, &machine, &peaks)
         {
-            eprintln!("note: {}: cannot be written: {e}", path.display());
+            eprintln!("note: {}", e.what);
             remembered = None;
         }
         if self.json {
             return say_json(&Report { machine: &machine, peaks: &peaks, seconds, remembered });
         }
-        let Peaks { f32_gflops, f16_gflops, matrix_gflops, bandwidth_gbs, workgroup_gbs, launch_us, readback_us } =
-            peaks;
+        let RooflineLimits {
+            f32_gflops,
+            f16_gflops,
+            matrix_gflops,
+            bandwidth_gbs,
+            workgroup_gbs,
+            launch_us,
+            readback_us,
+        } = peaks;
         let on_cpu = device.capabilities().is_none();
         let readback_us = Some(readback_us).filter(|_| !on_cpu);
         say(&machine);

@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use deepj::checkpoint::{Budget, Checkpoint};
-use deepj::gpu::Device;
-use deepj::models::deepj::{Precision, Preset};
+use deepj::checkpoint::{Checkpoint, StopConditions};
+use deepj::models::{Loss, LossValues, Precision};
 use deepj::music::{Bptt, NoteRange};
-use deepj::train::{End, Observer, Options, Outcome, Started, StepRecord, ValidationRecord, explain, prepare, train};
+use deepj::train::{
+    End, Observer, Outcome, Started, TrainOptions, UpdateRecord, ValidationRecord, explain, prepare, train,
+};
 use deepj::{Result, generate};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, pair, say, say_json, stop_flag};
+use super::{DeviceArguments, bar, nats, pair, say, say_json, stop_flag};
 
 /// Train a model; without arguments on the pieces within the program
 #[derive(Args)]
@@ -38,8 +39,8 @@ pub struct Train {
     #[arg(long, conflicts_with = "resume")]
     force: bool,
     /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
-    #[arg(long, value_parser = preset)]
-    preset: Option<Preset>,
+    #[arg(long)]
+    preset: Option<String>,
     /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
@@ -49,7 +50,7 @@ pub struct Train {
     /// Time steps of a window, 16 a bar [default: 128 with the paper's sizes, 64 with the small ones]
     #[arg(long, value_name = "N")]
     seq: Option<usize>,
-    /// How to walk through pieces: stateful (carrying the state) or windowed (the authors' way) [default: stateful]
+    /// How windows are taken from pieces: stateful (carrying the state) or windowed (the authors' way) [default: stateful]
     #[arg(long)]
     bptt: Option<Bptt>,
     /// Learning rate [default: 0.002]
@@ -110,21 +111,14 @@ pub struct Train {
     device: DeviceArguments,
 }
 
-pub(super) fn preset(text: &str) -> std::result::Result<Preset, String> {
-    match text {
-        "paper" => Ok(Preset::Paper),
-        "small" => Ok(Preset::Small),
-        _ => Err("give paper or small".into()),
-    }
-}
-
 impl Train {
     pub fn run(self) -> Result<()> {
-        let options = Options {
+        let options = TrainOptions {
             data: self.data,
             out: self.out,
             resume: self.resume,
             force: self.force,
+            model: None,
             preset: self.preset,
             set: self.set,
             notes: self.notes,
@@ -133,19 +127,25 @@ impl Train {
             bptt: self.bptt,
             batch: self.batch,
             seq: self.seq,
+            optimizer: None,
             lr: self.lr,
             clip_norm: self.clip_norm,
             precision: self.precision,
             recompute: self.recompute,
             seed: self.seed,
             split_seed: self.split_seed,
-            budget: Budget { steps: self.steps, epochs: self.epochs, minutes: self.minutes, patience: self.patience },
+            budget: StopConditions {
+                steps: self.steps,
+                epochs: self.epochs,
+                minutes: self.minutes,
+                patience: self.patience,
+            },
             validate_every: self.validate_every,
             save_every: self.save_every,
         };
         let device = self.device.open()?;
         let variants = self.device.variants();
-        let prepared = prepare(&options, matches!(device, Device::Cpu { .. }))?;
+        let prepared = prepare(&options, &device)?;
         if self.explain {
             let device = self.device.in_time(device.clone(), self.device.remembered_peaks(&device).as_ref());
             say(explain(&prepared, &device, &variants)?.trim_end());
@@ -172,7 +172,7 @@ impl Train {
         if self.json {
             return say_json(&Report { outcome: &outcome, samples: &samples });
         }
-        print_outcome(&outcome, &samples);
+        print_outcome(&outcome, progress.losses, &samples);
         Ok(())
     }
 }
@@ -188,7 +188,7 @@ struct Report<'a> {
     samples: &'a [PathBuf],
 }
 
-fn print_outcome(outcome: &Outcome, samples: &[PathBuf]) {
+fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
     let end = match outcome.end {
         End::Steps => "all updates are made",
         End::Epochs => "all epochs are done",
@@ -200,8 +200,10 @@ fn print_outcome(outcome: &Outcome, samples: &[PathBuf]) {
     say(format_args!("{} updates, {:.2} epochs in {took}: {end}", outcome.step, outcome.epochs));
     if let Some(best) = outcome.best {
         say(format_args!(
-            "best after update {}: validation loss {:.4}, play {:.3} nats a step",
-            best.step, best.loss, best.play_nats_per_step
+            "best after update {}: validation loss {:.4}{}",
+            best.step,
+            best.loss,
+            nats(losses, best.nats_per_step, true)
         ));
     }
     for path in outcome.best_checkpoint.iter().chain([&outcome.last_checkpoint]).chain(samples) {
@@ -215,6 +217,8 @@ struct Progress {
     flops: u64,
     /// What the device can do at most, in f32 GFLOP/s, if that is known. Sums are f32 in mixed precision too.
     peak: Option<f64>,
+    /// What the losses are.
+    losses: &'static [Loss],
     since: Mean,
     /// When this part of the run began, and how much of the budget was used up then.
     began: (Instant, f64),
@@ -226,13 +230,14 @@ struct Progress {
 struct Mean {
     began: Instant,
     updates: u32,
-    losses: [f64; 3],
+    /// By loss.
+    losses: Vec<f64>,
     nats: f64,
 }
 
 impl Mean {
-    fn new() -> Self {
-        Self { began: Instant::now(), updates: 0, losses: [0.0; 3], nats: 0.0 }
+    fn new(losses: &[Loss]) -> Self {
+        Self { began: Instant::now(), updates: 0, losses: vec![0.0; losses.len()], nats: 0.0 }
     }
 }
 
@@ -246,7 +251,7 @@ const BAR: u64 = 10_000;
 impl Progress {
     fn new(peak: Option<f64>) -> Self {
         let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
-        Self { bar, flops: 0, peak, since: Mean::new(), began: (Instant::now(), 0.0), told: false }
+        Self { bar, flops: 0, peak, losses: &[], since: Mean::new(&[]), began: (Instant::now(), 0.0), told: false }
     }
 
     fn line(&self, text: impl Display) {
@@ -290,14 +295,15 @@ impl Observer for Progress {
             eprintln!("going on after update {}", s.step);
         }
         self.flops = s.flops;
-        self.since = Mean::new();
+        self.losses = s.losses;
+        self.since = Mean::new(s.losses);
         self.began = (Instant::now(), s.done.unwrap_or(0.0));
     }
 
-    fn stepped(&mut self, r: &StepRecord) {
+    fn stepped(&mut self, r: &UpdateRecord) {
         self.since.updates += 1;
-        self.since.nats += r.play_nats_per_step;
-        for (sum, loss) in self.since.losses.iter_mut().zip([r.play_bce, r.replay_bce, r.dynamics_mse]) {
+        self.since.nats += r.losses.nats_per_step();
+        for (sum, (_, loss)) in self.since.losses.iter_mut().zip(r.losses.iter()) {
             *sum += loss;
         }
         if let Some(done) = r.done {
@@ -310,16 +316,16 @@ impl Observer for Progress {
         }
         self.told = true;
         let n = f64::from(self.since.updates);
-        let [play, replay, dynamics] = self.since.losses.map(|sum| sum / n);
+        let losses = LossValues::new(self.losses, self.since.losses.iter().map(|sum| sum / n), 1);
         let rate = n / elapsed.as_secs_f64();
         let gflops = rate * self.flops as f64 / 1e9;
         let text = format!(
-            "update {}, epoch {:.2}: loss {:.4} (play {play:.4}, replay {replay:.4}, dynamics {dynamics:.4}), {:.3} nats \
-             a step; {rate:.2} updates/s, {gflops:.1} GFLOP/s{}{}",
+            "update {}, epoch {:.2}: loss {:.4} ({}){}; {rate:.2} updates/s, {gflops:.1} GFLOP/s{}{}",
             r.step,
             r.epochs,
-            play + replay + dynamics,
-            self.since.nats / n,
+            losses.total(),
+            losses.listing(),
+            nats(self.losses, self.since.nats / n, false),
             self.peak.map_or(String::new(), |peak| format!(" ({:.1} % of the f32 peak)", 100.0 * gflops / peak)),
             r.done.map_or(String::new(), |done| self.eta(done))
         );
@@ -328,7 +334,7 @@ impl Observer for Progress {
         } else {
             self.bar.set_message(text);
         }
-        self.since = Mean::new();
+        self.since = Mean::new(self.losses);
     }
 
     fn overflowed(&mut self, step: u64, scale: f32) {
@@ -340,17 +346,15 @@ impl Observer for Progress {
     }
 
     fn validated(&mut self, r: &ValidationRecord) {
-        let m = &r.metrics;
+        let losses = &r.metrics.losses;
         self.line(format_args!(
-            "validation after update {}: loss {:.4} (play {:.4}, replay {:.4}, dynamics {:.4}), {:.3} nats a step{}",
+            "validation after update {}: loss {:.4} ({}){}{}",
             r.step,
-            m.loss,
-            m.play_bce,
-            m.replay_bce,
-            m.dynamics_mse,
-            m.play_nats_per_step,
+            losses.total(),
+            losses.listing(),
+            nats(self.losses, losses.nats_per_step(), false),
             if r.best { ", the best so far" } else { "" }
         ));
-        self.since = Mean::new();
+        self.since = Mean::new(self.losses);
     }
 }

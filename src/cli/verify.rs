@@ -15,14 +15,14 @@ use super::{bar, say, say_json, stop_flag};
 /// Whether everything works on this machine's devices, and how fast
 #[derive(clap::Args)]
 #[command(after_help = "\
-Every kernel in every variant and many shapes, forward and backward, against the f64 mirror on the CPU; a short training and a short
-piece against the mirror's; peaks and timings. It takes some minutes a device. The report names neither the machine nor its user.
+Every kernel in every variant and many shapes, forward and backward, against the f64 reference on the CPU; a short training and a short
+piece against the CPU backend's; peaks and timings. It takes some minutes a device. The report names neither the machine nor its user.
 
 Examples:
-  deepj verify --report report.json              the CPU mirror and all hardware adapters (without one: those in software)
+  deepj verify --report report.json              the CPU backend and all hardware adapters (without one: those in software)
   deepj verify --device nvidia --only lstm       some checks of one adapter
   deepj verify --merge *.json --markdown         the matrix of ops and adapters of many reports")]
-pub struct VerifyVerb {
+pub struct VerifyCommand {
     /// auto (hardware), all, cpu, an adapter's index or a part of names (see `deepj adapters`)
     #[arg(long, env = "DEEPJ_DEVICE", default_value = "auto", value_name = "D")]
     device: String,
@@ -49,7 +49,7 @@ pub struct VerifyVerb {
     from: usize,
 }
 
-impl VerifyVerb {
+impl VerifyCommand {
     pub fn run(self) -> Result<()> {
         if let Some(device) = &self.worker {
             let target = match (device.as_str(), device.parse()) {
@@ -92,7 +92,7 @@ impl VerifyVerb {
         if let Some(why) = &unlisted {
             report.note(&format!("the adapters cannot be listed: {why}"));
         } else if adapters.is_empty() {
-            report.note("no adapter is here: only the CPU mirror is verified; what to install:");
+            report.note("no adapter is here: only the CPU backend is verified; what to install:");
             INSTALL.iter().for_each(|line| report.note(line));
         }
         report.notes.iter().for_each(|note| eprintln!("{note}"));
@@ -108,7 +108,7 @@ impl VerifyVerb {
         let targets: Vec<_> = std::iter::once((Target::Cpu, None)).chain(adapters).collect();
         let all = targets.len();
         for (place, (target, capabilities)) in (1..).zip(targets) {
-            let name = capabilities.as_ref().map_or_else(|| "CPU mirror".into(), ToString::to_string);
+            let name = capabilities.as_ref().map_or_else(|| "CPU backend".into(), ToString::to_string);
             let mut shown = Shown::new(format!("{place}/{all} {name}"));
             let mut saved = Instant::now();
             let device = supervisor.verify(target, capabilities, |device, done, tasks| {

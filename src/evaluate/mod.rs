@@ -3,49 +3,40 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::{Deserialize, Serialize};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
-use crate::graph::session::Variants;
-use crate::graph::{Kind, ProgramId, Session};
-use crate::models::deepj::{Built, Config, Io, Mode, build};
+use crate::graph::session::KernelSelection;
+use crate::graph::{Kind, Plan, ProgramId, Session};
+use crate::models::{LossValues, Model, SequenceIo};
 use crate::music::{Batch, BatchShape, Evaluation, Piece};
-use crate::ops::Step;
+use crate::ops::Uniforms;
+use crate::shape::Slots;
 use crate::{Error, Result};
 
-/// Losses of a model on a set of pieces. The three losses are means over all cells (step, pitch), as in training;
-/// replay and dynamics count 0 where the target does not play.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Losses of a model on a set of pieces: means over all cells (time step, pitch), as in training; masked losses count 0
+/// where the target does not play.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
-    /// Negative log-likelihood of `play` in nats a time step: summed over the pitches, mean over the steps.
-    pub play_nats_per_step: f64,
-    /// Binary cross-entropy of `play`.
-    pub play_bce: f64,
-    /// Binary cross-entropy of `replay`.
-    pub replay_bce: f64,
-    /// Squared error of the dynamics.
-    pub dynamics_mse: f64,
-    /// Sum of the three.
-    pub loss: f64,
-    /// Time steps predicted, the first step of every piece included.
+    /// The losses.
+    pub losses: LossValues,
+    /// Time steps predicted, the first of every piece included.
     pub steps: usize,
     /// Pieces.
     pub files: usize,
 }
 
-impl Metrics {
-    /// From the means of the three losses.
-    fn new([play, replay, dynamics]: [f64; 3], notes: usize, steps: usize, files: usize) -> Self {
-        Self {
-            play_nats_per_step: play * notes as f64,
-            play_bce: play,
-            replay_bce: replay,
-            dynamics_mse: dynamics,
-            loss: play + replay + dynamics,
-            steps,
-            files,
-        }
+/// A flat JSON object: nats a time step, each loss, `loss` (their sum), `steps`, `files`.
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.losses.serialize_nats(&mut map)?;
+        self.losses.serialize_each(&mut map)?;
+        map.serialize_entry("loss", &self.losses.total())?;
+        map.serialize_entry("steps", &self.steps)?;
+        map.serialize_entry("files", &self.files)?;
+        map.end()
     }
 }
 
@@ -53,41 +44,64 @@ impl Metrics {
 /// waste less on the ends of pieces, longer ones run faster.
 const WINDOW: usize = 64;
 /// The most pieces side by side.
-const MAX_LANES: usize = 4096;
+const MAX_SLOTS: usize = 4096;
 
-/// The evaluation plan for `pieces`, at most `lanes` of them side by side in windows of at most `steps`: as many as keep
-/// each other company until the longest ends.
+/// The evaluation plan for some pieces, with its handles and the shape of its batches.
+#[derive(Clone, Debug)]
+pub struct EvaluationPlan {
+    /// What runs.
+    pub plan: Plan,
+    io: SequenceIo,
+    shape: BatchShape,
+}
+
+/// How the host talks to an evaluation plan, and the shape of its batches.
+pub type Handles = (SequenceIo, BatchShape);
+
+impl EvaluationPlan {
+    /// What runs, and its handles.
+    pub fn split(self) -> (Plan, Handles) {
+        (self.plan, (self.io, self.shape))
+    }
+}
+
+/// The evaluation plan for `pieces`, at most `slots` of them side by side in windows of at most `steps`. Fewer slots are
+/// taken where the longest piece alone takes as long as all others one after the other.
 ///
 /// # Errors
 /// A configuration that cannot be built.
-pub fn plan(config: &Config, pieces: &[Arc<Piece>], lanes: usize, steps: usize) -> Result<(Built<Io>, BatchShape)> {
+pub fn plan(model: &dyn Model, pieces: &[Arc<Piece>], slots: usize, steps: usize) -> Result<EvaluationPlan> {
     let lengths = || pieces.iter().map(|piece| piece.roll.steps());
-    let lanes = lanes.min(lengths().sum::<usize>().div_ceil(lengths().max().unwrap_or(1))).max(1);
-    let shape = BatchShape { lanes, steps: steps.min(WINDOW), styles: config.styles };
-    Ok((build(config, Mode::Evaluate, shape.lanes, shape.steps)?, shape))
+    let slots = slots.min(lengths().sum::<usize>().div_ceil(lengths().max().unwrap_or(1))).max(1);
+    let shape = batch_shape(model, Slots::all(slots), steps.min(WINDOW));
+    let (plan, io) = model.evaluation(slots, shape.steps)?.compile();
+    Ok(EvaluationPlan { plan, io, shape })
+}
+
+/// The shape of a model's batches.
+pub(crate) fn batch_shape(model: &dyn Model, slots: Slots, steps: usize) -> BatchShape {
+    let roll = model.roll();
+    // Where a model knows no style, that of a piece is not looked at.
+    BatchShape { slots, steps, styles: roll.styles, channels: roll.channels }
 }
 
 /// An evaluation program in a session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Evaluator {
     program: ProgramId,
-    io: Io,
+    io: SequenceIo,
     shape: BatchShape,
-    notes: usize,
+    model: Arc<dyn Model>,
 }
 
 impl Evaluator {
-    /// Adds what [`plan`] has built to the session.
-    ///
-    /// # Errors
-    /// See [`Session::add`].
-    pub async fn new(session: &mut Session, (built, shape): (Built<Io>, BatchShape), config: &Config) -> Result<Self> {
-        let program = session.add(built.plan).await?;
-        Ok(Self { program, io: built.io, shape, notes: config.notes })
+    /// The program that a session has made of a plan, with the plan's handles.
+    pub fn new(program: ProgramId, (io, shape): Handles, model: Arc<dyn Model>) -> Self {
+        Self { program, io, shape, model }
     }
 
     /// The losses on `pieces` with the session's parameters; `None` if `stop` was set meanwhile. `progress` is told the
-    /// number of steps done so far.
+    /// number of time steps done so far.
     ///
     /// # Errors
     /// No pieces, pieces of another note range, or a lost device.
@@ -98,13 +112,14 @@ impl Evaluator {
         stop: &AtomicBool,
         mut progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
-        let (mut sums, mut cells) = ([0.0; 3], 0);
+        let of = self.model.losses();
+        let (mut sums, mut cells) = (vec![0.0; of.len()], 0);
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             feed(session, self.program, &self.io, &batch)?;
-            session.run(self.program, 1, &Step::default())?;
+            session.run(self.program, 1, &Uniforms::default())?;
             session.prepare(self.program, 1)?;
             let losses = session.read(self.program, &[self.io.losses]).await?.swap_remove(0);
             for (sum, &loss) in sums.iter_mut().zip(&losses) {
@@ -113,7 +128,9 @@ impl Evaluator {
             cells += batch.valid;
             progress(cells);
         }
-        Ok(Some(Metrics::new(sums.map(|sum| sum / cells as f64), self.notes, cells, pieces.len())))
+        let means = sums.into_iter().map(|sum| sum / cells as f64);
+        let losses = LossValues::new(of, means, self.model.roll().notes);
+        Ok(Some(Metrics { losses, steps: cells, files: pieces.len() }))
     }
 }
 
@@ -121,42 +138,42 @@ impl Evaluator {
 ///
 /// # Errors
 /// A lost device.
-pub fn feed(session: &mut Session, program: ProgramId, io: &Io, batch: &Batch) -> Result<()> {
+pub fn feed(session: &mut Session, program: ProgramId, io: &SequenceIo, batch: &Batch) -> Result<()> {
     session.write(program, io.roll, &batch.roll)?;
     session.write(program, io.start, &batch.start)?;
     session.write(program, io.weight, &batch.weight)?;
-    session.write(program, io.style, &batch.style)?;
+    if let Some(style) = io.style {
+        session.write(program, style, &batch.style)?;
+    }
     session.write(program, io.keep, &batch.keep)
 }
 
-/// The losses of a checkpoint on `pieces`, at most `lanes` side by side; `None` if `stop` was set meanwhile. `progress`
-/// is told the number of steps done so far.
+/// The losses of a checkpoint on `pieces`, at most `slots` side by side; `None` if `stop` was set meanwhile. `progress`
+/// is told the number of time steps done so far.
 ///
 /// # Errors
-/// No pieces, pieces of another note range, no lanes, or a device that fails.
+/// No pieces, pieces of another note range, no slots, or a device that fails.
 pub async fn evaluate(
     checkpoint: &Checkpoint,
     pieces: &[Arc<Piece>],
-    lanes: usize,
+    slots: usize,
     device: Device,
-    variants: Variants,
+    variants: KernelSelection,
     stop: &AtomicBool,
     progress: impl FnMut(usize),
 ) -> Result<Option<Metrics>> {
     if pieces.is_empty() {
         return Err(Error::usage("there are no pieces to evaluate", "choose another --split, such as all"));
     }
-    if lanes == 0 || lanes > MAX_LANES {
-        return Err(Error::usage(format!("--batch {lanes}"), format!("give 1 to {MAX_LANES}")));
+    if slots == 0 || slots > MAX_SLOTS {
+        return Err(Error::usage(format!("--batch {slots}"), format!("give 1 to {MAX_SLOTS}")));
     }
-    let config = &checkpoint.config;
-    let built = plan(config, pieces, lanes, WINDOW)?;
-    if let Device::Gpu(gpu) = &device {
-        variants.check(&built.0.plan, &gpu.capabilities)?;
-    }
+    let model = &checkpoint.model;
+    let (plan, handles) = plan(model.as_ref(), pieces, slots, WINDOW)?.split();
     let mut session = Session::new(device, variants);
-    let evaluator = Evaluator::new(&mut session, built, config).await?;
-    let params = session.plan(evaluator.program).arena(Kind::Params);
-    session.write(evaluator.program, params, &checkpoint.params)?;
+    let program = session.add(plan).await?;
+    let params = session.plan(program).buffer(Kind::Params);
+    session.write(program, params, &checkpoint.params)?;
+    let evaluator = Evaluator::new(program, handles, model.clone());
     evaluator.run(&mut session, pieces, stop, progress).await
 }

@@ -4,23 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
-use crate::graph::session::Variants;
+use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, ProgramId, Session};
-use crate::models::deepj::{Built, GenerateIo, build_generate};
+use crate::models::{GenerationIo, RollShape};
 use crate::music::{Roll, StylePath};
-use crate::ops::Step;
-use crate::ops::note_input::CHANNELS;
-use crate::ops::note_sweep::REPORTED;
+use crate::ops::Uniforms;
 use crate::{Error, Result};
 
 /// What to compose.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Composition {
     /// One style path a piece; the number of pieces composed together. A path runs over the composed bars.
     pub styles: Vec<StylePath>,
     /// Bars to compose, after the beginning if one is given.
     pub bars: usize,
-    /// Seed of all coins; piece number b of a batch has coins of its own.
+    /// Seed of all random draws; piece number b of a batch has draws of its own.
     pub seed: u32,
     /// Divides the logits of play and replay: 1 samples what was learned, less is safer, more is wilder.
     pub temperature: f32,
@@ -52,45 +50,49 @@ pub struct Composed {
 /// Options out of range, a device that fails, or a model whose probabilities are not finite.
 pub async fn generate(
     checkpoint: &Checkpoint,
-    options: &Options,
+    options: &Composition,
     device: Device,
-    variants: Variants,
+    variants: KernelSelection,
     stop: &AtomicBool,
     mut progress: impl FnMut(usize),
 ) -> Result<Composed> {
     check(checkpoint, options)?;
-    let config = &checkpoint.config;
+    let RollShape { beats, notes, channels, .. } = checkpoint.model.roll();
     let pieces = options.styles.len();
     // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
-    let bar = config.beats;
+    let bar = beats;
     let mut generator = Generator::new(checkpoint, pieces, bar, device, variants).await?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
     let total = primed + options.bars * bar;
-    let mut values: Vec<Vec<f32>> = vec![Vec::with_capacity(total * config.notes * CHANNELS); pieces];
-    let mut step =
-        Step { seed: options.seed, silence: options.silence, temperature: options.temperature, ..Step::default() };
+    let mut values: Vec<Vec<f32>> = vec![Vec::with_capacity(total * notes * channels.len()); pieces];
+    let mut uniforms = Uniforms {
+        seed: options.seed,
+        silence: options.silence,
+        temperature: options.temperature,
+        ..Uniforms::default()
+    };
     let mut done = 0;
     while done < total && !stop.load(Ordering::Relaxed) {
         // Up to the end of the beginning, then to the next border of the window.
         let until = if done < primed { primed } else { total }.min((done / bar + 1) * bar);
         let forced = options.prime.as_ref().filter(|_| done < primed);
-        step.forced = if forced.is_some() { 1.0 } else { 0.0 };
+        uniforms.forced = if forced.is_some() { 1.0 } else { 0.0 };
         if let Some(prime) = forced {
             generator.force(prime, done..until)?;
         }
         // The first composed bar has the path's first style, the last one its last.
         let place = (done.saturating_sub(primed) / bar) as f64 / (options.bars - 1).max(1) as f64;
         generator.style(&options.styles, place)?;
-        generator.run(done..until, &step, &mut values).await?;
+        generator.run(done..until, &uniforms, &mut values).await?;
         done = until;
         progress(done.saturating_sub(primed).div_ceil(bar));
     }
     let range = checkpoint.corpus.range;
-    let rolls = values.iter().map(|values| Roll::from_values(range, values)).collect::<Result<_>>()?;
+    let rolls = values.iter().map(|values| Roll::from_values(range, channels, values)).collect::<Result<_>>()?;
     Ok(Composed { rolls, interrupted: done < total })
 }
 
-fn check(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
+fn check(checkpoint: &Checkpoint, options: &Composition) -> Result<()> {
     if options.styles.is_empty() || options.styles.len() > MAX_PIECES {
         let what = format!("{} pieces at once", options.styles.len());
         return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
@@ -120,8 +122,8 @@ fn check(checkpoint: &Checkpoint, options: &Options) -> Result<()> {
 struct Generator {
     session: Session,
     program: ProgramId,
-    io: GenerateIo,
-    notes: usize,
+    io: GenerationIo,
+    roll: RollShape,
     window: usize,
 }
 
@@ -131,48 +133,47 @@ impl Generator {
         pieces: usize,
         window: usize,
         device: Device,
-        variants: Variants,
+        variants: KernelSelection,
     ) -> Result<Self> {
-        let Built { plan, io } = build_generate(&checkpoint.config, pieces, window)?;
-        if let Device::Gpu(gpu) = &device {
-            variants.check(&plan, &gpu.capabilities)?;
-        }
+        let (plan, io) = checkpoint.model.generation(pieces, window)?.compile();
         let mut session = Session::new(device, variants);
         let program = session.add(plan).await?;
-        let params = session.plan(program).arena(Kind::Params);
+        let params = session.plan(program).buffer(Kind::Params);
         session.write(program, params, &checkpoint.params)?;
         // From silence: the step before the first is -1, and no step was silent.
         let mut clock = vec![-1.0; pieces];
         clock.resize(io.clock.len, 0.0);
         session.write(program, io.clock, &clock)?;
-        Ok(Self { session, program, io, notes: checkpoint.config.notes, window })
+        Ok(Self { session, program, io, roll: checkpoint.model.roll(), window })
     }
 
     /// Sets each piece's style at the part `place` of the way.
     fn style(&mut self, styles: &[StylePath], place: f64) -> Result<()> {
+        let Some(style) = self.io.style else { return Ok(()) };
         let points: Vec<f32> = styles.iter().flat_map(|path| path.at(place)).collect();
-        self.session.write(self.program, self.io.style, &points)
+        self.session.write(self.program, style, &points)
     }
 
     /// Puts steps of the beginning where the program looks for them.
     fn force(&mut self, prime: &Roll, steps: std::ops::Range<usize>) -> Result<()> {
-        let row = self.notes * CHANNELS;
+        let row = self.roll.notes * self.roll.channels.len();
         let pieces = self.io.forced.len / (self.window * row);
         let mut forced = vec![0.0; self.io.forced.len];
         for t in steps {
             for piece in forced[t % self.window * pieces * row..][..pieces * row].chunks_exact_mut(row) {
-                prime.write_values(t as i64, piece);
+                prime.write_values(self.roll.channels, t as i64, piece);
             }
         }
         self.session.write(self.program, self.io.forced, &forced)
     }
 
-    /// Runs steps of one window and appends each piece's play, replay and dynamics to its values.
-    async fn run(&mut self, steps: std::ops::Range<usize>, step: &Step, values: &mut [Vec<f32>]) -> Result<()> {
-        self.session.run(self.program, steps.len() as u32, step)?;
+    /// Runs steps of one window and appends the channels of each piece's notes to its values.
+    async fn run(&mut self, steps: std::ops::Range<usize>, uniforms: &Uniforms, values: &mut [Vec<f32>]) -> Result<()> {
+        self.session.run(self.program, steps.len() as u32, uniforms)?;
         self.session.prepare(self.program, steps.len() as u32)?;
         let roll = self.session.read(self.program, &[self.io.roll]).await?.swap_remove(0);
-        let row = self.notes * REPORTED;
+        let (reported, channels) = (self.io.reported, self.roll.channels.len());
+        let row = self.roll.notes * reported;
         for t in steps {
             let rows = roll[t % self.window * values.len() * row..].chunks_exact(row);
             for (b, (values, row)) in values.iter_mut().zip(rows).enumerate() {
@@ -180,7 +181,7 @@ impl Generator {
                     let what = format!("the probabilities of piece {}, step {t}, are not finite", b + 1);
                     return Err(Error::run(what, "take another checkpoint"));
                 }
-                values.extend(row.chunks_exact(REPORTED).flat_map(|note| &note[..CHANNELS]));
+                values.extend(row.chunks_exact(reported).flat_map(|note| &note[..channels]));
             }
         }
         Ok(())
@@ -196,7 +197,7 @@ pub async fn samples(
     checkpoint: &Checkpoint,
     bars: usize,
     device: Device,
-    variants: Variants,
+    variants: KernelSelection,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(String, Roll)>>> {
     let genres = checkpoint.styles.genres();
@@ -206,7 +207,7 @@ pub async fn samples(
         composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
     };
     let paths = genres.iter().map(|genre| Ok(StylePath::parse(&spelt(genre), &checkpoint.styles)?.0));
-    let options = Options {
+    let options = Composition {
         styles: paths.collect::<Result<_>>()?,
         bars,
         seed: checkpoint.settings.seed,
@@ -214,8 +215,8 @@ pub async fn samples(
         silence: SILENCE,
         prime: None,
     };
-    let Built { plan, .. } = build_generate(&checkpoint.config, options.styles.len(), checkpoint.config.beats)?;
-    let composed = generate(checkpoint, &options, device, variants.of(&plan), stop, |_| ()).await?;
+    let variants = KernelSelection { overrides_elsewhere: true, ..variants };
+    let composed = generate(checkpoint, &options, device, variants, stop, |_| ()).await?;
     let names = genres.iter().map(|genre| genre.to_string());
     Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
 }

@@ -7,15 +7,15 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Budget, Capabilities, DeviceType, Gpu, Machine};
+use super::{Capabilities, DeviceType, Gpu, Machine, OpenOptions, WatchdogBudget};
 use crate::{Error, Result};
 
 /// Which device to compute on, as `--device` and `DEEPJ_DEVICE` name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// A discrete GPU, else an integrated one, else the CPU mirror.
+    /// A discrete GPU, else an integrated one, else the CPU backend.
     Auto,
-    /// The CPU mirror.
+    /// The CPU backend.
     Cpu,
     /// The adapter at this place of [`adapters`].
     Index(usize),
@@ -36,38 +36,11 @@ impl FromStr for DeviceChoice {
     }
 }
 
-/// Whether shaders are compiled with wgpu's run-time checks (array bounds, loop bounds, integer division).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Checks {
-    /// For tests: a shader that reads or writes out of bounds does no harm.
-    Checked,
-    /// For use: the shaders are our own and tested, and the checks cost time.
-    #[default]
-    Trusted,
-}
-
-/// Which limits and features a device is opened with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Limits {
-    /// All that the adapter has.
-    #[default]
-    Adapter,
-    /// WebGPU's defaults (or less, where the adapter has less) and no optional feature, to test portable variants.
-    WebGpuDefaults,
-}
-
-/// How to open a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    pub checks: Checks,
-    pub limits: Limits,
-}
-
 /// What there is to compute on.
 #[derive(Clone)]
 pub enum Device {
     Gpu(Gpu),
-    /// The CPU mirror, and why it was taken: a sentence for the user.
+    /// The CPU backend, and why it was chosen: a sentence for the user.
     Cpu {
         why: String,
     },
@@ -82,8 +55,8 @@ impl Device {
         }
     }
 
-    /// The same device, on which programs made from now on keep to this budget; as it was where there is no watchdog.
-    pub fn within(mut self, budget: Budget) -> Self {
+    /// The same device with this budget for programs that are built from now on; unchanged where there is no watchdog.
+    pub fn within(mut self, budget: WatchdogBudget) -> Self {
         if let Self::Gpu(gpu) = &mut self
             && gpu.capabilities.budget.is_some()
         {
@@ -110,7 +83,7 @@ pub async fn adapters() -> Vec<Capabilities> {
 ///
 /// # Errors
 /// A name or index that no adapter has (the error lists what there is), or a chosen adapter that cannot be opened.
-pub async fn open(choice: &DeviceChoice, options: Options) -> Result<Device> {
+pub async fn open(choice: &DeviceChoice, options: OpenOptions) -> Result<Device> {
     if *choice == DeviceChoice::Cpu {
         return Ok(Device::Cpu { why: "the CPU was asked for".into() });
     }
@@ -129,7 +102,7 @@ pub async fn open(choice: &DeviceChoice, options: Options) -> Result<Device> {
     }
 }
 
-async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: Options) -> Device {
+async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -> Device {
     let mut reasons = Vec::new();
     for (capabilities, adapter) in &found {
         if !matches!(capabilities.device_type, DeviceType::Discrete | DeviceType::Integrated) {
@@ -142,7 +115,7 @@ async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: Options) -> De
     }
     let mut why = if reasons.is_empty() { "no GPU was found".into() } else { reasons.join("; ") };
     if reasons.is_empty() && !found.is_empty() {
-        // A software driver is much slower than the CPU mirror, and an unknown or virtual device may be one.
+        // A software driver is much slower than the CPU backend, and an unknown or virtual device may be one.
         let names: Vec<_> = found.iter().map(|(capabilities, _)| capabilities.to_string()).collect();
         why.push_str(&format!(" ({} only if named)", names.join(", ")));
     }

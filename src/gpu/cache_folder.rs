@@ -1,4 +1,4 @@
-//! Where the program may keep what it can do without.
+//! The folder for files that the program can do without.
 
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Budget;
+use super::WatchdogBudget;
 
 /// What kind of hardware an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,10 +69,10 @@ pub struct Capabilities {
     pub cooperative_matrix: Vec<CooperativeMatrix>,
     /// All optional features, by wgpu's names, whether a kernel asks for them or not.
     pub features: Vec<String>,
-    /// What one dispatch, and one submission, may do; `None` where no watchdog ends it. Not the adapter's own, but made of
-    /// its measured peaks ([`Device::within`](super::Device::within)).
+    /// What one dispatch, and one submission, may do; `None` where there is no watchdog. The adapter does not report it: it
+    /// follows from the measured roofline limits ([`Device::within`](super::Device::within)).
     #[serde(skip)]
-    pub budget: Option<Budget>,
+    pub budget: Option<WatchdogBudget>,
 }
 
 impl Capabilities {
@@ -214,7 +214,7 @@ impl Capabilities {
                 })
                 .collect(),
             features: features.iter_names().map(|(name, _)| name.into()).collect(),
-            budget: (info.device_type != wgpu::DeviceType::Cpu).then_some(Budget::UNMEASURED),
+            budget: (info.device_type != wgpu::DeviceType::Cpu).then_some(WatchdogBudget::UNMEASURED),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a dispatch fits a device, found out before the driver is asked.
+//! Whether a dispatch fits a device, checked before the driver sees it.
 
 use super::{Access, Capabilities, Dispatch};
 use crate::{Error, Result};
@@ -11,12 +11,21 @@ pub(super) struct Operand {
     pub len: u64,
 }
 
+/// A workgroup of a pipeline; all zero on the web, where shaders are not parsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workgroup {
+    /// Invocations in x, y, z.
+    pub size: [u32; 3],
+    /// Bytes of workgroup memory.
+    pub memory: u64,
+}
+
 /// Checks bindings, parameters and grid of `dispatch` on `operands` against `capabilities`.
 ///
 /// # Errors
 /// Names the op, what does not fit, and the limit.
 pub(super) fn check(dispatch: &Dispatch, operands: &[Operand], capabilities: &Capabilities) -> Result<()> {
-    let refuse = |what: String, remedy: &str| Err(Error::device(format!("{}: {what}", name(dispatch)), remedy));
+    let refuse = |what: String, remedy: &str| Err(Error::device(format!("{}: {what}", dispatch.name()), remedy));
     const DEFECT: &str = "the op's declaration is wrong";
     const SMALLER: &str = "lower the batch or the sequence length, or use a device with larger limits";
 
@@ -64,10 +73,10 @@ pub(super) fn check(dispatch: &Dispatch, operands: &[Operand], capabilities: &Ca
         return refuse(what, "use a variant with fewer bindings");
     }
     let limit = capabilities.max_uniform_buffer_binding_size;
-    if params_size(dispatch) > limit {
+    if dispatch.params_size() > limit {
         let what = format!(
             "its parameters are of {}, the device binds at most {}",
-            bytes(params_size(dispatch)),
+            bytes(dispatch.params_size()),
             bytes(limit)
         );
         return refuse(what, DEFECT);
@@ -81,14 +90,53 @@ pub(super) fn check(dispatch: &Dispatch, operands: &[Operand], capabilities: &Ca
     Ok(())
 }
 
-/// The size of a dispatch's uniform block in bytes: its words, padded to 16 bytes.
-pub(super) fn params_size(dispatch: &Dispatch) -> u64 {
-    (dispatch.params.len() as u64 * 4).next_multiple_of(16).max(16)
+/// What the entry point's workgroups are, checked against the device; wgpu leaves their memory unchecked. Each variable that the
+/// entry point uses counts in whole vectors of 16 bytes, as WebGPU wants it and wgpu gives it to Metal; translation adds none,
+/// since the memory is not cleared. Text that does not parse passes: compiling it gives the better message.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn workgroup(dispatch: &Dispatch, text: &str, capabilities: &Capabilities) -> Result<Workgroup> {
+    let Ok(module) = naga::front::wgsl::parse_str(text) else { return Ok(Workgroup::default()) };
+    let mut validator =
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all());
+    let Ok(info) = validator.validate(&module) else { return Ok(Workgroup::default()) };
+    let Some((i, entry)) = module.entry_points.iter().enumerate().find(|(_, e)| e.name == dispatch.shader.entry) else {
+        return Ok(Workgroup::default());
+    };
+    let refuse = |what: String| Err(Error::device(format!("{}: {what}", dispatch.name()), "use a smaller tile"));
+
+    let uses = info.get_entry_point(i);
+    let memory: u64 = module
+        .global_variables
+        .iter()
+        .filter(|(handle, variable)| variable.space == naga::AddressSpace::WorkGroup && !uses[*handle].is_empty())
+        .filter_map(|(_, variable)| module.types[variable.ty].inner.try_size(module.to_ctx()))
+        .map(|size| u64::from(size).next_multiple_of(16))
+        .sum();
+    let limit = u64::from(capabilities.max_compute_workgroup_storage_size);
+    if memory > limit {
+        return refuse(format!("a workgroup needs {memory} bytes of memory, the device has {limit}"));
+    }
+
+    let size = entry.workgroup_size;
+    let invocations = size.iter().map(|&n| u64::from(n)).product::<u64>();
+    let limits = [
+        capabilities.max_compute_workgroup_size_x,
+        capabilities.max_compute_workgroup_size_y,
+        capabilities.max_compute_workgroup_size_z,
+    ];
+    let limit = capabilities.max_compute_invocations_per_workgroup;
+    if invocations > u64::from(limit) || size.iter().zip(limits).any(|(&n, limit)| n > limit) {
+        return refuse(format!(
+            "a workgroup is {size:?} invocations, the device runs at most {limit}, and {limits:?} a side"
+        ));
+    }
+    Ok(Workgroup { size, memory })
 }
 
-/// How messages name a dispatch.
-pub(super) fn name(dispatch: &Dispatch) -> String {
-    format!("shaders/{}.wgsl, `{}`", dispatch.shader.op, dispatch.shader.entry)
+/// On the web, the browser checks shaders, and the crate is built without naga.
+#[cfg(target_arch = "wasm32")]
+pub(super) fn workgroup(_: &Dispatch, _: &str, _: &Capabilities) -> Result<Workgroup> {
+    Ok(Workgroup::default())
 }
 
 /// A size for people.
@@ -110,7 +158,7 @@ mod tests {
         let binding = |&(arg, access, start, len): &_| Binding { arg, access, format: Format::F32, start, len };
         let bindings = bindings.iter().map(binding).collect();
         let shader = Shader { op: "example", source: "", entry: "main", consts: vec![], types: vec![] };
-        Dispatch { shader, bindings, params: vec![], grid, uses_step: false, cost: Cost::default() }
+        Dispatch { shader, bindings, params: vec![], grid, uses_uniforms: false, cost: Cost::default() }
     }
 
     /// Checks against WebGPU's default limits, with two buffers of 1024 elements and one of 40 million.
@@ -148,6 +196,39 @@ mod tests {
         for (bindings, grid, reason) in cases {
             let error = outcome(bindings, grid).unwrap_err();
             assert!(error.contains("shaders/example.wgsl") && error.contains(reason), "{error}, expected {reason}");
+        }
+    }
+
+    /// One variable is large, one small, and one is of another entry point, which does not count.
+    #[test]
+    fn workgroups_that_need_too_much_are_refused_before_the_driver_sees_them() {
+        let capabilities = Capabilities::portable();
+        let looked_into = |elements: u32, format: &str, size: &str| {
+            let text = format!(
+                "enable f16;
+                 var<workgroup> numbers: array<{format}, {elements}>;
+                 var<workgroup> one: f32;
+                 var<workgroup> another: array<f32, 1000000>;
+                 @compute @workgroup_size({size}) fn main() {{ numbers[0] = {format}(1.0); one = 1.0; }}
+                 @compute @workgroup_size(1) fn other() {{ another[0] = 1.0; }}"
+            );
+            let shader = Shader { op: "example", source: "", entry: "main", consts: vec![], types: vec![] };
+            let cost = Cost::default();
+            let dispatch =
+                Dispatch { shader, bindings: vec![], params: vec![], grid: [1; 3], uses_uniforms: false, cost };
+            workgroup(&dispatch, &text, &capabilities).map_err(|error| error.to_string())
+        };
+        let fits = |elements, format| looked_into(elements, format, "8, 8, 4").unwrap();
+        assert_eq!(fits(4092, "f32"), Workgroup { size: [8, 8, 4], memory: 16384 });
+        assert_eq!(fits(8184, "f16").memory, 16384);
+        assert_eq!(fits(1023, "vec3<f32>").memory, 16384, "as far apart as vectors of four");
+        let error = looked_into(4093, "f32", "1").unwrap_err();
+        for part in ["shaders/example.wgsl", "`main`", "16400 bytes", "has 16384", "smaller tile"] {
+            assert!(error.contains(part), "{error}");
+        }
+        for size in ["257", "16, 17", "1, 1, 65"] {
+            let error = looked_into(1, "f32", size).unwrap_err();
+            assert!(error.contains("at most 256") && error.contains("64] a side"), "{error}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a dispatch of a shader is made of: plain data, which needs no driver.
 
+use serde::Serialize;
+
 use super::Cost;
 use crate::{Error, Result};
 
@@ -14,7 +16,8 @@ pub enum Access {
 }
 
 /// How the elements of a buffer are stored. Kernels compute in f32 whatever the format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// IEEE 754 binary32.
     #[default]
@@ -40,7 +43,7 @@ impl Format {
         }
     }
 
-    /// Elements between legal starts of a binding: 256 bytes, the largest alignment that a device may ask for.
+    /// Elements between supported starts of a binding: 256 bytes, the largest alignment that a device may ask for.
     pub const fn alignment(self) -> u64 {
         256 / self.bytes()
     }
@@ -64,7 +67,7 @@ pub struct Shader {
 impl Shader {
     /// The text to compile: `source` with its constants and types put in, then [`COMMON`]. A line that ends in `// if NAME`
     /// is left out where the constant of that name is 0, one that ends in `// unless NAME` where it is not: for what no
-    /// condition of WGSL can choose, such as the type of a binding. Lines keep their numbers.
+    /// condition of WGSL can choose, such as the type of a binding. Line numbers stay the same.
     ///
     /// # Errors
     /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`, or one in
@@ -153,6 +156,14 @@ fn constant_declaration(line: &str) -> Option<(&str, std::ops::Range<usize>)> {
     (digits > 0 && rest.starts_with("u;")).then_some((name.trim(), start..start + digits))
 }
 
+/// `text` with every storage buffer at `@binding(binding)` declared `read_write` instead of `read`; `None` where there is
+/// none.
+pub fn with_writable(text: &str, binding: usize) -> Option<String> {
+    let place = format!("@group(0) @binding({binding}) var<storage, read>");
+    let writable = format!("@group(0) @binding({binding}) var<storage, read_write>");
+    text.contains(&place).then(|| text.replace(&place, &writable))
+}
+
 /// A range of one of the op's operands, bound as a storage buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Binding {
@@ -178,8 +189,8 @@ impl Binding {
 /// One run of a shader.
 ///
 /// In WGSL the op's parameters are `@group(0) @binding(0) var<uniform> p: Params;`, the storage buffers follow at
-/// `@group(0) @binding(1)` and up in the order of `bindings`, and the words of the step are
-/// `@group(1) @binding(0) var<uniform> step: Step;`.
+/// `@group(0) @binding(1)` and up in the order of `bindings`, and the uniforms are
+/// `@group(1) @binding(0) var<uniform> uniforms: Uniforms;`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dispatch {
     pub shader: Shader,
@@ -188,13 +199,23 @@ pub struct Dispatch {
     pub params: Vec<u32>,
     /// Workgroups in x, y, z. A zero leaves the dispatch out.
     pub grid: [u32; 3],
-    /// Whether the shader reads the words of the step.
-    pub uses_step: bool,
-    /// What it does; nothing where no watchdog could mind it.
+    /// Whether the shader reads the uniforms.
+    pub uses_uniforms: bool,
+    /// What it costs; zero where no watchdog could notice it.
     pub cost: Cost,
 }
 
 impl Dispatch {
+    /// How messages name it.
+    pub(super) fn name(&self) -> String {
+        format!("shaders/{}.wgsl, `{}`", self.shader.op, self.shader.entry)
+    }
+
+    /// The size of its uniform block in bytes: its words, padded to 16 bytes.
+    pub(super) fn params_size(&self) -> u64 {
+        (self.params.len() as u64 * 4).next_multiple_of(16).max(16)
+    }
+
     /// Workgroups in all.
     pub fn groups(&self) -> u64 {
         self.grid.iter().map(|&groups| u64::from(groups)).fold(1, u64::saturating_mul)

@@ -39,7 +39,7 @@ impl Machine {
         }
     }
 
-    /// The CPU with the threads that the mirror computes on.
+    /// The CPU with the threads that the CPU backend uses.
     pub fn cpu() -> Self {
         Self {
             adapter: processor().unwrap_or_else(|| std::env::consts::ARCH.into()),

@@ -2,26 +2,77 @@
 
 mod adapter;
 mod budget;
+mod buffer;
 mod cache_folder;
 mod capabilities;
 mod check;
 mod device;
+mod errors;
 mod kernel;
 mod machine;
+mod options;
+mod pipeline;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 mod program;
+mod read;
 mod remembered;
 mod timeline;
 mod wait;
 
-pub use adapter::{Checks, Device, DeviceChoice, Limits, Options, adapters, open};
-pub use budget::{Budget, Cost};
+pub use adapter::{Device, DeviceChoice, adapters, open};
+pub use budget::{Cost, WatchdogBudget};
+pub use buffer::Buffer;
 pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
-pub use device::{Buffer, Gpu};
-pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader};
+pub use check::Workgroup;
+pub use device::Gpu;
+pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader, with_writable};
 pub use machine::{Machine, available_memory};
-pub use program::{Facts, Program, Workgroup, with_writable};
+pub use options::{Checks, Limits, OpenOptions};
+pub use program::{Facts, Program};
+pub use read::PendingRead;
 pub(crate) use remembered::Remembered;
 pub use timeline::{Clock, Stamp, Timeline};
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::wait::Signal;
+    use super::*;
+
+    #[test]
+    fn a_lost_device_is_an_error_of_every_call() {
+        pollster::block_on(async {
+            let found = adapters().await;
+            if found.is_empty() {
+                println!("skipped: no adapter here");
+            }
+            for index in 0..found.len() {
+                let Ok(Device::Gpu(gpu)) = open(&DeviceChoice::Index(index), OpenOptions::default()).await else {
+                    panic!("adapter {index} cannot be opened");
+                };
+                let buffer = gpu.buffer("buffer", 10).await.unwrap();
+                let program = gpu.program("empty", &[]).await.unwrap();
+                gpu.wait().await.unwrap();
+                gpu.inner.device.destroy();
+                // Whoever was waiting is told.
+                let signal = Arc::new(Signal::<()>::default());
+                let errors = [
+                    gpu.arrival(&signal, None, || "waiting".into()).await.err(),
+                    gpu.wait().await.err(),
+                    gpu.buffer("more", 10).await.err(),
+                    gpu.write(&buffer, 0, &[1.0]).err(),
+                    gpu.submit(&program, 1, &[0; 16]).err(),
+                    gpu.read(&[(&buffer, 0, 10)]).await.err(),
+                    gpu.program("more", &[]).await.err(),
+                ];
+                for error in errors {
+                    let error = error.expect("an error").to_string();
+                    assert!(error.contains("lost"), "{error}");
+                }
+            }
+        });
+    }
+}

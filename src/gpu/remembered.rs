@@ -1,12 +1,15 @@
 //! What was measured on each machine, remembered in a file of the user's cache folder.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Machine;
+use crate::Error;
+use crate::files::{FileLock, make_folder, write_whole};
 
 /// A kind of file: JSON that names its format and version, with a record for each machine.
 pub(crate) struct Remembered {
@@ -32,11 +35,13 @@ struct File<T> {
     records: Vec<Record<T>>,
 }
 
-/// Records kept in a file: adapters, and drivers and versions that had their day.
+/// Most records in a file: of adapters, and of drivers and versions that have since been replaced.
 const MOST_RECORDS: usize = 16;
+/// How long a save waits for others: each takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Remembered {
-    /// The file's records, none where there is no file; why the file is of no use, where it is not.
+    /// The file's records, none if there is no file; else why the file cannot be used.
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Vec<Record<T>>, String> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -53,34 +58,30 @@ impl Remembered {
     /// What the file at `path` remembers of `machine`.
     ///
     /// # Errors
-    /// Why the file is of no use; it will be replaced by the next [`Remembered::save`].
+    /// Why the file cannot be used; the next [`Remembered::save`] replaces it.
     pub fn load<T: DeserializeOwned>(&self, path: &Path, machine: &Machine) -> Result<Option<T>, String> {
         let found = self.read(path)?.into_iter().find(|record| record.machine == *machine);
         Ok(found.map(|record| record.measured))
     }
 
-    /// Puts what `update` makes of the memory of `machine` in its place, and replaces the file at once: another process reads
-    /// the old file or the new one. Of two that save in the same moment one may be forgotten, and be measured again some
-    /// time.
+    /// Replaces what is remembered of `machine` by what `update` makes of it. Another process reads the old file or the new one;
+    /// of several that save at the same time, each finds what those before it saved.
     ///
     /// # Errors
-    /// A folder or file that cannot be written.
-    pub fn save<T>(&self, path: &Path, machine: &Machine, update: impl FnOnce(Option<T>) -> T) -> io::Result<()>
+    /// A folder or file that cannot be written, or that another process keeps locked.
+    pub fn save<T>(&self, path: &Path, machine: &Machine, update: impl FnOnce(Option<T>) -> T) -> crate::Result<()>
     where
         T: Serialize + DeserializeOwned,
     {
+        make_folder(path.parent().unwrap_or(Path::new("")))?;
+        let _lock = FileLock::acquire_within(path, PATIENCE)?;
         let mut records = self.read(path).unwrap_or_default();
         let known = records.iter().position(|record| record.machine == *machine);
         let measured = update(known.map(|i| records.remove(i).measured));
         records.push(Record { machine: machine.clone(), measured });
         records.drain(..records.len().saturating_sub(MOST_RECORDS));
-        let folder = path.parent().unwrap_or(Path::new(""));
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        let text = serde_json::to_vec_pretty(&File { format: self.format.into(), version: self.version, records })?;
-        file.write_all(&text)?;
-        file.persist(path)?;
-        Ok(())
+        let text = serde_json::to_vec_pretty(&File { format: self.format.into(), version: self.version, records });
+        write_whole(path, &text.map_err(|e| Error::file(path, format!("cannot be written: {e}"), ""))?)
     }
 }
 
@@ -117,6 +118,32 @@ mod tests {
         assert_eq!(FILE.load(&path, &two), Ok(Some(measured(2.5))));
         let newer = Machine { driver_info: "another".into(), ..one };
         assert_eq!(FILE.load::<Measured>(&path, &newer), Ok(None));
+    }
+
+    /// Each adds to what is there, as the tuner does.
+    #[test]
+    fn of_many_that_save_at_once_none_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.json");
+        let names: Vec<_> = (0..4).map(|i| i.to_string()).collect();
+        let add = |time: f64| {
+            move |known: Option<Measured>| {
+                let known = known.map_or(vec![], |known| known.times);
+                Measured { times: known.into_iter().chain([Some(time)]).collect() }
+            }
+        };
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let (path, machine) = (&path, machine(&names[i % 4]));
+                scope.spawn(move || (0..5).for_each(|_| FILE.save(path, &machine, add(i as f64)).unwrap()));
+            }
+        });
+        for (i, name) in names.iter().enumerate() {
+            let mut found = FILE.load::<Measured>(&path, &machine(name)).unwrap().unwrap().times;
+            found.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            let expected = [[Some(i as f64); 5], [Some((i + 4) as f64); 5]].concat();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

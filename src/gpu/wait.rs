@@ -1,13 +1,14 @@
 //! Waiting for the GPU without spinning.
 
 use std::future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 #[cfg(not(target_arch = "wasm32"))]
 use std::{panic::AssertUnwindSafe, time::Duration};
 
+use parking_lot::Mutex;
+
 use super::Gpu;
-use super::device::lock;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::Error;
 use crate::Result;
@@ -24,7 +25,7 @@ impl<T> Default for Signal<T> {
 impl<T> Signal<T> {
     pub(super) fn set(&self, value: T) {
         let waker = {
-            let mut state = lock(&self.0);
+            let mut state = self.0.lock();
             state.0 = Some(value);
             state.1.take()
         };
@@ -34,7 +35,7 @@ impl<T> Signal<T> {
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<T> {
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         match state.0.take() {
             Some(value) => Poll::Ready(value),
             None => {
@@ -46,7 +47,21 @@ impl<T> Signal<T> {
 }
 
 impl Gpu {
-    /// Waits for `signal`, which the end of `submission` (or of all submissions so far) sets. `asked` says what for.
+    /// Waits until all that was submitted has run.
+    ///
+    /// # Errors
+    /// A device that is lost or out of memory.
+    pub async fn wait(&self) -> Result<()> {
+        let asked = || "waiting for the GPU".to_string();
+        self.inner.faults.check(asked)?;
+        let signal = Arc::new(Signal::default());
+        let done = signal.clone();
+        self.inner.queue.on_submitted_work_done(move || done.set(()));
+        self.arrival(&signal, None, asked).await?;
+        self.inner.faults.check(asked)
+    }
+
+    /// Waits for `signal`, which is set at the end of `submission`, or of all submissions so far. `asked` says what for.
     ///
     /// Natively each poll blocks for a bounded time, so that a caller who polls several futures gets on with the others;
     /// in a browser, callbacks wake the future.
@@ -76,7 +91,7 @@ impl Gpu {
                 }
                 context.waker().wake_by_ref();
             }
-            self.faults(&asked)?;
+            self.inner.faults.check(&asked)?;
             Poll::Pending
         })
         .await
@@ -95,12 +110,12 @@ impl Gpu {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the driver failed".into(),
         };
-        self.faults(asked)?;
+        self.inner.faults.check(asked)?;
         Err(Error::device(format!("{}: {reason}", asked()), "update the driver, or choose another device"))
     }
 
-    /// The work is finished, but the signal has not come. Another thread that polled first may be about to give it, so
-    /// this pauses; after about ten seconds it is an error.
+    /// The work is finished, but the signal is not set. Another thread that polled first may be about to set it, so this
+    /// pauses; after about ten seconds it is an error.
     #[cfg(not(target_arch = "wasm32"))]
     fn bear_silence(&self, count: u32, asked: &impl Fn() -> String) -> Result<()> {
         const PAUSE: Duration = Duration::from_millis(1);

@@ -7,15 +7,15 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use super::{Kind, Node, Tensor};
-use crate::gpu::{Access, Format};
+use super::builder::{Kind, Node, Tensor};
+use crate::gpu::{Access, Capabilities, Format};
 use crate::ops::View;
 
 /// Where a tensor's memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Home {
-    /// In an arena of the session, by its place in [`Kind::ARENAS`].
-    Arena(usize),
+    /// In a buffer that all programs of a session share, by [`Kind::shared`].
+    Shared(usize),
     /// In a buffer of the program.
     Slot(usize),
 }
@@ -25,14 +25,19 @@ pub enum Home {
 pub struct Slot {
     /// Its size.
     pub bytes: u64,
-    /// The least bytes of an element among its tenants: what an element of the mirror stands for.
+    /// The least bytes of an element among its tenants: what an element of the CPU backend stands for.
     unit: u64,
 }
 
 impl Slot {
-    /// Elements that the mirror needs, which keeps each as one number whatever its format.
+    /// Elements that the CPU backend needs, which keeps each as one number whatever its format.
     pub fn len(&self) -> usize {
         (self.bytes / self.unit) as usize
+    }
+
+    /// Its bytes on the adapter with these capabilities, or on the CPU, which keeps all values as f32.
+    pub fn bytes_on(&self, adapter: Option<&Capabilities>) -> u64 {
+        if adapter.is_some() { self.bytes } else { 4 * self.len() as u64 }
     }
 
     /// Whether it holds nothing.
@@ -63,8 +68,8 @@ impl Placement {
     /// `invariant` nodes at the beginning are not repeated with the others: what those read of them stays.
     pub fn new(tensors: &[Tensor], nodes: &[Node], invariant: usize) -> Self {
         let mut lives: Vec<Option<(usize, usize)>> = vec![None; tensors.len()];
-        // WebGPU binds a buffer in one dispatch either for reading or for writing, whatever the ranges, and the mirror
-        // borrows as strictly: so what a node reads is not beside what it writes.
+        // WebGPU binds a buffer in one dispatch either for reading or for writing, whatever the ranges, and the CPU
+        // backend borrows as strictly: so what a node reads is not beside what it writes.
         let mut apart: HashSet<(usize, usize)> = HashSet::new();
         for (i, node) in nodes.iter().enumerate() {
             let ids: Vec<usize> = node.operands.iter().map(|view| view.tensor.0 as usize).collect();
@@ -84,8 +89,8 @@ impl Placement {
         let mut slots: Vec<Slot> = vec![];
         let mut places = vec![(Home::Slot(usize::MAX), 0); tensors.len()];
         for (id, tensor) in tensors.iter().enumerate() {
-            if let Some(arena) = tensor.kind.arena() {
-                places[id].0 = Home::Arena(arena);
+            if let Some(number) = tensor.kind.shared() {
+                places[id].0 = Home::Shared(number);
             } else if tensor.kind != Kind::Temp {
                 places[id].0 = Home::Slot(slots.len());
                 slots.push(Slot { bytes: tensor.bytes(), unit: tensor.format.bytes() });
@@ -138,11 +143,11 @@ impl Placement {
         View { start: view.start + (first / view.format.bytes()) as usize, ..view }
     }
 
-    /// The view with its start counted in the mirror's storage.
-    pub fn in_mirror(&self, view: View) -> View {
+    /// The view with its start counted in the CPU backend's storage.
+    pub fn on_cpu(&self, view: View) -> View {
         let (home, first) = self.places[view.tensor.0 as usize];
         match home {
-            Home::Arena(_) => view,
+            Home::Shared(_) => view,
             Home::Slot(slot) => View { start: view.start + (first / self.slots[slot].unit) as usize, ..view },
         }
     }
@@ -175,15 +180,16 @@ fn gap(
 mod tests {
     use super::*;
     use crate::graph::{Graph, Plan};
-    use crate::models::deepj::{Config, Mode, Precision, Preset, Training, build};
+    use crate::models::deepj::{Config, DeepJ, Preset};
+    use crate::models::{Model, Precision, Storage};
     use crate::ops::add::Add;
 
     fn plans() -> Vec<Plan> {
-        let config = Config::preset(Preset::Small, 6);
+        let model = DeepJ::new(Config::preset(Preset::Small, 6)).unwrap();
         let all =
             [(Precision::F32, false), (Precision::F32, true), (Precision::Mixed, false), (Precision::Mixed, true)];
-        let training = |(precision, recompute)| Training { precision, recompute, ..Training::default() };
-        all.map(|which| build(&config, Mode::Train(training(which)), 3, 8).unwrap().plan).into()
+        let storage = |(precision, recompute)| Storage { precision, recompute };
+        all.map(|which| model.training(storage(which), 3, 8).unwrap().compile().0).into()
     }
 
     #[test]
@@ -212,11 +218,11 @@ mod tests {
                         let start = plan.in_buffer(v).start as u64 * v.format.bytes();
                         (start, start + v.len as u64 * v.format.bytes())
                     };
-                    let mirrored = |v: View| {
-                        let start = plan.in_mirror(v).start as u64;
+                    let on_cpu = |v: View| {
+                        let start = plan.on_cpu(v).start as u64;
                         (start, start + v.len as u64)
                     };
-                    for (a, b) in [(bytes(*a), bytes(*b)), (mirrored(*a), mirrored(*b))] {
+                    for (a, b) in [(bytes(*a), bytes(*b)), (on_cpu(*a), on_cpu(*b))] {
                         assert!(a.1 <= b.0 || b.1 <= a.0, "{a:?} and {b:?}");
                     }
                 }
@@ -242,7 +248,7 @@ mod tests {
 
     #[test]
     fn small_tensors_stand_side_by_side_in_a_large_one_that_is_not_needed_any_more() {
-        let mut graph = Graph::new();
+        let mut graph = Graph::without_params();
         let large = graph.temp("large", 1000);
         let [a, b, c] = ["a", "b", "c"].map(|name| graph.temp(name, 300));
         let sum = graph.tensor("sum", 300, Kind::Output);

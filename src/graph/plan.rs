@@ -1,10 +1,11 @@
 //! A graph made ready to run: buffers assigned by lifetime, costs summed, everything known before anything is allocated.
 
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::builder::{Graph, Kind, Node, Tensor};
+use super::layout::Layout;
 use super::placement::{Home, Placement, Slot};
-use super::variants::Chosen;
-use super::{Graph, Kind, Node, Param, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Capabilities, Format};
 use crate::ops::{Cost, Recorded, Recorder, TensorId, View};
@@ -19,11 +20,10 @@ pub struct Plan {
     /// What runs, in order.
     pub nodes: Vec<Node>,
     /// The model's parameters.
-    pub params: Vec<Param>,
-    /// Elements of each parameter arena.
-    pub params_len: usize,
-    /// Which arenas the nodes touch.
-    pub arenas: [bool; 4],
+    pub layout: Arc<Layout>,
+    /// Which of the buffers that all programs of a session share the nodes touch, by [`Kind::shared`]; each is as long as the
+    /// layout.
+    pub shared: BTreeSet<usize>,
     /// Nodes at the beginning that need no repetition where the plan runs several times in a row.
     pub invariant: usize,
     placement: Placement,
@@ -57,19 +57,23 @@ fn invariant(tensors: &[Tensor], nodes: &[Node]) -> usize {
 }
 
 impl Plan {
-    /// Assigns every tensor its memory: temporaries share buffers where they do not meet.
+    /// A plan that is run once at a time. Assigns every tensor its memory: temporaries share buffers where they do not meet.
     pub fn compile(name: impl Into<String>, graph: Graph) -> Self {
-        let params_len = graph.params_len();
-        let Graph { tensors, nodes, params, .. } = graph;
-        let mut arenas = [false; 4];
-        for view in nodes.iter().flat_map(|node| &node.operands) {
-            if let Some(arena) = tensors[view.tensor.0 as usize].kind.arena() {
-                arenas[arena] = true;
-            }
-        }
+        Self::new(name.into(), graph, |_, _| 0)
+    }
+
+    /// A plan that is run several times in a row: what is the same in all repetitions is computed once and its memory kept.
+    pub fn compile_repeated(name: impl Into<String>, graph: Graph) -> Self {
+        Self::new(name.into(), graph, invariant)
+    }
+
+    fn new(name: String, graph: Graph, invariant: impl Fn(&[Tensor], &[Node]) -> usize) -> Self {
+        let Graph { tensors, nodes, layout, .. } = graph;
+        let operands = nodes.iter().flat_map(|node| &node.operands);
+        let shared = operands.filter_map(|view| tensors[view.tensor.0 as usize].kind.shared()).collect();
         let invariant = invariant(&tensors, &nodes);
         let placement = Placement::new(&tensors, &nodes, invariant);
-        Self { name: name.into(), tensors, nodes, params, params_len, arenas, invariant, placement }
+        Self { name, tensors, nodes, layout, shared, invariant, placement }
     }
 
     /// The buffers of the program.
@@ -87,15 +91,21 @@ impl Plan {
         self.placement.in_buffer(view)
     }
 
-    /// The view with its start counted in the mirror's storage.
-    pub(super) fn in_mirror(&self, view: View) -> View {
-        self.placement.in_mirror(view)
+    /// The view with its start counted in the CPU backend's storage.
+    pub(super) fn on_cpu(&self, view: View) -> View {
+        self.placement.on_cpu(view)
     }
 
-    /// All of an arena, for reading or writing it as a whole; empty where no node touches it.
-    pub fn arena(&self, kind: Kind) -> View {
+    /// Where the tensor of this number lives.
+    pub(super) fn place(&self, tensor: usize) -> Home {
+        self.placement.place(tensor)
+    }
+
+    /// All of a shared buffer, for reading or writing it as a whole; empty where no node touches it.
+    pub fn buffer(&self, kind: Kind) -> View {
+        let touched = kind.shared().is_some_and(|number| self.shared.contains(&number));
         let id = self.tensors.iter().position(|t| t.kind == kind).unwrap_or_default();
-        let len = if self.tensors.get(id).is_some_and(|t| t.kind == kind) { self.params_len } else { 0 };
+        let len = if touched { self.layout.len() } else { 0 };
         View { tensor: TensorId(id as u32), start: 0, len, format: Format::F32 }
     }
 
@@ -107,16 +117,20 @@ impl Plan {
             .fold(Cost::default(), |a, b| Cost { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
     }
 
-    /// Bytes that a session with this program alone holds, its buffers and the arenas it touches, but for scratch memory,
-    /// which depends on the kernels.
-    pub fn memory_bytes(&self, on_cpu: bool) -> u64 {
-        let arenas = self.arenas.iter().filter(|&&used| used).count() * self.params_len;
-        self.slots_bytes(on_cpu) + 4 * arenas as u64
+    /// Bytes that a session with this program alone holds on the adapter with these capabilities, or on the CPU: its buffers and
+    /// the shared ones that it touches, but for scratch memory, which depends on the kernels.
+    pub fn memory_bytes(&self, adapter: Option<&Capabilities>) -> u64 {
+        Self::total_bytes([self].into_iter(), adapter)
     }
 
-    /// Bytes of the program's own buffers; the mirror keeps all values as f32.
-    pub fn slots_bytes(&self, on_cpu: bool) -> u64 {
-        self.slots().iter().map(|slot| if on_cpu { 4 * slot.len() as u64 } else { slot.bytes }).sum()
+    /// Bytes that a session with these programs holds, shared buffers counted once.
+    pub fn total_bytes<'a>(plans: impl Iterator<Item = &'a Self>, adapter: Option<&Capabilities>) -> u64 {
+        let (mut shared, mut own) = (BTreeMap::new(), 0);
+        for plan in plans {
+            shared.extend(plan.shared.iter().map(|&number| (number, plan.layout.len())));
+            own += plan.slots().iter().map(|slot| slot.bytes_on(adapter)).sum::<u64>();
+        }
+        own + 4 * shared.into_values().sum::<usize>() as u64
     }
 
     /// Fails if a buffer is larger than the adapter allows, and says by how much.
@@ -153,60 +167,6 @@ impl Plan {
         Recorder::record(node.op.as_ref(), variant, capabilities, &operands)
     }
 
-    /// The plan for people: nodes with cost, buffers with tenants, totals. `dispatches` gives each node's variant and
-    /// number of dispatches where the plan is for a GPU, `scratch` the elements of scratch memory that they share.
-    pub fn explain(&self, dispatches: Option<&[(Chosen, usize)]>, scratch: usize) -> String {
-        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-        let (on_cpu, scratch) = (dispatches.is_none(), 4 * scratch as u64);
-        let mut s = String::new();
-        let _ = writeln!(s, "plan `{}`", self.name);
-        let _ = writeln!(s, "{:>4} {:>10} {:>10} {:>24}  node", "", "MFLOP", "MiB", "dispatches");
-        for (i, node) in self.nodes.iter().enumerate() {
-            let cost = node.op.cost();
-            let kernel = dispatches.map_or("mirror".to_string(), |dispatches| {
-                let (Chosen { variant, origin }, count) = dispatches[i];
-                format!("{count} x {variant}, {origin}")
-            });
-            let (mflop, mb) = (cost.flops as f64 / 1e6, cost.bytes as f64 / (1 << 20) as f64);
-            let _ = writeln!(s, "{i:>4} {mflop:>10.2} {mb:>10.2} {kernel:>24}  {}", node.label());
-        }
-        let _ = writeln!(s, "{:>4} {:>10}  buffer", "", "MiB");
-        for (i, slot) in self.slots().iter().enumerate() {
-            let bytes = if on_cpu { 4 * slot.len() as u64 } else { slot.bytes };
-            let tenants: Vec<String> = (self.tensors.iter().enumerate())
-                .filter(|(id, _)| self.placement.place(*id) == Home::Slot(i))
-                .map(|(_, t)| match t.format {
-                    Format::F32 => t.name.clone(),
-                    format => format!("{} {}", t.name, format.name()),
-                })
-                .collect();
-            let _ = writeln!(s, "{i:>4} {:>10.2}  {}", mib(bytes), tenants.join(", "));
-        }
-        for (kind, _) in Kind::ARENAS.iter().zip(self.arenas).filter(|(_, used)| *used) {
-            let _ = writeln!(
-                s,
-                "{:>4} {:>10.2}  {}",
-                "",
-                mib(4 * self.params_len as u64),
-                format!("{kind:?}").to_lowercase()
-            );
-        }
-        if scratch > 0 {
-            let _ = writeln!(s, "{:>4} {:>10.2}  scratch of kernels", "", mib(scratch));
-        }
-        let cost = self.cost();
-        let _ = writeln!(
-            s,
-            "total: {} nodes{}, {:.2} GFLOP, {:.2} GiB read and written at least, {:.1} MiB of memory",
-            self.nodes.len(),
-            dispatches.map_or(String::new(), |d| format!(", {} dispatches", d.iter().map(|d| d.1).sum::<usize>())),
-            cost.flops as f64 / 1e9,
-            cost.bytes as f64 / (1u64 << 30) as f64,
-            self.memory_bytes(on_cpu) as f64 / (1 << 20) as f64 + mib(scratch),
-        );
-        s
-    }
-
     /// The nodes in the order in which `times` runs in a row execute them: what is the same in all of them once.
     pub fn order(&self, times: u32) -> impl Iterator<Item = usize> + use<> {
         let (first, all) = (self.invariant, self.nodes.len());
@@ -218,5 +178,36 @@ impl Plan {
         let node = &self.nodes[i];
         let args = node.op.args();
         args.iter().zip(&node.operands).filter(|(a, _)| a.access == Access::ReadWrite).map(|(_, &v)| v).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{CpuProgram, cpu};
+    use crate::ops::add::Add;
+    use crate::ops::dropout::{Dropout, DropoutSite};
+
+    #[test]
+    fn what_repetitions_share_is_computed_once_and_kept() {
+        let mut graph = Graph::without_params();
+        let copy = || Dropout { len: 3, drop: DropoutSite::NONE, stored: Format::F32 };
+        let (x, sum) = (graph.tensor("x", 3, Kind::Input), graph.tensor("sum", 3, Kind::State));
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| graph.temp(name, 3));
+        graph.apply(copy(), &[x, a]);
+        graph.apply(copy(), &[a, b]);
+        graph.apply(Add { len: 3, stored: Format::F32 }, &[b, sum]);
+        // Born after the last readings of `a` and `b`; only the memory of `a` is free.
+        graph.apply(copy(), &[sum, c]);
+        graph.apply(copy(), &[c, d]);
+        assert_eq!(Plan::compile("test", graph.clone()).invariant, 0, "a plan that is not repeated keeps nothing");
+        let plan = Plan::compile_repeated("test", graph);
+        assert_eq!(plan.invariant, 2);
+        assert!(![c, d].map(|later| plan.home(later)).contains(&plan.home(b)));
+        let mut shared = cpu::shared::<f64>(&plan);
+        let mut program = CpuProgram::new(plan);
+        program.get_mut(&mut shared, x).copy_from_slice(&[1.0, 2.0, 4.0]);
+        program.repeat(&mut shared, 3, &crate::ops::Uniforms::default());
+        assert_eq!(program.get(&shared, sum), [3.0, 6.0, 12.0]);
     }
 }

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use web_time::{Duration, Instant};
 
-use super::Plan;
-use super::choices::{self, Kernels, Measured};
-use super::variants::{Event, Tune, Tuned, Variants};
-use crate::error::Result;
+use super::plan::Plan;
+use super::remembered::{self, Kernels, Key, Measured};
+use super::selection::{Event, KernelSelection, Tune, Tuned};
+use crate::error::{self, Result};
 use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Machine, Program, Shader};
 use crate::ops::{Arg, Op, Recorded, Recorder, TensorId, View};
 
@@ -41,28 +41,35 @@ const MOST_DISPATCHES: usize = 20_000;
 pub(super) struct Tuner {
     machine: Machine,
     remembered: Kernels,
-    /// By kernel and label.
-    fastest: HashMap<(&'static str, String), &'static str>,
+    fastest: HashMap<Key, &'static str>,
     spent: Duration,
 }
 
 /// A kernel on a shape that has to be measured.
 pub(super) struct Job<'a> {
     op: &'a dyn Op,
+    key: Key,
     label: String,
-    legal: Vec<&'static str>,
+    supported: Vec<&'static str>,
     shaders: u32,
     /// Cost of all nodes alike.
     weight: u64,
 }
 
+/// What came of measuring a kernel.
+struct Outcome {
+    measured: Measured,
+    /// Whether a variant failed in a way that may pass.
+    may_pass: bool,
+}
+
 impl Tuner {
     /// What is remembered; says so where the file is of no use.
-    pub fn new(variants: &Variants, capabilities: &Capabilities) -> Self {
+    pub fn new(variants: &KernelSelection, capabilities: &Capabilities) -> Self {
         let machine = Machine::of(capabilities);
         let mut remembered = Kernels::new();
         if let (Tune::On, Some(path)) = (variants.tune, variants.remembered()) {
-            match choices::load(path, &machine) {
+            match remembered::load(path, &machine) {
                 Ok(kernels) => remembered = kernels,
                 Err(why) => variants.tell(&Event::Notice(&format!(
                     "{}: not a file of remembered kernels ({why}), it will be written anew",
@@ -75,15 +82,15 @@ impl Tuner {
 
     /// The fastest variant of `op`, if it is known.
     pub fn fastest(&self, op: &dyn Op) -> Option<&'static str> {
-        self.fastest.get(&(op.kernel(), op.label())).copied()
+        self.fastest.get(&Key::of(op)).copied()
     }
 
-    /// Measures what is not known of the plan's kernels, the costliest first, and remembers it. Pinned kernels and those
-    /// with one legal variant are left alone.
+    /// Measures what is not known of the plan's kernels, the costliest first, and remembers it. Override kernels and those
+    /// with one supported variant are left alone.
     ///
     /// # Errors
     /// A lost device. A variant that fails otherwise is passed over with a notice.
-    pub async fn tune(&mut self, gpu: &Gpu, plan: &Plan, variants: &Variants) -> Result<()> {
+    pub async fn tune(&mut self, gpu: &Gpu, plan: &Plan, variants: &KernelSelection) -> Result<()> {
         if variants.tune == Tune::Off || cfg!(target_arch = "wasm32") {
             return Ok(());
         }
@@ -103,9 +110,12 @@ impl Tuner {
             let Some(times) = bench.measure(job, &late, &|text| variants.tell(&Event::Notice(text))).await? else {
                 break;
             };
-            if let Some(fastest) = times.fastest(&job.legal) {
-                self.fastest.insert((job.op.kernel(), job.label.clone()), fastest);
-                found.entry(job.op.kernel().into()).or_default().insert(job.label.clone(), times);
+            if let Some(fastest) = times.measured.fastest(&job.supported) {
+                self.fastest.insert(job.key.clone(), fastest);
+                // A variant for which memory ran out may run another time.
+                if !times.may_pass {
+                    found.insert(job.key.clone(), times.measured);
+                }
             }
             measured += 1;
         }
@@ -113,9 +123,9 @@ impl Tuner {
         self.spent += began.elapsed();
         let mut remembered = variants.remembered();
         if let Some(path) = remembered
-            && let Err(e) = choices::save(path, &self.machine, &found)
+            && let Err(e) = remembered::save(path, &self.machine, &found)
         {
-            variants.tell(&Event::Notice(&format!("{}: cannot be written: {e}", path.display())));
+            variants.tell(&Event::Notice(&e.what));
             remembered = None;
         }
         variants.tell(&Event::Finished(&Tuned {
@@ -129,28 +139,32 @@ impl Tuner {
     }
 
     /// Looks up what is remembered of the plan's kernels, and lists what is not, the costliest first.
-    pub fn recall<'a>(&mut self, plan: &'a Plan, variants: &Variants, capabilities: &Capabilities) -> Vec<Job<'a>> {
+    pub fn recall<'a>(
+        &mut self,
+        plan: &'a Plan,
+        variants: &KernelSelection,
+        capabilities: &Capabilities,
+    ) -> Vec<Job<'a>> {
         let mut jobs: Vec<Job<'a>> = vec![];
         for node in &plan.nodes {
             let op = node.op.as_ref();
-            let (label, cost) = (op.label(), op.cost());
+            let (key, cost) = (Key::of(op), op.cost());
             let weight = cost.flops.max(cost.bytes);
-            if let Some(job) = jobs.iter_mut().find(|job| job.op.kernel() == op.kernel() && job.label == label) {
+            if let Some(job) = jobs.iter_mut().find(|job| job.key == key) {
                 job.weight += weight;
                 continue;
             }
-            let pinned = variants.pin(op, &op.legal(capabilities)).is_some();
-            let legal = candidates(op, capabilities);
-            if legal.len() < 2 || pinned || self.fastest(op).is_some() {
+            let overridden = variants.override_for(op, &op.supported(capabilities)).is_some();
+            let supported = candidates(op, capabilities);
+            if supported.len() < 2 || overridden || self.fastest(op).is_some() {
                 continue;
             }
             // Where a shader's text cannot be made, recording the plan will say why.
-            let Some(shaders) = shaders(op, &legal, capabilities) else { continue };
-            let remembered = self.remembered.get(op.kernel()).and_then(|shapes| shapes.get(&label));
-            let remembered = remembered.filter(|times| times.shaders == shaders);
-            match remembered.and_then(|times| times.fastest(&legal)) {
-                Some(fastest) => _ = self.fastest.insert((op.kernel(), label), fastest),
-                None => jobs.push(Job { op, label, legal, shaders, weight }),
+            let Some(shaders) = shaders(op, &supported, capabilities) else { continue };
+            let remembered = self.remembered.get(&key).filter(|times| times.shaders == shaders);
+            match remembered.and_then(|times| times.fastest(&supported)) {
+                Some(fastest) => _ = self.fastest.insert(key, fastest),
+                None => jobs.push(Job { op, key, label: op.label(), supported, shaders, weight }),
             }
         }
         jobs.sort_by_key(|job| Reverse(job.weight));
@@ -158,13 +172,13 @@ impl Tuner {
     }
 }
 
-/// The variants of an op that are measured unasked: all that are legal, without those on experimental features; on a
+/// The variants of an op that are measured unasked: all that are supported, without those on experimental features; on a
 /// software adapter the likeliest two.
 pub fn candidates(op: &dyn Op, capabilities: &Capabilities) -> Vec<&'static str> {
-    let mut legal = op.legal(capabilities);
-    legal.retain(|variant| !op.opt_in().contains(variant));
-    legal.truncate(CANDIDATES[software(capabilities)]);
-    legal
+    let mut supported = op.supported(capabilities);
+    supported.retain(|variant| !op.experimental().contains(variant));
+    supported.truncate(CANDIDATES[software(capabilities)]);
+    supported
 }
 
 /// The place of an adapter's constants among those for hardware and for software.
@@ -173,10 +187,10 @@ fn software(capabilities: &Capabilities) -> usize {
 }
 
 /// A checksum of the text of all shaders that `op` runs in these variants; `None` where one cannot be recorded.
-fn shaders(op: &dyn Op, legal: &[&'static str], capabilities: &Capabilities) -> Option<u32> {
+fn shaders(op: &dyn Op, supported: &[&'static str], capabilities: &Capabilities) -> Option<u32> {
     let operands = views(op);
     let mut seen: Vec<Shader> = vec![];
-    for variant in legal {
+    for variant in supported {
         for dispatch in Recorder::record(op, variant, capabilities, &operands).ok()?.dispatches {
             if !seen.contains(&dispatch.shader) {
                 seen.push(dispatch.shader);
@@ -304,13 +318,17 @@ impl<'a> Bench<'a> {
         Ok(Candidate { variant, program, once, samples: vec![] })
     }
 
-    /// What remains of a failure: the error where the device is lost, else nothing, once `notice` is told.
-    async fn survive(&self, job: &Job<'_>, variant: &str, e: crate::Error, notice: &dyn Fn(&str)) -> Result<()> {
+    /// What remains of a failure, once `notice` is told: whether it may pass, as memory that ran out may be free another
+    /// time.
+    ///
+    /// # Errors
+    /// The failure itself where the device is lost.
+    async fn survive(&self, job: &Job<'_>, variant: &str, e: crate::Error, notice: &dyn Fn(&str)) -> Result<bool> {
         if self.gpu.wait().await.is_err() {
             return Err(e);
         }
         notice(&format!("{} is left out: {} ({})", variant, e.what, job.label));
-        Ok(())
+        Ok(e.kind == error::Kind::Memory)
     }
 
     /// The times of all variants; `None` where it got too late.
@@ -319,12 +337,12 @@ impl<'a> Bench<'a> {
         job: &Job<'_>,
         late: &dyn Fn() -> bool,
         notice: &dyn Fn(&str),
-    ) -> Result<Option<Measured>> {
-        let mut us: BTreeMap<_, _> = job.legal.iter().map(|v| (v.to_string(), None)).collect();
+    ) -> Result<Option<Outcome>> {
+        let mut us: BTreeMap<_, _> = job.supported.iter().map(|v| (v.to_string(), None)).collect();
         let mut candidates: Vec<Candidate> = vec![];
-        let mut best = f64::INFINITY;
+        let (mut best, mut may_pass) = (f64::INFINITY, false);
         let excerpt = self.excerpt(job).await;
-        for &variant in &job.legal {
+        for &variant in &job.supported {
             if late() {
                 return Ok(None);
             }
@@ -333,13 +351,13 @@ impl<'a> Bench<'a> {
                     best = best.min(candidate.once);
                     candidates.push(candidate);
                 }
-                Err(e) => self.survive(job, variant, e, notice).await?,
+                Err(e) => may_pass |= self.survive(job, variant, e, notice).await?,
             }
         }
         for round in 0..ROUNDS {
             for candidate in candidates.iter_mut().filter(|c| c.once <= HOPELESS * best) {
                 match self.sample(candidate).await {
-                    Err(e) if round == 0 => self.survive(job, candidate.variant, e, notice).await?,
+                    Err(e) if round == 0 => may_pass |= self.survive(job, candidate.variant, e, notice).await?,
                     outcome => outcome?,
                 }
             }
@@ -348,7 +366,7 @@ impl<'a> Bench<'a> {
             let seconds = if candidate.samples.is_empty() { candidate.once } else { median(&mut candidate.samples) };
             us.insert(candidate.variant.into(), Some(seconds * 1e6));
         }
-        Ok(Some(Measured { shaders: job.shaders, us }))
+        Ok(Some(Outcome { measured: Measured { shaders: job.shaders, us }, may_pass }))
     }
 
     /// A part of the op that its first variant runs in about the time that a run should take; `None` for all of it.
@@ -357,12 +375,12 @@ impl<'a> Bench<'a> {
         loop {
             let part = job.op.excerpt(flops)?;
             // A variant may want a shape that is not too small.
-            if !part.legal(&self.gpu.capabilities).starts_with(&job.legal) {
+            if !part.supported(&self.gpu.capabilities).starts_with(&job.supported) {
                 flops = flops.saturating_mul(2);
                 continue;
             }
             // Where it fails, so it will again when it is measured, and is dealt with then.
-            let Ok(Candidate { once, .. }) = self.candidate(part.as_ref(), job.legal[0]).await else {
+            let Ok(Candidate { once, .. }) = self.candidate(part.as_ref(), job.supported[0]).await else {
                 return Some(part);
             };
             if once > self.run / 2.0 {
@@ -382,14 +400,14 @@ fn median(values: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::gpu::Format;
-    use crate::graph::variants::Origin;
+    use crate::graph::selection::Origin;
     use crate::graph::{Graph, Kind};
     use crate::ops::gemm::{Gemm, Layout};
 
     /// A file may remember variants that are no longer there: the driver lost a feature, or another build wrote it.
     #[test]
     fn remembered_variants_that_there_are_not_are_passed_over() {
-        let mut graph = Graph::new();
+        let mut graph = Graph::without_params();
         let [a, b] = ["a", "b"].map(|name| graph.temp(name, 64 * 64));
         let c = graph.tensor("c", 64 * 64, Kind::Output);
         let product = Gemm::new(Layout::NN, 64, 64, 64);
@@ -399,7 +417,7 @@ mod tests {
         let without = Capabilities { subgroup: false, ..with.clone() };
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tuning.json");
-        let variants = Variants { tune: Tune::On, remembered: Some(file.clone()), ..Variants::default() };
+        let variants = KernelSelection { tune: Tune::On, remembered: Some(file.clone()), ..KernelSelection::default() };
         let chosen = |capabilities: &Capabilities| {
             let mut tuner = Tuner::new(&variants, capabilities);
             let measured_anew = tuner.recall(&plan, &variants, capabilities).len();
@@ -413,8 +431,8 @@ mod tests {
                 .into_iter()
                 .map(|v| (v.into(), Some(if v == "subgroup" { 1.0 } else { 2.0 })));
             let times = Measured { shaders, us: us.collect() };
-            let kernels = Kernels::from([("gemm".into(), BTreeMap::from([(product.label(), times)]))]);
-            choices::save(&file, &Machine::of(&with), &kernels).unwrap();
+            let kernels = Kernels::from([(Key::of(&product), times)]);
+            remembered::save(&file, &Machine::of(&with), &kernels).unwrap();
             assert_eq!(chosen(&without), ("register", Origin::Default, 1));
             let expected = if of == &with { ("subgroup", Origin::Tuned, 0) } else { ("register", Origin::Default, 1) };
             assert_eq!(chosen(&with), expected);
@@ -423,21 +441,21 @@ mod tests {
 
     #[test]
     fn experimental_variants_are_not_measured_unasked() {
-        let mut graph = Graph::new();
+        let mut graph = Graph::without_params();
         let [a, b] = ["a", "b"].map(|name| graph.temp_as(name, 64 * 64, Format::F16));
         let c = graph.tensor("c", 64 * 64, Kind::Output);
         let product = Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16, Format::F16, Format::F32]);
         graph.apply(product.clone(), &[a, b, c]);
         let plan = Plan::compile("test", graph);
         let capabilities = Capabilities { device_type: DeviceType::Discrete, ..Capabilities::able() };
-        assert!(product.legal(&capabilities).contains(&"cooperative"));
-        let variants = Variants { tune: Tune::Force, ..Variants::default() };
+        assert!(product.supported(&capabilities).contains(&"cooperative"));
+        let variants = KernelSelection { tune: Tune::Force, ..KernelSelection::default() };
         let mut tuner = Tuner::new(&variants, &capabilities);
         let jobs = tuner.recall(&plan, &variants, &capabilities);
         assert_eq!(jobs.len(), 1);
-        assert!(jobs[0].legal.len() > 3 && !jobs[0].legal.contains(&"cooperative"), "{:?}", jobs[0].legal);
-        let pinned = Variants::pinned(vec![("gemm".into(), "cooperative".into())]);
-        let chosen = pinned.choose(&plan, &capabilities, |_| None);
+        assert!(jobs[0].supported.len() > 3 && !jobs[0].supported.contains(&"cooperative"), "{:?}", jobs[0].supported);
+        let overridden = KernelSelection::overriding(vec![("gemm".into(), "cooperative".into())]);
+        let chosen = overridden.choose(&plan, &capabilities, |_| None);
         assert_eq!(chosen[0].variant, "cooperative");
     }
 }

@@ -1,3 +1,420 @@
-//! Models: configuration and wiring, readable beside the paper's figure.
+//! Models: what the rest of the program knows of any network, and the networks that there are, a folder each. Training,
+//! evaluation, generation, checkpoints, profiles and verification see a model through [`Model`] and find it by name through
+//! [`architecture`]. A new one is a file that implements [`Network`](network::Network), from which both follow, and calls
+//! [`network::register`].
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result, nearest};
+use crate::gpu::Capabilities;
+use crate::graph::{Graph, Layout, Plan};
+use crate::ops::View;
+use crate::shape::Channels;
 
 pub mod deepj;
+mod losses;
+pub mod network;
+
+pub use losses::{Loss, LossValues};
+
+/// How weights, activations and their gradients are stored while training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// All as f32.
+    #[default]
+    F32,
+    /// Activations, their gradients and a copy of the weights as f16; parameters, sums and the optimiser as f32.
+    Mixed,
+}
+
+impl Precision {
+    /// Fails where values would be stored as f16 and the adapter's shaders cannot read that; the CPU can all.
+    ///
+    /// # Errors
+    /// Names the adapter.
+    pub fn check(self, capabilities: Option<&Capabilities>) -> Result<()> {
+        match (self, capabilities) {
+            (Self::Mixed, Some(Capabilities { name, shader_f16: false, .. })) => Err(Error::usage(
+                format!("{name} has no 16-bit floats in shaders, which --precision mixed needs"),
+                "use --precision f32, or another device (`deepj adapters` lists what each can do)",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "mixed" => Ok(Self::Mixed),
+            _ => Err(Error::usage(format!("`{text}` is not a precision"), "use f32 or mixed")),
+        }
+    }
+}
+
+/// How a training plan stores values; the network is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// How values are stored.
+    pub precision: Precision,
+    /// Whether activations that need not be kept are computed again in the backward pass.
+    pub recompute: bool,
+}
+
+/// The piano rolls that a model reads and writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RollShape {
+    /// MIDI pitch of the lowest note.
+    pub lowest: usize,
+    /// N, number of notes.
+    pub notes: usize,
+    /// The values of a cell.
+    pub channels: Channels,
+    /// q, time steps of a bar.
+    pub beats: usize,
+    /// S, number of styles; 0 where the model knows none.
+    pub styles: usize,
+}
+
+/// A state that a model carries from window to window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateShape {
+    /// Its name in checkpoints.
+    pub name: String,
+    /// Its shape, row-major.
+    pub shape: Vec<usize>,
+}
+
+impl StateShape {
+    /// A state of this name and shape.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self { name: name.into(), shape: shape.into() }
+    }
+}
+
+/// The graph of training or evaluation on windows of rolls, and the tensors through which the host talks to it.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Name for listings.
+    pub name: String,
+    /// Forward pass and losses; in training the gradients too.
+    pub graph: Graph,
+    /// Inputs, outputs, states.
+    pub io: SequenceIo,
+}
+
+/// The tensors of a [`Sequence`]; T time steps, B batch slots, N notes, C channels, L losses.
+#[derive(Clone, Debug)]
+pub struct SequenceIo {
+    /// Input `[T+1, B, N, C]`; time steps 0..T are read, 1..=T are to be predicted.
+    pub roll: View,
+    /// Input `[B]`: index in the piece of the first time step, which decides the beat.
+    pub start: View,
+    /// Input `[T, B]`: 1 / (number of valid cells) where the target counts, 0 elsewhere.
+    pub weight: View,
+    /// Input `[B, S]`: a point in the simplex of styles; `None` where the model knows none.
+    pub style: Option<View>,
+    /// Input `[B]`: 1 where the slot's state is carried over, 0 where it starts from zero.
+    pub keep: View,
+    /// Input `[L]`: weights of the losses in the gradient; only in training.
+    pub loss_weights: Option<View>,
+    /// Output `[L]`: the losses in the order of [`Model::losses`].
+    pub losses: View,
+    /// The states in the order of [`Model::states`].
+    pub states: Vec<View>,
+}
+
+/// The graph of one time step of generation, and the tensors through which the host talks to it.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Name for listings.
+    pub name: String,
+    /// Run it as often as there are time steps to compose, up to W times between two readings of the roll.
+    pub graph: Graph,
+    /// Inputs, outputs, states.
+    pub io: GenerationIo,
+}
+
+/// The tensors of a [`Generation`]; P pieces, W time steps of a window, N notes, C channels.
+#[derive(Clone, Copy, Debug)]
+pub struct GenerationIo {
+    /// Input `[P, S]`: each piece's style, a point in the simplex; `None` where the model knows none.
+    pub style: Option<View>,
+    /// Input `[W, P, N, C]`: notes that are given while `Uniforms::forced` is set; row `clock mod W`.
+    pub forced: View,
+    /// State `[P, N, C]`: the notes of the time step before.
+    pub notes: View,
+    /// State `[2, P]`: clock (index of the time step before, so -1 at the beginning), silent time steps so far.
+    pub clock: View,
+    /// Output `[W, P, N, reported]`: row `clock mod W` holds each note's channels, then the probabilities that were drawn
+    /// from.
+    pub roll: View,
+    /// Values that `roll` holds of each note.
+    pub reported: usize,
+}
+
+impl Sequence {
+    /// The plan, and the tensors through which the host talks to it.
+    pub fn compile(self) -> (Plan, SequenceIo) {
+        (Plan::compile(self.name, self.graph), self.io)
+    }
+}
+
+impl Generation {
+    /// The plan, and the tensors through which the host talks to it.
+    pub fn compile(self) -> (Plan, GenerationIo) {
+        (Plan::compile_repeated(self.name, self.graph), self.io)
+    }
+}
+
+/// Sizes that `profile op` takes for an op where the user gives none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TypicalSizes {
+    /// MIDI pitch of the lowest note.
+    pub lowest: usize,
+    /// N.
+    pub notes: usize,
+    /// q.
+    pub beats: usize,
+    /// Features of a convolution, and its taps.
+    pub filters: usize,
+    /// Taps of a convolution, odd.
+    pub taps: usize,
+    /// Units of a layer over the time axis.
+    pub time_units: usize,
+    /// Units of a layer over the note axis.
+    pub note_units: usize,
+    /// Dropout of inputs.
+    pub input_dropout: f32,
+    /// Dropout everywhere else.
+    pub dropout: f32,
+    /// Whether losses are masked.
+    pub masked: bool,
+}
+
+impl TypicalSizes {
+    /// The paper's, but for the rolls, which are these.
+    pub fn of(roll: RollShape) -> Self {
+        let RollShape { lowest, notes, beats, .. } = roll;
+        Self {
+            lowest,
+            notes,
+            beats,
+            filters: 64,
+            taps: 25,
+            time_units: 256,
+            note_units: 128,
+            input_dropout: 0.2,
+            dropout: 0.5,
+            masked: true,
+        }
+    }
+}
+
+/// A network of a certain configuration: parameters, plans, and what the program must know to feed and store it.
+pub trait Model: fmt::Debug + Send + Sync {
+    /// The name of its [`Architecture`].
+    fn architecture(&self) -> &'static str;
+    /// All that defines it, as one JSON object: what a checkpoint stores.
+    fn config(&self) -> String;
+    /// The parameters: names, shapes and initial values.
+    fn layout(&self) -> &Arc<Layout>;
+    /// The rolls that it reads and writes.
+    fn roll(&self) -> RollShape;
+    /// Its losses; their sum is what training minimises and validation compares.
+    fn losses(&self) -> &'static [Loss];
+    /// What it carries from window to window for so many batch slots.
+    fn states(&self, slots: usize) -> Vec<StateShape>;
+    /// The graph that makes the gradients of all parameters on windows of `steps` time steps, in so many batch slots: those that
+    /// this process computes. Masks of dropout depend on a slot's number in the whole batch (`Uniforms::slots`), not on who
+    /// computes it.
+    ///
+    /// # Errors
+    /// Sizes that cannot be built.
+    fn training(&self, storage: Storage, slots: usize, steps: usize) -> Result<Sequence>;
+    /// The graph of the losses alone, without dropout, on so many slots.
+    ///
+    /// # Errors
+    /// Sizes that cannot be built.
+    fn evaluation(&self, slots: usize, steps: usize) -> Result<Sequence>;
+    /// The graph of one time step of generation, for `pieces` pieces side by side and windows of `window` time steps.
+    ///
+    /// # Errors
+    /// Sizes that cannot be built, or a model that cannot compose.
+    fn generation(&self, pieces: usize, window: usize) -> Result<Generation>;
+    /// Sizes for ops that are profiled by themselves.
+    fn typical_sizes(&self) -> TypicalSizes;
+}
+
+impl PartialEq for dyn Model {
+    fn eq(&self, other: &Self) -> bool {
+        self.architecture() == other.architecture() && self.config() == other.config()
+    }
+}
+
+/// Where a preset is taken unless the user names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultOn {
+    /// On a GPU.
+    Gpu,
+    /// On the CPU.
+    Cpu,
+    /// Nowhere.
+    Neither,
+}
+
+/// Named sizes of an architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresetInfo {
+    /// Its name, as in `--preset`.
+    pub name: &'static str,
+    /// B and T that training takes with these sizes unless told otherwise.
+    pub batch: (usize, usize),
+    /// Where it is the default.
+    pub default_on: DefaultOn,
+}
+
+/// What the corpus decides of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorpusFacts {
+    /// MIDI pitch of the lowest note.
+    pub lowest: usize,
+    /// N, number of notes.
+    pub notes: usize,
+    /// S, number of styles.
+    pub styles: usize,
+}
+
+/// A kind of network: makes [`Model`]s from presets and from the configurations in checkpoints.
+pub trait Architecture: Sync {
+    /// Its name in checkpoints.
+    fn name(&self) -> &'static str;
+    /// The sizes that have names, at least one.
+    fn presets(&self) -> &'static [PresetInfo];
+    /// The configuration of a preset, a JSON object.
+    ///
+    /// # Errors
+    /// A preset that there is not.
+    fn preset(&self, name: &str, corpus: CorpusFacts) -> Result<Value>;
+    /// The fields of a configuration that the corpus decides, not the user: those of [`CorpusFacts`], unless said otherwise.
+    fn decided_by_corpus(&self) -> &'static [&'static str] {
+        &["lowest", "notes", "styles"]
+    }
+    /// The model of a configuration.
+    ///
+    /// # Errors
+    /// A field that is missing, unknown or out of range.
+    fn model(&self, config: Value) -> Result<Arc<dyn Model>>;
+}
+
+/// Those of this crate, and those that were registered.
+static BUILT_IN: [&dyn Architecture; 1] = [&deepj::DEEPJ];
+static REGISTERED: RwLock<Vec<&'static dyn Architecture>> = RwLock::new(vec![]);
+
+/// The architecture that training takes unless told otherwise, and that of checkpoints that name none.
+pub const DEFAULT: &str = "deepj";
+
+/// Makes an architecture known by its name, as those of this crate are.
+pub fn register(architecture: &'static dyn Architecture) {
+    let mut registered = REGISTERED.write();
+    registered.retain(|other| other.name() != architecture.name());
+    registered.push(architecture);
+}
+
+/// The architecture of this name.
+///
+/// # Errors
+/// There is none; the error names the nearest and lists what there is.
+pub fn architecture(name: &str) -> Result<&'static dyn Architecture> {
+    let registered = REGISTERED.read();
+    let known = || BUILT_IN.iter().chain(registered.iter()).copied();
+    known().find(|known| known.name() == name).ok_or_else(|| {
+        let names = known().map(|known| known.name()).collect();
+        Error::usage(format!("there is no model `{name}`"), nearest(name, names))
+    })
+}
+
+/// An architecture's preset by name, or the one that is the default on the CPU or on a GPU.
+///
+/// # Errors
+/// A name that it does not have.
+pub fn preset_info(
+    architecture: &dyn Architecture,
+    name: Option<&str>,
+    adapter: Option<&Capabilities>,
+) -> Result<PresetInfo> {
+    let presets = architecture.presets();
+    let default_on = if adapter.is_some() { DefaultOn::Gpu } else { DefaultOn::Cpu };
+    let found = match name {
+        Some(name) => presets.iter().find(|preset| preset.name == name),
+        None => presets.iter().find(|preset| preset.default_on == default_on).or(presets.first()),
+    };
+    found.copied().ok_or_else(|| {
+        let names: Vec<&str> = presets.iter().map(|preset| preset.name).collect();
+        let what = format!("the model {} has no preset `{}`", architecture.name(), name.unwrap_or_default());
+        Error::usage(what, format!("give {}", names.join(" or ")))
+    })
+}
+
+/// The model of a preset, single fields of whose configuration are replaced: name and JSON value, as `--set` gives them.
+///
+/// # Errors
+/// A preset or field that there is not, or a value that does not fit.
+pub fn configure(
+    architecture: &dyn Architecture,
+    preset: &str,
+    corpus: CorpusFacts,
+    set: &[(String, String)],
+) -> Result<Arc<dyn Model>> {
+    with_overrides(architecture, architecture.preset(preset, corpus)?, set)
+}
+
+/// The model of a configuration, single fields of which are replaced.
+///
+/// # Errors
+/// As [`configure`].
+pub fn with_overrides(
+    architecture: &dyn Architecture,
+    base: Value,
+    set: &[(String, String)],
+) -> Result<Arc<dyn Model>> {
+    let mut config = base.clone();
+    let names: Vec<String> = config.as_object().map_or(vec![], |fields| {
+        let settable = fields.keys().filter(|name| !architecture.decided_by_corpus().contains(&name.as_str()));
+        settable.cloned().collect()
+    });
+    for (name, value) in set {
+        if !names.contains(name) {
+            return Err(Error::usage(
+                format!("--set {name}: no such field"),
+                format!("there are {}", names.join(", ")),
+            ));
+        }
+        config[name.as_str()] = json_or_text(value);
+    }
+    architecture.model(config).map_err(|e| {
+        // The one that is to blame by itself, if one is.
+        let alone = |(name, value): &&(String, String)| {
+            let mut config = base.clone();
+            config[name.as_str()] = json_or_text(value);
+            architecture.model(config).is_err()
+        };
+        let what = set.iter().find(alone).map_or(e.what.clone(), |(name, _)| format!("--set {name}: {}", e.what));
+        Error::usage(what, e.remedy)
+    })
+}
+
+/// JSON, or where it is none a text as it stands.
+fn json_or_text(value: &str) -> Value {
+    serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()))
+}

@@ -1,21 +1,36 @@
 //! From MIDI files to what a model reads, and back: scores, piano rolls, corpora, styles and batches.
 //!
-//! The way in is [`midi::Score`] (notes in ticks) to [`roll::Roll`] (four steps a quarter note) to [`corpus::Corpus`]
-//! (pieces by genre and composer) to [`batch::Batch`]. The way out is [`roll::Roll::to_midi`] and [`svg::draw`].
-//! Nothing here knows of models or GPUs.
+//! The way in is [`Score`] (notes in ticks) to [`Roll`] (four time steps a quarter note) to [`Corpus`] (pieces by genre
+//! and composer) to [`Batch`] (windows of pieces side by side, which a [`Sampler`] chooses). The way out is
+//! [`Roll::to_midi`] and [`svg::draw`]. Nothing here knows of models or GPUs.
 
+pub mod baselines;
 pub mod batch;
 pub mod corpus;
-pub mod floors;
+mod files;
 pub mod midi;
+pub mod piece;
+pub mod range;
+pub mod reading;
+pub mod report;
 pub mod roll;
+pub mod sampler;
 mod shuffle;
+pub mod split;
+pub mod stats;
 pub mod styles;
 pub mod svg;
 
-pub use batch::{Batch, BatchShape, Bptt, Cursor, Evaluation, Training};
-pub use corpus::{Corpus, CorpusOptions, CorpusReport, Part, Piece, Split};
-pub use floors::Floors;
+pub use baselines::Baselines;
+pub use batch::{Batch, BatchShape};
+pub use corpus::{Corpus, CorpusOptions};
 pub use midi::Score;
-pub use roll::{NoteRange, Reading, Roll, RollStats};
+pub use piece::Piece;
+pub use range::NoteRange;
+pub use reading::Reading;
+pub use report::CorpusReport;
+pub use roll::Roll;
+pub use sampler::{Bptt, Cursor, Evaluation, Sampler};
+pub use split::{Part, Split};
+pub use stats::RollStats;
 pub use styles::{Composer, StylePath, Styles};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A composer in a genre: one slot of the style vector. One composer in two genres has two slots.
+/// A composer in a genre: one entry of the style vector. One composer in two genres has two entries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Composer {
     /// Name of the genre's folder.
@@ -43,7 +43,7 @@ impl Styles {
     /// or `->`.
     pub fn new(composers: Vec<Composer>) -> Result<Self> {
         if composers.is_empty() {
-            return Err(Error::model("no composer is given", "A model needs at least one style."));
+            return Err(Error::model("no composer is given", "a model needs at least one style"));
         }
         for (i, Composer { genre, name }) in composers.iter().enumerate() {
             for part in [genre, name] {
@@ -53,12 +53,12 @@ impl Styles {
                 {
                     return Err(Error::usage(
                         format!("'{part}' cannot be the name of a genre or composer"),
-                        "Rename the folder: no comma, colon or '->', no space at the ends.",
+                        "rename the folder: no comma, colon or '->', no space at the ends",
                     ));
                 }
             }
             if composers[..i].contains(&composers[i]) {
-                return Err(Error::model(format!("the composer {genre}/{name} is given twice"), "Give each one once."));
+                return Err(Error::model(format!("the composer {genre}/{name} is given twice"), "give each one once"));
             }
         }
         Ok(Self(composers))
@@ -75,12 +75,13 @@ impl Styles {
         self.0.len()
     }
 
-    /// The slot of a composer.
+    /// The index of a composer in the style vector.
     pub fn index(&self, composer: &Composer) -> Option<usize> {
         self.0.iter().position(|known| known == composer)
     }
 
-    /// The shortest name that means slot `i` only: the composer's, or genre/composer where two genres have that composer.
+    /// The shortest name that means entry `i` only: the composer's, or genre/composer where two genres have that
+    /// composer.
     pub fn label(&self, i: usize) -> String {
         let Composer { genre, name } = &self.0[i];
         if self.named(|composer| composer.name == *name).len() == 1 { name.clone() } else { format!("{genre}/{name}") }
@@ -101,9 +102,9 @@ impl Styles {
         (0..self.0.len()).filter(|&i| matches(&self.0[i])).collect()
     }
 
-    /// The slots that `name` means: a composer (all slots of that name), genre/composer, or a genre. Letter case counts
-    /// only where two names differ in nothing else.
-    fn slots(&self, name: &str) -> Result<Vec<usize>> {
+    /// The entries that `name` means: a composer (all entries of that name), genre/composer, or a genre. Letter case
+    /// counts only where two names differ in nothing else.
+    fn entries(&self, name: &str) -> Result<Vec<usize>> {
         let full = |composer: &Composer| format!("{}/{}", composer.genre, composer.name);
         let loose = |a: &str| a.to_lowercase() == name.to_lowercase();
         let found = [
@@ -112,7 +113,7 @@ impl Styles {
             self.named(|composer| loose(&composer.name) || loose(&full(composer))),
             self.named(|composer| loose(&composer.genre)),
         ];
-        found.into_iter().find(|slots| !slots.is_empty()).ok_or_else(|| self.unknown(name))
+        found.into_iter().find(|entries| !entries.is_empty()).ok_or_else(|| self.unknown(name))
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -129,8 +130,8 @@ impl Styles {
             .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase()), known))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .filter(|(similarity, _)| *similarity > 0.6);
-        let hint = nearest.map_or(String::new(), |(_, known)| format!("Did you mean '{known}'? "));
-        Error::usage(format!("'{name}' is no style of this model"), format!("{hint}It knows {list}."))
+        let hint = nearest.map_or(String::new(), |(_, known)| format!("did you mean '{known}'? "));
+        Error::usage(format!("'{name}' is no style of this model"), format!("{hint}it knows {list}"))
     }
 }
 
@@ -174,7 +175,7 @@ impl StylePath {
 
 /// One station: a comma-separated mixture.
 fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec<f32>> {
-    const FORM: &str = "Give for example bach, baroque, \"bach:0.7,chopin:0.3\" or \"bach -> chopin\".";
+    const FORM: &str = "give for example bach, baroque, \"bach:0.7,chopin:0.3\" or \"bach -> chopin\"";
     let text = text.trim();
     let mut weights = vec![0.0f64; styles.len()];
     let (mut sum, mut explicit) = (0.0, false);
@@ -186,7 +187,7 @@ fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec
         if name.is_empty() {
             return Err(Error::usage(format!("a name is missing in the style '{text}'"), FORM));
         }
-        let slots = styles.slots(name)?;
+        let entries = styles.entries(name)?;
         let weight = match weight {
             None => 1.0,
             Some(weight) => {
@@ -194,24 +195,24 @@ fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec
                 weight.parse::<f64>().ok().filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(|| {
                     Error::usage(
                         format!("'{weight}' cannot be the weight of {name}"),
-                        "Give a number from 0 up, for example bach:0.7.",
+                        "give a number from 0 up, for example bach:0.7",
                     )
                 })?
             }
         };
-        let composers: Vec<String> = slots.iter().map(|&i| styles.label(i)).collect();
-        if slots.len() > 1 && slots.iter().all(|&i| styles.0[i].name == styles.0[slots[0]].name) {
+        let composers: Vec<String> = entries.iter().map(|&i| styles.label(i)).collect();
+        if entries.len() > 1 && entries.iter().all(|&i| styles.0[i].name == styles.0[entries[0]].name) {
             notices.push(format!("{name} stands for {} in equal parts", composers.join(" and ")));
         }
         sum += weight;
-        for &i in &slots {
-            weights[i] += weight / slots.len() as f64;
+        for &i in &entries {
+            weights[i] += weight / entries.len() as f64;
         }
     }
     if sum <= 0.0 || !sum.is_finite() {
         return Err(Error::usage(
             format!("the weights of the style '{text}' sum to {sum}"),
-            "Give at least one weight above 0, and none too large to add.",
+            "give at least one weight above 0, and none too large to add",
         ));
     }
     if explicit && (sum - 1.0).abs() > 1e-6 {
@@ -297,7 +298,7 @@ mod tests {
         assert!(refused("chopan").contains("'chopin'"), "{}", refused("chopan"));
         assert!(refused("chopan").contains("baroque (bach, handel), classical (brahms), romantic (brahms, chopin)"));
         assert!(refused("barok").contains("'baroque'"));
-        assert!(!refused("xyz").contains("Did you mean"));
+        assert!(!refused("xyz").contains("did you mean"));
         for text in
             ["", "bach,", "bach ->", "-> bach", ":1", "bach:", "bach:-1", "bach:NaN", "bach:inf", "bach:0", "bach:x"]
         {

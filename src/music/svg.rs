@@ -12,7 +12,7 @@ use crate::xml::escape;
 /// What is drawn besides the notes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Picture<'a> {
-    /// Stands above; any text.
+    /// The heading; any text.
     pub title: &'a str,
     /// Where the bars are; 4/4 where nothing is said.
     pub metres: &'a [RollMetre],
@@ -149,7 +149,7 @@ fn colour(velocity: u8) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
 }
 
-/// The steps on which bars begin.
+/// The time steps on which bars begin.
 fn bars(steps: usize, metres: &[RollMetre]) -> Vec<usize> {
     let common = RollMetre { step: 0, numerator: 4, denominator: 4 };
     let mut bars = Vec::new();
@@ -163,7 +163,7 @@ fn bars(steps: usize, metres: &[RollMetre]) -> Vec<usize> {
     bars
 }
 
-/// Cuts the steps into systems of whole bars, at most [`SYSTEM_STEPS`] long; only a longer bar is cut.
+/// Cuts the time steps into systems of whole bars, at most [`SYSTEM_STEPS`] long; only a longer bar is cut.
 fn systems(bars: &[usize], steps: usize) -> Vec<std::ops::Range<usize>> {
     let mut systems = Vec::new();
     let mut start = 0;

@@ -1,8 +1,8 @@
 //! A fully connected layer.
 
-use crate::graph::{Graph, Init};
+use crate::graph::{Graph, Init, Layout};
 use crate::ops::View;
-use crate::ops::gemm::{Activation, Gemm, Layout};
+use crate::ops::gemm::{self, Activation, Gemm};
 
 /// `y = activation(x W + b)`, with the parameters `weight [inputs, outputs]` and `bias [outputs]`.
 #[derive(Clone, Copy, Debug)]
@@ -17,10 +17,10 @@ pub struct Dense {
 
 impl Dense {
     /// Declares the parameters.
-    pub fn new(graph: &mut Graph, name: &str, inputs: usize, outputs: usize) -> Self {
-        graph.scope(name, |graph| Self {
-            weight: graph.param("weight", &[inputs, outputs], Init::Glorot { fan_in: inputs, fan_out: outputs }),
-            bias: graph.param("bias", &[outputs], Init::Zero),
+    pub fn new(layout: &mut Layout, name: &str, inputs: usize, outputs: usize) -> Self {
+        layout.scope(name, |layout| Self {
+            weight: layout.param("weight", &[inputs, outputs], Init::Glorot { fan_in: inputs, fan_out: outputs }),
+            bias: layout.param("bias", &[outputs], Init::Zero),
             inputs,
             outputs,
         })
@@ -29,7 +29,7 @@ impl Dense {
     /// Appends the layer on `x [rows, inputs]`; returns `[rows, outputs]`.
     pub fn forward(&self, graph: &mut Graph, x: View, rows: usize, activation: Activation) -> View {
         let y = graph.temp("y", rows * self.outputs);
-        let gemm = Gemm::new(Layout::NN, rows, self.outputs, self.inputs).with_bias_vector();
+        let gemm = Gemm::new(gemm::Layout::NN, rows, self.outputs, self.inputs).with_bias_vector();
         graph.apply(Gemm { activation, ..gemm }, &[x, self.weight, self.bias, y]);
         y
     }

@@ -1,6 +1,6 @@
-//! Initial values of parameters, from a seed (spec, "Initialisation").
+//! Initial values of parameters, from a seed (docs/MODEL.md, "Initialisation").
 
-use crate::graph::{Init, Param};
+use crate::graph::{Init, Layout, Param};
 use crate::ops::random::pcg4d;
 
 /// Uniform in (0, 1) from a counter; 53 bits from two words of the hash.
@@ -51,13 +51,13 @@ fn values(param: &Param, seed: u32, stream: u32) -> Vec<f32> {
     }
 }
 
-/// The arena of all parameters, `len` elements with the padding between them zero.
-pub fn initialise(params: &[Param], len: usize, seed: u32) -> Vec<f32> {
-    let mut arena = vec![0.0; len];
-    for (stream, param) in params.iter().enumerate() {
-        arena[param.view.start..][..param.view.len].copy_from_slice(&values(param, seed, stream as u32));
+/// The initial parameter buffer, with the padding between parameters zero.
+pub fn initialise(layout: &Layout, seed: u32) -> Vec<f32> {
+    let mut buffer = vec![0.0; layout.len()];
+    for (stream, param) in layout.params().iter().enumerate() {
+        buffer[param.view.start..][..param.view.len].copy_from_slice(&values(param, seed, stream as u32));
     }
-    arena
+    buffer
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! An LSTM layer over a sequence, conditioned on style.
 
 use super::style::{Conditioning, Widths};
-use crate::graph::{Graph, Init, Kind};
+use crate::graph::{Graph, Init, Kind, Layout};
 use crate::ops::carry::{Carry, Source};
 use crate::ops::cast::Cast;
-use crate::ops::dropout::Drop;
-use crate::ops::gemm::{Gemm, Layout};
+use crate::ops::dropout::DropoutSite;
+use crate::ops::gemm::{self, Gemm};
 use crate::ops::lstm::Lstm;
 use crate::ops::{RowGroups, View};
 
@@ -34,8 +34,15 @@ pub struct Rows {
     pub steps: usize,
     /// Independent sequences.
     pub rows: usize,
-    /// Which batch lane each row belongs to.
+    /// Which batch slot each row belongs to.
     pub groups: RowGroups,
+}
+
+impl Rows {
+    /// One sequence of so many steps for each batch slot.
+    pub fn of_slots(slots: usize, steps: usize) -> Self {
+        Self { steps, rows: slots, groups: RowGroups { inner: 1, sequences: slots } }
+    }
 }
 
 /// Where the state of a sequence starts.
@@ -45,7 +52,7 @@ pub enum State {
     Zero,
     /// From where the run before ended, row by row times `keep [batch]` where that is given.
     Carried {
-        /// 1 to carry on, 0 to start anew, for each batch lane.
+        /// 1 to carry on, 0 to start anew, for each batch slot.
         keep: Option<View>,
     },
 }
@@ -62,29 +69,35 @@ pub struct Output {
 impl LstmLayer {
     /// Declares the parameters; `condition` declares those of the style.
     pub fn new(
-        graph: &mut Graph,
+        layout: &mut Layout,
         name: &str,
         widths: Widths,
-        condition: impl FnOnce(&mut Graph, Widths) -> Conditioning,
+        condition: impl FnOnce(&mut Layout, Widths) -> Conditioning,
     ) -> Self {
         let units = widths.gates / 4;
-        graph.scope(name, |graph| Self {
+        layout.scope(name, |layout| Self {
             // Glorot's bounds are those of one gate, as if the four matrices stood apart.
-            input: graph.param(
+            input: layout.param(
                 "input",
                 &[widths.input, widths.gates],
                 Init::Glorot { fan_in: widths.input, fan_out: units },
             ),
-            recurrent: graph.param("recurrent", &[units, widths.gates], Init::OrthogonalGates),
-            bias: graph.param("bias", &[widths.gates], Init::ForgetOne),
-            conditioning: condition(graph, widths),
+            recurrent: layout.param("recurrent", &[units, widths.gates], Init::OrthogonalGates),
+            bias: layout.param("bias", &[widths.gates], Init::ForgetOne),
+            conditioning: condition(layout, widths),
             units,
             widths,
         })
     }
 
+    /// Declares the parameters of a layer without style; its gates' biases are `(bias, 1)` for [`LstmLayer::forward`].
+    pub fn plain(layout: &mut Layout, name: &str, inputs: usize, units: usize) -> Self {
+        let widths = Widths { style: 0, input: inputs, gates: 4 * units };
+        Self::new(layout, name, widths, |_, _| Conditioning::None)
+    }
+
     /// Appends the gate biases from the style embedding; see [`Conditioning::gate_bias`].
-    pub fn gate_bias(&self, graph: &mut Graph, embedding: View, batch: usize, drop: Drop) -> (View, usize) {
+    pub fn gate_bias(&self, graph: &mut Graph, embedding: View, batch: usize, drop: DropoutSite) -> (View, usize) {
         self.conditioning.gate_bias(graph, embedding, batch, self.widths, (self.input, self.bias), drop)
     }
 
@@ -102,7 +115,7 @@ impl LstmLayer {
         let stored = x.format;
         let gates = graph.temp_as("gates", steps * n * gates_width, stored);
         let groups = if sequences == 1 { RowGroups { inner: 1, sequences: 1 } } else { rows.groups };
-        let product = Gemm::new(Layout::NN, steps * n, gates_width, self.widths.input).with_bias(groups);
+        let product = Gemm::new(gemm::Layout::NN, steps * n, gates_width, self.widths.input).with_bias(groups);
         graph.apply(product.of([stored, input.format, stored]), &[x, input, bias, gates]);
         graph.drop_after_forward(gates);
         let size = n * units;

@@ -5,6 +5,6 @@ pub mod init;
 pub mod loss_scale;
 pub mod losses;
 pub mod lstm;
-pub mod nadam;
 pub mod octave_conv;
+pub mod optimizer;
 pub mod style;

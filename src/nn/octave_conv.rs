@@ -1,6 +1,6 @@
 //! The octave convolution as a layer.
 
-use crate::graph::{Graph, Init};
+use crate::graph::{Graph, Init, Layout};
 use crate::ops::View;
 use crate::ops::octave_conv::{OctaveConv, Shape};
 
@@ -16,14 +16,14 @@ pub struct OctaveConvLayer {
 
 impl OctaveConvLayer {
     /// Declares the parameters.
-    pub fn new(graph: &mut Graph, name: &str, taps: usize, channels: usize, filters: usize) -> Self {
-        graph.scope(name, |graph| Self {
-            weight: graph.param(
+    pub fn new(layout: &mut Layout, name: &str, taps: usize, channels: usize, filters: usize) -> Self {
+        layout.scope(name, |layout| Self {
+            weight: layout.param(
                 "weight",
                 &[taps, channels, filters],
                 Init::Glorot { fan_in: taps * channels, fan_out: taps * filters },
             ),
-            bias: graph.param("bias", &[filters], Init::Zero),
+            bias: layout.param("bias", &[filters], Init::Zero),
             taps,
             channels,
             filters,

@@ -4,9 +4,9 @@
 //! sequence, added to the layer's bias. The same holds for a style that is concatenated, with weights of its own.
 
 use super::dense::Dense;
-use crate::graph::{Graph, Init};
-use crate::ops::dropout::{Drop, Dropout};
-use crate::ops::gemm::{Activation, Gemm, Layout};
+use crate::graph::{Graph, Init, Layout};
+use crate::ops::dropout::{Dropout, DropoutSite};
+use crate::ops::gemm::{self, Activation, Gemm};
 use crate::ops::{RowGroups, View};
 
 /// What a layer does with the style embedding.
@@ -38,16 +38,16 @@ pub struct Widths {
 
 impl Conditioning {
     /// Summation: declares `style.weight [style, input]` and `style.bias [input]`.
-    pub fn sum(graph: &mut Graph, widths: Widths) -> Self {
-        Self::Sum(Dense::new(graph, "style", widths.style, widths.input))
+    pub fn sum(layout: &mut Layout, widths: Widths) -> Self {
+        Self::Sum(Dense::new(layout, "style", widths.style, widths.input))
     }
 
     /// Concatenation, of a hidden layer's `h'` or of the embedding itself: declares `style_input [style, 4H]`, and with
     /// `hidden` the layer `style`.
-    pub fn concat(graph: &mut Graph, widths: Widths, hidden: bool) -> Self {
-        let hidden = hidden.then(|| Dense::new(graph, "style", widths.style, widths.style));
+    pub fn concat(layout: &mut Layout, widths: Widths, hidden: bool) -> Self {
+        let hidden = hidden.then(|| Dense::new(layout, "style", widths.style, widths.style));
         let init = Init::Glorot { fan_in: widths.input + widths.style, fan_out: widths.gates };
-        Self::Concat { hidden, weight: graph.param("style_input", &[widths.style, widths.gates], init) }
+        Self::Concat { hidden, weight: layout.param("style_input", &[widths.style, widths.gates], init) }
     }
 
     /// Appends what turns `embedding [batch, style]` into gate biases; `input_weight` and `bias` are the LSTM layer's own.
@@ -59,7 +59,7 @@ impl Conditioning {
         batch: usize,
         widths: Widths,
         (input_weight, bias): (View, View),
-        drop: Drop,
+        drop: DropoutSite,
     ) -> (View, usize) {
         let hidden = |graph: &mut Graph, dense: &Dense, width: usize| {
             let h = dense.forward(graph, embedding, batch, Activation::Tanh);
@@ -67,6 +67,7 @@ impl Conditioning {
                 return h;
             }
             let dropped = graph.temp("style_dropped", batch * width);
+            let drop = DropoutSite { inner: width, ..drop };
             graph.apply(Dropout { len: batch * width, drop, stored: h.format }, &[h, dropped]);
             dropped
         };
@@ -77,7 +78,8 @@ impl Conditioning {
             Self::Concat { hidden: None, weight } => (embedding, widths.style, *weight),
         };
         let y = graph.temp("gate_bias", batch * widths.gates);
-        let gemm = Gemm::new(Layout::NN, batch, widths.gates, width).with_bias(RowGroups { inner: 1, sequences: 1 });
+        let gemm =
+            Gemm::new(gemm::Layout::NN, batch, widths.gates, width).with_bias(RowGroups { inner: 1, sequences: 1 });
         graph.apply(gemm, &[h, weight, bias, y]);
         (y, batch)
     }

@@ -1,13 +1,15 @@
 //! Addition in place: joins the gradients of a value that is used more than once.
 
-use super::real::vectorized;
+use serde::Serialize;
+
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, half_label, mirror_both};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Uniforms, cpu_both, half_label};
 use crate::Result;
 use crate::gpu::{Capabilities, Format};
 
 /// `y += x`. Operands: `x [len]`, `y [len]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Add {
     /// Elements.
     pub len: usize,
@@ -16,7 +18,7 @@ pub struct Add {
 }
 
 impl Add {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
         vectorized(
             #[inline(always)]
@@ -46,7 +48,7 @@ impl Op for Add {
         Cost { flops: self.len as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

@@ -1,12 +1,14 @@
-//! The LSTM state at the border of a window: starts it from zero, or lane by lane from zero or the last window.
+//! The LSTM state at the border of a window: starts it from zero, or slot by slot from zero or the last window.
+
+use serde::Serialize;
 
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Uniforms, cpu_both};
 use crate::Result;
 use crate::gpu::{Capabilities, Format, Shader};
 
 /// Where a state comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Source {
     /// All zero. Operands: `y`.
     Zero,
@@ -16,7 +18,7 @@ pub enum Source {
 }
 
 /// `y = source`, both `[rows, width]`. Gradients stop here: truncated backpropagation through time detaches the state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Carry {
     /// Rows of the state.
     pub rows: usize,
@@ -29,7 +31,7 @@ pub struct Carry {
 }
 
 impl Carry {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         match self.source {
             Source::Zero => {
                 let ([], [y]) = args.take();
@@ -79,7 +81,7 @@ impl Op for Carry {
         Cost { flops, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

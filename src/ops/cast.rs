@@ -1,8 +1,10 @@
 //! Copies, in another format or the same: the f16 weights that the products of a mixed-precision plan read, and LSTM states
 //! that go from window to window.
 
+use serde::Serialize;
+
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Uniforms, cpu_both};
 use crate::Result;
 use crate::gpu::{Capabilities, Format};
 
@@ -10,7 +12,7 @@ use crate::gpu::{Capabilities, Format};
 ///
 /// No gradient of its own: the graph hands that of a weight's copy to the weight, and truncated backpropagation through
 /// time detaches states.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cast {
     /// Elements.
     pub len: usize,
@@ -21,7 +23,7 @@ pub struct Cast {
 }
 
 impl Cast {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
         y.copy_from_slice(x);
     }
@@ -44,7 +46,7 @@ impl Op for Cast {
         Cost { flops: 0, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

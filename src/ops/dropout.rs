@@ -1,26 +1,30 @@
 //! Inverted dropout with counter-based masks: the backward pass computes the mask again instead of storing it.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::random::keep_mask;
-use super::real::vectorized;
-use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both};
+use super::random::{in_whole_batch, keep_mask};
+use super::recorder::{Building, shader};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label};
 use crate::Result;
 use crate::gpu::{Capabilities, Format};
 
 /// Where and how strongly to drop; rate 0 leaves everything.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Drop {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DropoutSite {
     /// Number of the dropout site in the model; sites have masks of their own.
     pub site: u32,
     /// Probability that an element becomes 0.
     pub rate: f32,
+    /// Consecutive elements of one batch slot, where the tensor is `[outer, B, inner]`: with them an element's number in the
+    /// whole batch is found, which its mask is made of.
+    pub inner: usize,
 }
 
-impl Drop {
+impl DropoutSite {
     /// No dropout, as in evaluation and generation.
-    pub const NONE: Drop = Drop { site: 0, rate: 0.0 };
+    pub const NONE: DropoutSite = DropoutSite { site: 0, rate: 0.0, inner: 1 };
 
     /// The factor of what is kept, `1 / (1 - rate)`: a word of the shaders, whose own division is inexact.
     pub fn kept(&self) -> f32 {
@@ -29,43 +33,49 @@ impl Drop {
 
     /// The factor of element `index`: 0, or `1 / (1 - rate)`.
     #[inline(always)]
-    pub fn factor<R: Real>(&self, step: &Step, index: usize) -> R {
+    pub fn factor<R: Real>(&self, uniforms: &Uniforms, index: usize) -> R {
         if self.rate == 0.0 {
             return R::ONE;
         }
-        R::of(keep_mask(index as u32, self.site, self.rate, step.seed, step.step) as f64)
+        let index = in_whole_batch(index as u32, self.inner as u32, uniforms.slots);
+        R::of(keep_mask(index, self.site, self.rate, uniforms.seed, uniforms.update) as f64)
     }
 
     /// `y = x * mask`, where the first element has the number `first`.
-    pub fn apply<R: Real>(&self, step: &Step, first: usize, x: &[R], y: &mut [R]) {
+    pub fn apply<R: Real>(&self, uniforms: &Uniforms, first: usize, x: &[R], y: &mut [R]) {
         vectorized(
             #[inline(always)]
             || {
                 for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                    *y = x * self.factor::<R>(step, first + i);
+                    *y = x * self.factor::<R>(uniforms, first + i);
                 }
             },
         );
     }
+
+    /// Appends what `keep_mask` takes: elements of a slot, site, rate, factor of what is kept.
+    pub(super) fn words<'r, 'a>(&self, building: Building<'r, 'a>) -> Building<'r, 'a> {
+        building.word(self.inner).word(self.site as usize).float(self.rate).float(self.kept())
+    }
 }
 
 /// `y = x * mask`. Operands: `x [len]`, `y [len]`. Its gradient is the same op on the gradients.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Dropout {
     /// Elements; at most 2^32, since the mask's counter is a 32-bit word.
     pub len: usize,
     /// Site and rate.
-    pub drop: Drop,
+    pub drop: DropoutSite,
     /// Both operands' format.
     pub stored: Format,
 }
 
 impl Dropout {
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
         const BLOCK: usize = 1 << 14;
         let blocks = y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).enumerate();
-        blocks.for_each(|(block, (y, x))| self.drop.apply(step, block * BLOCK, x, y));
+        blocks.for_each(|(block, (y, x))| self.drop.apply(uniforms, block * BLOCK, x, y));
     }
 }
 
@@ -86,7 +96,7 @@ impl Op for Dropout {
         Cost { flops: self.len as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -97,8 +107,7 @@ impl Op for Dropout {
             let cost = recorder.share(len, self.len);
             let dispatch = recorder.dispatch(shader!("dropout", "main", [], [("S", self.stored)]), cost);
             let bound = dispatch.read(0, start, len).write(1, start, len).step();
-            let words = bound.word(len).word(start).word(self.drop.site as usize);
-            words.float(self.drop.rate).float(self.drop.kept()).groups(len.div_ceil(256));
+            self.drop.words(bound.word(len).word(start)).groups(len.div_ceil(256));
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 //! octave convolution is computed here from indices, so nothing of it is uploaded or stored as a one-hot.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::dropout::Drop;
+use super::dropout::DropoutSite;
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label};
 use crate::error::Result;
 use crate::gpu::{Capabilities, Format};
 
@@ -15,11 +16,12 @@ pub const OCTAVE: usize = 12;
 pub const BEFORE_OCTAVE: usize = 1 + OCTAVE + 1;
 
 /// Joins, in this order: pitch position `n / N` (1), pitch class one-hot (12), how many notes of this pitch class sound
-/// in this step (1), the octave features with dropout, the beat one-hot with dropout (spec, section 2.4).
+/// in this step (1), the octave features with dropout, the beat one-hot with dropout (docs/MODEL.md,
+/// "Note features").
 ///
-/// Operands: `notes [T, B, N, 3]` (already dropped out), `octave [T, B, N, F]`, `start [B]` (index in the piece of the
+/// Operands: `notes [T, B, N, C]` (already dropped out), `octave [T, B, N, F]`, `start [B]` (index in the piece of the
 /// first step, which decides the beat; may be negative), `y [T, B, N, 14 + F + q]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Features {
     /// T.
     pub steps: usize,
@@ -27,6 +29,8 @@ pub struct Features {
     pub batch: usize,
     /// N.
     pub notes: usize,
+    /// C, values of a cell of `notes`, the first of which is play.
+    pub channels: usize,
     /// MIDI pitch of note 0, which decides the pitch classes.
     pub lowest: usize,
     /// F, columns of the octave features.
@@ -34,15 +38,15 @@ pub struct Features {
     /// q, steps of a bar.
     pub beats: usize,
     /// Dropout of the octave features.
-    pub octave_drop: Drop,
+    pub octave_drop: DropoutSite,
     /// Dropout of the beat: one mask for all notes of a step.
-    pub beat_drop: Drop,
+    pub beat_drop: DropoutSite,
     /// Format of `y` and its gradient.
     pub stored: Format,
 }
 
 /// `doctave = mask * dy[.., 14 .. 14 + F]`. Operands: `dy [T, B, N, 14 + F + q]`, `doctave [T, B, N, F]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FeaturesGrad(pub Features);
 
 impl Features {
@@ -55,18 +59,18 @@ impl Features {
         self.steps * self.batch * self.notes
     }
 
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([notes, octave, start], [y]) = args.take();
         let (n_notes, width) = (self.notes, self.width());
         y.par_chunks_mut(n_notes * width).enumerate().for_each(|(tb, y)| {
-            let notes = &notes[tb * n_notes * 3..][..n_notes * 3];
+            let notes = &notes[tb * n_notes * self.channels..][..n_notes * self.channels];
             let mut counts = [R::ZERO; OCTAVE];
             for n in 0..n_notes {
-                counts[(self.lowest + n) % OCTAVE] += notes[n * 3];
+                counts[(self.lowest + n) % OCTAVE] += notes[n * self.channels];
             }
             let (t, b) = (tb / self.batch, tb % self.batch);
             let beat = (start[b].to_f64() as i64 + t as i64).rem_euclid(self.beats as i64) as usize;
-            let beat_value = self.beat_drop.factor::<R>(step, tb * self.beats + beat);
+            let beat_value = self.beat_drop.factor::<R>(uniforms, tb * self.beats + beat);
             for (n, y) in y.chunks_exact_mut(width).enumerate() {
                 y.fill(R::ZERO);
                 let class = (self.lowest + n) % OCTAVE;
@@ -75,7 +79,7 @@ impl Features {
                 y[1 + OCTAVE] = counts[class];
                 let cell = (tb * n_notes + n) * self.octave;
                 let of_octave = &mut y[BEFORE_OCTAVE..][..self.octave];
-                self.octave_drop.apply(step, cell, &octave[cell..][..self.octave], of_octave);
+                self.octave_drop.apply(uniforms, cell, &octave[cell..][..self.octave], of_octave);
                 y[BEFORE_OCTAVE + self.octave + beat] = beat_value;
             }
         });
@@ -83,11 +87,11 @@ impl Features {
 }
 
 impl FeaturesGrad {
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([dy], [doctave]) = args.take();
         let (f, width) = (self.0.octave, self.0.width());
         doctave.par_chunks_mut(f).zip(dy.par_chunks(width)).enumerate().for_each(|(cell, (doctave, dy))| {
-            self.0.octave_drop.apply(step, cell * f, &dy[BEFORE_OCTAVE..][..f], doctave);
+            self.0.octave_drop.apply(uniforms, cell * f, &dy[BEFORE_OCTAVE..][..f], doctave);
         });
     }
 }
@@ -111,8 +115,8 @@ impl Op for Features {
     fn args(&self) -> Vec<Arg> {
         let cells = self.cells();
         vec![
-            // Of the triples, whether the note plays.
-            Arg::read("notes", cells * 3).moving(cells),
+            // Of each cell, whether the note plays.
+            Arg::read("notes", cells * self.channels).moving(cells),
             Arg::read("octave", cells * self.octave),
             Arg::read("start", self.batch),
             Arg::write("y", cells * self.width()).stored(self.stored),
@@ -124,37 +128,25 @@ impl Op for Features {
         Cost { flops: (self.cells() * (self.octave + 1)) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
     }
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let [notes, octave, y] = [3, self.octave, self.width()].map(|width| self.notes * width);
+        let [notes, octave, y] = [self.channels, self.octave, self.width()].map(|width| self.notes * width);
         let rows = self.steps * self.batch;
         for (first, count) in recorder.row_chunks(rows, &[notes, octave, y]) {
-            recorder
+            let building = recorder
                 .dispatch(shader!("features", "forward", [], [("S", self.stored)]), recorder.share(count, rows))
                 .read(0, first * notes, count * notes)
                 .read(1, first * octave, count * octave)
                 .read_all(2)
                 .write(3, first * y, count * y)
-                .word(first)
-                .word(count)
-                .word(self.batch)
-                .word(self.notes)
-                .word(self.lowest)
-                .word(self.octave)
-                .word(self.beats)
-                .word(self.octave_drop.site as usize)
-                .float(self.octave_drop.rate)
-                .float(self.octave_drop.kept())
-                .word(self.beat_drop.site as usize)
-                .float(self.beat_drop.rate)
-                .float(self.beat_drop.kept())
-                .step()
-                .groups((count * y).div_ceil(256));
+                .words(&[first, count, self.batch, self.notes, self.channels, self.lowest, self.octave, self.beats]);
+            let building = self.beat_drop.words(self.octave_drop.words(building));
+            building.step().groups((count * y).div_ceil(256));
         }
         Ok(())
     }
@@ -194,7 +186,7 @@ impl Op for FeaturesGrad {
         Cost { flops: (self.0.cells() * self.0.octave) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -205,19 +197,12 @@ impl Op for FeaturesGrad {
         let width = self.0.width();
         let cells = self.0.cells();
         for (first, count) in recorder.row_chunks(cells, &[width]) {
-            recorder
+            let building = recorder
                 .dispatch(shader!("features", "backward", [], [("S", self.0.stored)]), recorder.share(count, cells))
                 .read(0, first * width, count * width)
                 .write(1, first * octave, count * octave)
-                .word(first)
-                .word(count)
-                .word(octave)
-                .word(width)
-                .word(drop.site as usize)
-                .float(drop.rate)
-                .float(drop.kept())
-                .step()
-                .groups((count * octave).div_ceil(256));
+                .words(&[first, count, octave, width]);
+            drop.words(building).step().groups((count * octave).div_ceil(256));
         }
         Ok(())
     }

@@ -2,12 +2,14 @@
 //! weight gradients.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::real::{Mat, matmul, transposed, vectorized};
+use super::matmul::{Mat, matmul, transposed};
 use super::recorder::{chunks, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
-use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, mirror_both, unknown_variant};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, unknown_variant};
 use crate::Result;
 use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
@@ -15,7 +17,7 @@ use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 const EXCERPT: usize = 128;
 
 /// Which operands are stored transposed. `C` is always `[m, n]`, all matrices row by row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Layout {
     /// `A [m, k]`, `B [k, n]`.
     NN,
@@ -26,7 +28,7 @@ pub enum Layout {
 }
 
 /// What is applied to the product and its bias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Activation {
     /// Nothing.
     Identity,
@@ -38,7 +40,7 @@ pub enum Activation {
 ///
 /// Operands: `a`, `b`, `bias [sequences, n]` where there is one, and `c [m, n]`. Row `r` of `C` takes the bias row of its
 /// sequence; a plain bias vector is a bias for one sequence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gemm {
     /// Storage of `A` and `B`.
     pub layout: Layout,
@@ -87,7 +89,7 @@ impl Gemm {
     }
 
     /// `rows` rows of `A B` (first row `first`), with bias and activation, into `c`.
-    fn mirror_rows<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], first: usize, threads: bool) {
+    fn rows_on_cpu<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], first: usize, threads: bool) {
         let (n, k) = (self.n, self.k);
         let rows = c.len() / n;
         if let (Some(bias), Some(groups)) = (bias, self.bias) {
@@ -113,7 +115,7 @@ impl Gemm {
         }
     }
 
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let (a, b, bias, c) = if self.bias.is_some() {
             let ([a, b, bias], [c]) = args.take();
             (a, b, Some(bias), c)
@@ -126,18 +128,18 @@ impl Gemm {
         let block = 768;
         if self.layout == Layout::TN || self.m < 2 * block {
             let threads = 2 * self.m * self.n * self.k > 1 << 22;
-            self.mirror_rows(a, b, bias, c, 0, threads);
+            self.rows_on_cpu(a, b, bias, c, 0, threads);
         } else if self.layout == Layout::NT {
             let b = transposed(b, self.n, self.k);
-            Gemm { layout: Layout::NN, ..self.clone() }.mirror_blocks(a, &b, bias, c, block);
+            Gemm { layout: Layout::NN, ..self.clone() }.blocks_on_cpu(a, &b, bias, c, block);
         } else {
-            self.mirror_blocks(a, b, bias, c, block);
+            self.blocks_on_cpu(a, b, bias, c, block);
         }
     }
 
-    fn mirror_blocks<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], block: usize) {
+    fn blocks_on_cpu<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], block: usize) {
         let blocks = c.par_chunks_mut(block * self.n).enumerate();
-        blocks.for_each(|(i, c)| self.mirror_rows(a, b, bias, c, i * block, false));
+        blocks.for_each(|(i, c)| self.rows_on_cpu(a, b, bias, c, i * block, false));
     }
 }
 
@@ -383,7 +385,7 @@ impl Op for Gemm {
         Cost { flops: outputs * (2 * self.k as u64 + activation), bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for.
     ///
@@ -394,7 +396,7 @@ impl Op for Gemm {
             DeviceType::Software => vec!["direct", "register", "vector", "tiled", "naive"],
             _ => vec!["register", "vector", "direct", "tiled", "naive"],
         };
-        // A subgroup larger than the workgroup would have lanes that hold nothing. Second on software adapters, since it is
+        // A subgroup larger than the workgroup would have invocations that hold nothing. Second on software adapters, since it is
         // the fastest on one of them.
         if capabilities.subgroup && capabilities.subgroup_max_size <= 64 {
             let place = if capabilities.device_type == DeviceType::Software { 1 } else { variants.len() };
@@ -411,14 +413,14 @@ impl Op for Gemm {
         variants
     }
 
-    fn opt_in(&self) -> &'static [&'static str] {
+    fn experimental(&self) -> &'static [&'static str] {
         &["cooperative"]
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let mut kernel = Kernel::of(variant, self.m, self.n).ok_or_else(|| unknown_variant(self, variant))?;
         if variant == "cooperative" {
-            kernel.consts.push(("LANES", recorder.capabilities.subgroup_max_size));
+            kernel.consts.push(("INVOCATIONS", recorder.capabilities.subgroup_max_size));
         }
         let (m, n, k) = (self.m, self.n, self.k);
         // Each matrix is cut along its stored rows, so that every part fits a binding.
@@ -505,20 +507,20 @@ mod tests {
     #[test]
     fn kernels_that_need_features_are_legal_only_where_these_are() {
         let halves = Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16; 3]);
-        let legal = |op: &Gemm, change: fn(&mut Capabilities), variant: &str| {
+        let supported = |op: &Gemm, change: fn(&mut Capabilities), variant: &str| {
             let mut capabilities = Capabilities::able();
             change(&mut capabilities);
-            op.legal(&capabilities).contains(&variant)
+            op.supported(&capabilities).contains(&variant)
         };
-        assert!(legal(&halves, |_| (), "subgroup") && legal(&halves, |_| (), "cooperative"));
-        assert!(!legal(&Gemm::new(Layout::NN, 64, 64, 64), |_| (), "cooperative"));
-        assert!(!legal(&halves, |c| c.cooperative_matrix.clear(), "cooperative"));
-        assert!(!legal(&halves, |c| c.cooperative_matrix[0].result = "f16".into(), "cooperative"));
-        assert!(!legal(&halves, |c| c.subgroup_min_size = 8, "cooperative"));
-        assert!(!legal(&halves, |c| c.subgroup_max_size = 128, "subgroup"));
+        assert!(supported(&halves, |_| (), "subgroup") && supported(&halves, |_| (), "cooperative"));
+        assert!(!supported(&Gemm::new(Layout::NN, 64, 64, 64), |_| (), "cooperative"));
+        assert!(!supported(&halves, |c| c.cooperative_matrix.clear(), "cooperative"));
+        assert!(!supported(&halves, |c| c.cooperative_matrix[0].result = "f16".into(), "cooperative"));
+        assert!(!supported(&halves, |c| c.subgroup_min_size = 8, "cooperative"));
+        assert!(!supported(&halves, |c| c.subgroup_max_size = 128, "subgroup"));
         for variant in ["subgroup", "cooperative"] {
-            assert!(!legal(&halves, |c| c.subgroup = false, variant));
-            assert!(!legal(&halves, |c| c.shader_f16 = false, variant));
+            assert!(!supported(&halves, |c| c.subgroup = false, variant));
+            assert!(!supported(&halves, |c| c.shader_f16 = false, variant));
         }
     }
 

@@ -1,24 +1,100 @@
-//! The three heads and their losses in one pass over the last layer's features: logits stay where they are made (paper,
-//! section III-B; spec, sections 2.7 and "Loss").
+//! The heads and their losses in one pass over the last layer's features: logits stay where they are made (paper, section
+//! III-B; docs/MODEL.md, "Loss"). What each head means is data: [`HeadSet`].
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::note_input::CHANNELS;
-use super::real::{dot, vectorized};
 use super::recorder::{Building, chunks, shader};
 use super::reduce::SumRows;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both, unknown_variant};
-use crate::error::Result;
-use crate::gpu::{Capabilities, DeviceType, Format};
+use super::vectorized::{dot, vectorized};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label, unknown_variant};
+use crate::error::{Error, Result};
+use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
 /// Rows of a part: what a workgroup sums up, of one note. The constant of this name in the shader.
 const RUN: usize = 128;
 
-/// The sizes and the mask that the heads and their gradients share.
+/// How a head's output is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Score {
+    /// The output is a logit, the target 0 or 1: binary cross-entropy.
+    Binary,
+    /// The output is the value itself: squared error.
+    Squared,
+}
+
+/// One output of a cell, predicted from its features. Head `i` predicts channel `i` of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Head {
+    /// How it is scored.
+    pub score: Score,
+    /// Whether it counts only where the first channel of the target, play, is 1.
+    pub masked: bool,
+}
+
+/// The heads of a model, two or three of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct HeadSet {
+    list: [Head; MAX_HEADS],
+    len: usize,
+}
+
+/// The most heads: kernels hold a cell's outputs in one vector.
+const MAX_HEADS: usize = 3;
+
+impl HeadSet {
+    /// These heads.
+    ///
+    /// # Errors
+    /// Fewer than two or more than three.
+    pub fn new(heads: &[Head]) -> Result<Self> {
+        if !(2..=MAX_HEADS).contains(&heads.len()) {
+            return Err(Error::model(
+                format!("{} heads of one output", heads.len()),
+                "a model has two or three of them",
+            ));
+        }
+        let mut list = [Head { score: Score::Binary, masked: false }; MAX_HEADS];
+        list[..heads.len()].copy_from_slice(heads);
+        Ok(Self { list, len: heads.len() })
+    }
+
+    /// Play, replay and dynamics; `masked` is whether the latter two count only where the target plays (the paper's way; off
+    /// to measure its claim).
+    pub const fn performance(masked: bool) -> Self {
+        Self {
+            list: [
+                Head { score: Score::Binary, masked: false },
+                Head { score: Score::Binary, masked },
+                Head { score: Score::Squared, masked },
+            ],
+            len: 3,
+        }
+    }
+
+    /// C, how many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there are two at least")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The heads, in the order of the target's channels.
+    pub fn heads(&self) -> &[Head] {
+        &self.list[..self.len]
+    }
+
+    /// A word with a bit for each head, from the lowest, that is set where `of` the head is true.
+    fn bits(&self, of: impl Fn(&Head) -> bool) -> u32 {
+        self.heads().iter().zip(0..).map(|(head, bit)| u32::from(of(head)) << bit).sum()
+    }
+}
+
+/// The sizes and heads that the op and its gradients share.
 ///
 /// Features stand note by note, `[N, rows, H]`. A part is a run of up to 128 rows of one note; parts are numbered note
 /// by note.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// T * B.
     pub rows: usize,
@@ -26,31 +102,31 @@ pub struct Shape {
     pub notes: usize,
     /// H, features of a cell.
     pub units: usize,
-    /// Whether replay and dynamics count only where the target plays (the paper's way; off to measure its claim).
-    pub masked: bool,
+    /// C heads.
+    pub heads: HeadSet,
     /// Format of the features and their gradients.
     pub stored: Format,
 }
 
-/// Logits `z = x w + bias`, and of each part the sum over its cells of `weight[r] * [BCE(play), mask * BCE(replay), mask *
-/// (dynamics - target)^2]`, with the derivative of each of the three by its own logit.
+/// Logits `z = x w + bias`, and of each part the sum over its cells of `weight[r] * mask * loss` head by head, with the
+/// derivative of each loss by its own logit.
 ///
-/// Play and replay are logits, dynamics is linear. With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the
-/// sums over parts are means over the valid (t, b, n) cells.
+/// With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the sums over parts are means over the valid (t, b, n)
+/// cells.
 ///
-/// Operands: `x [N, rows, H]`, `w [H, 3]`, `bias [3]`, `target [rows, N, 3]`, `weight [rows]`, `losses [parts, 3]`,
-/// `slopes [N, rows, 3]`.
-#[derive(Clone, Debug, PartialEq)]
+/// Operands: `x [N, rows, H]`, `w [H, C]`, `bias [C]`, `target [rows, N, C]`, `weight [rows]`, `losses [parts, C]`,
+/// `logit_grads [N, rows, C]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Heads(pub Shape);
 
-/// `dx = (slopes * dlosses) w^T`. Operands: `w`, `slopes`, `dlosses [parts, 3]`, `dx [N, rows, H]`.
-#[derive(Clone, Debug, PartialEq)]
+/// `dx = (logit_grads * dlosses) w^T`. Operands: `w`, `logit_grads`, `dlosses [parts, C]`, `dx [N, rows, H]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HeadsInputGrad(pub Shape);
 
-/// Of each part `dw = x^T (slopes * dlosses)` and `dbias = sum of slopes * dlosses`.
+/// Of each part `dw = x^T (logit_grads * dlosses)` and `dbias = sum of logit_grads * dlosses`.
 ///
-/// Operands: `x`, `slopes`, `dlosses [parts, 3]`, `dw [parts, H, 3]`, `dbias [parts, 3]`.
-#[derive(Clone, Debug, PartialEq)]
+/// Operands: `x`, `logit_grads`, `dlosses [parts, C]`, `dw [parts, H, C]`, `dbias [parts, C]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HeadsWeightGrad(pub Shape);
 
 impl Shape {
@@ -85,12 +161,29 @@ impl Shape {
     }
 
     fn label(&self, what: &str) -> String {
-        let unmasked = if self.masked { "" } else { " unmasked" };
+        let heads = match self.heads {
+            heads if heads == HeadSet::performance(true) => String::new(),
+            heads if heads == HeadSet::performance(false) => " unmasked".into(),
+            heads => format!(" C={}", heads.len),
+        };
         let half = half_label(self.stored);
-        format!("heads {what} rows={} N={} H={}{unmasked}{half}", self.rows, self.notes, self.units)
+        format!("heads {what} rows={} N={} H={}{heads}{half}", self.rows, self.notes, self.units)
     }
 
-    /// The kernels of all three ops. A load that differs by lane is a loop over the lanes on a software adapter, so there
+    /// The shader of an entry point with its constants.
+    fn shader(&self, entry: &'static str) -> Shader {
+        let (run, units, two) = (RUN as u32, self.units as u32, u32::from(self.heads.len == 2));
+        let mut consts = vec![("RUN", run), ("H", units), ("TWO", two)];
+        if entry.starts_with("forward") {
+            consts.push(("MASKED", self.heads.bits(|head| head.masked)));
+            consts.push(("SQUARED", self.heads.bits(|head| head.score == Score::Squared)));
+        } else {
+            consts.push(("COLS", cols(self.units) as u32));
+        }
+        Shader { consts, ..shader!("heads", entry, [], [("S", self.stored)]) }
+    }
+
+    /// The kernels of all three ops. A load that differs by invocation is a loop over the SIMD lanes on a software adapter, so there
     /// the kernel without workgroup memory, which reads less, comes first.
     fn variants(capabilities: &Capabilities) -> Vec<&'static str> {
         match capabilities.device_type {
@@ -101,7 +194,7 @@ impl Shape {
 
     /// Cuts the parts into blocks of which one dispatch can do each: some runs of some notes.
     fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
-        let most_runs = recorder.rows_per_binding(&[self.notes * CHANNELS, self.units]) / RUN;
+        let most_runs = recorder.rows_per_binding(&[self.notes * self.heads.len, self.units]) / RUN;
         let most_runs = most_runs.min(recorder.parts_in_time(self.runs(), usize::MAX));
         let most_notes = recorder.rows_per_binding(&[self.rows * self.units]);
         let mut blocks = vec![];
@@ -153,38 +246,45 @@ fn entry(op: &dyn Op, variant: &str, [naive, workgroup]: [&'static str; 2]) -> R
     }
 }
 
-/// `w [H, 3]` head by head.
-fn columns<R: Real>(w: &[R]) -> [Vec<R>; CHANNELS] {
-    [0, 1, 2].map(|head| w.iter().skip(head).step_by(CHANNELS).copied().collect())
+/// `w [H, C]` head by head.
+fn columns<R: Real, const C: usize>(w: &[R]) -> [Vec<R>; C] {
+    std::array::from_fn(|head| w.iter().skip(head).step_by(C).copied().collect())
 }
 
 impl Heads {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
-        let ([x, w, bias, target, weight], [losses, slopes]) = args.take();
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+        match self.0.heads.len {
+            2 => self.run::<R, 2>(args),
+            _ => self.run::<R, 3>(args),
+        }
+    }
+
+    fn run<R: Real, const C: usize>(&self, args: Args<'_, R>) {
+        let ([x, w, bias, target, weight], [losses, logit_grads]) = args.take();
         let s = &self.0;
-        let w = columns(w);
-        let parts = losses.par_chunks_exact_mut(CHANNELS).zip(s.split(slopes, CHANNELS));
-        parts.enumerate().for_each(|(part, (losses, slopes))| {
+        let w = columns::<R, C>(w);
+        let parts = losses.par_chunks_exact_mut(C).zip(s.split(logit_grads, C));
+        parts.enumerate().for_each(|(part, (losses, logit_grads))| {
             let (first, _) = s.cells_of(part);
             vectorized(
                 #[inline(always)]
                 || {
                     losses.fill(R::ZERO);
-                    for (cell, slopes) in (first..).zip(slopes.chunks_exact_mut(CHANNELS)) {
+                    for (cell, logit_grads) in (first..).zip(logit_grads.chunks_exact_mut(C)) {
                         let (n, r) = (cell / s.rows, cell % s.rows);
                         let x = &x[cell * s.units..][..s.units];
-                        let target = &target[(r * s.notes + n) * CHANNELS..][..CHANNELS];
-                        for head in 0..CHANNELS {
-                            let z = bias[head] + dot(x, &w[head]);
-                            let y = target[head];
-                            // BCE from a logit z with target y: ln(1 + e^z) - y z.
-                            let (loss, slope) = match head {
-                                2 => ((z - y) * (z - y), (z - y) + (z - y)),
-                                _ => (z.softplus() - y * z, z.sigmoid() - y),
+                        let target = &target[(r * s.notes + n) * C..][..C];
+                        for (i, head) in s.heads.list[..C].iter().enumerate() {
+                            let z = bias[i] + dot(x, &w[i]);
+                            let y = target[i];
+                            let (loss, grad) = match head.score {
+                                Score::Squared => ((z - y) * (z - y), (z - y) + (z - y)),
+                                // Cross-entropy of logit z and target y: ln(1 + e^z) - y z.
+                                Score::Binary => (z.softplus() - y * z, z.sigmoid() - y),
                             };
-                            let scale = if s.masked && head > 0 { weight[r] * target[0] } else { weight[r] };
-                            losses[head] += scale * loss;
-                            slopes[head] = scale * slope;
+                            let scale = if head.masked { weight[r] * target[0] } else { weight[r] };
+                            losses[i] += scale * loss;
+                            logit_grads[i] = scale * grad;
                         }
                     }
                 },
@@ -193,27 +293,39 @@ impl Heads {
     }
 }
 
-/// `slopes * dlosses` of one cell.
+/// `logit_grads * dlosses` of one cell.
 #[inline(always)]
-fn scaled<R: Real>(slopes: &[R], dlosses: &[R]) -> [R; CHANNELS] {
-    [0, 1, 2].map(|head| slopes[head] * dlosses[head])
+fn scaled<R: Real, const C: usize>(logit_grads: &[R], dlosses: &[R]) -> [R; C] {
+    std::array::from_fn(|head| logit_grads[head] * dlosses[head])
 }
 
 impl HeadsInputGrad {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
-        let ([w, slopes, dlosses], [dx]) = args.take();
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+        match self.0.heads.len {
+            2 => self.run::<R, 2>(args),
+            _ => self.run::<R, 3>(args),
+        }
+    }
+
+    fn run<R: Real, const C: usize>(&self, args: Args<'_, R>) {
+        let ([w, logit_grads, dlosses], [dx]) = args.take();
         let s = &self.0;
-        let [w0, w1, w2] = columns(w);
+        let w = columns::<R, C>(w);
         s.split(dx, s.units).into_par_iter().enumerate().for_each(|(part, dx)| {
             let (first, _) = s.cells_of(part);
-            let dlosses = &dlosses[part * CHANNELS..][..CHANNELS];
+            let dlosses = &dlosses[part * C..][..C];
             vectorized(
                 #[inline(always)]
                 || {
-                    for (slopes, dx) in slopes[first * CHANNELS..].chunks(CHANNELS).zip(dx.chunks_exact_mut(s.units)) {
-                        let [d0, d1, d2] = scaled(slopes, dlosses);
-                        for (((dx, &w0), &w1), &w2) in dx.iter_mut().zip(&w0).zip(&w1).zip(&w2) {
-                            *dx = d0 * w0 + d1 * w1 + d2 * w2;
+                    let w: [&[R]; C] = std::array::from_fn(|head| &w[head][..s.units]);
+                    for (grads, dx) in logit_grads[first * C..].chunks(C).zip(dx.chunks_exact_mut(s.units)) {
+                        let d: [R; C] = scaled(grads, dlosses);
+                        for (j, dx) in dx.iter_mut().enumerate() {
+                            let mut sum = d[0] * w[0][j];
+                            for head in 1..C {
+                                sum += d[head] * w[head][j];
+                            }
+                            *dx = sum;
                         }
                     }
                 },
@@ -223,32 +335,39 @@ impl HeadsInputGrad {
 }
 
 impl HeadsWeightGrad {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
-        let ([x, slopes, dlosses], [dw, dbias]) = args.take();
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+        match self.0.heads.len {
+            2 => self.run::<R, 2>(args),
+            _ => self.run::<R, 3>(args),
+        }
+    }
+
+    fn run<R: Real, const C: usize>(&self, args: Args<'_, R>) {
+        let ([x, logit_grads, dlosses], [dw, dbias]) = args.take();
         let s = &self.0;
-        let parts = dw.par_chunks_exact_mut(s.units * CHANNELS).zip(dbias.par_chunks_exact_mut(CHANNELS));
+        let parts = dw.par_chunks_exact_mut(s.units * C).zip(dbias.par_chunks_exact_mut(C));
         parts.enumerate().for_each(|(part, (dw, dbias))| {
             let (first, cells) = s.cells_of(part);
-            let dlosses = &dlosses[part * CHANNELS..][..CHANNELS];
-            let [mut w0, mut w1, mut w2] = [0; CHANNELS].map(|_| vec![R::ZERO; s.units]);
+            let dlosses = &dlosses[part * C..][..C];
+            let mut sums: [Vec<R>; C] = std::array::from_fn(|_| vec![R::ZERO; s.units]);
             dbias.fill(R::ZERO);
             vectorized(
                 #[inline(always)]
                 || {
+                    let sums = sums.each_mut().map(|sums| &mut sums[..s.units]);
                     for cell in first..first + cells {
-                        let d = scaled(&slopes[cell * CHANNELS..], dlosses);
+                        let d: [R; C] = scaled(&logit_grads[cell * C..], dlosses);
                         dbias.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
-                        let sums = w0.iter_mut().zip(&mut w1).zip(&mut w2);
-                        for (((w0, w1), w2), &x) in sums.zip(&x[cell * s.units..][..s.units]) {
-                            *w0 += d[0] * x;
-                            *w1 += d[1] * x;
-                            *w2 += d[2] * x;
+                        for (j, &x) in x[cell * s.units..][..s.units].iter().enumerate() {
+                            for head in 0..C {
+                                sums[head][j] += d[head] * x;
+                            }
                         }
                     }
                 },
             );
-            for (j, dw) in dw.chunks_exact_mut(CHANNELS).enumerate() {
-                dw.copy_from_slice(&[w0[j], w1[j], w2[j]]);
+            for (j, dw) in dw.chunks_exact_mut(C).enumerate() {
+                dw.iter_mut().zip(&sums).for_each(|(dw, sums)| *dw = sums[j]);
             }
         });
     }
@@ -264,63 +383,63 @@ impl Op for Heads {
     }
 
     fn args(&self) -> Vec<Arg> {
-        let s = &self.0;
+        let (s, c) = (&self.0, self.0.heads.len);
         vec![
             Arg::read("x", s.cells() * s.units).stored(s.stored),
-            Arg::read("w", s.units * CHANNELS),
-            Arg::read("bias", CHANNELS),
-            Arg::read("target", s.cells() * CHANNELS),
+            Arg::read("w", s.units * c),
+            Arg::read("bias", c),
+            Arg::read("target", s.cells() * c),
             Arg::read("weight", s.rows),
-            Arg::write("losses", s.parts() * CHANNELS),
-            Arg::write("slopes", s.cells() * CHANNELS),
+            Arg::write("losses", s.parts() * c),
+            Arg::write("logit_grads", s.cells() * c),
         ]
     }
 
-    /// A cell costs its products, twice 6 for a cross-entropy (4 of them softplus) and 2 for the slope, 3 for the square and
-    /// its slope, 6 for the scales, 3 sums and 1 mask.
+    /// A cell costs its products; of each head 6 for a cross-entropy (4 of them softplus) and 2 for its gradient, or 3 for a
+    /// square and its gradient, 2 for the scales, 1 for the sum; and 1 for the mask.
     fn cost(&self) -> Cost {
-        let cell = 2 * self.0.units * CHANNELS + 28 + usize::from(self.0.masked);
+        let heads = self.0.heads.heads();
+        let scores = heads.iter().map(|head| if head.score == Score::Squared { 3 } else { 8 } + 3).sum::<usize>();
+        let masks = usize::from(heads.iter().any(|head| head.masked));
+        let cell = 2 * self.0.units * heads.len() + scores + masks;
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         Shape::variants(capabilities)
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let s = &self.0;
+        let (s, c) = (&self.0, self.0.heads.len);
         let entry = entry(self, variant, ["forward_naive", "forward_workgroup"])?;
         for block in s.blocks(recorder) {
-            let (x, slopes) = (block.cells(s.units), block.cells(CHANNELS));
-            let (row, per_row) = (block.run * RUN, s.notes * CHANNELS);
-            let shader =
-                shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("MASKED", s.masked)], [("S", s.stored)]);
+            let (x, grads) = (block.cells(s.units), block.cells(c));
+            let (row, per_row) = (block.run * RUN, s.notes * c);
             let building = recorder
-                .dispatch(shader, recorder.share(block.parts(), s.parts()))
+                .dispatch(s.shader(entry), recorder.share(block.parts(), s.parts()))
                 .read(0, x.0, x.1)
                 .read_all(1)
                 .read_all(2)
                 .read(3, row * per_row, block.rows * per_row)
                 .read(4, row, block.rows)
                 .write_all(5)
-                .write(6, slopes.0, slopes.1);
+                .write(6, grads.0, grads.1);
             block.words(building).word(s.notes).groups(block.parts());
         }
         Ok(())
     }
 
     fn gradient(&self, tape: &mut dyn Tape, operands: &[View]) {
-        let [x, w, bias, _, _, losses, slopes] = *operands else { return };
+        let [x, w, bias, _, _, losses, logit_grads] = *operands else { return };
         let Some(dlosses) = tape.grad(losses) else { return };
-        tape.contribute(x, Box::new(HeadsInputGrad(self.0)), &[w, slopes, dlosses]);
-        let parts = self.0.parts();
-        let (dw, dbias) =
-            (tape.temp("dw", parts * w.len, Format::F32), tape.temp("dbias", parts * CHANNELS, Format::F32));
-        tape.push(Box::new(HeadsWeightGrad(self.0)), &[x, slopes, dlosses, dw, dbias]);
+        tape.contribute(x, Box::new(HeadsInputGrad(self.0)), &[w, logit_grads, dlosses]);
+        let (parts, c) = (self.0.parts(), self.0.heads.len);
+        let (dw, dbias) = (tape.temp("dw", parts * w.len, Format::F32), tape.temp("dbias", parts * c, Format::F32));
+        tape.push(Box::new(HeadsWeightGrad(self.0)), &[x, logit_grads, dlosses, dw, dbias]);
         tape.contribute(w, Box::new(SumRows::all(parts, w.len)), &[dw]);
-        tape.contribute(bias, Box::new(SumRows::all(parts, CHANNELS)), &[dbias]);
+        tape.contribute(bias, Box::new(SumRows::all(parts, c)), &[dbias]);
     }
 }
 
@@ -334,38 +453,37 @@ impl Op for HeadsInputGrad {
     }
 
     fn args(&self) -> Vec<Arg> {
-        let s = &self.0;
+        let (s, c) = (&self.0, self.0.heads.len);
         vec![
-            Arg::read("w", s.units * CHANNELS),
-            Arg::read("slopes", s.cells() * CHANNELS),
-            Arg::read("dlosses", s.parts() * CHANNELS),
+            Arg::read("w", s.units * c),
+            Arg::read("logit_grads", s.cells() * c),
+            Arg::read("dlosses", s.parts() * c),
             Arg::write("dx", s.cells() * s.units).stored(s.stored),
         ]
     }
 
-    /// A cell costs 3 scales and 3 multiply-adds a feature.
+    /// A cell costs C scales and C multiply-adds a feature.
     fn cost(&self) -> Cost {
-        let cell = CHANNELS + 2 * CHANNELS * self.0.units;
+        let c = self.0.heads.len;
+        let cell = c + 2 * c * self.0.units;
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         Shape::variants(capabilities)
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let s = &self.0;
+        let (s, c) = (&self.0, self.0.heads.len);
         let entry = entry(self, variant, ["input_grad_naive", "input_grad_workgroup"])?;
         for block in s.blocks(recorder) {
-            let (slopes, dx) = (block.cells(CHANNELS), block.cells(s.units));
-            let shader =
-                shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))], [("S", s.stored)]);
+            let (grads, dx) = (block.cells(c), block.cells(s.units));
             let building = recorder
-                .dispatch(shader, recorder.share(block.parts(), s.parts()))
+                .dispatch(s.shader(entry), recorder.share(block.parts(), s.parts()))
                 .read_all(0)
-                .read(1, slopes.0, slopes.1)
+                .read(1, grads.0, grads.1)
                 .read_all(2)
                 .write(3, dx.0, dx.1);
             block.words(building).groups(block.parts());
@@ -384,39 +502,38 @@ impl Op for HeadsWeightGrad {
     }
 
     fn args(&self) -> Vec<Arg> {
-        let s = &self.0;
+        let (s, c) = (&self.0, self.0.heads.len);
         vec![
             Arg::read("x", s.cells() * s.units).stored(s.stored),
-            Arg::read("slopes", s.cells() * CHANNELS),
-            Arg::read("dlosses", s.parts() * CHANNELS),
-            Arg::write("dw", s.parts() * s.units * CHANNELS),
-            Arg::write("dbias", s.parts() * CHANNELS),
+            Arg::read("logit_grads", s.cells() * c),
+            Arg::read("dlosses", s.parts() * c),
+            Arg::write("dw", s.parts() * s.units * c),
+            Arg::write("dbias", s.parts() * c),
         ]
     }
 
-    /// A cell costs 3 scales, 3 multiply-adds a feature and 3 sums.
+    /// A cell costs C scales, C multiply-adds a feature and C sums.
     fn cost(&self) -> Cost {
-        let cell = CHANNELS + 2 * CHANNELS * self.0.units + CHANNELS;
+        let c = self.0.heads.len;
+        let cell = c + 2 * c * self.0.units + c;
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         Shape::variants(capabilities)
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let s = &self.0;
+        let (s, c) = (&self.0, self.0.heads.len);
         let entry = entry(self, variant, ["weight_grad_naive", "weight_grad_workgroup"])?;
         for block in s.blocks(recorder) {
-            let (x, slopes) = (block.cells(s.units), block.cells(CHANNELS));
-            let shader =
-                shader!("heads", entry, [("RUN", RUN), ("H", s.units), ("COLS", cols(s.units))], [("S", s.stored)]);
+            let (x, grads) = (block.cells(s.units), block.cells(c));
             let building = recorder
-                .dispatch(shader, recorder.share(block.parts(), s.parts()))
+                .dispatch(s.shader(entry), recorder.share(block.parts(), s.parts()))
                 .read(0, x.0, x.1)
-                .read(1, slopes.0, slopes.1)
+                .read(1, grads.0, grads.1)
                 .read_all(2)
                 .write_all(3)
                 .write_all(4);
@@ -426,7 +543,7 @@ impl Op for HeadsWeightGrad {
     }
 }
 
-/// Features that the lanes of a workgroup make side by side.
+/// Features that the invocations of a workgroup make side by side.
 fn cols(units: usize) -> usize {
     units.next_power_of_two().clamp(16, 256)
 }

@@ -2,11 +2,13 @@
 //! one for each weight gradient after (Appleyard et al. 2016). Gates stand in the order i, f, g, o.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::gemm::{Gemm, Layout};
-use super::real::{Mat, matmul, transposed, vectorized};
+use super::matmul::{Mat, matmul, transposed};
 use super::recorder::{chunks, shader};
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both, unknown_variant};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label, unknown_variant};
 use crate::error::Result;
 use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 
@@ -18,7 +20,7 @@ use crate::gpu::{Capabilities, DeviceType, Format, Shader};
 /// - `h [T+1, rows, H]` and `c [T+1, rows, H]`: slot 0 holds the initial state, slot T the final one.
 ///
 /// Where `h` is stored as f16, the next step reads what is stored; `c` is always f32, and made of gates not yet rounded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Lstm {
     /// T, steps of the sequence.
     pub steps: usize,
@@ -43,7 +45,7 @@ pub struct Lstm {
 ///
 /// The gradient of the initial state is not computed: truncated backpropagation stops there. Where `gates` are stored as
 /// f16, the step before reads gradients as stored; `dc` is always f32.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LstmGrad {
     /// T, steps of the sequence.
     pub steps: usize,
@@ -59,7 +61,7 @@ pub struct LstmGrad {
 
 /// The gates' functions alone: makes activated gates of the sums of input and recurrent products, where `h` is known and no
 /// step has to wait for another. Operand: `gates [rows, 4H]`, the rows of all steps.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LstmGates {
     /// Sequences times steps.
     pub rows: usize,
@@ -88,7 +90,7 @@ fn cuts(rows: usize) -> Vec<usize> {
     (0..=blocks).map(|i| rows * i / blocks).collect()
 }
 
-/// Units that the mirror computes together: through local arrays, whose independence the compiler sees, so that it
+/// Units that the CPU backend computes together: through local arrays, whose independence the compiler sees, so that it
 /// vectorises the activations.
 const VECTOR: usize = 64;
 
@@ -181,7 +183,7 @@ fn cell_grad_lanes<R: Real, const L: usize>(
 }
 
 impl Lstm {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([recurrent], [gates, h, c]) = args.take();
         let (rows, units) = (self.rows, self.units);
         let cuts = cuts(rows);
@@ -219,7 +221,7 @@ impl Lstm {
 }
 
 impl LstmGrad {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([recurrent, dh, c], [gates, dc]) = args.take();
         let (rows, units) = (self.rows, self.units);
         let cuts = cuts(rows);
@@ -264,7 +266,7 @@ impl LstmGrad {
 }
 
 impl LstmGates {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([], [gates]) = args.take();
         let units = self.units;
         gates.par_chunks_mut(4 * units).for_each(|gates| {
@@ -286,9 +288,9 @@ impl LstmGates {
 /// How the products of a step are cut into workgroups; see `shaders/lstm.wgsl`.
 #[derive(Clone, Copy)]
 enum Kernel {
-    /// A dispatch a step, a lane makes one cell.
+    /// A dispatch a step, an invocation makes one cell.
     Naive,
-    /// A dispatch a step, a lane makes so many rows and units.
+    /// A dispatch a step, an invocation makes so many rows and units.
     Block { rows: usize, units: usize },
     /// A dispatch a step, a workgroup makes a tile.
     Tiled(Tile),
@@ -296,7 +298,7 @@ enum Kernel {
     Sequence { quads: usize },
 }
 
-/// A workgroup of `x * y` lanes, of which one makes `units` units of `quads` quadruples of rows; its factors pass through
+/// A workgroup of `x * y` invocations, of which one makes `units` units of `quads` quadruples of rows; its factors pass through
 /// workgroup memory `depth` terms of the sums at a time.
 #[derive(Clone, Copy)]
 struct Tile {
@@ -320,9 +322,9 @@ impl Tile {
 }
 
 /// Tiles by their number of rows. Large ones read least; with few rows, small ones keep more of a GPU at work, and as their
-/// lanes are few, much of the sums' length in memory at a time hides what reading it takes.
+/// invocations are few, much of the sums' length in memory at a time hides what reading it takes.
 ///
-/// Forward a lane makes the four gates of one unit, so that neighbours read neighbouring weights of each gate.
+/// Forward an invocation makes the four gates of one unit, so that neighbours read neighbouring weights of each gate.
 const FORWARD_TILES: [(&str, Tile); 4] = [
     ("step_128", Tile { x: 32, y: 8, units: 1, quads: 4, depth: 16, pad: 0 }),
     ("step_64", Tile { x: 32, y: 8, units: 1, quads: 2, depth: 16, pad: 0 }),
@@ -330,7 +332,7 @@ const FORWARD_TILES: [(&str, Tile); 4] = [
     ("step_16", Tile { x: 16, y: 4, units: 1, quads: 1, depth: 32, pad: 1 }),
 ];
 
-/// Backward there is one sum a unit, so a lane makes four units.
+/// Backward there is one sum a unit, so an invocation makes four units.
 const BACKWARD_TILES: [(&str, Tile); 4] = [
     ("step_128", Tile { x: 16, y: 16, units: 4, quads: 2, depth: 16, pad: 1 }),
     ("step_64", Tile { x: 16, y: 16, units: 4, quads: 1, depth: 16, pad: 1 }),
@@ -351,7 +353,7 @@ struct Part {
 }
 
 /// Lanes of a workgroup of [`Kernel::Naive`] and [`Kernel::Block`].
-const LANES: usize = 64;
+const INVOCATIONS: usize = 64;
 
 /// Workgroups that a GPU should have of a step, so that a tile is worth its size.
 const ENOUGH_GROUPS: usize = 128;
@@ -385,8 +387,8 @@ impl Kernel {
     /// Workgroups of one step.
     fn groups(self, rows: usize, units: usize) -> usize {
         match self {
-            Kernel::Naive => rows * units.div_ceil(LANES),
-            Kernel::Block { rows: r, units: u } => rows.div_ceil(r) * units.div_ceil(LANES * u),
+            Kernel::Naive => rows * units.div_ceil(INVOCATIONS),
+            Kernel::Block { rows: r, units: u } => rows.div_ceil(r) * units.div_ceil(INVOCATIONS * u),
             Kernel::Tiled(tile) => tile.groups(rows, units),
             Kernel::Sequence { quads } => rows.div_ceil(4 * quads),
         }
@@ -426,8 +428,8 @@ impl Kernel {
                 shader!("lstm", tiled, [("X", x), ("Y", y), ("QUADS", quads), ("DEPTH", depth), ("PAD", pad)])
             }
             Kernel::Sequence { quads } => {
-                let lanes = units.next_multiple_of(64).min(256);
-                shader!("lstm", sequence, [("H", units), ("LANES", lanes), ("QUADS", quads)])
+                let invocations = units.next_multiple_of(64).min(256);
+                shader!("lstm", sequence, [("H", units), ("INVOCATIONS", invocations), ("QUADS", quads)])
             }
         };
         shader.types = vec![("W", weights), ("S", stored)];
@@ -518,7 +520,7 @@ impl Op for Lstm {
         Cost { flops: cells * (8 * self.units as u64 + 9), bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         self.kernels(capabilities).into_iter().map(|(name, _)| name).collect()
@@ -608,7 +610,7 @@ impl Op for LstmGrad {
         Some(Box::new(Self { steps, ..self.clone() }))
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         self.kernels(capabilities).into_iter().map(|(name, _)| name).collect()
@@ -684,7 +686,7 @@ impl Op for LstmGates {
         Cost { flops: (self.rows * 4 * self.units) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -698,7 +700,7 @@ impl Op for LstmGates {
                 .write(0, row * 4 * units, rows * 4 * units)
                 .word(rows)
                 .word(units)
-                .groups((rows * units).div_ceil(LANES));
+                .groups((rows * units).div_ceil(INVOCATIONS));
         }
         Ok(())
     }

@@ -1,14 +1,18 @@
 //! Operations: one file per op, the same name as its shader. Each file declares the op's operands and cost, runs it on
-//! the CPU in f32 and f64 (the mirror), says how it is recorded as GPU dispatches, and holds its gradient.
+//! the CPU in f32 (the CPU backend) and f64 (the reference), says how it is recorded as GPU dispatches, and holds its gradient.
 //!
 //! An op knows shapes but no buffers: operands are bound by the graph, in the order of [`Op::args`].
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::error::Result;
 use crate::gpu::{Access, Capabilities, Format};
+use crate::shape::Slots;
 
 pub mod add;
+pub mod aligned;
 pub mod carry;
 pub mod cast;
 pub mod dropout;
@@ -16,6 +20,7 @@ pub mod features;
 pub mod gemm;
 pub mod heads;
 pub mod lstm;
+pub mod matmul;
 pub mod nadam;
 pub mod note_input;
 pub mod note_sweep;
@@ -25,6 +30,7 @@ pub mod real;
 pub mod recorder;
 pub mod reduce;
 pub mod tanh_grad;
+pub mod vectorized;
 
 pub use crate::gpu::Cost;
 pub use real::Real;
@@ -107,19 +113,15 @@ impl Arg {
 ///
 /// The shaders' `struct Step` in `shaders/common.wgsl` has the same words in the same order.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct Uniforms {
     /// Seed of all random decisions.
     pub seed: u32,
     /// Counter that makes the masks of each run differ.
-    pub step: u32,
+    pub update: u32,
     /// Learning rate.
     pub lr: f32,
-    /// Nadam: factor of the first moment, `mu[t+1] / (1 - prod mu[1..=t+1])`.
-    pub nadam_moment: f32,
-    /// Nadam: factor of the gradient, `(1 - mu[t]) / (1 - prod mu[1..=t])`.
-    pub nadam_gradient: f32,
-    /// Nadam: bias correction of the second moment, `1 / (1 - beta2^t)`.
-    pub nadam_variance: f32,
+    /// Factors of the optimiser's schedule; its op says what they mean.
+    pub factors: [f32; 3],
     /// Largest global gradient norm; 0 leaves gradients as they are.
     pub clip_norm: f32,
     /// Sampling temperature.
@@ -130,37 +132,38 @@ pub struct Step {
     pub silence: f32,
     /// What gradients are multiplied with before the update: the inverse of the loss scale.
     pub unscale: f32,
+    /// The batch slots that this process computes; as many as there are in all, unless several processes share a batch.
+    pub slots: Slots,
 }
 
-impl Default for Step {
+impl Default for Uniforms {
     fn default() -> Self {
         Self {
             seed: 0,
-            step: 0,
+            update: 0,
             lr: 0.0,
-            nadam_moment: 0.0,
-            nadam_gradient: 0.0,
-            nadam_variance: 0.0,
+            factors: [0.0; 3],
             clip_norm: 0.0,
             temperature: 0.0,
             forced: 0.0,
             silence: 0.0,
             unscale: 1.0,
+            slots: Slots::all(0),
         }
     }
 }
 
-impl Step {
+impl Uniforms {
     /// The words as the GPU reads them.
     pub fn words(&self) -> [u32; 16] {
         let mut w = [0; 16];
         w[0] = self.seed;
-        w[1] = self.step;
+        w[1] = self.update;
         let floats = [
             self.lr,
-            self.nadam_moment,
-            self.nadam_gradient,
-            self.nadam_variance,
+            self.factors[0],
+            self.factors[1],
+            self.factors[2],
             self.clip_norm,
             self.temperature,
             self.forced,
@@ -170,11 +173,13 @@ impl Step {
         for (slot, f) in w[2..].iter_mut().zip(floats) {
             *slot = f.to_bits();
         }
+        let Slots { first, count, total } = self.slots;
+        w[11..14].copy_from_slice(&[first, count, total].map(|slots| slots as u32));
         w
     }
 }
 
-/// Operands of a mirror call, split by access; each list keeps the order of [`Op::args`].
+/// Operands of a call on the CPU, split by access; each list keeps the order of [`Op::args`].
 pub struct Args<'a, R> {
     /// Operands with `Access::Read`.
     pub reads: Vec<&'a [R]>,
@@ -218,33 +223,50 @@ pub trait Tape {
 
 /// One operation with its shapes.
 pub trait Op: fmt::Debug + Send + Sync {
-    /// The op's name: this file's, and its shader's.
-    fn name(&self) -> &'static str;
-    /// The name under which its variants are pinned and measured times are remembered. Ops of one name whose variants are
+    /// The op's name: this file's, and its shader's. Unless said otherwise, its type's.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>().rsplit("::").next().unwrap_or_default()
+    }
+    /// The name under which its variants are overridden and measured times are remembered. Ops of one name whose variants are
     /// worth choosing apart have different ones, such as `lstm_fwd` and `lstm_bwd`.
     fn kernel(&self) -> &'static str {
         self.name()
     }
-    /// Name, mode and shape for people: `gemm NN 768x1024x256`. Nodes of one kernel and one label take equally long.
-    fn label(&self) -> String;
+    /// Name, mode and shape for people: `gemm NN 768x1024x256`. Nodes of one kernel and one label take equally long. Unless said
+    /// otherwise, the op as [`fmt::Debug`] prints it.
+    fn label(&self) -> String {
+        format!("{self:?}")
+    }
+    /// All that its kernels' times depend on, by field: what measured times are remembered under.
+    fn shape(&self) -> serde_json::Value {
+        serde_json::json!(self.label())
+    }
     /// The operands, all read ones first.
     fn args(&self) -> Vec<Arg>;
     /// FLOPs and bytes of one run.
     fn cost(&self) -> Cost;
-    /// The CPU mirror in f32: what `--device cpu` runs.
-    fn mirror_f32(&self, step: &Step, args: Args<'_, f32>);
-    /// The CPU mirror in f64: the oracle of the kernel tests.
-    fn mirror_f64(&self, step: &Step, args: Args<'_, f64>);
-    /// Names of the kernel variants that are legal with these capabilities; the first is portable, that is within
-    /// WebGPU default limits and without optional features.
-    fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str>;
-    /// Variants on experimental features: they run only where a user pins them, and are not measured unasked.
-    fn opt_in(&self) -> &'static [&'static str] {
+    /// The CPU backend in f32: what `--device cpu` runs.
+    fn cpu_f32(&self, uniforms: &Uniforms, args: Args<'_, f32>);
+    /// The CPU backend in f64: the oracle of the kernel tests.
+    fn cpu_f64(&self, uniforms: &Uniforms, args: Args<'_, f64>);
+    /// Names of the kernel variants that are supported with these capabilities; the first is portable, that is within
+    /// WebGPU default limits and without optional features. An op without kernels, as it is unless said otherwise, runs on the
+    /// CPU alone.
+    fn variants(&self, _capabilities: &Capabilities) -> Vec<&'static str> {
+        vec![]
+    }
+    /// KernelSelection on experimental features: they run only where a user overrides them, and are not measured unasked.
+    fn experimental(&self) -> &'static [&'static str] {
         &[]
     }
     /// The op as dispatches. `recorder` knows where each operand stands and cuts nothing: an op whose operand is larger
     /// than one binding may hold records several dispatches.
-    fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()>;
+    ///
+    /// # Errors
+    /// An unknown variant, or an op without kernels.
+    fn record(&self, _variant: &str, _recorder: &mut Recorder<'_>) -> Result<()> {
+        Err(no_kernel(self.name()))
+    }
     /// A smaller op of about so many FLOPs on which the variants compare as on this one, for measuring them in little time;
     /// `None` where this one is no larger, or cannot be cut.
     fn excerpt(&self, _flops: u64) -> Option<Box<dyn Op>> {
@@ -263,7 +285,7 @@ pub trait Op: fmt::Debug + Send + Sync {
     }
     /// The variants that can run with these capabilities: none where an operand is stored as f16 and shaders cannot read
     /// that.
-    fn legal(&self, capabilities: &Capabilities) -> Vec<&'static str> {
+    fn supported(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         match capabilities.shader_f16 || self.args().iter().all(|arg| arg.format == Format::F32) {
             true => self.variants(capabilities),
             false => vec![],
@@ -271,22 +293,32 @@ pub trait Op: fmt::Debug + Send + Sync {
     }
 }
 
-/// Wires the two mirror entry points of [`Op`] to one generic `fn mirror<R: Real>(&self, &Step, Args<R>)`.
-macro_rules! mirror_both {
+/// Wires the two CPU entry points of [`Op`](crate::ops::Op) to one generic `fn run_on_cpu<R: Real>(&self, &Uniforms, Args<R>)`, and
+/// its shape to the fields of the struct, which is to implement [`serde::Serialize`].
+#[macro_export]
+macro_rules! cpu_both {
     () => {
-        fn mirror_f32(&self, step: &$crate::ops::Step, args: $crate::ops::Args<'_, f32>) {
-            self.mirror(step, args)
+        fn cpu_f32(&self, step: &$crate::ops::Uniforms, args: $crate::ops::Args<'_, f32>) {
+            self.run_on_cpu(step, args)
         }
-        fn mirror_f64(&self, step: &$crate::ops::Step, args: $crate::ops::Args<'_, f64>) {
-            self.mirror(step, args)
+        fn cpu_f64(&self, step: &$crate::ops::Uniforms, args: $crate::ops::Args<'_, f64>) {
+            self.run_on_cpu(step, args)
+        }
+        fn shape(&self) -> serde_json::Value {
+            $crate::ops::fields(self)
         }
     };
 }
-pub(crate) use mirror_both;
+pub use cpu_both;
+
+/// The fields of an op as [`Op::shape`] gives them.
+pub fn fields(op: &impl Serialize) -> serde_json::Value {
+    serde_json::json!(op)
+}
 
 /// Which of several sequences a row belongs to: rows are numbered so that row `r` is of sequence
 /// `(r / inner) % sequences`. On the time axis rows are `(b, n)`, so `inner = N`; on the note axis `(t, b)`, `inner = 1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RowGroups {
     /// Consecutive rows of one sequence.
     pub inner: usize,
@@ -307,8 +339,8 @@ impl RowGroups {
 }
 
 /// Runs `op` on the CPU in the precision of `R`.
-pub fn mirror<R: Real>(op: &dyn Op, step: &Step, args: Args<'_, R>) {
-    R::mirror(op, step, args)
+pub fn run_on_cpu<R: Real>(op: &dyn Op, uniforms: &Uniforms, args: Args<'_, R>) {
+    R::run_on_cpu(op, uniforms, args)
 }
 
 /// What a label says of operands stored as f16.
@@ -318,8 +350,16 @@ pub(crate) fn half_label(stored: Format) -> &'static str {
 
 /// Reports an op variant that does not exist; variants come from [`Op::variants`] or a user's `--variant`.
 pub(crate) fn unknown_variant(op: &dyn Op, variant: &str) -> crate::Error {
+    if op.variants(&Capabilities::portable()).is_empty() {
+        return no_kernel(op.name());
+    }
     crate::Error::usage(
         format!("op `{}` has no kernel variant `{variant}`", op.name()),
         format!("known on every adapter: {}", op.variants(&Capabilities::portable()).join(", ")),
     )
+}
+
+/// Reports an op that runs on the CPU alone.
+fn no_kernel(op: &str) -> crate::Error {
+    crate::Error::usage(format!("op `{op}` has no GPU kernel"), "use --device cpu")
 }

@@ -1,24 +1,26 @@
 //! Nadam (Dozat 2016) over all parameters in one dispatch.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::real::vectorized;
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Uniforms, cpu_both};
 use crate::Result;
 use crate::gpu::Capabilities;
 
-/// One update of all parameters, with the schedule's factors taken from [`Step`] (see `nn::nadam`):
+/// One update of all parameters, with the schedule's factors `[from_m, from_g, from_v]` taken from [`Uniforms::factors`] (see
+/// `nn::optimizer::nadam`): `mu[t+1] / (1 - prod mu[1..=t+1])`, `(1 - mu[t]) / (1 - prod mu[1..=t])`, `1 / (1 - beta2^t)`.
 ///
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
-/// `p -= lr (nadam_gradient g + nadam_moment m) / (sqrt(nadam_variance v) + epsilon)`.
+/// `p -= lr (from_g g + from_m m) / (sqrt(from_v v) + epsilon)`.
 ///
 /// Gradients, and their norm, are freed of the loss scale (`unscale`), and scaled to `clip_norm` where that is set and
 /// their global norm is larger. Where the norm is not finite
 /// nothing is changed, so that the step can be run again to find the cause.
 ///
 /// Operands: `g [len]`, `squared_norm [1]`, `p [len]`, `m [len]`, `v [len]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Nadam {
     /// Parameters.
     pub len: usize,
@@ -31,18 +33,18 @@ pub struct Nadam {
 }
 
 impl Nadam {
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([g, squared_norm], [p, m, v]) = args.take();
-        let unscale = step.unscale as f64;
+        let unscale = uniforms.unscale as f64;
         let norm = squared_norm[0].to_f64().sqrt() * unscale;
         if !norm.is_finite() {
             return;
         }
-        let clip = step.clip_norm as f64;
+        let clip = uniforms.clip_norm as f64;
         let scale = R::of(if clip > 0.0 && norm > clip { clip / norm * unscale } else { unscale });
         let (beta1, beta2, epsilon) = (R::of(self.beta1 as f64), R::of(self.beta2 as f64), R::of(self.epsilon as f64));
-        let [lr, from_g, from_m, from_v] =
-            [step.lr, step.nadam_gradient, step.nadam_moment, step.nadam_variance].map(|x| R::of(x as f64));
+        let [from_m, from_g, from_v] = uniforms.factors.map(|x| R::of(x as f64));
+        let lr = R::of(uniforms.lr as f64);
         const BLOCK: usize = 1 << 14;
         p.par_chunks_mut(BLOCK)
             .zip(m.par_chunks_mut(BLOCK))
@@ -88,7 +90,7 @@ impl Op for Nadam {
         Cost { flops: 17 * self.len as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

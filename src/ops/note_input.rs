@@ -1,21 +1,19 @@
-//! From the time axis to the note axis: turns the layout, applies dropout, and appends the triple chosen for the
-//! next-lower note (paper, section II-B; spec, section 2.6).
+//! From the time axis to the note axis: transposes, applies dropout, and appends the values chosen for the next-lower
+//! note (paper, section II-B; docs/MODEL.md, "Note axis").
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::dropout::Drop;
+use super::dropout::DropoutSite;
 use super::recorder::{Building, chunks, shader};
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, half_label, mirror_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label};
 use crate::error::Result;
 use crate::gpu::{Capabilities, Format};
 
-/// Channels of a note: play, replay, dynamics.
-pub const CHANNELS: usize = 3;
-
 /// `y[n, (t, b), :] = h[t, b, n, :] * mask ++ chosen[t, b, n - 1, :] * mask`, zeros below the lowest note.
 ///
-/// Operands: `h [T, B, N, H]`, `chosen [T, B, N, 3]`, `y [N, T * B, H + 3]`.
-#[derive(Clone, Debug, PartialEq)]
+/// Operands: `h [T, B, N, H]`, `chosen [T, B, N, C]`, `y [N, T * B, H + C]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteInput {
     /// T * B.
     pub rows: usize,
@@ -23,16 +21,18 @@ pub struct NoteInput {
     pub notes: usize,
     /// H.
     pub units: usize,
+    /// C, values of a chosen note.
+    pub channels: usize,
     /// Dropout of the time axis' output.
-    pub drop: Drop,
+    pub drop: DropoutSite,
     /// Dropout of the chosen notes.
-    pub chosen_drop: Drop,
+    pub chosen_drop: DropoutSite,
     /// Format of `h`, `y` and their gradients.
     pub stored: Format,
 }
 
-/// `dh[t, b, n, :] = mask * dy[n, (t, b), ..H]`. Operands: `dy [N, T * B, H + 3]`, `dh [T, B, N, H]`.
-#[derive(Clone, Debug, PartialEq)]
+/// `dh[t, b, n, :] = mask * dy[n, (t, b), ..H]`. Operands: `dy [N, T * B, H + C]`, `dh [T, B, N, H]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteInputGrad(pub NoteInput);
 
 impl NoteInput {
@@ -41,27 +41,27 @@ impl NoteInput {
     }
 
     fn width(&self) -> usize {
-        self.units + CHANNELS
+        self.units + self.channels
     }
 
     fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
-        Block::all(recorder, (self.rows, self.notes), &[self.units, CHANNELS], self.width())
+        Block::all(recorder, (self.rows, self.notes), &[self.units, self.channels], self.width())
     }
 
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([h, chosen], [y]) = args.take();
         let (rows, notes, units, width) = (self.rows, self.notes, self.units, self.width());
         y.par_chunks_mut(width).enumerate().for_each(|(i, y)| {
             let (n, r) = (i / rows, i % rows);
             let cell = r * notes + n;
             let (y_h, y_chosen) = y.split_at_mut(units);
-            self.drop.apply(step, cell * units, &h[cell * units..][..units], y_h);
+            self.drop.apply(uniforms, cell * units, &h[cell * units..][..units], y_h);
             for (j, y) in y_chosen.iter_mut().enumerate() {
                 *y = if n == 0 {
                     R::ZERO
                 } else {
-                    let lower = (cell - 1) * CHANNELS + j;
-                    chosen[lower] * self.chosen_drop.factor::<R>(step, lower)
+                    let lower = (cell - 1) * self.channels + j;
+                    chosen[lower] * self.chosen_drop.factor::<R>(uniforms, lower)
                 };
             }
         });
@@ -69,7 +69,7 @@ impl NoteInput {
 }
 
 /// Some rows and notes of operands that stand row by row on one side and note by note on the other: what one dispatch
-/// turns from one to the other.
+/// transposes.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     pub first_row: usize,
@@ -128,12 +128,12 @@ impl Block {
 }
 
 impl NoteInputGrad {
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([dy], [dh]) = args.take();
         let (rows, notes, units, width) = (self.0.rows, self.0.notes, self.0.units, self.0.width());
         dh.par_chunks_mut(units).enumerate().for_each(|(cell, dh)| {
             let (r, n) = (cell / notes, cell % notes);
-            self.0.drop.apply(step, cell * units, &dy[(n * rows + r) * width..][..units], dh);
+            self.0.drop.apply(uniforms, cell * units, &dy[(n * rows + r) * width..][..units], dh);
         });
     }
 }
@@ -152,18 +152,18 @@ impl Op for NoteInput {
         vec![
             Arg::read("h", self.cells() * self.units).stored(self.stored),
             // That of the highest note is for none above it.
-            Arg::read("chosen", self.cells() * CHANNELS).moving((self.cells() - self.rows) * CHANNELS),
+            Arg::read("chosen", self.cells() * self.channels).moving((self.cells() - self.rows) * self.channels),
             Arg::write("y", self.cells() * self.width()).stored(self.stored),
         ]
     }
 
     /// One multiplication an element, but for the zeros below the lowest note.
     fn cost(&self) -> Cost {
-        let zeros = self.rows * CHANNELS;
+        let zeros = self.rows * self.channels;
         Cost { flops: (self.cells() * self.width() - zeros) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -171,24 +171,16 @@ impl Op for NoteInput {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for block in self.blocks(recorder) {
-            let (h, chosen) = (block.of_rows(self.units), block.of_rows(CHANNELS));
+            let (h, chosen) = (block.of_rows(self.units), block.of_rows(self.channels));
             let y = block.of_notes(self.width());
             let building = recorder
                 .dispatch(shader!("note_input", "forward", [], [("S", self.stored)]), block.cost(recorder))
                 .read(0, h.0, h.1)
                 .read(1, chosen.0, chosen.1)
                 .write(2, y.0, y.1);
-            block
-                .words(building)
-                .word(self.units)
-                .word(self.drop.site as usize)
-                .float(self.drop.rate)
-                .float(self.drop.kept())
-                .word(self.chosen_drop.site as usize)
-                .float(self.chosen_drop.rate)
-                .float(self.chosen_drop.kept())
-                .step()
-                .groups((block.rows * block.notes * self.width()).div_ceil(256));
+            let building = block.words(building).word(self.units).word(self.channels);
+            let building = self.chosen_drop.words(self.drop.words(building));
+            building.step().groups((block.rows * block.notes * self.width()).div_ceil(256));
         }
         Ok(())
     }
@@ -223,7 +215,7 @@ impl Op for NoteInputGrad {
         Cost { flops: (self.0.cells() * self.0.units) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -237,14 +229,8 @@ impl Op for NoteInputGrad {
                 .dispatch(shader!("note_input", "backward", [], [("S", self.0.stored)]), block.cost(recorder))
                 .read(0, dy.0, dy.1)
                 .write(1, dh.0, dh.1);
-            block
-                .words(building)
-                .word(units)
-                .word(drop.site as usize)
-                .float(drop.rate)
-                .float(drop.kept())
-                .step()
-                .groups((block.rows * block.notes * units).div_ceil(256));
+            let building = drop.words(block.words(building).word(units).word(self.0.channels));
+            building.step().groups((block.rows * block.notes * units).div_ceil(256));
         }
         Ok(())
     }

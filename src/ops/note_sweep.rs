@@ -1,62 +1,65 @@
-//! Generation along the note axis: from the lowest note to the highest, two LSTM layers, three heads and the coin flips,
-//! each note seeing what was chosen for the one below (paper, sections II-B and IV-B).
+//! Generation along the note axis: from the lowest note to the highest, two LSTM layers, the heads and the random draws, each
+//! note seeing what was chosen for the one below (paper, sections II-B and IV-B).
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use super::lstm::cell;
-use super::note_input::CHANNELS;
+use super::matmul::{Mat, matmul, transposed};
 use super::random::{pcg4d, uniform01};
-use super::real::{Mat, dot, matmul, transposed, vectorized};
 use super::recorder::{chunks, shader};
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use super::vectorized::{dot, vectorized};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Uniforms, cpu_both};
 use crate::error::{Error, Result};
 use crate::gpu::Capabilities;
 
-/// Values that the sweep reports of each note: play, replay, dynamics, and the probabilities of the two coin flips.
-pub const REPORTED: usize = CHANNELS + 2;
+/// Probabilities that the sweep reports of each note behind its channels: those of play and replay.
+pub const PROBABILITIES: usize = 2;
 /// Values of a piece's state: the clock and the number of silent steps so far.
 pub const STATE: usize = 2;
 
 /// Where the sweep's weights stand in its operand `weights`, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Offsets {
-    /// `[3, 4H]`: the rows of the first layer's input matrix that take the lower note.
+    /// `[C, 4H1]`: the rows of the first layer's input matrix that take the lower note.
     pub chosen: usize,
-    /// `[H, 4H]`: the first layer's recurrent matrix.
+    /// `[H1, 4H1]`: the first layer's recurrent matrix.
     pub recurrent1: usize,
-    /// `[H, 4H]`: the second layer's input matrix.
+    /// `[H1, 4H2]`: the second layer's input matrix.
     pub input2: usize,
-    /// `[H, 4H]`: the second layer's recurrent matrix.
+    /// `[H2, 4H2]`: the second layer's recurrent matrix.
     pub recurrent2: usize,
-    /// `[H, 3]`: the heads.
+    /// `[H2, C]`: the heads.
     pub head: usize,
-    /// `[3]`: the heads' biases.
+    /// `[C]`: the heads' biases.
     pub head_bias: usize,
 }
 
 /// One time step of generation for `pieces` pieces.
 ///
-/// A note is played with probability `sigmoid(logit / T)`, `T = temperature + silence * (silent steps so far)`; a played
-/// note that sounded in the step before is re-attacked by a second coin flip; its dynamics is the head's value clamped
-/// to 0..1. Coins depend on seed, time step, piece and note alone. With `Step::forced` set, notes are taken from
-/// `forced` instead, and only the states move.
+/// A cell has two channels, play and replay, or three, with dynamics. A note is played with probability `sigmoid(logit / T)`,
+/// `T = temperature + silence * (silent steps so far)`; a played note that sounded in the step before is re-attacked by a
+/// second random draw; its dynamics is the head's value clamped to 0..1. Draws depend on seed, time step, piece and note
+/// alone. With `Uniforms::forced` set, notes are taken from `forced` instead, and only the states move.
 ///
 /// Operands:
 /// - `weights [weights]`: see [`Offsets`];
-/// - `input [pieces, N, 4H]`: the first layer's input products with biases, without the lower note's part;
-/// - `bias2 [pieces, 4H]`: the second layer's biases with the style's part;
-/// - `forced [window, pieces, N, 3]`;
-/// - `notes [pieces, N, 3]`: on entry the notes of the step before, on exit those of this step;
+/// - `input [pieces, N, 4H1]`: the first layer's input products with biases, without the lower note's part;
+/// - `bias2 [pieces, 4H2]`: the second layer's biases with the style's part;
+/// - `forced [window, pieces, N, C]`;
+/// - `notes [pieces, N, C]`: on entry the notes of the step before, on exit those of this step;
 /// - `state [2, pieces]`: clocks (index in the piece of the step on entry; advanced by one), then silent steps so far;
-/// - `roll [window, pieces, N, 5]`: row `clock mod window` receives notes and probabilities.
-#[derive(Clone, Debug, PartialEq)]
+/// - `roll [window, pieces, N, C + 2]`: row `clock mod window` receives notes and probabilities.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteSweep {
     /// Pieces composed together.
     pub pieces: usize,
     /// N.
     pub notes: usize,
-    /// H, units of both note layers.
-    pub units: usize,
+    /// H1 and H2, units of the two note layers.
+    pub units: [usize; 2],
+    /// C, values of a note: 2 or 3.
+    pub channels: usize,
     /// Time steps that `roll` holds.
     pub window: usize,
     /// Elements of the operand `weights`.
@@ -66,9 +69,15 @@ pub struct NoteSweep {
 }
 
 impl NoteSweep {
-    fn mirror<R: Real>(&self, step: &Step, args: Args<'_, R>) {
+    /// Values that the sweep reports of each note.
+    pub fn reported(&self) -> usize {
+        self.channels + PROBABILITIES
+    }
+
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([weights, input, bias2, forced], [notes, state, roll]) = args.take();
-        let per_piece = self.notes * CHANNELS;
+        let (channels, reported) = (self.channels, self.reported());
+        let per_piece = self.notes * channels;
         let chunk = self.pieces.div_ceil(rayon::current_num_threads().max(1));
         // Each thread sweeps its own pieces, as rows of one product; results are gathered into `roll` afterwards.
         let (clocks, silences) = state.split_at_mut(self.pieces);
@@ -81,27 +90,27 @@ impl NoteSweep {
             .map(|(i, ((notes, clocks), silences))| {
                 let first = i * chunk;
                 clocks.iter_mut().for_each(|clock| *clock += R::ONE);
-                let mut report = vec![R::ZERO; clocks.len() * self.notes * REPORTED];
-                if step.forced != 0.0 {
+                let mut report = vec![R::ZERO; clocks.len() * self.notes * reported];
+                if uniforms.forced != 0.0 {
                     for (p, (notes, &clock)) in notes.chunks_exact_mut(per_piece).zip(&*clocks).enumerate() {
                         let start = (row(clock) * self.pieces + first + p) * per_piece;
                         notes.copy_from_slice(&forced[start..start + per_piece]);
                     }
                 } else {
                     let now = Now { first, clocks, silences };
-                    self.sweep(step, now, [weights, input, bias2], notes, &mut report);
+                    self.sweep(uniforms, now, [weights, input, bias2], notes, &mut report);
                 }
-                for (report, note) in report.chunks_exact_mut(REPORTED).zip(notes.chunks_exact(CHANNELS)) {
-                    report[..CHANNELS].copy_from_slice(note);
+                for (report, note) in report.chunks_exact_mut(reported).zip(notes.chunks_exact(channels)) {
+                    report[..channels].copy_from_slice(note);
                 }
                 for (notes, silent) in notes.chunks_exact(per_piece).zip(silences) {
-                    let rests = notes.iter().step_by(CHANNELS).all(|&play| play == R::ZERO);
+                    let rests = notes.iter().step_by(channels).all(|&play| play == R::ZERO);
                     *silent = if rests { *silent + R::ONE } else { R::ZERO };
                 }
                 report
             })
             .collect();
-        let per_report = self.notes * REPORTED;
+        let per_report = self.notes * reported;
         let reports = reports.iter().flat_map(|report| report.chunks_exact(per_report));
         for (piece, (report, &clock)) in reports.zip(&*clocks).enumerate() {
             roll[(row(clock) * self.pieces + piece) * per_report..][..per_report].copy_from_slice(report);
@@ -111,80 +120,109 @@ impl NoteSweep {
     /// Samples the notes of the pieces whose rows `notes` and `report` hold.
     fn sweep<R: Real>(
         &self,
-        step: &Step,
+        uniforms: &Uniforms,
         now: Now<'_, R>,
         [weights, input, bias2]: [&[R]; 3],
         notes: &mut [R],
         report: &mut [R],
     ) {
-        let (n_notes, h, first) = (self.notes, self.units, now.first);
+        let (n_notes, channels, first) = (self.notes, self.channels, now.first);
+        let [units1, units2] = self.units;
         let pieces = now.clocks.len();
-        let matrix = |offset: usize, rows: usize, cols: usize| Mat::new(&weights[offset..], rows, cols, cols);
-        let chosen_w = matrix(self.offsets.chosen, CHANNELS, 4 * h);
-        let recurrent1 = matrix(self.offsets.recurrent1, h, 4 * h);
-        let input2 = matrix(self.offsets.input2, h, 4 * h);
-        let recurrent2 = matrix(self.offsets.recurrent2, h, 4 * h);
-        let head = transposed(&weights[self.offsets.head..][..h * CHANNELS], h, CHANNELS);
-        let head_bias = &weights[self.offsets.head_bias..][..CHANNELS];
-        let zeros = || vec![R::ZERO; pieces * h];
-        let (mut h1, mut c1, mut h2, mut c2, mut c_before) = (zeros(), zeros(), zeros(), zeros(), zeros());
-        let mut gates = vec![R::ZERO; pieces * 4 * h];
-        let mut lower = vec![R::ZERO; pieces * CHANNELS];
-        let mut logits = vec![R::ZERO; pieces * CHANNELS];
-        let mut activate = |gates: &mut [R], c: &mut [R], h_out: &mut [R]| {
-            c_before.copy_from_slice(c);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for p in 0..pieces {
-                        let unit = p * h..(p + 1) * h;
-                        let gates = &mut gates[p * 4 * h..(p + 1) * 4 * h];
-                        cell(gates, &c_before[unit.clone()], &mut c[unit.clone()], &mut h_out[unit]);
-                    }
-                },
-            );
-        };
+        let matrix =
+            |offset: usize, rows: usize, units: usize| Mat::new(&weights[offset..], rows, 4 * units, 4 * units);
+        let chosen_w = matrix(self.offsets.chosen, channels, units1);
+        let recurrent1 = matrix(self.offsets.recurrent1, units1, units1);
+        let input2 = matrix(self.offsets.input2, units1, units2);
+        let recurrent2 = matrix(self.offsets.recurrent2, units2, units2);
+        let head = transposed(&weights[self.offsets.head..][..units2 * channels], units2, channels);
+        let head_bias = &weights[self.offsets.head_bias..][..channels];
+        let (mut layer1, mut layer2) = (SweepLayer::new(pieces, units1), SweepLayer::new(pieces, units2));
+        let mut lower = vec![R::ZERO; pieces * channels];
+        let mut logits = vec![R::ZERO; pieces * channels];
         for n in 0..n_notes {
-            for (p, gates) in gates.chunks_exact_mut(4 * h).enumerate() {
-                gates.copy_from_slice(&input[((first + p) * n_notes + n) * 4 * h..][..4 * h]);
+            for (p, gates) in layer1.gates.chunks_exact_mut(4 * units1).enumerate() {
+                gates.copy_from_slice(&input[((first + p) * n_notes + n) * 4 * units1..][..4 * units1]);
             }
-            matmul(&mut gates, 4 * h, Mat::new(&lower, pieces, CHANNELS, CHANNELS), chosen_w, true, false);
-            matmul(&mut gates, 4 * h, Mat::new(&h1, pieces, h, h), recurrent1, true, false);
-            activate(&mut gates, &mut c1, &mut h1);
-            gates.copy_from_slice(&bias2[first * 4 * h..][..pieces * 4 * h]);
-            matmul(&mut gates, 4 * h, Mat::new(&h1, pieces, h, h), input2, true, false);
-            matmul(&mut gates, 4 * h, Mat::new(&h2, pieces, h, h), recurrent2, true, false);
-            activate(&mut gates, &mut c2, &mut h2);
+            layer1.add(Mat::new(&lower, pieces, channels, channels), chosen_w);
+            layer1.step(recurrent1);
+            layer2.gates.copy_from_slice(&bias2[first * 4 * units2..][..pieces * 4 * units2]);
+            layer2.add(Mat::new(&layer1.h, pieces, units1, units1), input2);
+            layer2.step(recurrent2);
             vectorized(
                 #[inline(always)]
                 || {
-                    for (logit, h2) in logits.chunks_exact_mut(CHANNELS).zip(h2.chunks_exact(h)) {
-                        for (i, head) in head.chunks_exact(h).enumerate() {
-                            logit[i] = head_bias[i] + dot(h2, head);
+                    for (logit, h) in logits.chunks_exact_mut(channels).zip(layer2.h.chunks_exact(units2)) {
+                        for (i, head) in head.chunks_exact(units2).enumerate() {
+                            logit[i] = head_bias[i] + dot(h, head);
                         }
                     }
                 },
             );
             for p in 0..pieces {
-                let temperature = R::of(step.temperature as f64) + R::of(step.silence as f64) * now.silences[p];
+                let temperature = R::of(uniforms.temperature as f64) + R::of(uniforms.silence as f64) * now.silences[p];
                 let clock = now.clocks[p].to_f64() as i64 as u32;
-                let coins = pcg4d([n as u32, (first + p) as u32, clock, step.seed]).map(|u| R::of(uniform01(u) as f64));
-                let logit = &logits[p * CHANNELS..][..CHANNELS];
+                let draws =
+                    pcg4d([n as u32, (first + p) as u32, clock, uniforms.seed]).map(|u| R::of(uniform01(u) as f64));
+                let logit = &logits[p * channels..][..channels];
                 let p_play = (logit[0] / temperature).sigmoid();
                 let p_replay = (logit[1] / temperature).sigmoid();
                 let cell = p * n_notes + n;
-                let sounded = notes[cell * CHANNELS] > R::ZERO;
-                let lower = &mut lower[p * CHANNELS..][..CHANNELS];
+                let sounded = notes[cell * channels] > R::ZERO;
+                let lower = &mut lower[p * channels..][..channels];
                 lower.fill(R::ZERO);
-                if coins[0] < p_play {
+                if draws[0] < p_play {
                     lower[0] = R::ONE;
-                    lower[1] = if sounded && coins[1] < p_replay { R::ONE } else { R::ZERO };
-                    lower[2] = clamp01(logit[2]);
+                    lower[1] = if sounded && draws[1] < p_replay { R::ONE } else { R::ZERO };
+                    lower[2..].iter_mut().zip(&logit[2..]).for_each(|(value, &head)| *value = clamp01(head));
                 }
-                notes[cell * CHANNELS..][..CHANNELS].copy_from_slice(lower);
-                report[cell * REPORTED + CHANNELS..][..2].copy_from_slice(&[p_play, p_replay]);
+                notes[cell * channels..][..channels].copy_from_slice(lower);
+                report[cell * (channels + PROBABILITIES) + channels..][..2].copy_from_slice(&[p_play, p_replay]);
             }
         }
+    }
+}
+
+/// An LSTM layer on the way from note to note, for some pieces.
+struct SweepLayer<R> {
+    pieces: usize,
+    units: usize,
+    /// `[pieces, 4H]`.
+    gates: Vec<R>,
+    /// `[pieces, H]` each: output, cell state, and the cell state of the note below.
+    h: Vec<R>,
+    c: Vec<R>,
+    c_before: Vec<R>,
+}
+
+impl<R: Real> SweepLayer<R> {
+    fn new(pieces: usize, units: usize) -> Self {
+        let zeros = |len| vec![R::ZERO; len];
+        let size = pieces * units;
+        Self { pieces, units, gates: zeros(4 * size), h: zeros(size), c: zeros(size), c_before: zeros(size) }
+    }
+
+    /// Adds a product to the gates.
+    fn add(&mut self, x: Mat<'_, R>, weights: Mat<'_, R>) {
+        matmul(&mut self.gates, 4 * self.units, x, weights, true, false);
+    }
+
+    /// Adds the recurrent product to the gates and makes the new state of them.
+    fn step(&mut self, recurrent: Mat<'_, R>) {
+        let Self { pieces, units, gates, h, c, c_before } = self;
+        let (pieces, units) = (*pieces, *units);
+        matmul(gates, 4 * units, Mat::new(h, pieces, units, units), recurrent, true, false);
+        c_before.copy_from_slice(c);
+        vectorized(
+            #[inline(always)]
+            || {
+                for p in 0..pieces {
+                    let unit = p * units..(p + 1) * units;
+                    let gates = &mut gates[p * 4 * units..(p + 1) * 4 * units];
+                    cell(gates, &c_before[unit.clone()], &mut c[unit.clone()], &mut h[unit]);
+                }
+            },
+        );
     }
 }
 
@@ -211,35 +249,39 @@ impl Op for NoteSweep {
     }
 
     fn label(&self) -> String {
-        format!("note_sweep pieces={} N={} H={}", self.pieces, self.notes, self.units)
+        let [units1, units2] = self.units;
+        let units = if units1 == units2 { units1.to_string() } else { format!("{units1},{units2}") };
+        let channels = if self.channels == 3 { String::new() } else { format!(" C={}", self.channels) };
+        format!("note_sweep pieces={} N={} H={units}{channels}", self.pieces, self.notes)
     }
 
     fn args(&self) -> Vec<Arg> {
-        let (p, n, h) = (self.pieces, self.notes, self.units);
-        let matrices = (CHANNELS + 3 * h) * 4 * h + (h + 1) * CHANNELS;
+        let (p, n, c) = (self.pieces, self.notes, self.channels);
+        let [units1, units2] = self.units;
+        let matrices = (c + units1) * 4 * units1 + (units1 + units2) * 4 * units2 + (units2 + 1) * c;
         vec![
             Arg::read("weights", self.weights).moving(matrices),
-            Arg::read("input", p * n * 4 * h),
-            Arg::read("bias2", p * 4 * h),
-            Arg::read("forced", self.window * p * n * CHANNELS).moving(0),
+            Arg::read("input", p * n * 4 * units1),
+            Arg::read("bias2", p * 4 * units2),
+            Arg::read("forced", self.window * p * n * c).moving(0),
             // Read is whether the note sounded.
-            Arg::write("notes", p * n * CHANNELS).moving(p * n * (1 + CHANNELS)),
+            Arg::write("notes", p * n * c).moving(p * n * (1 + c)),
             Arg::update("state", p * STATE),
             // One row.
-            Arg::write("roll", self.window * p * n * REPORTED).moving(p * n * REPORTED),
+            Arg::write("roll", self.window * p * n * self.reported()).moving(p * n * self.reported()),
         ]
     }
 
-    /// That of a step that samples, not of one that is led. A note costs its products (3 + 3H rows of 4H, H rows of 3), 9
-    /// for each of 2H cells, and 6 for two coins.
+    /// That of a time step that samples, not of one whose notes are given. A note costs its products (C + H1 rows of 4H1,
+    /// H1 + H2 rows of 4H2, H2 rows of C), 9 for each of H1 + H2 cells, and 6 for two draws.
     fn cost(&self) -> Cost {
-        let h = self.units as u64;
-        let note = 2 * (3 + 3 * h) * 4 * h + 2 * h * 3 + 2 * h * 9 + 6;
+        let ([h1, h2], c) = (self.units.map(|units| units as u64), self.channels as u64);
+        let note = 2 * (c + h1) * 4 * h1 + 2 * (h1 + h2) * 4 * h2 + 2 * h2 * c + (h1 + h2) * 9 + 6;
         let (p, n) = (self.pieces as u64, self.notes as u64);
         Cost { flops: p * n * note, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -248,8 +290,9 @@ impl Op for NoteSweep {
     /// One workgroup a piece. Operands grow with the number of pieces and are not cut, though the pieces are where all take
     /// too long for a watchdog: a thousand fit the smallest binding that WebGPU allows.
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+        let [units1, units2] = self.units;
         // Both layers' state, one layer's gates, and less than 256 bytes more.
-        let memory = 4 * 8 * self.units + 256;
+        let memory = 4 * (2 * (units1 + units2) + 4 * units1.max(units2)) + 256;
         let limit = recorder.capabilities.max_compute_workgroup_storage_size as usize;
         if memory > limit {
             let what = format!("{} needs {memory} bytes of workgroup memory, the device has {limit}", self.label());
@@ -260,7 +303,9 @@ impl Op for NoteSweep {
         let most = recorder.parts_in_time(self.pieces, usize::MAX).max(1);
         for (first, pieces) in chunks(self.pieces, most) {
             let cost = recorder.share(pieces, self.pieces);
-            let dispatch = recorder.dispatch(shader!("note_sweep", "main", [("H", self.units)]), cost);
+            let two = usize::from(self.channels == 2);
+            let shader = shader!("note_sweep", "main", [("H1", units1), ("H2", units2), ("TWO", two)]);
+            let dispatch = recorder.dispatch(shader, cost);
             let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
             let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
             let words = bound.words(&[first, pieces, self.pieces, self.notes, self.window]).words(&matrices);
@@ -279,7 +324,9 @@ mod tests {
     fn too_many_units_for_a_workgroup_are_an_error_that_names_the_limit() {
         let offsets = Offsets { chosen: 0, recurrent1: 0, input2: 0, recurrent2: 0, head: 0, head_bias: 0 };
         let record = |units: usize| {
-            let op = NoteSweep { pieces: 1, notes: 48, units, window: 1, weights: 4 * units * units, offsets };
+            let units = [units; 2];
+            let weights = 4 * units[0] * units[0];
+            let op = NoteSweep { pieces: 1, notes: 48, units, channels: 3, window: 1, weights, offsets };
             let views: Vec<View> = op
                 .args()
                 .iter()

@@ -2,17 +2,18 @@
 //! section III-C).
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::real::vectorized;
 use super::recorder::{Building, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, Tape, View, mirror_both};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both};
 use crate::error::Result;
 use crate::gpu::{Capabilities, Format};
 
 /// The sizes that the convolution and its gradients share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Shape {
     /// Independent pitch axes: T * B.
     pub rows: usize,
@@ -72,31 +73,31 @@ impl Shape {
 /// `y[r, n, :] = tanh(bias + sum over taps k of x[r, n + k - taps/2, :] w[k])`, zero outside the pitch axis.
 ///
 /// Operands: `x [rows, N, channels]`, `w [taps, channels, filters]`, `bias [filters]`, `y [rows, N, filters]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OctaveConv(pub Shape);
 
 /// `dw[k, c, :] = sum over rows and notes of x[r, n + k - taps/2, c] dz[r, n, :]`.
 ///
 /// Operands: `x`, `dz [rows, N, filters]`, `dw [taps, channels, filters]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OctaveConvWeightGrad(pub Shape);
 
 /// `dx[r, m, c] = sum over taps k of dz[r, m - k + taps/2, :] w[k, c, :]`. Operands: `w`, `dz`, `dx [rows, N, channels]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OctaveConvInputGrad(pub Shape);
 
-/// Neighbouring notes of a lane, and of the weight gradient neighbouring taps and filters of a workgroup: the constants of
+/// Neighbouring notes of an invocation, and of the weight gradient neighbouring taps and filters of a workgroup: the constants of
 /// these names in the shader.
 const NOTES: usize = 8;
 const TAPS: usize = 5;
 const FILTERS: usize = 8;
 
-/// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
+/// Rows that one partial sum of the CPU backend covers: fixed, so that the order does not depend on the number of threads.
 const BLOCK: usize = 64;
 
 impl OctaveConv {
-    /// Inputs are mostly silent notes, so the mirror scatters each sounding value instead of gathering all taps.
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    /// Inputs are mostly silent notes, so the CPU backend scatters each sounding value instead of gathering all taps.
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x, w, bias], [y]) = args.take();
         let s = &self.0;
         let per_row = s.notes * s.filters;
@@ -120,7 +121,7 @@ impl OctaveConv {
 }
 
 impl OctaveConvWeightGrad {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x, dz], [dw]) = args.take();
         let s = &self.0;
         let (x_row, z_row) = (s.notes * s.channels, s.notes * s.filters);
@@ -155,7 +156,7 @@ impl OctaveConvWeightGrad {
 }
 
 impl OctaveConvInputGrad {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([w, dz], [dx]) = args.take();
         let s = &self.0;
         dx.par_chunks_mut(s.notes * s.channels).zip(dz.par_chunks(s.notes * s.filters)).for_each(|(dx, dz)| {
@@ -202,7 +203,7 @@ impl Op for OctaveConv {
         Cost { flops: self.0.products() + self.0.y() as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -256,7 +257,7 @@ impl Op for OctaveConvWeightGrad {
         Cost { flops: self.0.products(), bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -303,7 +304,7 @@ impl Op for OctaveConvInputGrad {
         Cost { flops: self.0.products(), bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

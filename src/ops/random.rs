@@ -1,7 +1,9 @@
 //! Counter-based random numbers: the same functions as in `shaders/common.wgsl`, bit for bit.
 //!
-//! A value is a hash of its coordinates (element, site, step, seed), so it needs no state, does not depend on the order
+//! A value is a hash of its coordinates (element, site, update, seed), so it needs no state, does not depend on the order
 //! of evaluation, and can be computed again in the backward pass.
+
+use crate::shape::Slots;
 
 /// Hash of four words: pcg4d of Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
 pub fn pcg4d(key: [u32; 4]) -> [u32; 4] {
@@ -26,14 +28,45 @@ pub fn uniform01(hash: u32) -> f32 {
 
 /// Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else `1 / (1 - rate)`.
 /// `0 <= rate < 1`.
-pub fn keep_mask(index: u32, site: u32, rate: f32, seed: u32, step: u32) -> f32 {
-    let u = uniform01(pcg4d([index, site, step, seed])[0]);
+pub fn keep_mask(index: u32, site: u32, rate: f32, seed: u32, update: u32) -> f32 {
+    let u = uniform01(pcg4d([index, site, update, seed])[0]);
     if u < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}
+
+/// The number that element `index` of a tensor `[outer, B, inner]` of this process' batch slots has in the tensor of the whole
+/// batch, so that masks do not depend on who computes a slot. The number itself where this process computes the whole batch.
+#[inline(always)]
+pub fn in_whole_batch(index: u32, inner: u32, slots: Slots) -> u32 {
+    let Slots { first, count, total } = slots;
+    if count == total {
+        return index;
+    }
+    let row = index / (count as u32 * inner);
+    index + (row * (total - count) as u32 + first as u32) * inner
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elements_are_numbered_as_in_the_whole_batch() {
+        let (outer, total, inner) = (3, 5, 7);
+        let whole = |o: u32, slot: u32, i: u32| (o * total + slot) * inner + i;
+        for (first, count) in [(0, 5), (0, 2), (2, 3), (4, 1)] {
+            let slots = Slots { first, count, total: total as usize };
+            let mut index = 0;
+            for o in 0..outer {
+                for slot in 0..count {
+                    for i in 0..inner {
+                        let expected = whole(o, (first + slot) as u32, i);
+                        assert_eq!(in_whole_batch(index, inner, slots), expected, "{slots:?}: {o}, {slot}, {i}");
+                        index += 1;
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn pcg4d_differs_in_every_word_of_its_key() {

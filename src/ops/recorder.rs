@@ -2,7 +2,7 @@
 
 use super::View;
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Binding, Budget, Capabilities, Cost, Dispatch, Format, Shader};
+use crate::gpu::{Access, Binding, Capabilities, Cost, Dispatch, Format, Shader, WatchdogBudget};
 
 /// The shader file `shaders/<op>.wgsl`, its entry point, compile-time constants and element types.
 macro_rules! shader {
@@ -32,7 +32,7 @@ pub struct Recorded {
 
 impl Recorded {
     /// The largest part of a budget that one of the dispatches takes.
-    pub fn longest(&self, budget: &Budget) -> f64 {
+    pub fn longest(&self, budget: &WatchdogBudget) -> f64 {
         self.dispatches.iter().map(|dispatch| budget.share(dispatch.cost, dispatch.groups())).fold(0.0, f64::max)
     }
 }
@@ -60,7 +60,7 @@ impl<'a> Recorder<'a> {
         capabilities: &'a Capabilities,
         operands: &'a [View],
     ) -> Result<Recorded> {
-        if !op.legal(capabilities).contains(&variant) {
+        if !op.supported(capabilities).contains(&variant) {
             return Err(super::unknown_variant(op, variant));
         }
         let (recorded, scratch_format) = (Recorded::default(), Format::F32);
@@ -73,9 +73,9 @@ impl<'a> Recorder<'a> {
                     "{}: one of its dispatches would take {:.0} ms at the peak of {}, and drivers end those that take too \
                      long: {:.0} ms are allowed",
                     op.label(),
-                    1e3 * Budget::SECONDS * share,
+                    1e3 * WatchdogBudget::SECONDS * share,
                     capabilities.name,
-                    1e3 * Budget::SECONDS
+                    1e3 * WatchdogBudget::SECONDS
                 ),
                 "choose fewer units or a smaller --batch or --count, let `deepj peaks` measure the device if it has not yet, \
                  or use --device cpu",
@@ -126,7 +126,7 @@ impl<'a> Recorder<'a> {
 
     /// Starts a dispatch that does so much ([`Recorder::share`]); finish it with [`Building::groups`] or [`Building::grid`].
     pub fn dispatch(&mut self, shader: Shader, cost: Cost) -> Building<'_, 'a> {
-        let dispatch = Dispatch { shader, bindings: vec![], params: vec![], grid: [0; 3], uses_step: false, cost };
+        let dispatch = Dispatch { shader, bindings: vec![], params: vec![], grid: [0; 3], uses_uniforms: false, cost };
         Building { recorder: self, dispatch, words: vec![] }
     }
 
@@ -221,7 +221,7 @@ impl Building<'_, '_> {
 
     /// Binds the per-run words at `@group(1) @binding(0)`.
     pub fn step(mut self) -> Self {
-        self.dispatch.uses_step = true;
+        self.dispatch.uses_uniforms = true;
         self
     }
 

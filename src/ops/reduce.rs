@@ -1,20 +1,21 @@
 //! Sums over rows in a fixed order, their gradient, and the squared norm of a vector.
 
 use rayon::prelude::*;
+use serde::Serialize;
 
-use super::real::{dot, vectorized};
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Step, Tape, View, half_label, mirror_both};
+use super::vectorized::{dot, vectorized};
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_label};
 use crate::Result;
 use crate::gpu::{Capabilities, Format};
 
-/// Rows that one partial sum of the mirror covers: fixed, so that the order does not depend on the number of threads.
+/// Rows that one partial sum of the CPU backend covers: fixed, so that the order does not depend on the number of threads.
 const BLOCK: usize = 1024;
 
 /// `y[s, :] = sum of x[r, :] over the rows r of sequence s`: bias gradients and loss totals.
 ///
 /// Operands: `x [rows, cols]`, `y [sequences, cols]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SumRows {
     /// Rows of `x`.
     pub rows: usize,
@@ -44,7 +45,7 @@ impl SumRows {
         Self::new(rows, cols, RowGroups { inner: 1, sequences: 1 })
     }
 
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
         let cols = self.cols;
         let partials: Vec<Vec<R>> = x
@@ -98,7 +99,7 @@ impl Op for SumRows {
         Cost { flops: (self.rows * self.cols) as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -132,7 +133,7 @@ impl Op for SumRows {
 }
 
 /// `x[r, :] = y[sequence of r, :]`, the gradient of [`SumRows`]. Operands: `y [sequences, cols]`, `x [rows, cols]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BroadcastRows {
     /// Rows of `x`.
     pub rows: usize,
@@ -143,7 +144,7 @@ pub struct BroadcastRows {
 }
 
 impl BroadcastRows {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([y], [x]) = args.take();
         for (r, row) in x.chunks_exact_mut(self.cols).enumerate() {
             let s = self.groups.of(r);
@@ -170,7 +171,7 @@ impl Op for BroadcastRows {
         Cost { flops: 0, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]
@@ -198,7 +199,7 @@ impl Op for BroadcastRows {
 ///
 /// With [`SumRows`] over the partials this is the squared global gradient norm. Operands: `x [len]`,
 /// `partials [ceil(len / 1024)]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SquaredNorm {
     /// Elements.
     pub len: usize,
@@ -210,7 +211,7 @@ impl SquaredNorm {
         self.len.div_ceil(BLOCK)
     }
 
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x], [partials]) = args.take();
         partials.par_iter_mut().zip(x.par_chunks(BLOCK)).with_min_len(64).for_each(|(sum, x)| {
             *sum = vectorized(
@@ -238,7 +239,7 @@ impl Op for SquaredNorm {
         Cost { flops: 2 * self.len as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

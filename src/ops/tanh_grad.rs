@@ -1,20 +1,22 @@
 //! Gradient of tanh from its value: `dx = dy (1 - y^2)`.
 
-use super::real::vectorized;
+use serde::Serialize;
+
 use super::recorder::shader;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Step, mirror_both};
+use super::vectorized::vectorized;
+use super::{Arg, Args, Cost, Op, Real, Recorder, Uniforms, cpu_both};
 use crate::Result;
 use crate::gpu::Capabilities;
 
 /// `dx = dy (1 - y^2)`. Operands: `y`, `dy`, `dx`, each `[len]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TanhGrad {
     /// Elements.
     pub len: usize,
 }
 
 impl TanhGrad {
-    fn mirror<R: Real>(&self, _: &Step, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([y, dy], [dx]) = args.take();
         vectorized(
             #[inline(always)]
@@ -44,7 +46,7 @@ impl Op for TanhGrad {
         Cost { flops: 3 * self.len as u64, bytes: self.operand_bytes() }
     }
 
-    mirror_both!();
+    cpu_both!();
 
     fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
         vec!["portable"]

@@ -5,7 +5,7 @@
 
 use web_time::Instant;
 
-use super::Peaks;
+use super::RooflineLimits;
 use crate::gpu::{Access, Binding, Buffer, Capabilities, Cost, DeviceType, Dispatch, Format, Gpu, Program, Shader};
 use crate::{Error, Result};
 
@@ -69,7 +69,7 @@ struct Candidate {
 ///
 /// # Errors
 /// A lost device, too little memory, or a driver that refuses every shader of a peak that all adapters have.
-pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
+pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<RooflineLimits> {
     let bench = Bench::new(gpu).await?;
     let mut candidates = vec![];
     let mut refused = None;
@@ -103,7 +103,7 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<Peaks> {
         return Err(refused.unwrap_or_else(|| Error::device("the adapter runs no shader", "update its driver")));
     };
     let [launch_us, readback_us] = latencies.map(|seconds| seconds * 1e6);
-    Ok(Peaks {
+    Ok(RooflineLimits {
         f32_gflops,
         f16_gflops: best(Rate::F16),
         matrix_gflops: best(Rate::Matrix),
@@ -138,7 +138,7 @@ fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
             op: "peaks_cooperative",
             source: include_str!("../../shaders/peaks_cooperative.wgsl"),
             entry: "matrices",
-            consts: vec![("LANES", capabilities.subgroup_max_size)],
+            consts: vec![("INVOCATIONS", capabilities.subgroup_max_size)],
             types: vec![("S", Format::F16)],
         };
         shapes.push(Shape { rate: Rate::Matrix, shader, work: 4 * 4 * 2 * 16 * 16 * 16 });
@@ -192,7 +192,7 @@ impl<'a> Bench<'a> {
             let sums = binding(1, Access::ReadWrite, u64::from(groups) * SIZE);
             (vec![sums], vec![loops, factor.to_bits(), summand.to_bits()], groups)
         };
-        Dispatch { shader, bindings, params, grid: [groups, 1, 1], uses_step: false, cost: Cost::default() }
+        Dispatch { shader, bindings, params, grid: [groups, 1, 1], uses_uniforms: false, cost: Cost::default() }
     }
 
     /// The shape with as many loops, or copies, as take [`RUN`].
@@ -226,7 +226,7 @@ impl<'a> Bench<'a> {
         let bindings = vec![binding(0, Access::ReadWrite, 1)];
         let shader = shader("nothing", vec![]);
         let cost = Cost::default();
-        let dispatch = Dispatch { shader, bindings, params: vec![], grid: [1; 3], uses_step: false, cost };
+        let dispatch = Dispatch { shader, bindings, params: vec![], grid: [1; 3], uses_uniforms: false, cost };
         self.gpu.program("nothing", &[(dispatch, &[&self.buffers[1]])]).await
     }
 
@@ -265,7 +265,7 @@ async fn buffers(gpu: &Gpu, software: usize) -> Result<[Buffer; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{Device, DeviceChoice, Options, adapters, open};
+    use crate::gpu::{Device, DeviceChoice, OpenOptions, adapters, open};
     use pollster::block_on;
     use wgpu::naga;
 
@@ -308,7 +308,7 @@ mod tests {
             println!("skipped: no adapter here");
         }
         for index in 0..found.len() {
-            let opened = block_on(open(&DeviceChoice::Index(index), Options::default())).unwrap();
+            let opened = block_on(open(&DeviceChoice::Index(index), OpenOptions::default())).unwrap();
             let Device::Gpu(gpu) = opened else { panic!("an adapter is no CPU") };
             let bench = block_on(Bench::new(&gpu)).unwrap();
             let [source, copied] = &bench.buffers;

@@ -1,4 +1,4 @@
-//! The peaks of the CPU, with the threads and the vector instructions that the mirror has.
+//! The peaks of the CPU, with the threads and the vector instructions that the CPU backend has.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use web_time::{Duration, Instant};
 
-use super::Peaks;
+use super::RooflineLimits;
 use crate::gpu::available_memory;
 use crate::{Error, Result};
 
@@ -30,8 +30,8 @@ const SAMPLES: usize = 20;
 ///
 /// # Errors
 /// Too little memory.
-pub(super) fn measure() -> Result<Peaks> {
-    Ok(Peaks {
+pub(super) fn measure() -> Result<RooflineLimits> {
+    Ok(RooflineLimits {
         // Latency times throughput is 8 to 10 instructions on x86 with its 16 registers, and 16 on some ARM with their 32.
         f32_gflops: gflops::<12>().max(gflops::<24>()),
         f16_gflops: None,
@@ -100,7 +100,7 @@ fn bandwidth_gbs() -> Result<f64> {
         match [numbers(elements), numbers(elements)] {
             [Some(source), Some(copied)] => break [source, copied],
             _ if bytes / 2 < SMALLEST_BUFFER => {
-                return Err(Error::device("there is no memory to measure", "close other programs"));
+                return Err(Error::memory("there is no memory to measure", "close other programs"));
             }
             _ => bytes /= 2,
         }

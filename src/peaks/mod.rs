@@ -1,12 +1,11 @@
 //! What an adapter, or the CPU, can do at most: measured, not read from a data sheet.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::gpu::{Budget, Device, Machine, Remembered, cache_folder};
+use crate::gpu::{Device, Machine, Remembered, WatchdogBudget, cache_folder};
 
 mod adapter;
 mod cpu;
@@ -15,7 +14,7 @@ pub use adapter::shaders;
 
 /// The measured peaks of a device. Rates are in 10^9 a second, times in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Peaks {
+pub struct RooflineLimits {
     /// Floating-point operations in f32, a multiply-add counts 2.
     pub f32_gflops: f64,
     /// The same in f16; `None` where shaders have none.
@@ -32,10 +31,10 @@ pub struct Peaks {
     pub readback_us: f64,
 }
 
-impl Peaks {
+impl RooflineLimits {
     /// What one dispatch may do on a device that has these.
-    pub fn budget(&self) -> Budget {
-        Budget::of(1e9 * self.f32_gflops, 1e9 * self.bandwidth_gbs)
+    pub fn budget(&self) -> WatchdogBudget {
+        WatchdogBudget::of(1e9 * self.f32_gflops, 1e9 * self.bandwidth_gbs)
     }
 
     /// Whether something can be given as a part of them.
@@ -49,7 +48,7 @@ impl Peaks {
 ///
 /// # Errors
 /// A lost device, too little memory, or a driver that refuses what all adapters can do.
-pub async fn measure(device: &Device) -> Result<Peaks> {
+pub async fn measure(device: &Device) -> Result<RooflineLimits> {
     measured(device, true).await
 }
 
@@ -59,7 +58,7 @@ pub async fn measure(device: &Device) -> Result<Peaks> {
 ///
 /// # Errors
 /// As [`measure`].
-pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnMut(&str)) -> Result<Peaks> {
+pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnMut(&str)) -> Result<RooflineLimits> {
     let Some(path) = remembered else { return measured(device, false).await };
     let machine = device.machine();
     match recall(path, &machine) {
@@ -71,7 +70,7 @@ pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnM
     }
     let peaks = measured(device, false).await?;
     if let Err(e) = remember(path, &machine, &peaks) {
-        notice(&format!("{}: cannot be written: {e}", path.display()));
+        notice(&e.what);
     }
     Ok(peaks)
 }
@@ -81,16 +80,16 @@ pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnM
 ///
 /// # Errors
 /// A file that cannot be read, or is none of remembered peaks.
-pub fn recall(path: &Path, machine: &Machine) -> std::result::Result<Option<Peaks>, String> {
+pub fn recall(path: &Path, machine: &Machine) -> std::result::Result<Option<RooflineLimits>, String> {
     let found: Option<Measured> = FILE.load(path, machine)?;
-    Ok(found.map(|Measured { peaks }| peaks).filter(Peaks::are_rates))
+    Ok(found.map(|Measured { peaks }| peaks).filter(RooflineLimits::are_rates))
 }
 
 /// Keeps the peaks of a machine in the file at `path`, in place of those remembered of it.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
-pub fn remember(path: &Path, machine: &Machine, peaks: &Peaks) -> io::Result<()> {
+pub fn remember(path: &Path, machine: &Machine, peaks: &RooflineLimits) -> Result<()> {
     FILE.save(path, machine, |_| Measured { peaks: peaks.clone() })
 }
 
@@ -102,12 +101,12 @@ pub fn file() -> Option<PathBuf> {
 /// What a machine's record holds.
 #[derive(Serialize, Deserialize)]
 struct Measured {
-    peaks: Peaks,
+    peaks: RooflineLimits,
 }
 
 const FILE: Remembered = Remembered { format: "deepj peaks", version: 1 };
 
-async fn measured(device: &Device, matrices: bool) -> Result<Peaks> {
+async fn measured(device: &Device, matrices: bool) -> Result<RooflineLimits> {
     match device {
         Device::Gpu(gpu) => adapter::measure(gpu, matrices).await,
         Device::Cpu { .. } => cpu::measure(),

@@ -62,7 +62,7 @@ const SHORTEST_US: f64 = 1e-3;
 fn clock_us(clock: Clock) -> f64 {
     match clock {
         Clock::Device => 0.05,
-        Clock::Mirror => 0.25,
+        Clock::Cpu => 0.25,
         Clock::Wall => 2.0,
     }
 }
@@ -412,15 +412,15 @@ mod tests {
 
     use super::*;
     use crate::gpu::{Capabilities, Device, Format};
-    use crate::graph::session::Variants;
+    use crate::graph::session::KernelSelection;
     use crate::ops::add::Add;
     use crate::ops::cast::Cast;
-    use crate::ops::dropout::{Drop, Dropout};
+    use crate::ops::dropout::{Dropout, DropoutSite};
     use crate::ops::gemm::{Gemm, Layout};
     use crate::ops::random::{pcg4d, uniform01};
     use crate::ops::reduce::SumRows;
     use crate::ops::tanh_grad::TanhGrad;
-    use crate::ops::{Args, Cost, Op, Recorder, Step};
+    use crate::ops::{Args, Cost, Op, Recorder, Uniforms};
     use crate::profile::fixtures;
     use crate::profile::{Workload, measure};
 
@@ -610,7 +610,7 @@ mod tests {
         assert!(!e.what.contains("preset"), "{e}");
     }
 
-    /// An op that takes so long on the CPU, whatever else the threads of the mirror, which all tests share, have to do.
+    /// An op that takes so long on the CPU, whatever else the threads of the CPU backend, which all tests share, have to do.
     #[derive(Debug)]
     struct Takes(Arc<dyn Op>, Duration);
 
@@ -627,14 +627,14 @@ mod tests {
         fn cost(&self) -> Cost {
             self.0.cost()
         }
-        fn mirror_f32(&self, _: &Step, _: Args<'_, f32>) {
+        fn cpu_f32(&self, _: &Uniforms, _: Args<'_, f32>) {
             let began = Instant::now();
             while began.elapsed() < self.1 {
                 std::hint::spin_loop();
             }
         }
-        fn mirror_f64(&self, step: &Step, args: Args<'_, f64>) {
-            self.0.mirror_f64(step, args);
+        fn cpu_f64(&self, uniforms: &Uniforms, args: Args<'_, f64>) {
+            self.0.cpu_f64(uniforms, args);
         }
         fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
             self.0.variants(capabilities)
@@ -644,11 +644,11 @@ mod tests {
         }
     }
 
-    /// Profiles of these ops through the mirror's clock, the second of each pair with the slow one, which takes a fifth more
+    /// Profiles of these ops through the CPU backend's clock, the second of each pair with the slow one, which takes a fifth more
     /// time, measured in turn.
     fn real(slow: &str) -> [Profile; 2] {
         let (len, stored) = (1 << 16, Format::F32);
-        let drop = Drop { rate: 0.5, ..Drop::NONE };
+        let drop = DropoutSite { rate: 0.5, ..DropoutSite::NONE };
         let ops: [Arc<dyn Op>; 6] = [
             Arc::new(Dropout { len, drop, stored }),
             Arc::new(TanhGrad { len }),
@@ -665,7 +665,7 @@ mod tests {
                 let op = Arc::new(Takes(op.clone(), Duration::from_micros(if burning { 180 } else { 150 })));
                 let device = Device::Cpu { why: String::new() };
                 let profile = pollster::block_on(async {
-                    let mut workload = Workload::op(op, device, Variants::default()).await?;
+                    let mut workload = Workload::op(op, device, KernelSelection::default()).await?;
                     measure::measure(&mut workload, header.clone(), None, |_| ()).await
                 });
                 let profile = profile.unwrap();
@@ -685,7 +685,7 @@ mod tests {
         let (mut named, mut others) = (0, 0);
         for _ in 0..TRIES {
             let [a, b] = real("dropout");
-            assert_eq!(a.header.clock, Clock::Mirror);
+            assert_eq!(a.header.clock, Clock::Cpu);
             let comparison = compare(&a, &b);
             for row in &comparison.rows {
                 match (row.kernel.as_str(), row.change.verdict) {

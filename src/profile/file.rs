@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::report::{FORMAT, Header, Kernel, Profile, Record, Summary, VERSION};
 use crate::checkpoint::refused;
 use crate::error::{Error, Result};
-use crate::peaks::Peaks;
+use crate::peaks::RooflineLimits;
 
 /// The largest file that is read: hundreds of times a profile of many runs.
 const MAX_BYTES: u64 = 1 << 30;
@@ -171,7 +171,7 @@ fn negative<'a>(fields: &[(&'a str, &[f64])]) -> Option<(&'a str, f64)> {
     fields.iter().find_map(|(name, values)| values.iter().find(bad).map(|&value| (*name, value)))
 }
 
-fn wrong_peak(p: &Peaks) -> Option<(&'static str, f64)> {
+fn wrong_peak(p: &RooflineLimits) -> Option<(&'static str, f64)> {
     negative(&[
         ("f32_gflops", &[p.f32_gflops]),
         ("f16_gflops", p.f16_gflops.as_slice()),

@@ -2,7 +2,7 @@
 
 use super::report::{Bound, Clock, FORMAT, Gap, Header, Kernel, Profile, Span, Summary, Track, VERSION};
 use crate::gpu::{Capabilities, Machine};
-use crate::peaks::Peaks;
+use crate::peaks::RooflineLimits;
 
 /// A profile of kernels by name, shape and microseconds of a call in each run; each is called once.
 pub fn profile(kernels: &[(&str, &str, &[f64])]) -> Profile {
@@ -25,7 +25,7 @@ pub fn profile(kernels: &[(&str, &str, &[f64])]) -> Profile {
             clock: Clock::Device,
             runs,
             steps_per_run: 1,
-            peaks: Peaks {
+            peaks: RooflineLimits {
                 f32_gflops: 100.0,
                 f16_gflops: None,
                 matrix_gflops: None,
@@ -104,7 +104,7 @@ const SKETCHES: [Sketch; 12] = [
 /// A profile of a training step with so many kernels on a GPU, each called twice, the costliest first.
 pub fn step(kernels: usize) -> Profile {
     let base = profile(&[]);
-    let peaks = Peaks {
+    let peaks = RooflineLimits {
         f32_gflops: 51_000.0,
         f16_gflops: Some(98_000.0),
         matrix_gflops: Some(390_000.0),
@@ -158,7 +158,7 @@ pub fn step(kernels: usize) -> Profile {
 }
 
 /// A kernel of the sketches, slower in each round through them.
-fn sketched(i: usize, peaks: &Peaks) -> Kernel {
+fn sketched(i: usize, peaks: &RooflineLimits) -> Kernel {
     let (name, variant, shape, mflop, mb, us) = SKETCHES[i % SKETCHES.len()];
     let round = i / SKETCHES.len();
     let us = us * (1.0 + 0.4 * round as f64);

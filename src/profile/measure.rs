@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::gpu::{self, Facts};
 use crate::graph::session::{self, Timeline};
 use crate::ops::Cost;
-use crate::peaks::Peaks;
+use crate::peaks::RooflineLimits;
 
 /// A kernel of the workload's plan and its calls so far.
 struct Calls {
@@ -65,7 +65,7 @@ pub async fn measure(
     let clock = match told {
         Some(gpu::Clock::Device) => Clock::Device,
         Some(gpu::Clock::Wall) => Clock::Wall,
-        None => Clock::Mirror,
+        None => Clock::Cpu,
     };
     let runs = header.runs;
     let mut measuring = Measuring::new(workload, Header { clock, steps_per_run: workload.times as usize, ..header });
@@ -103,7 +103,7 @@ impl Measuring {
             let variant = chosen.get(i).map_or("mirror", |chosen| chosen.variant);
             let (kernel, shape) = (node.op.kernel(), node.op.label());
             let facts = workload.session.facts(workload.program, i);
-            let dispatches = if header.clock == Clock::Mirror { 1 } else { facts.len() };
+            let dispatches = if header.clock == Clock::Cpu { 1 } else { facts.len() };
             // A node may be cut otherwise than another of its shape, where its operands stand elsewhere in their buffers.
             let place = known.entry((kernel, variant, shape.clone(), dispatches)).or_insert_with(|| {
                 let (cost, variant) = (node.op.cost(), variant.to_string());
@@ -120,7 +120,7 @@ impl Measuring {
         match self.header.clock {
             Clock::Device => &["between kernels", "submission", "reading results"],
             Clock::Wall => &["encoding", "submissions", "reading results"],
-            Clock::Mirror => &["between ops", "reading results"],
+            Clock::Cpu => &["between ops", "reading results"],
         }
     }
 
@@ -156,7 +156,7 @@ impl Measuring {
         let mut gaps = match self.header.clock {
             Clock::Device => vec![between, latency, reading],
             Clock::Wall => vec![encoding, submissions, reading],
-            Clock::Mirror => vec![between, reading],
+            Clock::Cpu => vec![between, reading],
         };
         let wall = microseconds(timeline.wall) + reading;
         gaps.push(wall - kernels - gaps.iter().sum::<f64>());
@@ -173,7 +173,7 @@ impl Measuring {
         let (track, origin) = match self.header.clock {
             Clock::Device => (Track::Gpu, (wall - run.latency / 2.0 - busy_until).max(0.0)),
             Clock::Wall => (Track::Gpu, 0.0),
-            Clock::Mirror => (Track::Cpu, 0.0),
+            Clock::Cpu => (Track::Cpu, 0.0),
         };
         let span = |span: &session::Span| Span {
             track,
@@ -246,7 +246,7 @@ impl Measuring {
 /// The figures of a kernel; totals are those of the run number `middle`, which took `wall` microseconds.
 fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
     let Calls { kernel, variant, shape, cost, dispatches, facts, runs } = calls;
-    let on_cpu = header.clock == Clock::Mirror;
+    let on_cpu = header.clock == Clock::Cpu;
     let of_calls = |time: fn(&Call) -> f64| sorted(&runs.iter().flatten().map(time).collect::<Vec<_>>());
     let busy = of_calls(|call| call.busy);
     let p50_us = quantile(&busy, 0.5);
@@ -292,7 +292,7 @@ fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
 }
 
 /// The peak of the arithmetic that a variant uses, in 10^9 FLOP a second. All but matrix units sum in f32.
-fn flop_peak(variant: &str, peaks: &Peaks) -> f64 {
+fn flop_peak(variant: &str, peaks: &RooflineLimits) -> f64 {
     match (variant, peaks.matrix_gflops) {
         ("cooperative", Some(peak)) => peak,
         _ => peaks.f32_gflops,
@@ -300,7 +300,7 @@ fn flop_peak(variant: &str, peaks: &Peaks) -> f64 {
 }
 
 /// Which of a call's arithmetic, compulsory traffic and dispatches would take longest at the device's peaks.
-fn bound(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &Peaks) -> Bound {
+fn bound(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &RooflineLimits) -> Bound {
     let compute = cost.flops as f64 / flop_peak;
     let memory = cost.bytes as f64 / peaks.bandwidth_gbs;
     let launch = dispatches as f64 * peaks.launch_us * 1e3;

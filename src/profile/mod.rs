@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::{self, Device};
-use crate::graph::session::{Tune, Variants};
-use crate::models::deepj::{Config, Mode, Precision, Preset, Training, build, build_generate};
+use crate::graph::Plan;
+use crate::graph::session::{KernelSelection, Tune};
+use crate::models::{self, CorpusFacts, Model, Precision, PresetInfo, Storage};
+use crate::nn::optimizer;
 use crate::ops::Op;
-use crate::peaks::Peaks;
-use crate::train::{batch_shape, default_batch, with_overrides};
+use crate::peaks::RooflineLimits;
+use crate::train::batch_shape;
 
 pub mod compare;
 mod file;
@@ -28,10 +30,10 @@ pub use report::{Bound, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Spa
 pub use roofline::roofline;
 pub use table::{csv, markdown, table};
 pub use trace::trace;
-pub use workload::{Run, Workload};
+pub use workload::{Run, Workload, training_plan};
 
-/// Styles of the profiled network: as many composers as the paper's corpus has.
-pub const STYLES: usize = 23;
+/// The corpus that the profiled network is made for: the paper's range, and as many composers as its corpus has.
+pub const CORPUS: CorpusFacts = CorpusFacts { lowest: 36, notes: 48, styles: 23 };
 /// Time steps of generation in one submission unless the user says otherwise: a bar.
 const BAR: usize = 16;
 /// The most of them: each is some dozens of dispatches, which are timed one by one.
@@ -42,8 +44,10 @@ const OP_RUN: (f64, f64) = (20_000.0, 1_000.0);
 /// What to profile and how; `None` where the default is to be taken, which is that of training.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Sizes of the network.
-    pub preset: Option<Preset>,
+    /// The kind of network, by its name among [`crate::models`]: DeepJ unless given.
+    pub model: Option<String>,
+    /// Sizes of the network, by name.
+    pub preset: Option<String>,
     /// Fields of the configuration that differ from the preset: name and JSON value.
     pub set: Vec<(String, String)>,
     /// Pieces side by side.
@@ -65,7 +69,7 @@ pub enum What {
     Train,
     /// Time steps of generation.
     Generate,
-    /// An op, in every variant that the device has or in those that are pinned.
+    /// An op, in every variant that the device has or in those that are overridden.
     Op {
         /// Of the op, or of one of its kernels.
         name: String,
@@ -77,19 +81,30 @@ pub enum What {
 /// The sizes that settings stand for.
 #[derive(Clone, Debug)]
 struct Sizes {
-    config: Config,
-    training: Training,
+    model: Arc<dyn Model>,
+    preset: PresetInfo,
+    storage: Storage,
     batch: usize,
     seq: usize,
 }
 
+impl Sizes {
+    /// The plan of a training update.
+    fn training_plan(&self) -> Result<Plan> {
+        let optimizer = optimizer::make(optimizer::DEFAULT, serde_json::json!({}))?;
+        let shape = (self.batch, self.seq);
+        Ok(workload::training_plan(self.model.as_ref(), optimizer.as_ref(), self.storage, shape)?.0)
+    }
+}
+
 impl Settings {
-    fn sizes(&self, what: &What, on_cpu: bool) -> Result<Sizes> {
-        let preset = self.preset(on_cpu);
-        let config = with_overrides(Config::preset(preset, STYLES), &self.set)?;
-        let (batch, seq) = if *what == What::Generate { (1, BAR) } else { default_batch(preset) };
+    fn sizes(&self, what: &What, device: &Device) -> Result<Sizes> {
+        let architecture = models::architecture(self.model.as_deref().unwrap_or(models::DEFAULT))?;
+        let preset = models::preset_info(architecture, self.preset.as_deref(), device.capabilities())?;
+        let model = models::configure(architecture, preset.name, CORPUS, &self.set)?;
+        let (batch, seq) = if *what == What::Generate { (1, BAR) } else { preset.batch };
         let (batch, seq) = (self.batch.unwrap_or(batch), self.seq.unwrap_or(seq));
-        batch_shape(&config, batch, seq)?;
+        batch_shape(model.as_ref(), batch, seq)?;
         if *what == What::Generate && seq > MOST_STEPS {
             return Err(Error::usage(
                 format!("--seq {seq}"),
@@ -99,29 +114,24 @@ impl Settings {
         if self.runs == 0 {
             return Err(Error::usage("--runs 0", "give 1 or more"));
         }
-        let training = Training { precision: self.precision, recompute: self.recompute, ..Training::default() };
-        Ok(Sizes { config, training, batch, seq })
+        let storage = Storage { precision: self.precision, recompute: self.recompute };
+        Ok(Sizes { model, preset, storage, batch, seq })
     }
 
-    fn preset(&self, on_cpu: bool) -> Preset {
-        self.preset.unwrap_or(if on_cpu { Preset::Small } else { Preset::Paper })
-    }
-
-    fn header(&self, what: String, plan: String, sizes: &Sizes, device: &Device, peaks: Peaks) -> Header {
-        let preset = format!("{:?}", self.preset(device.capabilities().is_none())).to_lowercase();
+    fn header(&self, what: String, plan: String, sizes: &Sizes, device: &Device, peaks: RooflineLimits) -> Header {
         let set = self.set.iter().map(|(field, value)| format!(" {field}={value}"));
         Header {
             format: FORMAT.into(),
             version: VERSION,
             what,
             plan,
-            preset: preset + &set.collect::<String>(),
+            preset: sizes.preset.name.to_string() + &set.collect::<String>(),
             batch: sizes.batch,
             seq: sizes.seq,
             precision: format!("{:?}", self.precision).to_lowercase(),
             recompute: self.recompute,
             machine: device.machine(),
-            clock: Clock::Mirror,
+            clock: Clock::Cpu,
             runs: self.runs,
             steps_per_run: 1,
             peaks,
@@ -133,16 +143,15 @@ impl Settings {
 ///
 /// # Errors
 /// Sizes, shapes, names or variants that do not exist or do not fit.
-pub fn check(what: &What, settings: &Settings, device: &Device, variants: &Variants) -> Result<()> {
-    let sizes = settings.sizes(what, device.capabilities().is_none())?;
-    sizes.training.precision.check(device.capabilities())?;
-    let Sizes { config, training, batch, seq } = &sizes;
+pub fn check(what: &What, settings: &Settings, device: &Device, variants: &KernelSelection) -> Result<()> {
+    let sizes = settings.sizes(what, device)?;
+    sizes.storage.precision.check(device.capabilities())?;
     let plan = match what {
-        What::Train => build(config, Mode::Train(*training), *batch, *seq)?.plan,
-        What::Generate => build_generate(config, *batch, *seq)?.plan,
+        What::Train => sizes.training_plan()?,
+        What::Generate => sizes.model.generation(sizes.batch, sizes.seq)?.compile().0,
         What::Op { name, shape } => workload::plan_of(name, &ops(name, shape.as_deref(), &sizes)?),
     };
-    device.capabilities().map_or(Ok(()), |capabilities| variants.check(&plan, capabilities))
+    variants.check(&[&plan], device.capabilities())
 }
 
 /// Profiles `what` on `device`, whose `peaks` are known. `progress` is told what is measured, and the part of it that is
@@ -154,19 +163,21 @@ pub async fn profile(
     what: &What,
     settings: &Settings,
     device: Device,
-    variants: Variants,
-    peaks: Peaks,
+    variants: KernelSelection,
+    peaks: RooflineLimits,
     mut progress: impl FnMut(&str, f64),
 ) -> Result<Profile> {
     check(what, settings, &device, &variants)?;
-    let sizes = settings.sizes(what, device.capabilities().is_none())?;
+    let sizes = settings.sizes(what, &device)?;
     let shape = (sizes.batch, sizes.seq);
     let (name, mut workload) = match what {
         What::Train => {
-            let made = Workload::train(&sizes.config, sizes.training, shape, device.clone(), variants).await?;
+            let made = Workload::train(sizes.model.as_ref(), sizes.storage, shape, device.clone(), variants).await?;
             ("train", made)
         }
-        What::Generate => ("generate", Workload::generate(&sizes.config, shape, device.clone(), variants).await?),
+        What::Generate => {
+            ("generate", Workload::generate(sizes.model.as_ref(), shape, device.clone(), variants).await?)
+        }
         What::Op { name, shape } => {
             let ops = ops(name, shape.as_deref(), &sizes)?;
             return profile_ops(name, ops, settings, &sizes, device, variants, peaks, progress).await;
@@ -180,13 +191,13 @@ pub async fn profile(
 
 /// The different ops that `name` stands for in the plans of training and generation, or in the given shape.
 fn ops(name: &str, shape: Option<&str>, sizes: &Sizes) -> Result<Vec<Arc<dyn Op>>> {
-    let Sizes { config, training, batch, seq } = sizes;
+    let (typical, batch) = (sizes.model.typical_sizes(), (sizes.batch, sizes.seq));
     if let Some(shape) = shape {
-        return shapes::shaped(name, shape, config, (*batch, *seq));
+        return shapes::shaped(name, shape, &typical, batch);
     }
     shapes::check_name(name)?;
-    let train = build(config, Mode::Train(*training), *batch, *seq)?.plan;
-    let generate = build_generate(config, 1, BAR)?.plan;
+    let train = sizes.training_plan()?;
+    let generate = sizes.model.generation(1, BAR)?.compile().0;
     let mut seen = HashSet::new();
     let mut found = vec![];
     // An op that training has is asked for in training's shapes.
@@ -198,7 +209,7 @@ fn ops(name: &str, shape: Option<&str>, sizes: &Sizes) -> Result<Vec<Arc<dyn Op>
         }
     }
     match found.is_empty() {
-        true => shapes::shaped(name, "", config, (*batch, *seq)),
+        true => shapes::shaped(name, "", &typical, batch),
         false => Ok(found),
     }
 }
@@ -210,31 +221,32 @@ async fn profile_ops(
     settings: &Settings,
     sizes: &Sizes,
     device: Device,
-    variants: Variants,
-    peaks: Peaks,
+    variants: KernelSelection,
+    peaks: RooflineLimits,
     mut progress: impl FnMut(&str, f64),
 ) -> Result<Profile> {
     let header = settings.header(format!("op {name}"), name.into(), sizes, &device, peaks);
     let mut wanted = vec![];
     for op in ops {
-        let legal = device.capabilities().map(|capabilities| op.legal(capabilities));
-        let pinned = variants.pins.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));
-        let pinned: Vec<_> = pinned.map(|(_, variant)| variant.clone()).collect();
-        match legal {
+        let supported = device.capabilities().map(|capabilities| op.supported(capabilities));
+        let overridden =
+            variants.overrides.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));
+        let overridden: Vec<_> = overridden.map(|(_, variant)| variant.clone()).collect();
+        match supported {
             None => wanted.push((op, vec![])),
-            Some(legal) if legal.is_empty() => {
+            Some(supported) if supported.is_empty() => {
                 let what =
                     format!("{} has no 16-bit floats in shaders, which {} needs", header.machine.adapter, op.label());
                 return Err(Error::usage(what, "use f32, or another device (`deepj adapters` lists what each can do)"));
             }
-            Some(legal) => {
-                // A pin of an op may be of a variant that only some of its kernels have; that one has it is checked.
-                let asked = |variant: &&str| match pinned.is_empty() {
-                    true => !op.opt_in().contains(variant),
-                    false => pinned.iter().any(|pinned| pinned == variant),
+            Some(supported) => {
+                // A override of an op may be of a variant that only some of its kernels have; that one has it is checked.
+                let asked = |variant: &&str| match overridden.is_empty() {
+                    true => !op.experimental().contains(variant),
+                    false => overridden.iter().any(|overridden| overridden == variant),
                 };
-                let pin = |variant: &str| vec![(op.kernel().to_string(), variant.to_string())];
-                wanted.extend(legal.into_iter().filter(asked).map(|variant| (op.clone(), pin(variant))));
+                let by_user = |variant: &str| vec![(op.kernel().to_string(), variant.to_string())];
+                wanted.extend(supported.into_iter().filter(asked).map(|variant| (op.clone(), by_user(variant))));
             }
         }
     }
@@ -242,12 +254,12 @@ async fn profile_ops(
     let mut whole: Option<Profile> = None;
     // That of the first is that of all.
     let mut clock = None;
-    for (i, (op, pins)) in wanted.into_iter().enumerate() {
+    for (i, (op, overrides)) in wanted.into_iter().enumerate() {
         let label = op.label();
-        let said = pins.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
+        let said = overrides.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
         progress(&said, i as f64 / all);
-        let pinned = Variants { pins, tune: Tune::Off, ..variants.clone() };
-        let mut workload = Workload::op(op, device.clone(), pinned).await?;
+        let overridden = KernelSelection { overrides, tune: Tune::Off, ..variants.clone() };
+        let mut workload = Workload::op(op, device.clone(), overridden).await?;
         // The first run may still compile.
         workload.run().await?;
         let once = workload.run().await?.wall.as_secs_f64() * 1e6;
@@ -258,7 +270,7 @@ async fn profile_ops(
         clock = match profile.header.clock {
             Clock::Device => Some(gpu::Clock::Device),
             Clock::Wall => Some(gpu::Clock::Wall),
-            Clock::Mirror => None,
+            Clock::Cpu => None,
         };
         match &mut whole {
             None => whole = Some(profile.per_step()),

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::Machine;
-use crate::peaks::Peaks;
+use crate::peaks::RooflineLimits;
 
 /// What the first record of a profile says it is.
 pub const FORMAT: &str = "deepj profile";
@@ -21,8 +21,9 @@ pub enum Clock {
     Device,
     /// The CPU's clock around a submission for each dispatch: there are no timestamps, or they are of no use.
     Wall,
-    /// The CPU's clock around each op of the mirror.
-    Mirror,
+    /// The CPU's clock around each op of the CPU backend.
+    #[serde(rename = "mirror")]
+    Cpu,
 }
 
 /// What was profiled, where and how.
@@ -55,7 +56,7 @@ pub struct Header {
     /// Steps of one run: 1, or of generation `seq`.
     pub steps_per_run: usize,
     /// The machine's peaks, measured.
-    pub peaks: Peaks,
+    pub peaks: RooflineLimits,
 }
 
 /// What a kernel's time goes into, by the peak that it comes nearest to.
@@ -84,7 +85,7 @@ impl fmt::Display for Bound {
 /// are sums over its dispatches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// Name of the kernel, by which its variants are pinned: `lstm_fwd`.
+    /// Name of the kernel, by which its variants are overridden: `lstm_fwd`.
     pub kernel: String,
     /// The variant that ran; `mirror` on the CPU.
     pub variant: String,
@@ -174,7 +175,7 @@ pub struct Summary {
 /// A stretch of time on one of a trace's tracks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// Whether the GPU or the CPU was busy; ops of the mirror run on the CPU.
+    /// Whether the GPU or the CPU was busy; ops of the CPU backend run on the CPU.
     pub track: Track,
     /// What ran: a node's label with its place in the model, or what the CPU did.
     pub name: String,
@@ -191,7 +192,7 @@ pub struct Span {
 pub enum Track {
     /// Dispatches, by the clock of the profile.
     Gpu,
-    /// Submitting, waiting, reading results; ops of the mirror.
+    /// Submitting, waiting, reading results; ops of the CPU backend.
     Cpu,
 }
 

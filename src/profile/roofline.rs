@@ -182,6 +182,7 @@ fn colour(bound: Bound) -> &'static str {
     }
 }
 
+// Over 80 lines: one element of the picture after the other.
 fn document(svg: &mut String, profile: &Profile) -> std::fmt::Result {
     let roofs = Roofs::of(profile);
     let places: Vec<Place> = profile.kernels.iter().map(place).collect();

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result, nearest};
 use crate::gpu::Format;
-use crate::models::deepj::Config;
-use crate::nn::nadam;
-use crate::ops::dropout::{Drop, Dropout};
+use crate::models::TypicalSizes;
+use crate::nn::optimizer::nadam;
+use crate::ops::dropout::{Dropout, DropoutSite};
 use crate::ops::features::{Features, FeaturesGrad};
 use crate::ops::gemm::{Activation, Gemm, Layout};
-use crate::ops::heads::{self, Heads, HeadsInputGrad, HeadsWeightGrad};
+use crate::ops::heads::{self, HeadSet, Heads, HeadsInputGrad, HeadsWeightGrad};
 use crate::ops::lstm::{Lstm, LstmGates, LstmGrad};
-use crate::ops::note_input::{CHANNELS, NoteInput, NoteInputGrad};
+use crate::ops::note_input::{NoteInput, NoteInputGrad};
 use crate::ops::note_sweep::{NoteSweep, Offsets};
 use crate::ops::octave_conv::{self, OctaveConv, OctaveConvInputGrad, OctaveConvWeightGrad};
 use crate::ops::reduce::{BroadcastRows, SquaredNorm, SumRows};
@@ -85,8 +85,11 @@ impl Fields {
     }
 }
 
+/// Values of a cell: play, replay, dynamics.
+const CHANNELS: usize = 3;
+
 /// Makes an op of a network's sizes, `batch` pieces and `steps` time steps, where fields do not say otherwise.
-type Make = fn(&Fields, &Config, usize, usize) -> Result<Arc<dyn Op>>;
+type Make = fn(&Fields, &TypicalSizes, usize, usize) -> Result<Arc<dyn Op>>;
 
 /// The kernels by name, and the name of their op.
 const KERNELS: [(&str, &str, Make); 18] = [
@@ -108,7 +111,7 @@ const KERNELS: [(&str, &str, Make); 18] = [
         if !(0.0..1.0).contains(&rate) {
             return Err(Error::usage(format!("--shape rate={rate}"), "rate is a number from 0 to below 1"));
         }
-        let drop = Drop { site: 1, rate };
+        let drop = DropoutSite { site: 1, rate, inner: 1 };
         Ok(Arc::new(Dropout { len: f.size("len", b * t * c.notes * c.time_units)?, drop, stored: f.format("format")? }))
     }),
     ("features", "features", |f, c, b, t| {
@@ -116,11 +119,12 @@ const KERNELS: [(&str, &str, Make); 18] = [
             steps: f.size("steps", t)?,
             batch: f.size("batch", b)?,
             notes: f.size("notes", c.notes)?,
+            channels: CHANNELS,
             lowest: c.lowest,
             octave: f.size("octave", c.filters)?,
             beats: f.size("beats", c.beats)?,
-            octave_drop: Drop { site: 1, rate: c.dropout },
-            beat_drop: Drop { site: 2, rate: c.input_dropout },
+            octave_drop: DropoutSite { site: 1, rate: c.dropout, inner: 1 },
+            beat_drop: DropoutSite { site: 2, rate: c.input_dropout, inner: 1 },
             stored: f.format("format")?,
         };
         Ok(if backward(f)? { Arc::new(FeaturesGrad(op)) } else { Arc::new(op) })
@@ -139,10 +143,10 @@ const KERNELS: [(&str, &str, Make); 18] = [
         Ok(Arc::new(Gemm { bias, activation, accumulate, ..product.of(formats) }))
     }),
     ("heads", "heads", |f, c, b, t| {
-        let masked = c.masked_losses;
+        let heads = HeadSet::performance(c.masked);
         let (rows, notes) = (f.size("rows", b * t)?, f.size("notes", c.notes)?);
         let units = f.size("units", c.note_units)?;
-        let shape = heads::Shape { rows, notes, units, masked, stored: f.format("format")? };
+        let shape = heads::Shape { rows, notes, units, heads, stored: f.format("format")? };
         Ok(match f.one_of("pass", &[("forward", 0), ("input-gradient", 1), ("weight-gradient", 2)])? {
             0 => Arc::new(Heads(shape)),
             1 => Arc::new(HeadsInputGrad(shape)),
@@ -162,15 +166,17 @@ const KERNELS: [(&str, &str, Make); 18] = [
         Ok(Arc::new(LstmGates { rows, units: f.size("units", c.time_units)?, stored: f.format("format")? }))
     }),
     ("nadam", "nadam", |f, _, _, _| {
-        let nadam::Settings { beta1, beta2, epsilon, .. } = nadam::Settings::default();
+        let nadam::Nadam { beta1, beta2, epsilon, .. } = nadam::Nadam::default();
         let [beta1, beta2, epsilon] = [beta1, beta2, epsilon].map(|x| x as f32);
         Ok(Arc::new(Nadam { len: f.size("len", 1 << 20)?, beta1, beta2, epsilon }))
     }),
     ("note_input", "note_input", |f, c, b, t| {
         let (rows, notes) = (f.size("rows", b * t)?, f.size("notes", c.notes)?);
         let units = f.size("units", c.time_units)?;
-        let (drop, chosen_drop) = (Drop { site: 1, rate: c.dropout }, Drop { site: 2, rate: c.input_dropout });
-        let op = NoteInput { rows, notes, units, drop, chosen_drop, stored: f.format("format")? };
+        let drop = DropoutSite { site: 1, rate: c.dropout, inner: 1 };
+        let chosen_drop = DropoutSite { site: 2, rate: c.input_dropout, inner: 1 };
+        let stored = f.format("format")?;
+        let op = NoteInput { rows, notes, units, channels: CHANNELS, drop, chosen_drop, stored };
         Ok(if backward(f)? { Arc::new(NoteInputGrad(op)) } else { Arc::new(op) })
     }),
     ("note_sweep", "note_sweep", |f, c, b, t| {
@@ -182,8 +188,8 @@ const KERNELS: [(&str, &str, Make); 18] = [
         let head_bias = head + units * CHANNELS;
         let (input2, recurrent2) = (recurrent1 + matrix, recurrent1 + 2 * matrix);
         let offsets = Offsets { chosen: 0, recurrent1, input2, recurrent2, head, head_bias };
-        let window = f.size("window", t)?;
-        Ok(Arc::new(NoteSweep { pieces, notes, units, window, weights: head_bias + CHANNELS, offsets }))
+        let (window, weights, units) = (f.size("window", t)?, head_bias + CHANNELS, [units; 2]);
+        Ok(Arc::new(NoteSweep { pieces, notes, units, channels: CHANNELS, window, weights, offsets }))
     }),
     ("octave_conv_fwd", "octave_conv", |f, c, b, t| Ok(Arc::new(OctaveConv(octave(f, c, b, t)?)))),
     ("octave_conv_weight_grad", "octave_conv", |f, c, b, t| Ok(Arc::new(OctaveConvWeightGrad(octave(f, c, b, t)?)))),
@@ -208,12 +214,12 @@ fn backward(f: &Fields) -> Result<bool> {
 
 type Recurrence = (usize, usize, usize, Format, Format);
 
-fn recurrence(f: &Fields, c: &Config, b: usize, t: usize) -> Result<Recurrence> {
+fn recurrence(f: &Fields, c: &TypicalSizes, b: usize, t: usize) -> Result<Recurrence> {
     let (steps, rows) = (f.size("steps", t)?, f.size("rows", b * c.notes)?);
     Ok((steps, rows, f.size("units", c.time_units)?, f.format("weights")?, f.format("format")?))
 }
 
-fn octave(f: &Fields, c: &Config, b: usize, t: usize) -> Result<octave_conv::Shape> {
+fn octave(f: &Fields, c: &TypicalSizes, b: usize, t: usize) -> Result<octave_conv::Shape> {
     let (rows, notes) = (f.size("rows", b * t)?, f.size("notes", c.notes)?);
     let (taps, filters) = (f.size("taps", c.taps)?, f.size("filters", c.filters)?);
     if taps.is_multiple_of(2) {
@@ -249,7 +255,12 @@ pub fn check_name(name: &str) -> Result<()> {
 ///
 /// # Errors
 /// Unknown names and fields, with the nearest; values that no op can have.
-pub fn shaped(name: &str, shape: &str, config: &Config, (batch, steps): (usize, usize)) -> Result<Vec<Arc<dyn Op>>> {
+pub fn shaped(
+    name: &str,
+    shape: &str,
+    config: &TypicalSizes,
+    (batch, steps): (usize, usize),
+) -> Result<Vec<Arc<dyn Op>>> {
     let fields = Fields::parse(shape)?;
     let mut ops = vec![];
     for (_, make) in named(name)? {
@@ -272,36 +283,39 @@ pub fn shaped(name: &str, shape: &str, config: &Config, (batch, steps): (usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::deepj::{Mode, Preset, Training, build, build_generate};
+    use crate::models::Model;
+    use crate::models::deepj::{Config, DeepJ, Preset};
+    use crate::nn::optimizer::nadam::Nadam;
+    use crate::profile::workload::training_plan;
 
-    fn config() -> Config {
-        Config::preset(Preset::Small, 3)
+    fn sizes() -> TypicalSizes {
+        DeepJ::new(Config::preset(Preset::Small, 3)).unwrap().typical_sizes()
     }
 
     #[test]
     fn every_kernel_of_the_plans_has_a_shape_and_the_default_is_legal() {
-        let config = config();
+        let (model, sizes) = (DeepJ::new(Config::preset(Preset::Small, 3)).unwrap(), sizes());
         let plans = [
-            build(&config, Mode::Train(Training::default()), 2, 3).unwrap().plan,
-            build_generate(&config, 2, 3).unwrap().plan,
+            training_plan(&model, &Nadam::default(), Default::default(), (2, 3)).unwrap().0,
+            model.generation(2, 3).unwrap().compile().0,
         ];
         for node in plans.iter().flat_map(|plan| &plan.nodes) {
-            let made = shaped(node.op.kernel(), "", &config, (2, 3)).unwrap();
+            let made = shaped(node.op.kernel(), "", &sizes, (2, 3)).unwrap();
             assert!(made.iter().any(|op| op.kernel() == node.op.kernel()), "{}", node.op.kernel());
         }
         for (kernel, op, _) in KERNELS {
-            let [made] = shaped(kernel, "", &config, (2, 3)).unwrap().try_into().unwrap();
+            let [made] = shaped(kernel, "", &sizes, (2, 3)).unwrap().try_into().unwrap();
             assert_eq!((made.kernel(), made.name()), (kernel, op));
-            assert!(!made.legal(&crate::gpu::Capabilities::portable()).is_empty() || kernel == "cast", "{kernel}");
+            assert!(!made.supported(&crate::gpu::Capabilities::portable()).is_empty() || kernel == "cast", "{kernel}");
         }
     }
 
     #[test]
     fn shapes_are_taken_from_the_fields() {
         let shape = " m=768, n=1024 ,k=256,layout=TN,accumulate=true";
-        let [op] = shaped("gemm", shape, &config(), (1, 1)).unwrap().try_into().unwrap();
+        let [op] = shaped("gemm", shape, &sizes(), (1, 1)).unwrap().try_into().unwrap();
         assert_eq!(op.label(), "gemm TN 768x1024x256 accumulate");
-        let ops = shaped("lstm", "rows=48,steps=16,units=256", &config(), (1, 1)).unwrap();
+        let ops = shaped("lstm", "rows=48,steps=16,units=256", &sizes(), (1, 1)).unwrap();
         assert_eq!(ops.iter().map(|op| op.kernel()).collect::<Vec<_>>(), ["lstm_fwd", "lstm_bwd", "lstm_gates"]);
     }
 
@@ -322,7 +336,7 @@ mod tests {
             ("dropout", "rate=1.5", "rate=1.5", "below 1"),
             ("lstm_fwd", "format=f64", "format=f64", "f16"),
         ] {
-            let error = shaped(name, shape, &config(), (1, 1)).map(|_| ()).unwrap_err();
+            let error = shaped(name, shape, &sizes(), (1, 1)).map(|_| ()).unwrap_err();
             assert!(error.what.contains(what) && error.remedy.contains(remedy), "{name} {shape}: {error}");
         }
     }

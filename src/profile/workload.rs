@@ -7,15 +7,16 @@ use web_time::Instant;
 
 use crate::error::{Error, Result};
 use crate::gpu::{self, Access, Device, Format};
-use crate::graph::session::{Timeline, Variants};
+use crate::graph::session::{KernelSelection, Timeline};
 use crate::graph::{Graph, Kind, Plan, ProgramId, Session};
-use crate::models::deepj::{Config, Mode, Training, build, build_generate};
+use crate::models::{Model, SequenceIo, Storage};
+use crate::nn::init;
 use crate::nn::loss_scale::LossScale;
-use crate::nn::{init, nadam};
-use crate::ops::note_input::CHANNELS;
+use crate::nn::optimizer::{self, Optimizer, Schedule};
 use crate::ops::random::{pcg4d, uniform01};
-use crate::ops::{Op, Step, View};
-use crate::train::check_plans;
+use crate::ops::{Op, Uniforms, View};
+use crate::shape::{Channel, Channels};
+use crate::train::fitting_plan;
 
 /// Part of a roll's cells that play; of these, the part that is attacked again. Real rolls have about as many.
 const DENSITY: [f32; 2] = [0.08, 0.3];
@@ -30,8 +31,10 @@ pub struct Workload {
     pub times: u32,
     /// What the host reads after each run.
     outputs: View,
-    step: Step,
-    schedule: nadam::Schedule,
+    uniforms: Uniforms,
+    /// Whose factors change from run to run, where there is one.
+    optimizer: Option<Arc<dyn Optimizer>>,
+    schedule: Schedule,
 }
 
 /// The times of an unprofiled run.
@@ -48,30 +51,34 @@ pub struct Run {
 }
 
 impl Workload {
-    /// A training step on `batch` random rolls of `steps` time steps: the work hardly depends on what is in them.
+    /// A training update on `batch` random rolls of `steps` time steps, gradients and update in one plan: the work hardly
+    /// depends on what is in the rolls.
     ///
     /// # Errors
-    /// A configuration that cannot be built, too little memory, a variant that does not exist, a device that fails.
+    /// A configuration that cannot be built, too little memory, a kernel that does not exist, a device that fails.
     pub async fn train(
-        config: &Config,
-        training: Training,
+        model: &dyn Model,
+        storage: Storage,
         (batch, steps): (usize, usize),
         device: Device,
-        variants: Variants,
+        variants: KernelSelection,
     ) -> Result<Self> {
-        let of = |batch| build(config, Mode::Train(training), batch, steps);
-        check_plans(|batch| Ok(vec![of(batch)?.plan]), batch, device.capabilities())?;
-        let built = of(batch)?;
-        let (io, scale) = (built.io, LossScale::default());
-        let mut workload = Self::new(built.plan, io.losses, device, variants).await?;
-        workload.step.unscale = 1.0 / scale.factor();
+        let optimizer = optimizer::make(optimizer::DEFAULT, serde_json::json!({}))?;
+        let build = |batch| training_plan(model, optimizer.as_ref(), storage, (batch, steps));
+        let (plan, io) = fitting_plan(build, batch, device.capabilities())?;
+        let (roll, scale) = (model.roll(), LossScale::default());
+        let mut workload = Self::new(plan, io.losses, device, variants).await?;
+        workload.uniforms.unscale = 1.0 / scale.factor();
+        workload.optimizer = Some(optimizer);
         workload.fill_params()?;
         let (session, id) = (&mut workload.session, workload.program);
-        session.write(id, io.roll, &notes((steps + 1) * batch * config.notes))?;
-        session.write(id, io.style, &one_hot(batch, config.styles))?;
-        session.write(id, io.weight, &vec![1.0 / (batch * steps * config.notes) as f32; batch * steps])?;
+        session.write(id, io.roll, &notes((steps + 1) * batch * roll.notes, roll.channels))?;
+        if let Some(style) = io.style {
+            session.write(id, style, &one_hot(batch, roll.styles))?;
+        }
+        session.write(id, io.weight, &vec![1.0 / (batch * steps * roll.notes) as f32; batch * steps])?;
         if let Some(weights) = io.loss_weights {
-            session.write(id, weights, &[scale.factor(); 3])?;
+            session.write(id, weights, &vec![scale.factor(); weights.len])?;
         }
         Ok(workload)
     }
@@ -81,38 +88,38 @@ impl Workload {
     /// # Errors
     /// As [`Workload::train`].
     pub async fn generate(
-        config: &Config,
+        model: &dyn Model,
         (pieces, steps): (usize, usize),
         device: Device,
-        variants: Variants,
+        variants: KernelSelection,
     ) -> Result<Self> {
-        let of = |pieces| build_generate(config, pieces, steps);
-        check_plans(|pieces| Ok(vec![of(pieces)?.plan]), pieces, device.capabilities())?;
-        let built = of(pieces)?;
-        let mut workload = Self::new(built.plan, built.io.roll, device, variants).await?;
+        let build = |pieces| Ok(model.generation(pieces, steps)?.compile());
+        let (plan, io) = fitting_plan(build, pieces, device.capabilities())?;
+        let mut workload = Self::new(plan, io.roll, device, variants).await?;
         workload.times = steps as u32;
         workload.fill_params()?;
-        let style = one_hot(pieces, config.styles);
-        workload.session.write(workload.program, built.io.style, &style)?;
+        if let Some(style) = io.style {
+            workload.session.write(workload.program, style, &one_hot(pieces, model.roll().styles))?;
+        }
         Ok(workload)
     }
 
     /// Calls of one op. What products and LSTMs read in f32 is random, since a GPU that is limited by its power is faster
-    /// on zeros; the convolution hears a random roll, since the mirror passes silent notes over. All else is zero.
+    /// on zeros; the convolution hears a random roll, since the CPU backend passes silent notes over. All else is zero.
     ///
     /// # Errors
     /// As [`Workload::train`].
-    pub async fn op(op: Arc<dyn Op>, device: Device, variants: Variants) -> Result<Self> {
+    pub async fn op(op: Arc<dyn Op>, device: Device, variants: KernelSelection) -> Result<Self> {
         let plan = plan_of(&op.label(), std::slice::from_ref(&op));
         let (name, args) = (op.name(), op.args());
         let operands = plan.nodes[0].operands.clone();
         let written = plan.written(0).first().map_or(operands[0], |view| view.slice(0, view.len.min(1)));
-        check_plans(|_| Ok(vec![plan.clone()]), 1, device.capabilities())
+        let (plan, ()) = fitting_plan(|_| Ok((plan.clone(), ())), 1, device.capabilities())
             .map_err(|e| Error { remedy: "use a smaller --shape".into(), ..e })?;
         let mut workload = Self::new(plan, written, device, variants).await?;
         for (&view, arg) in operands.iter().zip(&args).filter(|(view, _)| view.format == Format::F32) {
             let values = match name {
-                "octave_conv" if arg.name == "x" => notes(view.len.div_ceil(CHANNELS)),
+                "octave_conv" if arg.name == "x" => notes(view.len.div_ceil(3), Channels::PERFORMANCE),
                 "gemm" | "lstm" if arg.access == Access::Read => random(view.len),
                 _ => continue,
             };
@@ -121,26 +128,24 @@ impl Workload {
         Ok(workload)
     }
 
-    async fn new(plan: Plan, outputs: View, device: Device, variants: Variants) -> Result<Self> {
-        if let Some(capabilities) = device.capabilities() {
-            variants.check(&plan, capabilities)?;
-        }
+    async fn new(plan: Plan, outputs: View, device: Device, variants: KernelSelection) -> Result<Self> {
         let mut session = Session::new(device, variants);
         let program = session.add(plan).await?;
-        let step = Step { seed: 1, temperature: 1.0, ..Step::default() };
-        Ok(Self { session, program, times: 1, outputs, step, schedule: nadam::Schedule::default() })
+        let uniforms = Uniforms { seed: 1, temperature: 1.0, ..Uniforms::default() };
+        Ok(Self { session, program, times: 1, outputs, uniforms, optimizer: None, schedule: Schedule::default() })
     }
 
     fn fill_params(&mut self) -> Result<()> {
         let plan = self.session.plan(self.program);
-        let values = init::initialise(&plan.params, plan.params_len, 1);
-        let arena = plan.arena(Kind::Params);
-        self.session.write(self.program, arena, &values)
+        let (values, params) = (init::initialise(&plan.layout, 1), plan.buffer(Kind::Params));
+        self.session.write(self.program, params, &values)
     }
 
     fn advance(&mut self) {
-        self.step.step += 1;
-        self.schedule.advance(&nadam::Settings::default(), &mut self.step);
+        self.uniforms.update += 1;
+        if let Some(optimizer) = &self.optimizer {
+            optimizer.advance(&mut self.schedule, &mut self.uniforms);
+        }
     }
 
     /// Runs it as training and generation do: submits, encodes the next run while the GPU works, reads the results.
@@ -150,7 +155,7 @@ impl Workload {
     pub async fn run(&mut self) -> Result<Run> {
         self.advance();
         let began = Instant::now();
-        self.session.run(self.program, self.times, &self.step)?;
+        self.session.run(self.program, self.times, &self.uniforms)?;
         let submitting = began.elapsed();
         self.session.prepare(self.program, self.times)?;
         let replaying = began.elapsed();
@@ -165,7 +170,7 @@ impl Workload {
     /// A lost device; timestamps that are asked for and of no use.
     pub async fn timeline(&mut self, clock: Option<gpu::Clock>) -> Result<(Timeline, Duration)> {
         self.advance();
-        let timeline = self.session.timeline(self.program, self.times, &self.step, clock).await?;
+        let timeline = self.session.timeline(self.program, self.times, &self.uniforms, clock).await?;
         let began = Instant::now();
         self.session.read(self.program, &[self.outputs]).await?;
         Ok((timeline, began.elapsed()))
@@ -179,7 +184,7 @@ impl Workload {
 
 /// A plan of ops on operands of their own.
 pub(super) fn plan_of(name: &str, ops: &[Arc<dyn Op>]) -> Plan {
-    let mut graph = Graph::new();
+    let mut graph = Graph::without_params();
     for op in ops {
         let operands: Vec<View> = op.args().iter().map(|arg| graph.temp_as(arg.name, arg.len, arg.format)).collect();
         graph.append(op.clone(), &operands);
@@ -190,12 +195,34 @@ pub(super) fn plan_of(name: &str, ops: &[Arc<dyn Op>]) -> Plan {
     plan
 }
 
-/// `cells` triples of play, replay and dynamics.
-fn notes(cells: usize) -> Vec<f32> {
+/// The plan of a whole training update: gradients, then the optimiser's update of all parameters.
+///
+/// # Errors
+/// A configuration that cannot be built.
+pub fn training_plan(
+    model: &dyn Model,
+    optimizer: &dyn Optimizer,
+    storage: Storage,
+    (batch, steps): (usize, usize),
+) -> Result<(Plan, SequenceIo)> {
+    let mut sequence = model.training(storage, batch, steps)?;
+    optimizer::append(optimizer, &mut sequence.graph);
+    Ok(sequence.compile())
+}
+
+/// `cells` cells with these channels.
+fn notes(cells: usize, channels: Channels) -> Vec<f32> {
     let cell = |i: usize| {
         let [play, replay, dynamics, _] = pcg4d([i as u32, 0, 0, 1]).map(uniform01);
         let play = f32::from(play < DENSITY[0]);
-        [play, play * f32::from(replay < DENSITY[1]), play * dynamics]
+        channels
+            .iter()
+            .map(move |channel| match channel {
+                Channel::Play => play,
+                Channel::Replay => play * f32::from(replay < DENSITY[1]),
+                Channel::Dynamics => play * dynamics,
+            })
+            .collect::<Vec<_>>()
     };
     (0..cells).flat_map(cell).collect()
 }

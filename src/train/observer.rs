@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::evaluate::Metrics;
+use crate::models::{Loss, LossValues};
 
 /// A run at its beginning.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Started {
     /// The run's folder.
     pub out: String,
@@ -25,43 +26,55 @@ pub struct Started {
     pub flops: u64,
     /// Bytes of device memory for buffers.
     pub memory_bytes: u64,
-    /// The part of the budget that is used up, 0 to 1; `None` without a budget.
+    /// The part of the run's limits that is used up, 0 to 1; `None` without limits.
     pub done: Option<f64>,
+    /// What the losses are.
+    #[serde(skip)]
+    pub losses: &'static [Loss],
     /// What the user should know.
     pub notices: Vec<String>,
 }
 
 /// One update.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct StepRecord {
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpdateRecord {
     /// Updates made, this one included.
     pub step: u64,
     /// Times through the training pieces.
     pub epochs: f64,
-    /// Sum of the three losses.
-    pub loss: f64,
-    /// Binary cross-entropy of play, mean over the batch's cells, before the update, with dropout.
-    pub play_bce: f64,
-    /// That of replay.
-    pub replay_bce: f64,
-    /// Squared error of the dynamics.
-    pub dynamics_mse: f64,
-    /// Negative log-likelihood of play in nats a time step.
-    pub play_nats_per_step: f64,
+    /// The losses, means over the batch's cells, before the update, with dropout.
+    pub losses: LossValues,
     /// Euclidean norm of all gradients.
     pub gradient_norm: f64,
     /// The loss scale of the update, in mixed precision.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<f32>,
     /// Seconds since the run began, over all its parts.
     pub seconds: f64,
-    /// The part of the budget that is used up, 0 to 1; `None` without a budget.
-    #[serde(skip)]
+    /// The part of the run's limits that is used up, 0 to 1; `None` without limits. Not in files.
     pub done: Option<f64>,
 }
 
+/// A flat JSON object: `step`, `epochs`, `loss` (the sum), each loss, nats a time step, `gradient_norm`, `loss_scale` in mixed
+/// precision, `seconds`.
+impl Serialize for UpdateRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("step", &self.step)?;
+        map.serialize_entry("epochs", &self.epochs)?;
+        map.serialize_entry("loss", &self.losses.total())?;
+        self.losses.serialize_each(&mut map)?;
+        self.losses.serialize_nats(&mut map)?;
+        map.serialize_entry("gradient_norm", &self.gradient_norm)?;
+        if let Some(scale) = self.loss_scale {
+            map.serialize_entry("loss_scale", &scale)?;
+        }
+        map.serialize_entry("seconds", &self.seconds)?;
+        map.end()
+    }
+}
+
 /// One validation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct ValidationRecord {
     /// Updates made.
     pub step: u64,
@@ -81,7 +94,7 @@ pub trait Observer {
     /// Before the first update.
     fn started(&mut self, _: &Started) {}
     /// After each update.
-    fn stepped(&mut self, _: &StepRecord) {}
+    fn stepped(&mut self, _: &UpdateRecord) {}
     /// A gradient overflowed f16 after so many updates: the batch was passed over, and the loss scale is now this.
     fn overflowed(&mut self, _step: u64, _scale: f32) {}
     /// While validating: predicted steps and their total.

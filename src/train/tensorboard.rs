@@ -4,50 +4,46 @@
 //! The few messages needed are encoded by hand: fields are (number << 3 | wire type), then a varint (type 0), 8 bytes
 //! (1), a varint length with bytes (2), or 4 bytes (5).
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-
 use web_time::SystemTime;
 
+use super::run_folder::RunFiles;
 use crate::Result;
-use crate::checkpoint::refused;
 
 /// The part of the name by which files of this program are told from others.
 const MARK: &str = ".deepj.";
 const PREFIX: &str = "events.out.tfevents.";
 
-/// An open event file.
+/// An event file that is appended to.
 #[derive(Debug)]
 pub struct EventFile {
-    path: PathBuf,
-    file: File,
+    name: String,
 }
 
 impl EventFile {
-    /// Begins a file in `folder` for a run that goes on after `step`; a new run removes those of the run it replaces.
-    /// TensorBoard then forgets what earlier files of the folder say about later steps.
+    /// Begins a file for a run that goes on after `step`; a new run removes those of the run it replaces. TensorBoard then
+    /// forgets what earlier files of the folder say about later updates.
     ///
     /// # Errors
     /// What the file system refuses.
-    pub fn create(folder: &Path, step: u64) -> Result<Self> {
+    pub fn create(files: &mut dyn RunFiles, step: u64) -> Result<Self> {
         if step == 0 {
-            remove_old(folder)?;
+            for name in files.names()?.iter().filter(|name| name.starts_with(PREFIX) && name.contains(MARK)) {
+                files.remove(name)?;
+            }
         }
-        let path = folder.join(format!("{PREFIX}{}{MARK}{step}", now() as u64));
-        let file = File::create(&path).map_err(|e| refused(&path, "written", &e))?;
-        let mut events = Self { path, file };
-        events.push(0, &length_delimited(3, b"brain.Event:2"))?;
+        let events = Self { name: format!("{PREFIX}{}{MARK}{step}", now() as u64) };
+        files.write(&events.name, &[])?;
+        events.push(files, 0, &length_delimited(3, b"brain.Event:2"))?;
         // SessionLog { status: START } is what makes TensorBoard forget.
-        events.push(step, &length_delimited(7, &[1 << 3, 1]))?;
+        events.push(files, step, &length_delimited(7, &[1 << 3, 1]))?;
         Ok(events)
     }
 
-    /// Writes scalars of one step.
+    /// Writes scalars of one update.
     ///
     /// # Errors
     /// What the file system refuses.
-    pub fn scalars(&mut self, step: u64, scalars: &[(&str, f64)]) -> Result<()> {
+    pub fn scalars(&self, files: &mut dyn RunFiles, step: u64, scalars: &[(String, f64)]) -> Result<()> {
         let mut summary = vec![];
         for (tag, value) in scalars {
             let mut entry = length_delimited(1, tag.as_bytes());
@@ -55,11 +51,11 @@ impl EventFile {
             entry.extend((*value as f32).to_le_bytes());
             summary.extend(length_delimited(1, &entry));
         }
-        self.push(step, &length_delimited(5, &summary))
+        self.push(files, step, &length_delimited(5, &summary))
     }
 
     /// Writes `Event { wall_time, step, <what> }` as one TFRecord: length, its checksum, data, their checksum.
-    fn push(&mut self, step: u64, what: &[u8]) -> Result<()> {
+    fn push(&self, files: &mut dyn RunFiles, step: u64, what: &[u8]) -> Result<()> {
         let mut event = vec![1 << 3 | 1];
         event.extend(now().to_le_bytes());
         event.push(2 << 3);
@@ -70,20 +66,8 @@ impl EventFile {
         record.extend(masked_crc(&length).to_le_bytes());
         record.extend(&event);
         record.extend(masked_crc(&event).to_le_bytes());
-        self.file.write_all(&record).map_err(|e| refused(&self.path, "written", &e))
+        files.append(&self.name, &record)
     }
-}
-
-fn remove_old(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).map_err(|e| refused(folder, "read", &e))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(PREFIX) && name.contains(MARK) {
-            std::fs::remove_file(entry.path()).map_err(|e| refused(&entry.path(), "removed", &e))?;
-        }
-    }
-    Ok(())
 }
 
 /// Seconds since 1970.
@@ -114,6 +98,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::run_folder::Memory;
 
     /// A message as (field, wire type, value or bytes).
     fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
@@ -166,13 +151,13 @@ mod tests {
 
     #[test]
     fn scalars_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("events.out.tfevents.1.deepj.0"), b"old").unwrap();
-        let mut file = EventFile::create(folder.path(), 0).unwrap();
-        file.scalars(300, &[("train/loss", 0.25), ("train/play", -3.5)]).unwrap();
-        let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
-        assert_eq!(files.len(), 1, "the old run's file is removed");
-        let events = records(&std::fs::read(files[0].path()).unwrap());
+        let mut files = Memory::default();
+        files.write("events.out.tfevents.1.deepj.0", b"old").unwrap();
+        let file = EventFile::create(&mut files, 0).unwrap();
+        file.scalars(&mut files, 300, &[("train/loss".into(), 0.25), ("train/play".into(), -3.5)]).unwrap();
+        let names = files.names().unwrap();
+        assert_eq!(names.len(), 1, "the old run's file is removed");
+        let events = records(&files.read(&names[0]).unwrap().unwrap());
         assert_eq!(events.len(), 3);
         assert_eq!(fields(&events[0])[2], (3, 2, b"brain.Event:2".to_vec()));
         let scalars = fields(&events[2]);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::kernels::Pass;
 use super::report::{DeviceReport, Report, Row};
 use crate::gpu::Capabilities;
-use crate::peaks::Peaks;
+use crate::peaks::RooflineLimits;
 
 /// A device and the report that it is of.
 pub struct Column<'a> {
@@ -17,7 +17,7 @@ pub struct Column<'a> {
 
 /// The devices of all reports, of each the report that says most: a whole one before a part, a newer one before an older
 /// one, of one day one with failures. A device is the same where its driver, the system and this program's build are. In the
-/// order in which they are met, CPU mirrors last.
+/// order in which they are met, CPU backends last.
 pub fn merged(reports: &[Report]) -> Vec<Column<'_>> {
     let all = reports.iter().flat_map(|report| report.devices.iter().map(move |device| Column { report, device }));
     let same = |a: &Column, b: &Column| {
@@ -95,6 +95,7 @@ fn names<'a>(columns: &[Column<'a>], name: impl Fn(&'a Row) -> &'a str) -> Vec<&
 }
 
 /// The devices, whether they work, every op on every device, speeds, and what failed, in markdown.
+#[expect(clippy::too_many_lines, reason = "a row of the page after the other")]
 pub fn markdown(columns: &[Column]) -> String {
     let mut text = String::new();
     let numbered = || columns.iter().enumerate().map(|(i, column)| (i + 1, column));
@@ -111,7 +112,7 @@ pub fn markdown(columns: &[Column]) -> String {
         let driver = format!("{} {}", machine.driver, machine.driver_info);
         let name = match column.device.capabilities {
             Some(_) => column.device.name(),
-            None => format!("CPU mirror on {}", machine.adapter),
+            None => format!("CPU backend on {}", machine.adapter),
         };
         let build = format!("{} {}", report.deepj, report.shaders);
         let cells = [name, driver.trim().into(), report.system.clone(), build, report.date.clone(), column.verdict()];
@@ -154,14 +155,14 @@ pub fn markdown(columns: &[Column]) -> String {
 
     text.push_str("The model, and how fast it is:\n\n");
     let mut rows = vec![
-        line("losses of a short training are off the CPU mirror's by", &|column| match &column.device.training {
+        line("losses of a short training are off the CPU backend's by", &|column| match &column.device.training {
             Some(training) if training.works() => {
                 format!("{:.1e} in {} updates", training.off_by, training.losses.len())
             }
             Some(_) => "**failed**".into(),
             None => "-".into(),
         }),
-        line("the f64 mirror's notes", &|column| match &column.device.generation {
+        line("the f64 reference's notes", &|column| match &column.device.generation {
             Some(generation) if generation.error.is_some() => "**other music**".into(),
             Some(generation) => match generation.flips.first() {
                 None => format!("the same {} steps of {} pieces", generation.steps, generation.pieces),
@@ -170,7 +171,7 @@ pub fn markdown(columns: &[Column]) -> String {
             None => "-".into(),
         }),
     ];
-    type Show = fn(&Peaks) -> Option<String>;
+    type Show = fn(&RooflineLimits) -> Option<String>;
     let peaks: [(&str, Show); 5] = [
         ("peak in f32, GFLOP/s", |peaks| Some(format!("{:.0}", peaks.f32_gflops))),
         ("in f16", |peaks| peaks.f16_gflops.map(|x| format!("{x:.0}"))),
@@ -244,10 +245,10 @@ pub fn summary(device: &DeviceReport) -> String {
     // Those that do not work are among the defects below.
     if let Some(training) = device.training.as_ref().filter(|training| training.works()) {
         let (updates, off_by) = (training.losses.len(), training.off_by);
-        line("training", format!("{updates} updates, losses off the CPU mirror's by {off_by:.1e}"));
+        line("training", format!("{updates} updates, losses off the CPU backend's by {off_by:.1e}"));
     }
     if let Some(generation) = device.generation.as_ref().filter(|generation| generation.error.is_none()) {
-        let same = format!("{} steps of {} pieces like the f64 mirror's", generation.steps, generation.pieces);
+        let same = format!("{} steps of {} pieces like the f64 reference's", generation.steps, generation.pieces);
         line("generation", generation.flips.first().map_or(same, ToString::to_string));
     }
     if let Some(peaks) = &device.peaks {

@@ -54,7 +54,7 @@ pub fn targets(choice: &str, adapters: &[Capabilities]) -> Result<Vec<usize>> {
     if found.is_empty() {
         let lines: Vec<String> = adapters.iter().enumerate().map(|(i, adapter)| format!("{i}: {adapter}")).collect();
         let remedy = match lines.is_empty() {
-            true => "no adapter is here; use --device cpu for the mirror".into(),
+            true => "no adapter is here; use --device cpu for the CPU backend".into(),
             false => format!("use auto, all, cpu, or one of these: {}", lines.join("; ")),
         };
         return Err(Error::usage(format!("no adapter is called `{choice}`"), remedy));
@@ -70,7 +70,7 @@ pub fn fingerprint() -> &'static str {
         let mut texts = BTreeSet::new();
         for case in kernels::cases() {
             let views = kernels::harness::kernel::views(&case, true);
-            for variant in case.op.legal(&able) {
+            for variant in case.op.supported(&able) {
                 if let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &able, &views) {
                     texts.extend(recorded.dispatches.iter().filter_map(|dispatch| dispatch.shader.wgsl().ok()));
                 }

@@ -10,7 +10,7 @@ use super::kernels::harness::kernel::Margin;
 use super::kernels::{Pass, Verdict};
 use crate::checkpoint::refused;
 use crate::gpu::{Capabilities, Machine};
-use crate::peaks::Peaks;
+use crate::peaks::RooflineLimits;
 use crate::{Error, Result};
 
 /// What [`Report::format`] is.
@@ -41,7 +41,7 @@ pub struct Report {
     pub complete: bool,
     /// What the tester should know.
     pub notes: Vec<String>,
-    /// The CPU mirror first, then adapters.
+    /// The CPU backend first, then adapters.
     pub devices: Vec<DeviceReport>,
 }
 
@@ -50,12 +50,12 @@ pub struct Report {
 pub struct DeviceReport {
     /// Name and driver.
     pub machine: Machine,
-    /// Limits and features; `None` for the CPU mirror.
+    /// Limits and features; `None` for the CPU backend.
     pub capabilities: Option<Capabilities>,
     /// Nanoseconds of a tick of the device's clock, where it has one that shaders' times can be taken by.
     pub timestamp_period_ns: Option<f64>,
     /// What was measured of it.
-    pub peaks: Option<Peaks>,
+    pub peaks: Option<RooflineLimits>,
     /// By op, kind and variant, in the order in which they ran.
     pub checks: Vec<Row>,
     /// A short training.
@@ -85,7 +85,7 @@ pub struct Row {
     pub passed: usize,
     /// The largest error as a share of its tolerance, of the cases that passed.
     pub worst: Margin,
-    /// Coins of a generation that fell otherwise than the f64 mirror's.
+    /// Random draws of a generation with another result than the f64 reference's.
     pub flips: Vec<Flip>,
     /// The others.
     pub failures: Vec<Failure>,
@@ -107,8 +107,9 @@ pub struct Failure {
 pub struct Training {
     /// The sum of the three losses of each update.
     pub losses: Vec<f64>,
-    /// The same on the CPU mirror.
-    pub mirror: Vec<f64>,
+    /// The same on the CPU backend.
+    #[serde(rename = "mirror")]
+    pub cpu: Vec<f64>,
     /// The largest difference between the two, relative.
     pub off_by: f64,
     /// How much it may be.
@@ -119,7 +120,7 @@ pub struct Training {
     pub seconds: f64,
 }
 
-/// A short generation by the network that the mirror has trained, compared with the f64 mirror's.
+/// A short generation by the network that the CPU backend has trained, compared with the f64 reference's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// Time steps composed.
@@ -128,9 +129,9 @@ pub struct Generation {
     pub pieces: usize,
     /// How far apart probabilities were, as a share of what they may be.
     pub margin: Option<Margin>,
-    /// The first coin of each piece that fell otherwise. The others have the same notes to the end.
+    /// The first random draw of each piece with another result. The others have the same notes to the end.
     pub flips: Vec<Flip>,
-    /// Why it did not end, or where it is other music without a coin on the edge.
+    /// Why it did not end, or where it is other music without a draw at its probability.
     pub error: Option<String>,
 }
 
@@ -148,9 +149,9 @@ pub struct Timing {
 }
 
 impl Training {
-    /// Whether the curve is the mirror's.
+    /// Whether the curve is the CPU backend's.
     pub fn works(&self) -> bool {
-        self.error.is_none() && self.losses.len() == self.mirror.len() && self.off_by <= self.tolerance
+        self.error.is_none() && self.losses.len() == self.cpu.len() && self.off_by <= self.tolerance
     }
 }
 
@@ -260,7 +261,7 @@ impl DeviceReport {
 
     /// Name and backend.
     pub fn name(&self) -> String {
-        self.capabilities.as_ref().map_or_else(|| "CPU mirror".into(), ToString::to_string)
+        self.capabilities.as_ref().map_or_else(|| "CPU backend".into(), ToString::to_string)
     }
 
     /// The row of this name, made where it is new.
@@ -314,7 +315,7 @@ impl Report {
             version: VERSION,
             deepj: env!("CARGO_PKG_VERSION").into(),
             shaders: super::fingerprint().into(),
-            date: crate::train::today(),
+            date: crate::calendar::today(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             complete: false,
             notes: vec![],

@@ -91,7 +91,7 @@ impl State {
             Event::Alive | Event::End => (),
             Event::Trained(training) => self.done(|report| report.training = Some(training)),
             Event::Generated(generation) => self.done(|report| report.generation = Some(generation)),
-            Event::Peaks(peaks) => self.done(|report| report.peaks = Some(peaks)),
+            Event::RooflineLimits(peaks) => self.done(|report| report.peaks = Some(peaks)),
             Event::Timed(timing) => self.done(|report| report.timings.push(timing)),
             Event::Failed(failure) => self.done(|report| report.failures.push(failure)),
         }

@@ -12,16 +12,16 @@ use super::kernels::deepj::{self as model, Flip};
 use super::kernels::harness::adapters::{self, Adapter};
 use super::kernels::{Check, Pass, Suite};
 use super::report::{Failure, Generation, Outcome, Timing, Training};
-use crate::checkpoint::{Budget, Checkpoint};
+use crate::checkpoint::{Checkpoint, StopConditions};
 use crate::gpu::{Checks, Device, DeviceType, Machine};
-use crate::graph::session::{Tune, Variants};
-use crate::models::deepj::{self as models, Config, Preset};
-use crate::peaks::{self, Peaks};
-use crate::profile::Workload;
-use crate::train::{LAST, Observer, Options, StepRecord, prepare, train};
+use crate::graph::session::{KernelSelection, Tune};
+use crate::models::{self, Model, Storage};
+use crate::peaks::{self, RooflineLimits};
+use crate::profile::{self, Workload};
+use crate::train::{LAST, Observer, TrainOptions, UpdateRecord, prepare, train};
 use crate::{Error, Result};
 
-/// Which device: the CPU mirror, or the adapter at this place of [`adapters`](crate::gpu::adapters).
+/// Which device: the CPU backend, or the adapter at this place of [`adapters`](crate::gpu::adapters).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Cpu,
@@ -46,8 +46,8 @@ pub enum Event {
     Trained(Training),
     /// The short generation has ended.
     Generated(Generation),
-    /// Peaks are measured.
-    Peaks(Peaks),
+    /// RooflineLimits are measured.
+    RooflineLimits(RooflineLimits),
     /// Something is timed.
     Timed(Timing),
     /// A task could not be done.
@@ -58,7 +58,7 @@ pub enum Event {
 
 /// Updates of the short training.
 const UPDATES: u64 = 20;
-/// Lanes and time steps of its batches.
+/// Slots and time steps of its batches.
 const BATCH: (usize, usize) = (2, 16);
 /// Time steps of the short generation.
 const STEPS: usize = 64;
@@ -77,7 +77,7 @@ enum Task {
     Check(Check),
     Training,
     Generation,
-    Peaks,
+    RooflineLimits,
     Time(Timed),
 }
 
@@ -94,7 +94,7 @@ impl Task {
             Self::Check(check) => check.name.clone(),
             Self::Training => format!("short training, {UPDATES} updates"),
             Self::Generation => format!("generation, {STEPS} steps"),
-            Self::Peaks => "peaks".into(),
+            Self::RooflineLimits => "peaks".into(),
             Self::Time(Timed::Training) => "timing a training step".into(),
             Self::Time(Timed::Generation) => "timing generation".into(),
         }
@@ -124,9 +124,9 @@ pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Res
     match only {
         Some(part) => tasks.retain(|task| task.name().contains(part)),
         None => {
-            // The mirror's training is what others are compared with.
+            // The CPU backend's training is what others are compared with.
             tasks.extend(place.0.as_ref().map(|_| Task::Training));
-            tasks.extend([Task::Generation, Task::Peaks]);
+            tasks.extend([Task::Generation, Task::RooflineLimits]);
             tasks.extend([Timed::Training, Timed::Generation].map(Task::Time));
         }
     }
@@ -152,9 +152,9 @@ pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Res
                 let (verdict, flips) = check.run();
                 Ok(Event::Checked { outcome: verdict.into(), flips })
             }
-            Task::Training => mirror(&mut trained, tell).and_then(|mirror| short_training(&place, mirror, tell)),
-            Task::Generation => mirror(&mut trained, tell).and_then(|mirror| generation(&place, mirror)),
-            Task::Peaks => place.peaks().map(|peaks| Event::Peaks(measured.insert(peaks).clone())),
+            Task::Training => trained_on_cpu(&mut trained, tell).and_then(|cpu| short_training(&place, cpu, tell)),
+            Task::Generation => trained_on_cpu(&mut trained, tell).and_then(|cpu| generation(&place, cpu)),
+            Task::RooflineLimits => place.peaks().map(|peaks| Event::RooflineLimits(measured.insert(peaks).clone())),
             Task::Time(what) => time(what, &place, measured.as_ref(), tell).map(Event::Timed),
         };
         tell(done.unwrap_or_else(|error| {
@@ -182,7 +182,7 @@ impl Place {
         self.0.iter().for_each(|adapter| adapter.reopen());
     }
 
-    fn peaks(&self) -> Result<Peaks> {
+    fn peaks(&self) -> Result<RooflineLimits> {
         let peaks = block_on(peaks::measure(&self.device()?))?;
         if !peaks.are_rates() {
             return Err(Error::run(format!("these are no peaks: {peaks:?}"), "the device's clock may stand still"));
@@ -191,15 +191,15 @@ impl Place {
     }
 }
 
-/// What the mirror makes of the short training.
+/// What the CPU backend makes of the short training.
 struct Trained {
     losses: Vec<f64>,
-    config: Config,
+    model: Arc<dyn Model>,
     params: Vec<f32>,
 }
 
-/// The mirror's short training, done once.
-fn mirror<'a>(trained: &'a mut Option<Trained>, tell: &Tell) -> Result<&'a Trained> {
+/// The CPU backend's short training, done once.
+fn trained_on_cpu<'a>(trained: &'a mut Option<Trained>, tell: &Tell) -> Result<&'a Trained> {
     if trained.is_none() {
         let folder = temporary()?;
         let device = Device::Cpu { why: "it is compared with".into() };
@@ -207,10 +207,10 @@ fn mirror<'a>(trained: &'a mut Option<Trained>, tell: &Tell) -> Result<&'a Train
         if let Some(error) = error {
             return Err(error);
         }
-        let Checkpoint { config, params, .. } = Checkpoint::load(folder.path().join(LAST))?;
-        *trained = Some(Trained { losses, config, params });
+        let Checkpoint { model, params, .. } = Checkpoint::load(folder.path().join(LAST))?;
+        *trained = Some(Trained { losses, model, params });
     }
-    trained.as_ref().ok_or_else(|| Error::run("the mirror's training is lost", ""))
+    trained.as_ref().ok_or_else(|| Error::run("the CPU backend's training is lost", ""))
 }
 
 fn temporary() -> Result<tempfile::TempDir> {
@@ -225,55 +225,55 @@ struct Losses<'a> {
 }
 
 impl Observer for Losses<'_> {
-    fn stepped(&mut self, record: &StepRecord) {
-        self.losses.push(record.loss);
+    fn stepped(&mut self, record: &UpdateRecord) {
+        self.losses.push(record.losses.total());
         (self.tell)(Event::Alive);
     }
 }
 
 /// The losses of the updates that were made, and why it ended early if it did.
 fn run_training(device: Device, folder: &tempfile::TempDir, tell: &Tell) -> (Vec<f64>, Option<Error>) {
-    let options = Options {
+    let options = TrainOptions {
         out: Some(folder.path().to_path_buf()),
         force: true,
-        preset: Some(Preset::Small),
+        preset: Some("small".into()),
         batch: Some(BATCH.0),
         seq: Some(BATCH.1),
         seed: Some(0),
-        budget: Budget { steps: Some(UPDATES), ..Budget::default() },
-        ..Options::default()
+        budget: StopConditions { steps: Some(UPDATES), ..StopConditions::default() },
+        ..TrainOptions::default()
     };
     let mut observer = Losses { losses: vec![], tell };
-    let done = prepare(&options, true).and_then(|mut prepared| {
+    let done = prepare(&options, &device).and_then(|mut prepared| {
         // The losses of the updates are what is compared.
         prepared.validation.clear();
-        block_on(train(prepared, device, Variants::default(), &mut observer, &AtomicBool::new(false)))
+        block_on(train(prepared, device, KernelSelection::default(), &mut observer, &AtomicBool::new(false)))
     });
     (observer.losses, done.err())
 }
 
-fn short_training(place: &Place, mirror: &Trained, tell: &Tell) -> Result<Event> {
+fn short_training(place: &Place, cpu: &Trained, tell: &Tell) -> Result<Event> {
     let began = Instant::now();
     let (losses, error) = run_training(place.device()?, &temporary()?, tell);
     if error.is_some() {
         place.reopen();
     }
-    let off = losses.iter().zip(&mirror.losses).map(|(loss, wanted)| ((loss - wanted) / wanted).abs());
+    let off = losses.iter().zip(&cpu.losses).map(|(loss, wanted)| ((loss - wanted) / wanted).abs());
     Ok(Event::Trained(Training {
         off_by: off.fold(0.0, f64::max),
         losses,
-        mirror: mirror.losses.clone(),
+        cpu: cpu.losses.clone(),
         tolerance: TOLERANCE,
         error: error.map(|error| super::report::public(&error.to_string())),
         seconds: began.elapsed().as_secs_f64(),
     }))
 }
 
-fn generation(place: &Place, mirror: &Trained) -> Result<Event> {
-    let pieces = mirror.config.styles.min(4);
-    let generation = model::Generation::new(&mirror.config, mirror.params.clone(), pieces, STEPS)?;
+fn generation(place: &Place, cpu: &Trained) -> Result<Event> {
+    let pieces = cpu.model.roll().styles.clamp(1, 4);
+    let generation = model::GenerationCase::new(cpu.model.as_ref(), cpu.params.clone(), pieces, STEPS)?;
     let outcome = match place.0.as_ref().map(|adapter| (adapter, generation.ways(adapter))) {
-        None => generation.check_mirror(),
+        None => generation.check_cpu(),
         Some((adapter, ways)) => match ways.first() {
             Some(way) => generation.check(adapter, way),
             None => Err("there is no way to run it".into()),
@@ -291,7 +291,7 @@ fn generation(place: &Place, mirror: &Trained) -> Result<Event> {
 
 /// Times one of the paper's plans, with measured variants on hardware: on a GPU at the paper's batch, or what fits into its
 /// memory, elsewhere at one that ends in seconds.
-fn time(what: Timed, place: &Place, peaks: Option<&Peaks>, tell: &Tell) -> Result<Timing> {
+fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell) -> Result<Timing> {
     // As the program runs it: dispatches as long as the device's watchdog allows.
     let device = place.device()?;
     let device = peaks.map_or(device.clone(), |peaks| device.within(peaks.budget()));
@@ -334,16 +334,18 @@ fn time(what: Timed, place: &Place, peaks: Option<&Peaks>, tell: &Tell) -> Resul
 }
 
 fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell: &Tell) -> Result<Workload> {
-    let (config, tell) = (Config::preset(Preset::Paper, 4), tell.clone());
-    let variants = Variants {
+    let architecture = models::architecture(models::DEFAULT)?;
+    let facts = models::CorpusFacts { styles: 4, ..profile::CORPUS };
+    let (model, tell) = (models::configure(architecture, "paper", facts, &[])?, tell.clone());
+    let variants = KernelSelection {
         tune: if hardware { Tune::On } else { Tune::Off },
         observer: Some(Arc::new(move |_| tell(Event::Alive))),
-        ..Variants::default()
+        ..KernelSelection::default()
     };
     block_on(async {
         match what {
-            Timed::Training => Workload::train(&config, models::Training::default(), shape, device, variants).await,
-            Timed::Generation => Workload::generate(&config, shape, device, variants).await,
+            Timed::Training => Workload::train(model.as_ref(), Storage::default(), shape, device, variants).await,
+            Timed::Generation => Workload::generate(model.as_ref(), shape, device, variants).await,
         }
     })
 }

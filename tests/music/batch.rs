@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use deepj::music::batch::{LaneCursor, WINDOW_STRIDE};
 use deepj::music::roll::RollNote;
-use deepj::music::{Batch, BatchShape, Bptt, Cursor, Evaluation, NoteRange, Piece, Roll, Training};
+use deepj::music::sampler::{SlotCursor, WINDOW_STRIDE};
+use deepj::music::{Batch, BatchShape, Bptt, Cursor, Evaluation, NoteRange, Piece, Roll, Sampler};
+use deepj::shape::{Channels, Slots};
 
 /// Pieces of the given lengths, each step unlike any other: piece i sounds at velocity i + 1 on pitches that spell t.
 fn pieces(lengths: &[usize]) -> Vec<Arc<Piece>> {
@@ -24,32 +25,32 @@ fn pieces(lengths: &[usize]) -> Vec<Arc<Piece>> {
     lengths.iter().enumerate().map(piece).collect()
 }
 
-fn shape(lanes: usize, steps: usize) -> BatchShape {
-    BatchShape { lanes, steps, styles: 2 }
+fn shape(slots: usize, steps: usize) -> BatchShape {
+    BatchShape { slots: Slots::all(slots), steps, styles: 2, channels: Channels::PERFORMANCE }
 }
 
 /// Checks every number of `batch` against the contract, and returns `(piece, target step)` of all cells that count.
 fn checked(batch: &Batch, pieces: &[Arc<Piece>], shape: BatchShape) -> Vec<(usize, i64)> {
-    let BatchShape { lanes, steps, styles } = shape;
-    let n = 48;
-    assert_eq!(batch.roll.len(), (steps + 1) * lanes * n * 3);
-    assert_eq!((batch.weight.len(), batch.style.len()), (steps * lanes, lanes * styles));
-    assert_eq!((batch.start.len(), batch.keep.len(), batch.piece.len()), (lanes, lanes, lanes));
+    let BatchShape { slots: Slots { count, .. }, steps, styles, channels } = shape;
+    let (n, row) = (48, 48 * channels.len());
+    assert_eq!(batch.roll.len(), (steps + 1) * count * row);
+    assert_eq!((batch.weight.len(), batch.style.len()), (steps * count, count * styles));
+    assert_eq!((batch.start.len(), batch.keep.len(), batch.piece.len()), (count, count, count));
     let mut targets = Vec::new();
-    for b in 0..lanes {
+    for b in 0..count {
         let piece = batch.piece[b].map(|piece| &pieces[piece]);
         let style: Vec<f32> = (0..styles).map(|s| f32::from(piece.is_some_and(|piece| piece.style == s))).collect();
         assert_eq!(batch.style[b * styles..][..styles], style);
         for k in 0..=steps {
             let t = batch.start[b] as i64 + k as i64;
-            let mut expected = vec![0.0; n * 3];
+            let mut expected = vec![0.0; row];
             if let Some(piece) = piece {
-                piece.roll.write_values(t, &mut expected);
+                piece.roll.write_values(channels, t, &mut expected);
             }
-            assert_eq!(batch.roll[(k * lanes + b) * n * 3..][..n * 3], expected, "lane {b} step {k}");
+            assert_eq!(batch.roll[(k * count + b) * row..][..row], expected, "slot {b} step {k}");
             if k > 0 {
                 let counts = piece.is_some_and(|piece| t < piece.roll.steps() as i64);
-                let weight = batch.weight[(k - 1) * lanes + b];
+                let weight = batch.weight[(k - 1) * count + b];
                 assert_eq!(weight, if counts { 1.0 / (batch.valid * n) as f32 } else { 0.0 });
                 targets.extend(counts.then(|| (batch.piece[b].unwrap(), t)));
             }
@@ -76,21 +77,21 @@ fn every_step() -> impl Iterator<Item = (usize, i64)> {
 
 #[test]
 fn evaluation_counts_every_step_once_and_ends() {
-    for (lanes, steps) in [(1, 8), (3, 8), (3, 1), (16, 16), (2, 200)] {
+    for (slots, steps) in [(1, 8), (3, 8), (3, 1), (16, 16), (2, 200)] {
         let pieces = pieces(&LENGTHS);
-        let shape = shape(lanes, steps);
-        let walk = Evaluation::new(pieces.clone(), shape).unwrap();
-        let batches: Vec<Batch> = walk.clone().collect();
-        assert_eq!(batches, walk.collect::<Vec<_>>());
+        let shape = shape(slots, steps);
+        let sampler = Evaluation::new(pieces.clone(), shape).unwrap();
+        let batches: Vec<Batch> = sampler.clone().collect();
+        assert_eq!(batches, sampler.collect::<Vec<_>>());
         let targets = batches.iter().flat_map(|batch| checked(batch, &pieces, shape));
-        assert_eq!(count(targets), count(every_step()), "{lanes} lanes, {steps} steps");
+        assert_eq!(count(targets), count(every_step()), "{slots} slots, {steps} steps");
         continuous(&batches, shape);
     }
 }
 
-/// A lane keeps its state exactly where it goes on with the piece of the batch before; else it starts at -1.
+/// A slot keeps its state exactly where it goes on with the piece of the batch before; else it starts at -1.
 fn continuous(batches: &[Batch], shape: BatchShape) {
-    for b in 0..shape.lanes {
+    for b in 0..shape.slots.count {
         let mut before: Option<(usize, f32)> = None;
         for batch in batches {
             let now = batch.piece[b].map(|piece| (piece, batch.start[b]));
@@ -107,16 +108,16 @@ fn continuous(batches: &[Batch], shape: BatchShape) {
 }
 
 #[test]
-fn the_stateful_walk_takes_every_piece_once_an_epoch() {
+fn stateful_sampling_takes_every_piece_once_an_epoch() {
     let (pieces, shape) = (pieces(&LENGTHS), shape(3, 8));
-    let mut walk = Training::new(Bptt::Stateful, pieces.clone(), shape, 5).unwrap();
-    let batches: Vec<Batch> = (0..60).map(|_| walk.next_batch()).collect();
+    let mut sampler = Sampler::new(Bptt::Stateful, pieces.clone(), shape, 5).unwrap();
+    let batches: Vec<Batch> = (0..60).map(|_| sampler.next_batch()).collect();
     continuous(&batches, shape);
     let mut begun = Vec::new();
     let mut targets = Vec::new();
     for batch in &batches {
         targets.extend(checked(batch, &pieces, shape));
-        assert!(batch.piece.iter().all(Option::is_some), "no lane waits");
+        assert!(batch.piece.iter().all(Option::is_some), "no slot waits");
         begun.extend((0..3).filter(|&b| batch.keep[b] == 0.0).map(|b| batch.piece[b].unwrap()));
     }
     let epochs: Vec<&[usize]> = begun.chunks_exact(LENGTHS.len()).collect();
@@ -137,24 +138,24 @@ fn the_stateful_walk_takes_every_piece_once_an_epoch() {
 }
 
 #[test]
-fn one_epoch_of_one_lane_is_each_step_once() {
+fn one_epoch_of_one_slot_is_each_step_once() {
     let (pieces, shape) = (pieces(&LENGTHS), shape(1, 8));
-    let mut walk = Training::new(Bptt::Stateful, pieces.clone(), shape, 5).unwrap();
+    let mut sampler = Sampler::new(Bptt::Stateful, pieces.clone(), shape, 5).unwrap();
     let mut targets = Vec::new();
-    while walk.epochs() < 1.0 {
-        targets.extend(checked(&walk.next_batch(), &pieces, shape));
+    while sampler.epochs() < 1.0 {
+        targets.extend(checked(&sampler.next_batch(), &pieces, shape));
     }
-    assert_eq!(walk.epochs(), 1.0);
+    assert_eq!(sampler.epochs(), 1.0);
     assert_eq!(count(targets), count(every_step()));
 }
 
 #[test]
-fn the_windowed_walk_is_the_authors() {
+fn windowed_sampling_is_the_authors() {
     let (pieces, shape) = (pieces(&LENGTHS), shape(1, 32));
-    let mut walk = Training::new(Bptt::Windowed, pieces.clone(), shape, 5).unwrap();
+    let mut sampler = Sampler::new(Bptt::Windowed, pieces.clone(), shape, 5).unwrap();
     let (mut starts, mut targets) = (Vec::new(), Vec::new());
-    while walk.epochs() < 1.0 {
-        let batch = walk.next_batch();
+    while sampler.epochs() < 1.0 {
+        let batch = sampler.next_batch();
         targets.extend(checked(&batch, &pieces, shape));
         assert_eq!(batch.keep, [0.0]);
         starts.push((batch.piece[0].unwrap(), batch.start[0] as i64));
@@ -176,22 +177,36 @@ fn the_windowed_walk_is_the_authors() {
     assert_eq!(counts[&(6, -31)], 1);
 }
 
+/// A window shorter than the distance to the next can lie beyond the end of its piece: it has no target, and no weight.
 #[test]
-fn a_resumed_walk_goes_on_as_the_first() {
+fn windows_without_a_target_weigh_nothing() {
+    let (pieces, shape) = (pieces(&LENGTHS), shape(1, 7));
+    let mut sampler = Sampler::new(Bptt::Windowed, pieces.clone(), shape, 5).unwrap();
+    let mut empty = 0;
+    while sampler.epochs() < 1.0 {
+        let batch = sampler.next_batch();
+        empty += usize::from(checked(&batch, &pieces, shape).is_empty());
+        assert!(batch.weight.iter().all(|weight| weight.is_finite()));
+    }
+    assert_eq!(empty, 3, "the last windows of the pieces of 7, 40 and 100 time steps");
+}
+
+#[test]
+fn a_resumed_sampler_goes_on_as_the_first() {
     for bptt in [Bptt::Stateful, Bptt::Windowed] {
         let (pieces, shape) = (pieces(&LENGTHS), shape(4, 8));
-        let mut walk = Training::new(bptt, pieces.clone(), shape, 9).unwrap();
+        let mut sampler = Sampler::new(bptt, pieces.clone(), shape, 9).unwrap();
         for _ in 0..40 {
-            let json = serde_json::to_string(walk.cursor()).unwrap();
+            let json = serde_json::to_string(sampler.cursor()).unwrap();
             let cursor: Cursor = serde_json::from_str(&json).unwrap();
-            let mut resumed = Training::resume(cursor, pieces.clone(), shape).unwrap();
-            let mut first = walk.clone();
+            let mut resumed = Sampler::resume(cursor, pieces.clone(), shape).unwrap();
+            let mut first = sampler.clone();
             for _ in 0..12 {
                 assert_eq!(first.next_batch(), resumed.next_batch(), "{bptt:?}");
             }
             assert_eq!(first.cursor(), resumed.cursor());
             assert_eq!(first.epochs(), resumed.epochs());
-            walk.next_batch();
+            sampler.next_batch();
         }
     }
 }
@@ -199,8 +214,8 @@ fn a_resumed_walk_goes_on_as_the_first() {
 #[test]
 fn seeds_give_orders() {
     let first = |seed| {
-        let mut walk = Training::new(Bptt::Stateful, pieces(&LENGTHS), shape(4, 8), seed).unwrap();
-        walk.next_batch().piece
+        let mut sampler = Sampler::new(Bptt::Stateful, pieces(&LENGTHS), shape(4, 8), seed).unwrap();
+        sampler.next_batch().piece
     };
     assert_eq!(first(1), first(1));
     assert!((0..20).any(|seed| first(seed) != first(1)));
@@ -209,23 +224,107 @@ fn seeds_give_orders() {
 #[test]
 fn misfits_are_refused() {
     let shape = shape(2, 8);
-    assert!(Training::new(Bptt::Stateful, vec![], shape, 0).is_err());
+    assert!(Sampler::new(Bptt::Stateful, vec![], shape, 0).is_err());
     assert!(Evaluation::new(vec![], shape).is_err());
-    for bad in [BatchShape { lanes: 0, ..shape }, BatchShape { steps: 0, ..shape }, BatchShape { styles: 1, ..shape }] {
-        assert!(Training::new(Bptt::Stateful, pieces(&LENGTHS), bad, 0).is_err());
+    for bad in [
+        BatchShape { slots: Slots::all(0), ..shape },
+        BatchShape { slots: Slots { first: 1, count: 2, total: 2 }, ..shape },
+        BatchShape { steps: 0, ..shape },
+        BatchShape { styles: 1, ..shape },
+    ] {
+        assert!(Sampler::new(Bptt::Stateful, pieces(&LENGTHS), bad, 0).is_err());
     }
-    let cursor = Training::new(Bptt::Stateful, pieces(&LENGTHS), shape, 0).unwrap().cursor().clone();
-    let lane = |piece, next| Cursor { lanes: vec![None, Some(LaneCursor { piece, next })], ..cursor.clone() };
+    let cursor = Sampler::new(Bptt::Stateful, pieces(&LENGTHS), shape, 0).unwrap().cursor().clone();
+    let slot = |piece, next| Cursor { slots: vec![None, Some(SlotCursor { piece, next })], ..cursor.clone() };
     for bad in [
         Cursor { taken: 8, ..cursor.clone() },
-        Cursor { lanes: vec![None], ..cursor.clone() },
+        Cursor { slots: vec![None], ..cursor.clone() },
         Cursor { bptt: Bptt::Windowed, ..cursor.clone() },
-        lane(7, 0),
-        lane(1, 39),
-        lane(1, -2),
-        lane(1, i64::MAX),
+        slot(7, 0),
+        slot(1, 39),
+        slot(1, -2),
+        slot(1, i64::MAX),
     ] {
-        assert!(Training::resume(bad.clone(), pieces(&LENGTHS), shape).is_err(), "{bad:?}");
+        assert!(Sampler::resume(bad.clone(), pieces(&LENGTHS), shape).is_err(), "{bad:?}");
     }
-    assert!(Training::resume(lane(1, 38), pieces(&LENGTHS), shape).is_ok());
+    assert!(Sampler::resume(slot(1, 38), pieces(&LENGTHS), shape).is_ok());
+}
+
+/// The batches of `parts` of one batch, put side by side.
+fn side_by_side(parts: &[Batch], shapes: &[BatchShape]) -> Batch {
+    /// `[rows, B, width]` of each part to one of all.
+    fn join<T: Copy>(parts: &[(&[T], usize)], rows: usize) -> Vec<T> {
+        let row = |r| parts.iter().flat_map(move |(part, len)| part[r * len..][..*len].iter().copied());
+        (0..rows).flat_map(row).collect()
+    }
+    let BatchShape { steps, styles, channels, .. } = shapes[0];
+    let of = |width: usize, field: fn(&Batch) -> &[f32], rows: usize| {
+        let of_part = |(part, shape): (_, &BatchShape)| (field(part), shape.slots.count * width);
+        join(&parts.iter().zip(shapes).map(of_part).collect::<Vec<_>>(), rows)
+    };
+    assert!(parts.iter().all(|part| part.valid == parts[0].valid));
+    Batch {
+        roll: of(48 * channels.len(), |batch| &batch.roll, steps + 1),
+        start: of(1, |batch| &batch.start, 1),
+        weight: of(1, |batch| &batch.weight, steps),
+        style: of(styles, |batch| &batch.style, 1),
+        keep: of(1, |batch| &batch.keep, 1),
+        piece: parts.iter().flat_map(|part| part.piece.clone()).collect(),
+        valid: parts[0].valid,
+    }
+}
+
+/// Shapes that share a batch of `total` slots, so many each.
+fn shares<const P: usize>(counts: [usize; P], whole: BatchShape) -> [BatchShape; P] {
+    let mut first = 0;
+    counts.map(|count| {
+        first += count;
+        BatchShape { slots: Slots { first: first - count, count, total: whole.slots.total }, ..whole }
+    })
+}
+
+#[test]
+fn processes_that_share_a_batch_make_the_batch_of_one() {
+    for bptt in [Bptt::Stateful, Bptt::Windowed] {
+        for channels in [Channels::PERFORMANCE, Channels::NOTES] {
+            let (pieces, whole) = (pieces(&LENGTHS), BatchShape { channels, ..shape(5, 8) });
+            let shapes = shares([2, 3], whole);
+            let mut one = Sampler::new(bptt, pieces.clone(), whole, 11).unwrap();
+            let mut parts = shapes.map(|shape| Sampler::new(bptt, pieces.clone(), shape, 11).unwrap());
+            for _ in 0..150 {
+                let batches = [0, 1].map(|p: usize| parts[p].next_batch());
+                assert_eq!(side_by_side(&batches, &shapes), one.next_batch());
+                assert!(parts.iter().all(|part| part.cursor() == one.cursor()));
+            }
+            assert!(one.epochs() > 3.0, "{}", one.epochs());
+            // Whoever goes on may be another number of processes.
+            let mut resumed = Sampler::resume(parts[1].cursor().clone(), pieces, whole).unwrap();
+            assert_eq!(resumed.next_batch(), one.next_batch());
+        }
+    }
+}
+
+#[test]
+fn processes_that_share_an_evaluation_make_that_of_one() {
+    let (pieces, whole) = (pieces(&LENGTHS), shape(4, 8));
+    let shapes = shares([1, 2, 1], whole);
+    let mut parts = shapes.map(|shape| Evaluation::new(pieces.clone(), shape).unwrap());
+    for batch in Evaluation::new(pieces.clone(), whole).unwrap() {
+        let batches = [0, 1, 2].map(|p: usize| parts[p].next().unwrap());
+        assert_eq!(side_by_side(&batches, &shapes), batch);
+    }
+    assert!(parts.iter_mut().all(|part| part.next().is_none()), "all end together");
+}
+
+/// Checkpoints hold cursors: what an older version wrote is read, and written again as it was.
+#[test]
+fn a_cursor_is_stored_as_it_always_was() {
+    let stateful =
+        r#"{"bptt":"stateful","seed":9,"epoch":2,"taken":3,"finished":15,"lanes":[null,{"piece":1,"next":7}]}"#;
+    let windowed = r#"{"bptt":"windowed","seed":9,"epoch":2,"taken":3,"finished":15,"lanes":[]}"#;
+    for stored in [stateful, windowed] {
+        let cursor: Cursor = serde_json::from_str(stored).unwrap();
+        assert_eq!(serde_json::to_string(&cursor).unwrap(), stored);
+        Sampler::resume(cursor, pieces(&LENGTHS), shape(2, 8)).unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use deepj::music::{Corpus, CorpusOptions, Floors, Part, Piece, Reading, Split};
+use deepj::music::{Baselines, Corpus, CorpusOptions, Part, Piece, Reading, Split};
 
 use super::file::{midi, track};
 
@@ -212,7 +212,7 @@ fn another_corpus_is_noticed() {
 }
 
 #[test]
-fn floors_of_a_known_corpus() {
+fn baselines_of_a_known_corpus() {
     // Two steps: sounding, then silent, on the one pitch there is.
     let piece = |notes: &[(usize, usize)]| {
         let note = |&(start, end)| deepj::music::roll::RollNote { pitch: 60, velocity: 1, start, end, replay: false };
@@ -224,12 +224,12 @@ fn floors_of_a_known_corpus() {
     let train = [piece(&[(0, 1), (3, 4)])];
     // Held out: 0 1 1.
     let held_out = [piece(&[(1, 3)])];
-    let floors = Floors::measure(&train, &held_out).unwrap();
-    assert!((floors.unigram - 2f64.ln()).abs() < 1e-12, "{floors:?}");
+    let baselines = Baselines::measure(&train, &held_out).unwrap();
+    assert!((baselines.unigram - 2f64.ln()).abs() < 1e-12, "{baselines:?}");
     let bigram = -((2.0f64 / 5.0).ln() + (3.0f64 / 5.0).ln() + (1.0f64 / 3.0).ln()) / 3.0;
-    assert!((floors.bigram - bigram).abs() < 1e-12, "{floors:?}");
-    assert_eq!((floors.fitted_steps, floors.steps), (4, 3));
-    assert!(Floors::measure::<Piece>(&train, &[]).is_err());
+    assert!((baselines.bigram - bigram).abs() < 1e-12, "{baselines:?}");
+    assert_eq!((baselines.fitted_steps, baselines.steps), (4, 3));
+    assert!(Baselines::measure::<Piece>(&train, &[]).is_err());
 }
 
 #[test]

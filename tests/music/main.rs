@@ -1,4 +1,4 @@
-//! The `music` room: MIDI files to rolls, corpora and batches, and back.
+//! The `music` module: MIDI files to rolls, corpora and batches, and back.
 
 mod batch;
 mod corpus;

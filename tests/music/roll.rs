@@ -1,8 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use deepj::music::roll::{Cell, MAX_STEPS, RollNote};
+use deepj::music::roll::{Cell, DEFAULT_VELOCITY, MAX_STEPS, RollNote};
 use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, Roll, RollStats};
+use deepj::shape::{Channel, Channels};
 use proptest::prelude::*;
 
 use super::file::{midi, track};
@@ -67,14 +68,22 @@ fn replay_is_an_onset_on_a_note_that_sounds() {
 fn values_are_play_replay_dynamics() {
     let roll = roll(&[note(60, 127, 0, 1), note(60, 64, 1, 2)]);
     let n = roll.range().index(60).unwrap();
-    let mut values = vec![9.0; 48 * 3];
-    roll.write_values(1, &mut values);
-    assert_eq!(values[n * 3..n * 3 + 3], [1.0, 1.0, 64.0 / 127.0]);
-    assert_eq!(values.iter().filter(|&&v| v != 0.0).count(), 3);
-    for outside in [-1, 2, i64::MIN, i64::MAX] {
-        values.fill(9.0);
-        roll.write_values(outside, &mut values);
-        assert!(values.iter().all(|&v| v == 0.0));
+    let soft = Channels::new(&[Channel::Play, Channel::Dynamics, Channel::Replay]).unwrap();
+    for (channels, cell) in [
+        (Channels::PERFORMANCE, &[1.0, 1.0, 64.0 / 127.0][..]),
+        (Channels::NOTES, &[1.0, 1.0]),
+        (soft, &[1.0, 64.0 / 127.0, 1.0]),
+    ] {
+        let c = channels.len();
+        let mut values = vec![9.0; 48 * c];
+        roll.write_values(channels, 1, &mut values);
+        assert_eq!(values[n * c..][..c], *cell);
+        assert_eq!(values.iter().filter(|&&v| v != 0.0).count(), c);
+        for outside in [-1, 2, i64::MIN, i64::MAX] {
+            values.fill(9.0);
+            roll.write_values(channels, outside, &mut values);
+            assert!(values.iter().all(|&v| v == 0.0));
+        }
     }
 }
 
@@ -89,10 +98,20 @@ fn a_models_values_become_canonical() {
         [f32::NAN, 0.0, 1.0], // no note
         [1.0, 0.0, 7.0],      // as loud as can be
     ];
-    let roll = Roll::from_values(range, values.as_flattened()).unwrap();
+    let roll = Roll::from_values(range, Channels::PERFORMANCE, values.as_flattened()).unwrap();
     assert_eq!(row(&roll, 60), "o-R..o");
     assert_eq!(velocities(&roll, 60), [64, 64, 1, 0, 0, 127]);
-    assert!(Roll::from_values(range, &[0.0; 4]).is_err());
+    let error = Roll::from_values(range, Channels::PERFORMANCE, &[0.0; 4]).unwrap_err();
+    assert!(error.to_string().contains("[steps, 1, 3]") && error.to_string().contains("play, replay, dynamics"));
+
+    let notes: Vec<f32> = values.iter().flat_map(|value| [value[0], value[1]]).collect();
+    let roll = Roll::from_values(range, Channels::NOTES, &notes).unwrap();
+    assert_eq!(row(&roll, 60), "o-R..o");
+    assert_eq!(velocities(&roll, 60), [1, 1, 1, 0, 0, 1].map(|sounds| sounds * DEFAULT_VELOCITY));
+    assert!(Roll::from_values(range, Channels::NOTES, &[0.0; 3]).is_err());
+    // Without replay a note that goes on is one note.
+    let plays = [1.0, 1.0, 0.0, 1.0];
+    assert_eq!(row(&Roll::from_values(range, Channels::new(&[Channel::Play]).unwrap(), &plays).unwrap(), 60), "o-.o");
 }
 
 #[test]
@@ -180,24 +199,42 @@ fn written_files_are_playable() {
     assert_eq!(smf.tracks[0].last().unwrap().kind, midly::TrackEventKind::Meta(midly::MetaMessage::EndOfTrack));
 }
 
-/// Cells of any kind, of which the last step sounds: a MIDI file has no note for silence at the end.
-fn any_roll() -> impl Strategy<Value = Roll> {
+/// A roll as a model with `channels` writes it, of which the last step sounds: a MIDI file has no note for silence at the
+/// end.
+fn any_roll(channels: Channels) -> impl Strategy<Value = Roll> {
     let range = (0u8..=127, 0u8..=127).prop_map(|(a, b)| NoteRange::new(a.min(b), a.max(b)).unwrap());
-    (range, 1usize..40).prop_flat_map(|(range, steps)| {
+    (range, 1usize..40).prop_flat_map(move |(range, steps)| {
         let cell = (0u8..3, any::<bool>(), 1u8..=127).prop_map(|(silent, replay, v)| {
             [f32::from(silent == 0), f32::from(u8::from(replay)), f32::from(v) / 127.0]
         });
-        prop::collection::vec(cell, steps * range.len()).prop_map(move |mut values| {
-            let last = values.len() - 1;
-            values[last][0] = 1.0;
-            Roll::from_values(range, values.as_flattened()).unwrap()
+        prop::collection::vec(cell, steps * range.len()).prop_map(move |mut cells| {
+            let last = cells.len() - 1;
+            cells[last][0] = 1.0;
+            let values: Vec<f32> = cells.iter().flat_map(|cell| &cell[..channels.len()]).copied().collect();
+            Roll::from_values(range, channels, &values).unwrap()
         })
     })
 }
 
+/// Either kind of channels, with a roll of them.
+fn any_channels() -> impl Strategy<Value = (Channels, Roll)> {
+    prop_oneof![Just(Channels::PERFORMANCE), Just(Channels::NOTES)]
+        .prop_flat_map(|channels| any_roll(channels).prop_map(move |roll| (channels, roll)))
+}
+
 proptest! {
     #[test]
-    fn roll_to_midi_to_roll_is_the_identity(roll in any_roll(), bpm in 4.0f64..=1000.0) {
+    fn roll_to_values_to_roll_is_the_identity((channels, roll) in any_channels()) {
+        let row = roll.range().len() * channels.len();
+        let mut values = vec![9.0; roll.steps() * row];
+        for (t, values) in values.chunks_exact_mut(row).enumerate() {
+            roll.write_values(channels, t as i64, values);
+        }
+        prop_assert_eq!(Roll::from_values(roll.range(), channels, &values).unwrap(), roll);
+    }
+
+    #[test]
+    fn roll_to_midi_to_roll_is_the_identity((_, roll) in any_channels(), bpm in 4.0f64..=1000.0) {
         let reading = Reading::parse("", &roll.to_midi(bpm).unwrap(), roll.range(), false).unwrap();
         prop_assert_eq!(&reading.roll, &roll);
         prop_assert_eq!(reading.notes, roll.notes().len());

@@ -7,7 +7,7 @@ pub const EQUIVALENT: &[(&str, &str, &str)] = &[
     (
         "dropout/main",
         "pcg4d: `v.z += v.x * v.y;` (number 2) becomes `v.z += v.x + v.y;`",
-        "of the hash masks take x and coins x and y",
+        "of the hash masks take x and draws x and y",
     ),
     (
         "gemm/direct",
@@ -32,12 +32,12 @@ pub const EQUIVALENT: &[(&str, &str, &str)] = &[
     (
         "lstm/backward_sequence",
         "backward_sequence: `for (var j = 0u; j < OWN; j++) {` becomes `for (var j = 0u; j <= OWN; j++) {`",
-        "the units of one more turn are beyond H, and passed over",
+        "the units of one more round are beyond H, and passed over",
     ),
     (
         "lstm/backward_tiled",
         "backward_tiled: `for (var first = 0u; first < terms; first += DEPTH) {` becomes `for (var first = 0u; first <= terms; first += DEPTH) {`",
-        "one more turn adds a tile of zeros",
+        "one more round adds a tile of zeros",
     ),
     (
         "lstm/forward_tiled",

@@ -10,6 +10,8 @@
 //! `docs/TRUST.md`, whose list of mutants is held against the one here. `DEEPJ_MUTANTS_DRAWN=N` draws more of them, and
 //! tries those in `equivalent.rs` in all cases.
 
+#[path = "../../kernels-tests/batches.rs"]
+mod batches;
 #[path = "../../kernels-tests/environment.rs"]
 mod environment;
 
@@ -24,13 +26,14 @@ mod written;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use batches::{Batches, Test};
 use deepj::gpu::DeviceType;
 use deepj::verify::kernels::cases;
 use deepj::verify::kernels::harness::Case;
 use deepj::verify::kernels::harness::adapters::{self, Adapter, everything};
 use drawn::Change;
 use kernels::Kernels;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use mutant::{Broken, Mutant};
 use trial::{Attempt, Findings};
 use written::WRITTEN;
@@ -44,8 +47,8 @@ const ADAPTER: &str = "lavapipe";
 /// So many cases are tried with a change that is known to be equivalent.
 const EQUIVALENT_CASES: usize = 3;
 
-fn trial(name: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
-    Trial::test(name, move || test().map_err(Failed::from))
+fn test(name: impl Into<String>, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> (String, Test) {
+    (name.into(), Box::new(test))
 }
 
 /// A mutant whose case must notice it.
@@ -55,10 +58,10 @@ fn of_written(
     attempts: Vec<Attempt>,
     adapter: &Arc<Adapter>,
     findings: &Arc<Findings>,
-) -> Trial {
+) -> (String, Test) {
     let (adapter, findings) = (adapter.clone(), findings.clone());
     let Mutant { kernel, what, case, .. } = *mutant;
-    trial(format!("{kernel}/{what}/{}", adapter.name), move || {
+    test(format!("{kernel}/{what}/{}", adapter.name), move || {
         let caught = trial::attempt(&attempts, &adapter, what, &broken)?;
         findings.enter(kernel, what, &adapter.name, caught.ok_or_else(|| format!("`{case}` does not notice it"))?);
         Ok(())
@@ -72,10 +75,10 @@ fn of_drawn(
     attempts: Vec<Attempt>,
     adapter: &Arc<Adapter>,
     findings: &Arc<Findings>,
-) -> Trial {
+) -> (String, Test) {
     let (adapter, findings, broken) = (adapter.clone(), findings.clone(), change.broken);
     let (kernel, name) = (change.kernel.clone(), change.name.clone());
-    trial(format!("{kernel}/drawn/{name}"), move || {
+    test(format!("{kernel}/drawn/{name}"), move || {
         match (trial::attempt(&attempts, &adapter, &name, &broken)?, known) {
             (Some(caught), None) => {
                 findings.enter(&kernel, &name, &adapter.name, caught);
@@ -93,6 +96,65 @@ fn of_drawn(
     })
 }
 
+/// The written mutants, in batches: those of a kernel on one adapter share a device, on which the kernels beside it are compiled
+/// once.
+fn written(
+    kernels: &Kernels,
+    adapters: &[Arc<Adapter>],
+    attempts: &[Vec<Attempt>],
+    findings: &Arc<Findings>,
+) -> Vec<Vec<(String, Test)>> {
+    let mut batches = vec![];
+    for mutants in WRITTEN.chunk_by(|a, b| a.kernel == b.kernel) {
+        // One that cannot be put into its shader is told of by the test of the list.
+        let broken = |mutant: &'static Mutant| Some((mutant, kernels.broken(mutant).ok()?));
+        let broken: Vec<(&'static Mutant, Broken)> = mutants.iter().filter_map(broken).collect();
+        for (adapter, attempts) in adapters.iter().zip(attempts) {
+            let adapter = Arc::new(adapter.another());
+            let mut tests = vec![];
+            for &(mutant, broken) in &broken {
+                let named = |attempt: &&Attempt| attempt.case.to_string() == mutant.case && attempt.changes(&broken);
+                let attempts: Vec<Attempt> = attempts.iter().filter(named).cloned().collect();
+                if !attempts.is_empty() {
+                    tests.push(of_written(mutant, broken, attempts, &adapter, findings));
+                }
+            }
+            batches.push(tests);
+        }
+    }
+    batches
+}
+
+/// The drawn changes, in batches: those of a kernel share a device. Those that are known to be equivalent are tried in so many
+/// cases.
+fn of_all_drawn(
+    drawn: &[Change],
+    equivalent_cases: usize,
+    adapter: &Adapter,
+    attempts: &[Attempt],
+    findings: &Arc<Findings>,
+) -> Vec<Vec<(String, Test)>> {
+    let mut batches = vec![];
+    for changes in drawn.chunk_by(|a, b| a.kernel == b.kernel) {
+        let adapter = Arc::new(adapter.another());
+        let mut tests = vec![];
+        for change in changes {
+            let changed = |attempt: &&Attempt| attempt.changes(&change.broken);
+            let mut attempts: Vec<Attempt> = attempts.iter().filter(changed).cloned().collect();
+            trial::likeliest_first(&mut attempts);
+            let known = equivalent::find(&change.kernel, &change.name);
+            if known.is_some() {
+                attempts.truncate(equivalent_cases);
+            }
+            if !attempts.is_empty() {
+                tests.push(of_drawn(change, known, attempts, &adapter, findings));
+            }
+        }
+        batches.push(tests);
+    }
+    batches
+}
+
 fn software() -> Vec<Arc<Adapter>> {
     let mut adapters = adapters::all();
     adapters.retain(|adapter| adapter.capabilities.device_type == DeviceType::Software);
@@ -102,7 +164,7 @@ fn software() -> Vec<Arc<Adapter>> {
 fn main() -> ExitCode {
     environment::prepare();
     let arguments = Arguments::from_args();
-    let (adapters, again) = (software(), software());
+    let adapters = software();
     let cases: Vec<Arc<Case>> = cases().into_iter().map(Arc::new).collect();
     let kernels = Arc::new(Kernels::of(&Attempt::all(&cases, &everything())));
     let more = std::env::var("DEEPJ_MUTANTS_DRAWN").ok().and_then(|count| count.parse().ok());
@@ -110,44 +172,27 @@ fn main() -> ExitCode {
     let findings = Arc::new(Findings::default());
 
     let (lists, folding) = (kernels.clone(), kernels.clone());
-    let mut trials = vec![
-        trial("lists/every mutant is a kernel, and every kernel has one".into(), move || lists.check()),
-        trial("lists/every kernel has a case whose grid is folded".into(), move || folding.check_folding()),
+    let mut tests = vec![
+        test("lists/every mutant is a kernel, and every kernel has one", move || lists.check()),
+        test("lists/every kernel has a case whose grid is folded", move || folding.check_folding()),
     ];
     if more.is_none() {
         let rows = table::rows(&drawn);
         let unknown = equivalent::unknown(&drawn);
-        trials.push(trial("lists/what is equivalent is drawn".into(), move || unknown));
-        trials.push(trial("lists/docs/TRUST.md has them all".into(), move || table::check(&rows)));
+        tests.push(test("lists/what is equivalent is drawn", move || unknown));
+        tests.push(test("lists/docs/TRUST.md has them all", move || table::check(&rows)));
     }
+    let batches = Batches::new(&arguments);
+    let mut trials = batches.add(None, tests);
     let attempts: Vec<Vec<Attempt>> =
         adapters.iter().map(|adapter| Attempt::all(&cases, &adapter.capabilities)).collect();
-    for mutant in WRITTEN {
-        // One that cannot be put into its shader is told of by the test of the list.
-        let Ok(broken) = kernels.broken(mutant) else { continue };
-        for (adapter, attempts) in adapters.iter().zip(&attempts) {
-            let named = |attempt: &&Attempt| attempt.case.to_string() == mutant.case && attempt.changes(&broken);
-            let attempts: Vec<Attempt> = attempts.iter().filter(named).cloned().collect();
-            if !attempts.is_empty() {
-                trials.push(of_written(mutant, broken, attempts, adapter, &findings));
-            }
-        }
+    for tests in written(&kernels, &adapters, &attempts, &findings) {
+        trials.extend(batches.add(None, tests));
     }
-    // Two devices of one adapter take turns, since a driver compiles a shader on one core.
-    let twice = [&adapters, &again].map(|all| all.iter().position(|adapter| adapter.name.contains(ADAPTER)));
-    if let [Some(first), Some(second)] = twice {
-        for (number, change) in drawn.iter().enumerate() {
-            let adapter = if number % 2 == 0 { &adapters[first] } else { &again[second] };
-            let changed = |attempt: &&Attempt| attempt.changes(&change.broken);
-            let mut attempts: Vec<Attempt> = attempts[first].iter().filter(changed).cloned().collect();
-            trial::likeliest_first(&mut attempts);
-            let known = equivalent::find(&change.kernel, &change.name);
-            if known.is_some() && more.is_none() {
-                attempts.truncate(EQUIVALENT_CASES);
-            }
-            if !attempts.is_empty() {
-                trials.push(of_drawn(change, known, attempts, adapter, &findings));
-            }
+    if let Some(place) = adapters.iter().position(|adapter| adapter.name.contains(ADAPTER)) {
+        let equivalent_cases = more.map_or(EQUIVALENT_CASES, |_| usize::MAX);
+        for tests in of_all_drawn(&drawn, equivalent_cases, &adapters[place], &attempts[place], &findings) {
+            trials.extend(batches.add(None, tests));
         }
     }
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
@@ -155,6 +200,7 @@ fn main() -> ExitCode {
     if arguments.list {
         return ExitCode::SUCCESS;
     }
+    batches.end();
     if adapters.is_empty() {
         println!("NO SOFTWARE ADAPTER HERE: NO MUTANT WAS RUN");
     } else {

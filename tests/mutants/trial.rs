@@ -31,7 +31,7 @@ impl Attempt {
         let mut attempts = vec![];
         for case in cases {
             let (op, limited, views) = (case.op.as_ref(), case.limited(capabilities), kernel::views(case, false));
-            for variant in op.legal(capabilities) {
+            for variant in op.supported(capabilities) {
                 if let Ok(recorded) = Recorder::record(op, variant, &limited, &views) {
                     attempts.push(Self { case: case.clone(), variant, dispatches: recorded.dispatches });
                 }
@@ -53,7 +53,6 @@ impl Attempt {
     fn run(&self, adapter: &Adapter, what: &str, change: &dyn Fn(&mut Dispatch)) -> Result<(), String> {
         let name = format!("{what}: {} on {}", self.name(), adapter.name);
         self.case.oracle()?;
-        let _turn = adapter.turn();
         let (done, waiting) = channel::<()>();
         std::thread::spawn(move || {
             // A driver cannot be made to give up a kernel that does not end.

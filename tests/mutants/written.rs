@@ -63,16 +63,30 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "dropout/main",
         "seed and step of the mask's key are swapped",
-        "step.seed, step.step",
-        "step.step, step.seed",
+        "uniforms.seed, uniforms.update",
+        "uniforms.update, uniforms.seed",
         "dropout 1009 rate 0.2",
     ),
     mutant(
         "dropout/main",
         "masks are numbered from the dispatch's first element",
-        "keep_mask(p.first + i,",
-        "keep_mask(i,",
+        "in_whole_batch(p.first + i,",
+        "in_whole_batch(i,",
         "dropout 33013 rate 0.5 64 KiB bindings",
+    ),
+    mutant(
+        "dropout/main",
+        "masks are numbered as if the own slots were the whole batch",
+        "if uniforms.slots == uniforms.all_slots {",
+        "if uniforms.slots <= uniforms.all_slots {",
+        "dropout 84 rate 0.4 slots 0+2 of 5",
+    ),
+    mutant(
+        "dropout/main",
+        "the first slot counts as slot 0 of the whole batch",
+        " + uniforms.first_slot) * inner",
+        ") * inner",
+        "dropout 126 rate 0.4 slots 2+3 of 5",
     ),
     mutant("dropout/main", "what is kept is not scaled", "p.rate, p.kept,", "p.rate, 1.0,", "dropout 1009 rate 0.2"),
     mutant(
@@ -133,6 +147,13 @@ pub const WRITTEN: &[Mutant] = &[
         "features forward T=5 B=3 N=13 width 27",
     ),
     mutant(
+        "features/forward",
+        "cells always have three channels",
+        "(row * p.notes + m) * p.channels]",
+        "(row * p.notes + m) * 3u]",
+        "features forward T=3 B=2 N=13 width 37 two channels",
+    ),
+    mutant(
         "features/backward",
         "the gradient is that of the column before",
         "BEFORE + i % q.filters",
@@ -149,8 +170,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "features/backward",
         "masks are numbered from the dispatch's first cell",
-        "keep_mask(q.first * q.filters + i,",
-        "keep_mask(i,",
+        "in_whole_batch(q.first * q.filters + i,",
+        "in_whole_batch(i,",
         "features backward T=13 B=5 N=11 width 39 64 KiB bindings",
     ),
     // gemm
@@ -347,8 +368,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "gemm_subgroup/subgroup",
         "a subgroup's steps are not cut off at k",
-        "let steps = min(lanes, k - first);",
-        "let steps = lanes;",
+        "let steps = min(invocations, k - first);",
+        "let steps = invocations;",
         "gemm NN 17x33x5",
     ),
     mutant(
@@ -367,17 +388,38 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     // heads
     mutant(
+        "heads/weight_grad_workgroup",
+        "of two heads the second has the first's gradient",
+        "return V(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO",
+        "return V(q_logit_grads[at], q_logit_grads[at], 0.0); // if TWO",
+        "heads weight gradient rows=131 N=4 H=17 C=2",
+    ),
+    mutant(
+        "heads/forward_workgroup",
+        "of two heads the second takes the first's weights",
+        "return V(w[at], w[at + 1u], 0.0); // if TWO",
+        "return V(w[at], w[at], 0.0); // if TWO",
+        "heads forward rows=131 N=4 H=17 C=2",
+    ),
+    mutant(
+        "heads/input_grad_naive",
+        "of two heads the second's weights are left out",
+        "return V(q_w[at], q_w[at + 1u], 0.0); // if TWO",
+        "return V(q_w[at], 0.0, 0.0); // if TWO",
+        "heads input gradient rows=131 N=4 H=17 C=2",
+    ),
+    mutant(
         "heads/forward_naive",
         "the losses of what does not play are not masked",
-        "if MASKED == 1u && head > 0u {",
-        "if MASKED == 2u && head > 0u {",
+        "if (MASKED >> head & 1u) == 1u {",
+        "if (MASKED >> head & 1u) == 2u {",
         "heads forward rows=37 N=1 H=7",
     ),
     mutant(
         "heads/forward_naive",
         "dynamics count where nothing plays",
-        "if MASKED == 1u && head > 0u {",
-        "if MASKED == 1u && head == 1u {",
+        "if (MASKED >> head & 1u) == 1u {",
+        "if (MASKED >> head & 1u) == 1u && head == 1u {",
         "heads forward rows=37 N=1 H=7",
     ),
     mutant(
@@ -390,8 +432,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/forward_naive",
         "no barriers in the sum of the losses",
-        "half /= 2u) {\n        workgroupBarrier();\n        for (var i = lane; i < half * CHANNELS",
-        "half /= 2u) {\n        for (var i = lane; i < half * CHANNELS",
+        "half /= 2u) {\n        workgroupBarrier();\n        for (var i = invocation; i < half * C",
+        "half /= 2u) {\n        for (var i = invocation; i < half * C",
         "heads forward rows=128 N=2 H=128",
     ),
     mutant(
@@ -403,16 +445,16 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     mutant(
         "heads/forward_workgroup",
-        "the slope of dynamics is halved",
-        "sigmoid_(logit) - y, 2.0 * error, dynamics",
-        "sigmoid_(logit) - y, error, dynamics",
+        "the gradient of dynamics is halved",
+        "sigmoid_(logit) - y, 2.0 * error, squared",
+        "sigmoid_(logit) - y, error, squared",
         "heads forward rows=37 N=1 H=7",
     ),
     mutant(
         "heads/forward_workgroup",
         "no barrier between partial sums and logits",
-        "put(to + 3u * apart * CHANNELS, sum3);\n        workgroupBarrier();",
-        "put(to + 3u * apart * CHANNELS, sum3);",
+        "put(to + 3u * apart * C, sum3);\n        workgroupBarrier();",
+        "put(to + 3u * apart * C, sum3);",
         "heads forward rows=128 N=2 H=128",
     ),
     mutant(
@@ -439,8 +481,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/forward_workgroup",
         "features beyond the last multiple of 16 are left out",
-        "for (var k = lane % SPLIT; k < H; k += SPLIT) {",
-        "for (var k = lane % SPLIT; k < H / SPLIT * SPLIT; k += SPLIT) {",
+        "for (var k = invocation % SPLIT; k < H; k += SPLIT) {",
+        "for (var k = invocation % SPLIT; k < H / SPLIT * SPLIT; k += SPLIT) {",
         "heads forward rows=129 N=3 H=17",
     ),
     mutant(
@@ -453,27 +495,27 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/input_grad_workgroup",
         "no barrier before the logits' gradients are used",
-        "* scale;\n    }\n    workgroupBarrier();\n    for (var j = lane % COLS",
-        "* scale;\n    }\n    for (var j = lane % COLS",
+        "* scale;\n    }\n    workgroupBarrier();\n    for (var j = invocation % COLS",
+        "* scale;\n    }\n    for (var j = invocation % COLS",
         "heads input gradient rows=128 N=2 H=128",
     ),
     mutant(
         "heads/weight_grad_naive",
         "the bias has no gradient",
-        "for (var j = lane; j <= H; j += NAIVE_LANES) {",
-        "for (var j = lane; j < H; j += NAIVE_LANES) {",
+        "for (var j = invocation; j <= H; j += NAIVE_INVOCATIONS) {",
+        "for (var j = invocation; j < H; j += NAIVE_INVOCATIONS) {",
         "heads weight gradient rows=37 N=1 H=7",
     ),
     mutant(
         "heads/weight_grad_workgroup",
-        "no barriers in the sum over lanes",
-        "half /= 2u) {\n            workgroupBarrier();\n            if lane < half {",
-        "half /= 2u) {\n            if lane < half {",
+        "no barriers in the sum over invocations",
+        "half /= 2u) {\n            workgroupBarrier();\n            if invocation < half {",
+        "half /= 2u) {\n            if invocation < half {",
         "heads weight gradient rows=128 N=2 H=128",
     ),
     mutant(
         "heads/weight_grad_workgroup",
-        "features beyond the lanes of a workgroup are left out",
+        "features beyond the invocations of a workgroup are left out",
         "for (var first = 0u; first < H; first += COLS) {",
         "for (var first = 0u; first < min(H, COLS); first += COLS) {",
         "heads weight gradient rows=65 N=2 H=300",
@@ -537,7 +579,7 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     mutant(
         "lstm/forward_block",
-        "the second unit of a lane takes the first's weights",
+        "the second unit of a invocation takes the first's weights",
         "let w1 = weights(k, unit + 64u);",
         "let w1 = weights(k, unit);",
         "lstm forward T=3 rows=9 H=128",
@@ -607,9 +649,9 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     mutant(
         "lstm/forward_sequence",
-        "units beyond the lanes of a workgroup are those of the lane",
-        "let unit = lane + j * LANES;\n            var s0 = mat4x4<f32>();",
-        "let unit = lane;\n            var s0 = mat4x4<f32>();",
+        "units beyond the invocations of a workgroup are those of the invocation",
+        "let unit = invocation + j * INVOCATIONS;\n            var s0 = mat4x4<f32>();",
+        "let unit = invocation;\n            var s0 = mat4x4<f32>();",
         "lstm forward T=2 rows=6 H=300",
     ),
     mutant(
@@ -735,28 +777,28 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "nadam/main",
         "the second moment is not corrected",
-        "sqrt(step.nadam_variance * variance)",
+        "sqrt(uniforms.factor2 * variance)",
         "sqrt(variance)",
         "nadam 1024",
     ),
     mutant(
         "nadam/main",
         "the factors of gradient and moment are swapped",
-        "step.nadam_gradient * gradient + step.nadam_moment * moment",
-        "step.nadam_moment * gradient + step.nadam_gradient * moment",
+        "uniforms.factor1 * gradient + uniforms.factor0 * moment",
+        "uniforms.factor0 * gradient + uniforms.factor1 * moment",
         "nadam 1024",
     ),
     mutant(
         "nadam/main",
         "gradients below the clip are scaled up to it",
-        "if step.clip_norm > 0.0 && norm > step.clip_norm {",
-        "if step.clip_norm > 0.0 {",
+        "if uniforms.clip_norm > 0.0 && norm > uniforms.clip_norm {",
+        "if uniforms.clip_norm > 0.0 {",
         "nadam 301 below the clip",
     ),
     mutant(
         "nadam/main",
         "the norm is not freed of the loss scale",
-        "let norm = sqrt(squared) * step.unscale;",
+        "let norm = sqrt(squared) * uniforms.unscale;",
         "let norm = sqrt(squared);",
         "nadam 301 loss scale",
     ),
@@ -770,8 +812,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "nadam/main",
         "epsilon is added inside the root",
-        "(sqrt(step.nadam_variance * variance) + params.epsilon)",
-        "sqrt(step.nadam_variance * variance + params.epsilon)",
+        "(sqrt(uniforms.factor2 * variance) + params.epsilon)",
+        "sqrt(uniforms.factor2 * variance + params.epsilon)",
         "nadam 517 first update",
     ),
     mutant(
@@ -785,8 +827,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_input/forward",
         "a note sees its own choice, not the lower note's",
-        "(cell - 1u) * CHANNELS",
-        "cell * CHANNELS",
+        "(cell - 1u) * p.channels",
+        "cell * p.channels",
         "note_input forward rows=7 N=48 H=16",
     ),
     mutant(
@@ -820,30 +862,51 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_input/backward",
         "the mask is forgotten",
-        "S(value * keep_mask(index, q.site, q.rate, q.kept, step.seed, step.step))",
+        "S(value * keep_mask(index, q.site, q.rate, q.kept, uniforms.seed, uniforms.update))",
         "S(value)",
         "note_input backward rows=7 N=48 H=16",
     ),
     // note_sweep
     mutant(
         "note_sweep/main",
+        "the second layer's matrix has the first's width",
+        "add_product(&sums, 0u, H1, p.input2, H2, invocation);",
+        "add_product(&sums, 0u, H1, p.input2, H1, invocation);",
+        "note_sweep pieces=3 N=7 H=13,6",
+    ),
+    mutant(
+        "note_sweep/main",
+        "the second layer's state begins where layers are of one width",
+        "activate(&sums, H1, H2, invocation);",
+        "activate(&sums, H2, H2, invocation);",
+        "note_sweep pieces=2 N=9 H=100,50 C=2",
+    ),
+    mutant(
+        "note_sweep/main",
+        "notes always have three values",
+        "const C: u32 = 3u - TWO;",
+        "const C: u32 = 3u;",
+        "note_sweep pieces=2 N=9 H=100,50 C=2",
+    ),
+    mutant(
+        "note_sweep/main",
         "the gates f and g are swapped",
-        "let f = sigmoid_(gates[H + unit]);\n        let g = tanh_(gates[2u * H + unit]);",
-        "let f = sigmoid_(gates[2u * H + unit]);\n        let g = tanh_(gates[H + unit]);",
+        "let f = sigmoid_(gates[units + unit]);\n        let g = tanh_(gates[2u * units + unit]);",
+        "let f = sigmoid_(gates[2u * units + unit]);\n        let g = tanh_(gates[units + unit]);",
         "note_sweep pieces=5 N=13 H=24",
     ),
     mutant(
         "note_sweep/main",
         "the second layer's past is the first's present",
-        "add_product(&sums, H, p.recurrent2, lane);",
-        "add_product(&sums, 0u, p.recurrent2, lane);",
+        "add_product(&sums, H1, H2, p.recurrent2, H2, invocation);",
+        "add_product(&sums, 0u, H2, p.recurrent2, H2, invocation);",
         "note_sweep pieces=5 N=13 H=24",
     ),
     mutant(
         "note_sweep/main",
         "no barrier before the gates are read",
-        "        }\n    }\n    workgroupBarrier();\n    for (var unit = lane; unit < H",
-        "        }\n    }\n    for (var unit = lane; unit < H",
+        "        }\n    }\n    workgroupBarrier();\n    for (var unit = invocation; unit < units",
+        "        }\n    }\n    for (var unit = invocation; unit < units",
         "note_sweep pieces=2 N=5 H=64",
     ),
     mutant(
@@ -856,15 +919,15 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_sweep/main",
         "no barrier between a note and the next",
-        "lower[2] = note.z;\n            }\n            workgroupBarrier();",
-        "lower[2] = note.z;\n            }",
+        "lower[2] = note.z; // unless TWO\n            }\n            workgroupBarrier();",
+        "lower[2] = note.z; // unless TWO\n            }",
         "note_sweep pieces=2 N=5 H=64",
     ),
     mutant(
         "note_sweep/main",
-        "replay falls by the coin of play",
-        "uniform01(coins.y) < replay",
-        "uniform01(coins.x) < replay",
+        "replay falls by the draw of play",
+        "uniform01(draws.y) < replay",
+        "uniform01(draws.x) < replay",
         "note_sweep pieces=33 N=4 H=12",
     ),
     mutant(
@@ -877,8 +940,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_sweep/main",
         "silence does not raise the temperature",
-        "step.temperature + step.silence * silent",
-        "step.temperature",
+        "uniforms.temperature + uniforms.silence * silent",
+        "uniforms.temperature",
         "note_sweep pieces=5 N=13 H=24",
     ),
     mutant(
@@ -891,23 +954,23 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_sweep/main",
         "all pieces have the first's style",
-        "bias2[p.bias2_offset + piece * 4u * H +",
+        "bias2[p.bias2_offset + piece * 4u * H2 +",
         "bias2[p.bias2_offset +",
         "note_sweep pieces=5 N=13 H=24",
     ),
     mutant(
         "note_sweep/main",
-        "the coins of all pieces are the same",
-        "vec4<u32>(n, piece, u32(clock), step.seed)",
-        "vec4<u32>(n, 0u, u32(clock), step.seed)",
+        "the draws of all pieces are the same",
+        "vec4<u32>(n, piece, u32(clock), uniforms.seed)",
+        "vec4<u32>(n, 0u, u32(clock), uniforms.seed)",
         "note_sweep pieces=33 N=4 H=12",
     ),
     mutant(
         "note_sweep/main",
-        "silent steps are not counted where the piece is led",
+        "silent steps are not counted where the notes are given",
         "rests = rests && forced",
         "rests = forced",
-        "note_sweep pieces=3 N=9 H=16 led",
+        "note_sweep pieces=3 N=9 H=16 given",
     ),
     // octave_conv
     mutant(
@@ -941,8 +1004,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "octave_conv/weight_grad",
         "no barrier before the slices are added",
-        "partial[k * 256u + lane] = sums[k];\n    }\n    workgroupBarrier();",
-        "partial[k * 256u + lane] = sums[k];\n    }",
+        "partial[k * 256u + invocation] = sums[k];\n    }\n    workgroupBarrier();",
+        "partial[k * 256u + invocation] = sums[k];\n    }",
         "octave_conv weight_grad 19x13 3->8 taps 5",
     ),
     mutant(
@@ -968,7 +1031,7 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     mutant(
         "octave_conv/input_grad",
-        "the taps are not turned round",
+        "the taps are not reversed",
         "let n = m + r.taps / 2u - k;",
         "let n = m + k - r.taps / 2u;",
         "octave_conv input_grad 19x13 3->8 taps 5",
@@ -976,7 +1039,7 @@ pub const WRITTEN: &[Mutant] = &[
     // reduce
     mutant(
         "reduce/sum_rows",
-        "no barriers between the lanes",
+        "no barriers between the invocations",
         "        workgroupBarrier();\n        if local < half {",
         "        if local < half {",
         "reduce sum_rows 129x96 to 1",
@@ -984,8 +1047,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "reduce/sum_rows",
         "the sum is overwritten, not added to",
-        "dst[at] += lanes[local];",
-        "dst[at] = lanes[local];",
+        "dst[at] += invocations[local];",
+        "dst[at] = invocations[local];",
         "reduce sum_rows 129x96 to 1 accumulate",
     ),
     mutant(
@@ -1032,7 +1095,7 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     mutant(
         "reduce/squared_norm",
-        "the last lanes of the tree are left out",
+        "the last invocations of the tree are left out",
         "half >= cols; half /= 2u",
         "half > cols; half /= 2u",
         "reduce squared_norm 1025",

@@ -74,7 +74,7 @@ impl Dxc {
     /// # Errors
     /// A file that is none.
     pub fn load(path: &Path) -> Result<Self, String> {
-        // SAFETY: what it runs when it is loaded is its own affair; it is the one that .ci/compilers pins.
+        // SAFETY: what it runs when it is loaded is its own affair; it is the one that .ci/compilers overrides.
         unsafe { Library::new(path) }.map(Self).map_err(|error| error.to_string())
     }
 

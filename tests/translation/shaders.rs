@@ -59,7 +59,7 @@ pub struct Variant {
 /// A shader with the bindings, counted from 1, that are made writable because another writes to the same buffer.
 type Recorded = (Shader, BTreeSet<usize>);
 
-/// All of them: of every op's cases and of all plans in every variant that is legal anywhere, and of the measuring of peaks.
+/// All of them: of every op's cases and of all plans in every variant that is supported anywhere, and of the measuring of peaks.
 ///
 /// # Errors
 /// What naga finds wrong, on the least adapter that takes the shader.
@@ -97,7 +97,7 @@ fn adapters() -> Vec<Capabilities> {
 fn of_ops(capabilities: &Capabilities) -> Result<HashSet<Recorded>, String> {
     let mut shaders = HashSet::new();
     let mut record = |op: &dyn Op, capabilities: &Capabilities, views: &[View]| {
-        for variant in op.legal(capabilities) {
+        for variant in op.supported(capabilities) {
             let recorded = Recorder::record(op, variant, capabilities, views);
             let recorded = recorded.map_err(|error| format!("{}, `{variant}`: {error}", op.label()))?;
             shaders

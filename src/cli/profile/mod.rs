@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use deepj::checkpoint::{refused, write_whole};
-use deepj::models::deepj::{Precision, Preset};
+use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
 use deepj::{Error, Result};
 
-use super::train::preset;
 use super::{DeviceArguments, bar, pair, say};
 
 mod compare;
@@ -25,18 +24,18 @@ Examples:
   deepj profile train --format jsonl -o before.jsonl       (change something)
   deepj profile train --format jsonl -o after.jsonl
   deepj profile compare before.jsonl after.jsonl")]
-pub struct ProfileVerb {
+pub struct ProfileCommand {
     #[command(subcommand)]
-    what: Verb,
+    what: Command,
 }
 
 #[derive(Subcommand)]
-enum Verb {
+enum Command {
     /// A training step: forward, backward, update
-    Train(Options),
+    Train(ProfileOptions),
     /// Some time steps of generation in one submission
-    Generate(Options),
-    /// One op in all its variants, or in those pinned by --variant
+    Generate(ProfileOptions),
+    /// One op in all its variants, or in those overridden by --variant
     Op {
         /// An op or a kernel: gemm, lstm, lstm_fwd, octave_conv, …
         name: String,
@@ -44,16 +43,16 @@ enum Verb {
         #[arg(long, value_name = "FIELD=VALUE,…")]
         shape: Option<String>,
         #[command(flatten)]
-        options: Options,
+        options: ProfileOptions,
     },
     Compare(compare::Compare),
 }
 
 #[derive(Args)]
-struct Options {
+struct ProfileOptions {
     /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
-    #[arg(long, value_parser = preset)]
-    preset: Option<Preset>,
+    #[arg(long)]
+    preset: Option<String>,
     /// Change one field of the network's configuration, for example time_units=64
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
@@ -99,23 +98,24 @@ enum Format {
     Markdown,
 }
 
-impl ProfileVerb {
+impl ProfileCommand {
     pub fn run(self) -> Result<()> {
         match self.what {
-            Verb::Train(options) => options.run(&What::Train),
-            Verb::Generate(options) => options.run(&What::Generate),
-            Verb::Op { name, shape, options } => options.run(&What::Op { name, shape }),
-            Verb::Compare(compare) => compare.run(),
+            Command::Train(options) => options.run(&What::Train),
+            Command::Generate(options) => options.run(&What::Generate),
+            Command::Op { name, shape, options } => options.run(&What::Op { name, shape }),
+            Command::Compare(compare) => compare.run(),
         }
     }
 }
 
-impl Options {
+impl ProfileOptions {
     fn run(self, what: &What) -> Result<()> {
         for file in self.output.iter().chain(&self.roofline) {
             writable(file)?;
         }
         let settings = Settings {
+            model: None,
             preset: self.preset,
             set: self.set,
             batch: self.batch,
@@ -128,7 +128,7 @@ impl Options {
         let variants = self.device.variants();
         check(what, &settings, &device, &variants)?;
         let mut peaks = self.device.peaks(&device)?;
-        if peaks.matrix_gflops.is_none() && variants.pins.iter().any(|(_, variant)| variant == "cooperative") {
+        if peaks.matrix_gflops.is_none() && variants.overrides.iter().any(|(_, variant)| variant == "cooperative") {
             // Matrix units run where they are asked for, as they are here.
             peaks = pollster::block_on(deepj::peaks::measure(&device))?;
         }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How the style embedding reaches the network (spec, section 4).
+/// How the style embedding reaches the network (docs/MODEL.md, "Switches").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StyleUse {
@@ -16,7 +16,7 @@ pub enum StyleUse {
     PerLayer,
 }
 
-/// How a layer's style joins its input (spec, section 4).
+/// How a layer's style joins its input (docs/MODEL.md, "Switches").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
@@ -26,7 +26,7 @@ pub enum Join {
     Concat,
 }
 
-/// How a note sees the octave around it (spec, section 4).
+/// How a note sees the octave around it (docs/MODEL.md, "Switches").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Octave {
@@ -36,7 +36,7 @@ pub enum Octave {
     Direct,
 }
 
-/// How dynamics are represented (spec, section 4).
+/// How dynamics are represented (docs/MODEL.md, "Switches").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dynamics {

@@ -1,0 +1,52 @@
+//! Dates of today, in UTC.
+
+use jiff::Timestamp;
+
+/// The date, year first: `2026-01-31`.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn today() -> String {
+    date(now())
+}
+
+/// The date and the time, for names that sort by age: `2026-01-31-235959`.
+pub(crate) fn run_stamp() -> String {
+    stamp(now())
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn date(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d").to_string()
+}
+
+fn stamp(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d-%H%M%S").to_string()
+}
+
+/// By `web_time`, which knows the browser's clock; 1970 where the clock is set to before that, or after the year 9999.
+fn now() -> Timestamp {
+    let since = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_times_are_written_year_first() {
+        // From `date -u -d @SECONDS +%F-%H%M%S`.
+        for (seconds, expected) in [
+            (0, "1970-01-01-000000"),
+            (951_782_400 + 86_399, "2000-02-29-235959"),
+            (1_767_225_599, "2025-12-31-235959"),
+            (1_767_229_445, "2026-01-01-010405"),
+            (4_107_542_400, "2100-03-01-000000"),
+        ] {
+            let at = Timestamp::from_second(seconds).unwrap();
+            assert_eq!(stamp(at), expected);
+            assert_eq!(date(at), expected[..10]);
+        }
+        assert!(now() > Timestamp::from_second(1_767_225_600).unwrap());
+        assert!(run_stamp() >= today());
+    }
+}

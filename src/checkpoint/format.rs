@@ -1,0 +1,217 @@
+//! Checkpoints as bytes: the safetensors layout, and all that is checked when one is read.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View as Stored};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Checkpoint, CorpusInfo, Progress, Resume, Settings};
+use crate::graph::{Layout, Param};
+use crate::models;
+use crate::music::{NoteRange, Split, Styles};
+use crate::{Error, Result};
+
+/// The value of the metadata's `format`.
+pub const FORMAT: &str = "deepj";
+/// The value of the metadata's `version`: files of another version are refused.
+pub const VERSION: &str = "1";
+const RETRAIN: &str = "take another checkpoint (a run keeps best.safetensors and last.safetensors), or train again";
+
+/// A tensor on its way to a file.
+struct Tensor<'a> {
+    shape: &'a [usize],
+    data: &'a [f32],
+}
+
+impl Stored for Tensor<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        // safetensors is little-endian, as are f32 on every machine but a few.
+        if cfg!(target_endian = "little") {
+            return bytemuck::cast_slice(self.data).into();
+        }
+        self.data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+    fn data_len(&self) -> usize {
+        4 * self.data.len()
+    }
+}
+
+impl Checkpoint {
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// Metadata that cannot be written as JSON: an infinite number.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let layout = self.model.layout();
+        let states = self.model.states(self.settings.batch);
+        let mut tensors: Vec<(String, Tensor)> = vec![];
+        let slice = |buffer: &'_ [f32], p: &Param| p.view.start..(p.view.start + p.view.len).min(buffer.len());
+        let buffers = self.settings.optimizer.0.buffers();
+        for p in layout.params() {
+            tensors.push((p.name.clone(), Tensor { shape: &p.shape, data: &self.params[slice(&self.params, p)] }));
+            for (prefix, buffer) in buffers.iter().zip(self.resume.iter().flat_map(|r| &r.moments)) {
+                let name = format!("optimizer.{prefix}.{}", p.name);
+                tensors.push((name, Tensor { shape: &p.shape, data: &buffer[slice(buffer, p)] }));
+            }
+        }
+        for (state, data) in states.iter().zip(self.resume.iter().flat_map(|r| &r.states)) {
+            tensors.push((state.name.clone(), Tensor { shape: &state.shape, data }));
+        }
+        let metadata = HashMap::from([
+            ("format".to_string(), FORMAT.to_string()),
+            ("version".to_string(), VERSION.to_string()),
+            ("model".to_string(), self.model.architecture().to_string()),
+            ("config".to_string(), self.model.config()),
+            ("styles".to_string(), json(&self.styles)?),
+            ("split".to_string(), json(&self.split)?),
+            ("corpus".to_string(), json(&self.corpus)?),
+            ("settings".to_string(), json(&self.settings)?),
+            ("progress".to_string(), json(&self.progress)?),
+        ]);
+        safetensors::serialize(tensors, Some(metadata))
+            .map_err(|e| Error::run(format!("the checkpoint cannot be laid out: {e}"), ""))
+    }
+
+    /// Reads a checkpoint from the bytes of its file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e, bytes.len()))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e, bytes.len()))?;
+        let Some(meta) = header.metadata() else {
+            return Err(wrong("has no metadata, so it is not one of deepj's"));
+        };
+        if meta.get("format").map(String::as_str) != Some(FORMAT) {
+            return Err(wrong("is a safetensors file, but not one of deepj's"));
+        }
+        match meta.get("version").map(String::as_str) {
+            Some(VERSION) => {}
+            other => {
+                return Err(Error::model(
+                    format!("is a checkpoint of version {}, this program reads {VERSION}", other.unwrap_or("unknown")),
+                    "use the program that wrote it, or train again",
+                ));
+            }
+        }
+        // Files from before there was a choice of models do not name theirs.
+        let name = meta.get("model").map_or(models::DEFAULT, String::as_str);
+        let model = models::architecture(name)?.model(field(meta, "config")?);
+        let model = model.map_err(|e| wrong(format!("metadata: `config`: {}; {}", e.what, e.remedy)))?;
+        let styles: Styles = field(meta, "styles")?;
+        let split: Split = field(meta, "split")?;
+        let corpus: CorpusInfo = field(meta, "corpus")?;
+        let settings: Settings = field(meta, "settings")?;
+        let progress: Progress = field(meta, "progress")?;
+        let roll = model.roll();
+        if roll.styles > 0 && styles.len() != roll.styles {
+            return Err(wrong(format!("names {} styles, but its configuration has {}", styles.len(), roll.styles)));
+        }
+        let pitch = |pitch: usize| u8::try_from(pitch).unwrap_or(u8::MAX);
+        let top = roll.lowest.saturating_add(roll.notes).saturating_sub(1);
+        let range =
+            NoteRange::new(pitch(roll.lowest), pitch(top)).map_err(|e| wrong(format!("configuration: {}", e.what)))?;
+        if corpus.range != range {
+            return Err(wrong(format!("has a corpus of pitches {}, but a configuration of {range}", corpus.range)));
+        }
+        let mut read = Reader { tensors: &tensors, left: tensors.names().into_iter().collect() };
+        let layout = model.layout();
+        let params = read.buffer("", layout)?;
+        let buffers = settings.optimizer.0.buffers().iter().map(|name| format!("optimizer.{name}."));
+        let (buffers, states) = (buffers.collect::<Vec<_>>(), model.states(settings.batch));
+        // All that a resumed training needs is there, or nothing of it.
+        let needed = |tensor: &&str| {
+            buffers.iter().any(|prefix| tensor.starts_with(prefix)) || states.iter().any(|state| state.name == *tensor)
+        };
+        let resume = if read.left.iter().any(needed) || buffers.is_empty() && states.is_empty() {
+            let moments = buffers.iter().map(|prefix| read.buffer(prefix, layout)).collect::<Result<_>>()?;
+            let states = states.iter().map(|state| read.tensor(&state.name, &state.shape)).collect::<Result<_>>()?;
+            Some(Resume { moments, states })
+        } else {
+            None
+        };
+        if let Some(name) = read.left.first() {
+            return Err(wrong(format!("holds a tensor `{name}` that its configuration does not have")));
+        }
+        Ok(Self { model, styles, split, corpus, settings, progress, params, resume })
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::run(format!("metadata cannot be written: {e}"), ""))
+}
+
+fn wrong(what: impl Into<String>) -> Error {
+    Error::model(what, RETRAIN)
+}
+
+/// One JSON string of the metadata.
+fn field<T: DeserializeOwned>(meta: &HashMap<String, String>, name: &str) -> Result<T> {
+    let text = meta.get(name).ok_or_else(|| wrong(format!("metadata: `{name}` is missing")))?;
+    serde_json::from_str(text).map_err(|e| wrong(format!("metadata: `{name}`: {e}")))
+}
+
+/// What the safetensors crate found, in words for a user.
+fn damaged(e: &SafeTensorError, len: usize) -> Error {
+    let what = match e {
+        SafeTensorError::HeaderTooSmall => format!("is cut off: it has {len} bytes"),
+        SafeTensorError::InvalidHeaderLength => {
+            format!("is cut off within its header ({len} bytes), or no safetensors file")
+        }
+        SafeTensorError::HeaderTooLarge => "is no safetensors file: the length of its header makes no sense".into(),
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!("is cut off within its tensors, or has bytes too many ({len} bytes)")
+        }
+        other => format!("is damaged or no safetensors file: {other}"),
+    };
+    wrong(what)
+}
+
+/// Takes tensors by name and notes which are left.
+struct Reader<'a> {
+    tensors: &'a SafeTensors<'a>,
+    left: BTreeSet<&'a str>,
+}
+
+impl Reader<'_> {
+    /// A tensor of exactly this shape, all finite.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let Ok(found) = self.tensors.tensor(name) else {
+            return Err(wrong(format!("the tensor `{name}` is missing")));
+        };
+        self.left.remove(name);
+        if found.dtype() != Dtype::F32 {
+            return Err(wrong(format!("the tensor `{name}` is of type {}, not F32", found.dtype())));
+        }
+        if found.shape() != shape {
+            return Err(wrong(format!(
+                "the tensor `{name}` has the shape {:?}, the configuration asks for {shape:?}",
+                found.shape()
+            )));
+        }
+        let values = found.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let values: Vec<f32> = values.collect();
+        match values.iter().position(|x| !x.is_finite()) {
+            Some(i) => Err(wrong(format!("the tensor `{name}` holds {} at element {i}", values[i]))),
+            None => Ok(values),
+        }
+    }
+
+    /// The tensors `prefix<parameter>` at their places in a buffer.
+    fn buffer(&mut self, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
+        let mut buffer = vec![0.0; layout.len()];
+        for p in layout.params() {
+            let values = self.tensor(&format!("{prefix}{}", p.name), &p.shape)?;
+            buffer[p.view.start..][..p.view.len].copy_from_slice(&values);
+        }
+        Ok(buffer)
+    }
+}

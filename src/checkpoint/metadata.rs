@@ -1,0 +1,124 @@
+//! What a checkpoint says of the training beside its tensors; JSON in the file's metadata.
+
+use serde::{Deserialize, Serialize};
+
+use crate::models::{Precision, Storage};
+use crate::music::{Bptt, Cursor, NoteRange};
+use crate::nn::loss_scale::LossScale;
+use crate::nn::optimizer;
+
+/// The corpus that a model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusInfo {
+    /// The folder as the user gave it; `None` for the corpus within the program.
+    pub data: Option<String>,
+    /// Changes with the name or content of any piece.
+    pub fingerprint: u32,
+    /// The pitches.
+    pub range: NoteRange,
+    /// Whether the sustain pedal was heeded.
+    pub pedal: bool,
+}
+
+/// What may not change between the parts of a resumed run, beside the configuration and the corpus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How training takes windows from the pieces.
+    pub bptt: Bptt,
+    /// B, batch slots.
+    pub batch: usize,
+    /// T, time steps of a window.
+    pub seq: usize,
+    /// Seed of initial values, orders and dropout masks.
+    pub seed: u32,
+    /// The optimiser with its settings.
+    pub optimizer: optimizer::Stored,
+    /// How values are stored while training.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Whether gates are computed again in the backward pass.
+    #[serde(default)]
+    pub recompute: bool,
+    /// Updates between two validations.
+    pub validate_every: u64,
+    /// When to stop.
+    pub budget: StopConditions,
+}
+
+impl Settings {
+    /// How the training plan stores values.
+    pub fn storage(&self) -> Storage {
+        Storage { precision: self.precision, recompute: self.recompute }
+    }
+}
+
+/// When training stops; `None` does not limit. A resumed run may have others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopConditions {
+    /// Updates.
+    pub steps: Option<u64>,
+    /// Times through the training pieces.
+    pub epochs: Option<f64>,
+    /// Wall-clock minutes, over all parts of a resumed run.
+    pub minutes: Option<f64>,
+    /// Validations without a better loss.
+    pub patience: Option<u64>,
+}
+
+/// The best validation so far.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After how many updates.
+    pub step: u64,
+    /// Its loss.
+    pub loss: f64,
+    /// Its negative log-likelihood in nats a time step.
+    #[serde(rename = "play_nats_per_step")]
+    pub nats_per_step: f64,
+}
+
+/// How far training has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Updates made.
+    pub step: u64,
+    /// Times through the training pieces.
+    pub epochs: f64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// The optimiser's schedule.
+    pub schedule: optimizer::Schedule,
+    /// The loss scale of mixed precision.
+    #[serde(default)]
+    pub loss_scale: LossScale,
+    /// Where the batch sampler stands.
+    pub cursor: Cursor,
+    /// After how many updates the last validation was made.
+    pub validated: Option<u64>,
+    /// The best validation so far.
+    pub best: Option<Best>,
+    /// The device, for people.
+    pub device: String,
+}
+
+impl Progress {
+    /// Before the first update, with the sampler's cursor there.
+    pub fn beginning(cursor: Cursor) -> Self {
+        Self {
+            step: 0,
+            epochs: 0.0,
+            seconds: 0.0,
+            schedule: optimizer::Schedule::default(),
+            loss_scale: LossScale::default(),
+            cursor,
+            validated: None,
+            best: None,
+            device: String::new(),
+        }
+    }
+}

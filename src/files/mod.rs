@@ -1,0 +1,299 @@
+//! The file system: files that are whole at any time, locks between processes, and errors that say what to do.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::{Error, Result};
+
+mod lock;
+
+pub use lock::FileLock;
+
+/// Symbolic links that are followed from a path; as many as Linux follows.
+const MOST_LINKS: usize = 40;
+/// The end of a temporary file's name.
+const TEMPORARY: &str = ".tmp";
+/// A temporary file that nobody wrote to for so long was left behind by a process that was killed.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Replaces the file at `path` by `bytes`. Whatever happens in between, a crash or a full disk, `path` holds either its
+/// old content or the new one: the bytes go to a file beside it, reach the disk, and only then take its name. Others who write
+/// the same file in the same moment do the same with a file of their own; the last one's content stays.
+///
+/// A symbolic link stays one: the file it leads to is replaced. What is no ordinary file, such as `/dev/null`, is written to as
+/// it is.
+///
+/// # Errors
+/// Any step that the system refuses, with the path and what to do; the old file is untouched then, unless the last step, which
+/// makes the new name outlive a power failure, is what fails.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes).map_err(|e| refused(path, "written", &e))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, bytes);
+    }
+    let target = followed(path)?;
+    let folder = folder_of(&target);
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
+    prefix.push(".");
+    remove_abandoned(folder, &prefix);
+    // Opened by hand, since tempfile's own files are readable by their owner only.
+    let mut file = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(TEMPORARY)
+        .make_in(folder, |beside| OpenOptions::new().write(true).create_new(true).open(beside))?;
+    file.as_file_mut().write_all(bytes)?;
+    file.as_file().sync_all()?;
+    let folder = OpenFolder::of(folder)?;
+    file.persist(&target)?;
+    folder.sync()
+}
+
+/// Where the symbolic links at `path` lead in the end, whether or not anything is there; `path` itself, if it is none.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut target = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = folder_of(&target).join(next),
+            // No link, or nothing at all.
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(io::Error::other("too many symbolic links, one after the other"))
+}
+
+/// The folder that `path` is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes what processes that were killed left in `folder` of the file whose temporary names begin with `prefix`. That is no
+/// more than tidy, so failures are passed over.
+fn remove_abandoned(folder: &Path, prefix: &OsString) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        let ours = name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(TEMPORARY.as_bytes());
+        let modified = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if ours && modified().is_some_and(|age| age > ABANDONED) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A folder whose entries can be made durable.
+struct OpenFolder(#[cfg(unix)] fs::File);
+
+impl OpenFolder {
+    #[cfg(unix)]
+    fn of(folder: &Path) -> io::Result<Self> {
+        fs::File::open(folder).map(Self)
+    }
+
+    #[cfg(unix)]
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    /// Elsewhere a folder cannot be opened as a file; a rename is as durable as the system makes it.
+    #[cfg(not(unix))]
+    fn of(_: &Path) -> io::Result<Self> {
+        Ok(Self())
+    }
+
+    #[cfg(not(unix))]
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes the folder and those above it.
+///
+/// # Errors
+/// What the system refuses.
+pub fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| refused(path, "made", &e))
+}
+
+/// An error of the file system as ours; `done` completes "cannot be".
+pub fn refused(path: &Path, done: &str, e: &io::Error) -> Error {
+    let remedy = match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room on the disk, or name another folder"
+        }
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "a part of the path is a file; name another folder"
+        }
+        _ => "check the folder and its rights, or name another",
+    };
+    Error::file(path, format!("cannot be {done}: {e}"), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_made_and_replaced_and_nothing_stays_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for bytes in [&b"one"[..], b"", b"another"] {
+            write_whole(&path, bytes).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+            assert_eq!(names(folder.path()), ["file"]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        for (path, remedy) in [
+            (file.join("below"), "a part of the path is a file"),
+            (folder.path().join("none/file"), "check the path"),
+            (folder.path().into(), "check the folder"),
+        ] {
+            let error = write_whole(&path, b"bytes").unwrap_err();
+            let what = format!("{}: cannot be written: ", path.display());
+            assert!(error.what.starts_with(&what) && !error.what.contains("at path"), "{error}");
+            assert!(error.remedy.contains(remedy), "{error}");
+        }
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let hours = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(3600 * hours);
+        for (name, age) in
+            [(".file.a.tmp", 2), (".file.b.tmp", 0), (".other.a.tmp", 2), (".file.a", 2), ("file.tmp", 2)]
+        {
+            fs::File::create(folder.path().join(name)).unwrap().set_modified(hours(age)).unwrap();
+        }
+        write_whole(&folder.path().join("file"), b"bytes").unwrap();
+        assert_eq!(names(folder.path()), [".file.a", ".file.b.tmp", ".other.a.tmp", "file", "file.tmp"]);
+    }
+
+    /// Threads that write one file: any content it ever has is one of theirs as a whole.
+    #[test]
+    fn writers_at_the_same_time_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let content = |i: u8| vec![i; 100_000];
+        write_whole(&path, &content(0)).unwrap();
+        std::thread::scope(|scope| {
+            for i in 1..=4 {
+                let path = &path;
+                scope.spawn(move || (0..5).for_each(|_| write_whole(path, &content(i)).unwrap()));
+            }
+            for _ in 0..50 {
+                let read = fs::read(&path).unwrap();
+                assert!((0..=4).any(|i| read == content(i)), "{} bytes", read.len());
+            }
+        });
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_written_through() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("below")).unwrap();
+        fs::write(at("below/file"), "old").unwrap();
+        symlink("below/file", at("link")).unwrap();
+        symlink("link", at("another")).unwrap();
+        symlink("below/none", at("dangling")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        write_whole(&at("another"), b"new").unwrap();
+        assert_eq!(fs::read(at("below/file")).unwrap(), b"new");
+        write_whole(&at("dangling"), b"made").unwrap();
+        assert_eq!(fs::read(at("below/none")).unwrap(), b"made");
+        assert!(
+            ["link", "another", "dangling"].iter().all(|name| fs::symlink_metadata(at(name)).unwrap().is_symlink())
+        );
+        assert_eq!(names(&at("below")), ["file", "none"]);
+        let error = write_whole(&at("circle"), b"bytes").unwrap_err();
+        assert!(error.what.contains("circle: cannot be written: too many symbolic links"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_written_to_and_stays_one() {
+        use std::os::unix::fs::FileTypeExt;
+        write_whole(Path::new("/dev/null"), b"bytes").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    /// Where a process of its own writes: with this umask, with files of this many blocks at most.
+    #[cfg(unix)]
+    const PATH: &str = "DEEPJ_TEST_WRITE_WHOLE";
+
+    /// Not a test of its own: what [`written_elsewhere`] runs.
+    #[cfg(unix)]
+    #[test]
+    fn writes_if_asked() {
+        let Ok(path) = std::env::var(PATH) else { return };
+        let path = Path::new(&path);
+        let error = write_whole(path, &[7; 100_000]).err().map(|e| e.to_string()).unwrap_or_default();
+        println!("WROTE {}", error.replace('\n', " "));
+    }
+
+    /// Writes 100 000 bytes in a process of its own, after these commands of the shell; the error, empty if there is none.
+    #[cfg(unix)]
+    fn written_elsewhere(path: &Path, commands: &str) -> String {
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("{commands}; exec \"$@\""), "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "files::tests::writes_if_asked", "--nocapture", "--test-threads", "1"])
+            .env(PATH, path)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (_, after) = text.split_once("WROTE ").unwrap_or_else(|| panic!("{text}"));
+        after.lines().next().unwrap().trim().into()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn new_files_have_the_rights_that_the_user_gives_to_new_files() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (umask, mode) in [("022", 0o644), ("077", 0o600), ("002", 0o664)] {
+            assert_eq!(written_elsewhere(&path, &format!("umask {umask}")), "");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "umask {umask}");
+        }
+    }
+
+    /// A limit on the size of files fails as a full disk does: amid writing.
+    #[cfg(unix)]
+    #[test]
+    fn a_full_disk_leaves_the_file_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_whole(&path, b"before").unwrap();
+        let error = written_elsewhere(&path, "trap '' XFSZ; ulimit -f 16");
+        assert!(error.contains("file: cannot be written: ") && error.contains("make room"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+        assert_eq!(names(folder.path()), ["file"]);
+        write_whole(&path, b"after").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"after");
+    }
+}

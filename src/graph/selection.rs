@@ -1,0 +1,238 @@
+//! Which variant of a kernel runs: the one that the user overridden, else the fastest measured, else the first.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::plan::Plan;
+use crate::error::{Error, Result, nearest};
+use crate::gpu::Capabilities;
+use crate::ops::Op;
+
+/// Whether kernels are measured, as `--tune` and `DEEPJ_TUNE` name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tune {
+    /// No: kernels without a override take their first variant; no file is read or written.
+    #[default]
+    Off,
+    /// Those of which no choice is remembered.
+    On,
+    /// All, whatever is remembered.
+    Force,
+}
+
+impl FromStr for Tune {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "off" => Ok(Self::Off),
+            "on" => Ok(Self::On),
+            "force" => Ok(Self::Force),
+            _ => Err(Error::usage(format!("`{text}` is no way to tune"), "use off, on or force")),
+        }
+    }
+}
+
+/// How tuning goes; see [`KernelSelection::observer`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event<'a> {
+    /// So many kernels of a plan will be measured.
+    Started {
+        /// The plan's name.
+        plan: &'a str,
+        /// Different kernels and shapes.
+        kernels: usize,
+    },
+    /// Kernel number `done`, from 0, is measured now.
+    Measuring {
+        /// Kernels done before.
+        done: usize,
+        /// Kernel and shape.
+        label: &'a str,
+    },
+    /// Something that the user should know; tuning goes on.
+    Notice(&'a str),
+    /// The plan's kernels are measured.
+    Finished(&'a Tuned),
+}
+
+/// What came of measuring a plan's kernels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// The plan's name.
+    pub plan: String,
+    /// Kernels measured.
+    pub measured: usize,
+    /// Kernels that were left with their first variant because the time was up.
+    pub left: usize,
+    /// How long it took.
+    pub seconds: f64,
+    /// The file in which the choices are remembered, if they are.
+    pub remembered: Option<PathBuf>,
+}
+
+impl fmt::Display for Tuned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = if self.measured == 1 { "" } else { "s" };
+        write!(f, "tuned {} kernel{s} of `{}` in {:.1} s", self.measured, self.plan, self.seconds)?;
+        match &self.remembered {
+            Some(path) => write!(f, " (remembered in {})", path.display())?,
+            None => write!(f, " (not remembered)")?,
+        }
+        if self.left > 0 {
+            write!(f, "; the time for tuning is up, {} more take their first variant", self.left)?;
+        }
+        Ok(())
+    }
+}
+
+/// Is told how tuning goes.
+pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+
+/// How the kernels of a session's plans are chosen. The default is the first variant of each, unmeasured.
+#[derive(Clone, Default)]
+pub struct KernelSelection {
+    /// Kernel (`lstm_fwd`) or op (`lstm`: all its kernels that have the variant), and variant. A kernel's own override goes
+    /// before its op's, a later override before an earlier one.
+    pub overrides: Vec<(String, String)>,
+    /// Whether overrides may be of kernels that the plans do not have, since they are meant for other plans too.
+    pub overrides_elsewhere: bool,
+    /// Whether kernels are measured. On the web they never are: there is no file to remember the choices in.
+    pub tune: Tune,
+    /// The file in which choices are remembered; see [`KernelSelection::file`].
+    pub remembered: Option<PathBuf>,
+    /// Is told how tuning goes.
+    pub observer: Option<Observer>,
+}
+
+/// Why a variant was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The user asked for it.
+    Override,
+    /// It was the fastest.
+    Tuned,
+    /// It is the first; nothing was measured.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Override => "overridden",
+            Self::Tuned => "tuned",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// The variant that a node runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// One of [`Op::supported`].
+    pub variant: &'static str,
+    /// Why this one.
+    pub origin: Origin,
+}
+
+impl KernelSelection {
+    /// These overrides, nothing measured.
+    pub fn overriding(overrides: Vec<(String, String)>) -> Self {
+        Self { overrides, ..Self::default() }
+    }
+
+    /// Where choices are remembered unless someone says otherwise: in the user's cache folder, if there is one.
+    pub fn file() -> Option<PathBuf> {
+        crate::gpu::cache_folder().map(|folder| folder.join("tuning.json"))
+    }
+
+    /// Fails on an override where the CPU computes, which has one implementation of each op; of a kernel that none of the plans
+    /// has; of a variant that the kernel does not have on this adapter.
+    ///
+    /// # Errors
+    /// Names the nearest and lists what there is.
+    pub fn check(&self, plans: &[&Plan], adapter: Option<&Capabilities>) -> Result<()> {
+        self.check_device(adapter)?;
+        let Some(capabilities) = adapter else { return Ok(()) };
+        let nodes = || plans.iter().flat_map(|plan| &plan.nodes);
+        for (kernel, wanted) in &self.overrides {
+            let mut named_nodes = nodes().filter(|node| named(node.op.as_ref(), kernel)).peekable();
+            if named_nodes.peek().is_none() && self.overrides_elsewhere {
+                continue;
+            }
+            if named_nodes.peek().is_none() {
+                let known = nodes().flat_map(|node| [node.op.kernel(), node.op.name()]).collect();
+                let what = format!("--variant {kernel}={wanted}: the plan has no kernel `{kernel}`");
+                return Err(Error::usage(what, nearest(kernel, known)));
+            }
+            let supported: BTreeSet<_> = named_nodes.flat_map(|node| node.op.supported(capabilities)).collect();
+            if !supported.contains(wanted.as_str()) {
+                let what = format!(
+                    "--variant {kernel}={wanted}: `{kernel}` has no variant `{wanted}` on {}",
+                    capabilities.name
+                );
+                return Err(Error::usage(what, nearest(wanted, supported)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails on an override where the CPU computes, before there are plans.
+    ///
+    /// # Errors
+    /// Names the first.
+    pub fn check_device(&self, adapter: Option<&Capabilities>) -> Result<()> {
+        match (adapter, self.overrides.first()) {
+            (None, Some((kernel, variant))) => Err(Error::usage(
+                format!("--variant {kernel}={variant} is for a GPU, but the CPU computes"),
+                "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The variant that the user wants for a kernel, among its supported ones.
+    pub(super) fn override_for(&self, op: &dyn Op, supported: &[&'static str]) -> Option<&'static str> {
+        [op.kernel(), op.name()].iter().find_map(|name| {
+            let wanted = self.overrides.iter().rev().filter(|(kernel, _)| kernel == name);
+            // A name may stand for several kernels or shapes, of which only some have the variant.
+            wanted.filter_map(|(_, wanted)| supported.iter().copied().find(|variant| variant == wanted)).next()
+        })
+    }
+
+    /// The variant of each of the plan's nodes, where `tuned` knows the fastest of those measured.
+    pub(super) fn choose(
+        &self,
+        plan: &Plan,
+        capabilities: &Capabilities,
+        tuned: impl Fn(&dyn Op) -> Option<&'static str>,
+    ) -> Vec<Chosen> {
+        let choose = |op: &dyn Op| {
+            let supported = op.supported(capabilities);
+            let by_user = self.override_for(op, &supported).map(|variant| Chosen { variant, origin: Origin::Override });
+            let fastest = || tuned(op).map(|variant| Chosen { variant, origin: Origin::Tuned });
+            let first = || Chosen { variant: supported.first().copied().unwrap_or_default(), origin: Origin::Default };
+            by_user.or_else(fastest).unwrap_or_else(first)
+        };
+        plan.nodes.iter().map(|node| choose(node.op.as_ref())).collect()
+    }
+
+    pub(super) fn tell(&self, event: &Event<'_>) {
+        if let Some(observer) = &self.observer {
+            observer(event);
+        }
+    }
+
+    /// The file of remembered choices, where tuning takes any notice of it.
+    pub(super) fn remembered(&self) -> Option<&Path> {
+        self.remembered.as_deref().filter(|_| self.tune != Tune::Off)
+    }
+}
+
+/// Whether a override of `kernel` is meant for `op`.
+fn named(op: &dyn Op, kernel: &str) -> bool {
+    op.kernel() == kernel || op.name() == kernel
+}

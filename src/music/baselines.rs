@@ -1,0 +1,81 @@
+//! Baselines: what two models with a memory of at most one time step reach, to compare a trained model with.
+
+use std::borrow::Borrow;
+
+use serde::Serialize;
+
+use super::piece::Piece;
+use crate::{Error, Result};
+
+/// Negative log-likelihood of `play` in nats a time step: summed over the N pitches, mean over all time steps of all
+/// pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Baselines {
+    /// One probability a pitch.
+    pub unigram: f64,
+    /// Two probabilities a pitch: of sounding after silence and after sound. The first time step follows silence.
+    pub bigram: f64,
+    /// Time steps on which the probabilities were counted.
+    pub fitted_steps: usize,
+    /// Time steps over which the figures are means.
+    pub steps: usize,
+}
+
+impl Baselines {
+    /// Counts both models on `train`, with add-one smoothing, and evaluates them on `held_out`.
+    ///
+    /// # Errors
+    /// Either is empty, or the rolls have different note ranges.
+    pub fn measure<P: Borrow<Piece>>(train: &[P], held_out: &[P]) -> Result<Self> {
+        let (Some(first), false) = (train.first(), held_out.is_empty()) else {
+            return Err(Error::usage(
+                "baselines need at least one training and one held-out piece",
+                "give a corpus with 3 or more pieces of some composer",
+            ));
+        };
+        let range = first.borrow().roll.range();
+        if train.iter().chain(held_out).any(|piece| piece.borrow().roll.range() != range) {
+            return Err(Error::model("the pieces have different note ranges", "read them with one range"));
+        }
+        let fitted = Counts::new(train, range.len());
+        let seen = Counts::new(held_out, range.len());
+        let nats = |before: &[usize]| -> f64 {
+            let pitch = |n: usize| {
+                let sum = |counts: &Counts, now: usize| -> f64 {
+                    before.iter().map(|&before| counts.0[n][before][now] as f64).sum()
+                };
+                let fitted = [sum(&fitted, 0) + 1.0, sum(&fitted, 1) + 1.0];
+                (0..2).map(|now| -sum(&seen, now) * (fitted[now] / (fitted[0] + fitted[1])).ln()).sum::<f64>()
+            };
+            (0..range.len()).map(pitch).sum()
+        };
+        let steps = |pieces: &[P]| pieces.iter().map(|piece| piece.borrow().roll.steps()).sum::<usize>();
+        let total = steps(held_out) as f64;
+        Ok(Self {
+            unigram: nats(&[0, 1]) / total,
+            bigram: (nats(&[0]) + nats(&[1])) / total,
+            fitted_steps: steps(train),
+            steps: steps(held_out),
+        })
+    }
+}
+
+/// By pitch, by `play` on the time step before, by `play`: the number of time steps.
+struct Counts(Vec<[[usize; 2]; 2]>);
+
+impl Counts {
+    fn new<P: Borrow<Piece>>(pieces: &[P], n: usize) -> Self {
+        let mut counts = vec![[[0; 2]; 2]; n];
+        for piece in pieces {
+            let mut before = vec![0; n];
+            for t in 0..piece.borrow().roll.steps() {
+                for ((count, before), cell) in counts.iter_mut().zip(&mut before).zip(piece.borrow().roll.step(t)) {
+                    let now = usize::from(cell.play());
+                    count[*before][now] += 1;
+                    *before = now;
+                }
+            }
+        }
+        Self(counts)
+    }
+}

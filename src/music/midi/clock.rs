@@ -1,0 +1,83 @@
+//! The time of a file's ticks.
+
+use std::path::Path;
+
+use midly::Timing;
+
+use super::file::{Event, EventKind};
+use crate::{Error, Result};
+
+/// Ticks a quarter note of a [`Score`](super::Score) that came from a file with SMPTE division.
+const SMPTE_DIVISION: u32 = 960;
+
+/// Microseconds a quarter note where a file says nothing: 120 bpm.
+const DEFAULT_TEMPO: u32 = 500_000;
+
+/// Turns ticks of a file into quarter notes, seconds and ticks of a [`Score`](super::Score).
+pub(super) struct Clock {
+    /// Ticks of the score a quarter note.
+    pub(super) division: u32,
+    /// Whether ticks of the file are ticks of the score; else they are parts of a second.
+    metrical: bool,
+    /// Ticks of the file a quarter note, or a second.
+    ticks: f64,
+    /// Spans of one tempo, in order; the first begins at tick 0.
+    spans: Vec<Span>,
+}
+
+struct Span {
+    tick: u64,
+    quarters: f64,
+    seconds: f64,
+    /// Seconds a quarter note.
+    tempo: f64,
+}
+
+impl Clock {
+    pub(super) fn new(name: &Path, timing: Timing, events: &[Event]) -> Result<Self> {
+        let (metrical, division, ticks) = match timing {
+            Timing::Metrical(division) => (true, u32::from(division.as_int()), f64::from(division.as_int())),
+            Timing::Timecode(fps, parts) => (false, SMPTE_DIVISION, f64::from(fps.as_f32()) * f64::from(parts)),
+        };
+        if ticks == 0.0 {
+            return Err(Error::file(
+                name,
+                "has a division of 0 ticks (bytes 12 and 13 of the header)",
+                "the file is damaged; fetch it again",
+            ));
+        }
+        let first = Span { tick: 0, quarters: 0.0, seconds: 0.0, tempo: f64::from(DEFAULT_TEMPO) * 1e-6 };
+        let mut clock = Self { division, metrical, ticks, spans: vec![first] };
+        for event in events {
+            if let EventKind::Tempo(tempo) = event.kind {
+                let (quarters, seconds) = clock.at(event.tick);
+                clock.spans.push(Span { tick: event.tick, quarters, seconds, tempo: f64::from(tempo) * 1e-6 });
+            }
+        }
+        Ok(clock)
+    }
+
+    fn span(&self, tick: u64) -> &Span {
+        &self.spans[self.spans.partition_point(|span| span.tick <= tick) - 1]
+    }
+
+    /// Quarter notes and seconds from the beginning to `tick` of the file.
+    pub(super) fn at(&self, tick: u64) -> (f64, f64) {
+        let span = self.span(tick);
+        let units = (tick - span.tick) as f64 / self.ticks;
+        let (quarters, seconds) = if self.metrical { (units, units * span.tempo) } else { (units / span.tempo, units) };
+        (span.quarters + quarters, span.seconds + seconds)
+    }
+
+    /// The tick of the score nearest to `tick` of the file.
+    pub(super) fn tick(&self, tick: u64) -> u64 {
+        if self.metrical { tick } else { (self.at(tick).0 * f64::from(self.division)).round() as u64 }
+    }
+
+    /// Quarter notes a minute on the average from the beginning to `end`.
+    pub(super) fn mean_bpm(&self, end: u64) -> f64 {
+        let (quarters, seconds) = self.at(end);
+        let tempo = if seconds > 0.0 { seconds / quarters } else { self.span(end).tempo };
+        60.0 / tempo
+    }
+}

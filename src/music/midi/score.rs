@@ -1,0 +1,108 @@
+//! A MIDI file as notes.
+
+use std::path::Path;
+
+use super::clock::Clock;
+use super::file::{EventKind, File, read_file};
+use super::play::{Note, play};
+use crate::music::roll::{MAX_STEPS, STEPS_PER_QUARTER};
+use crate::{Error, Result};
+
+/// A time signature and the tick from which it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metre {
+    /// Tick of its [`Score`].
+    pub tick: u64,
+    /// Beats a bar, at least 1.
+    pub numerator: u8,
+    /// The beat as a fraction of a whole note: 1, 2, 4, … 64.
+    pub denominator: u8,
+}
+
+/// The notes of a MIDI file, all tracks and channels merged, and what is known about them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// The file's type: 0 (one track), 1 (tracks in parallel) or 2 (tracks in sequence).
+    pub format: u8,
+    /// Number of tracks in the file.
+    pub tracks: usize,
+    /// Ticks a quarter note.
+    pub division: u32,
+    /// Notes ordered by start, pitch, end and velocity. Never empty.
+    pub notes: Vec<Note>,
+    /// Quarter notes a minute, averaged over the time from the beginning to the last note's end.
+    pub mean_bpm: f64,
+    /// Time signatures in order; empty where the file has none.
+    pub metres: Vec<Metre>,
+    /// Notes dropped because they are on the drum channel.
+    pub drums: usize,
+    /// Notes that had no note-off and were closed at their track's end.
+    pub unclosed: usize,
+}
+
+impl Score {
+    /// Reads the MIDI file at `path`. With `pedal`, notes sound on until the sustain pedal (controller 64) is released.
+    ///
+    /// # Errors
+    /// The file cannot be read, is larger than [`MAX_BYTES`](super::MAX_BYTES), or [`Score::parse`] refuses its content.
+    pub fn read(path: impl AsRef<Path>, pedal: bool) -> Result<Self> {
+        let path = path.as_ref();
+        Self::parse(path, &read_file(path)?, pedal)
+    }
+
+    /// Reads the `bytes` of a MIDI file; `name` is used in errors only.
+    ///
+    /// # Errors
+    /// Not a MIDI file, cut off, malformed (each with the place), without notes, with drums only, or longer than
+    /// [`MAX_STEPS`] sixteenths.
+    pub fn parse(name: impl AsRef<Path>, bytes: &[u8], pedal: bool) -> Result<Self> {
+        let name = name.as_ref();
+        let file = File::parse(name, bytes)?;
+        let clock = Clock::new(name, file.timing, &file.events)?;
+        let played = play(&file, pedal);
+        if played.notes.is_empty() {
+            return Err(match played.drums {
+                0 => Error::file(name, "holds no notes", "give a MIDI file with notes in it"),
+                drums => Error::file(
+                    name,
+                    format!("holds only drums ({drums} notes on channel 10)"),
+                    "drums are left out; give a MIDI file with notes on another channel",
+                ),
+            });
+        }
+
+        let last = played.notes.iter().map(|note| note.end).max().unwrap_or(0);
+        let limit = MAX_STEPS as f64 / f64::from(STEPS_PER_QUARTER);
+        let quarters = clock.at(last).0;
+        if quarters > limit {
+            return Err(Error::file(
+                name,
+                format!("lasts {quarters:.0} quarter notes, more than the {limit:.0} that are read"),
+                "cut the file, or look for a note-off or an end of track that comes far too late",
+            ));
+        }
+
+        let mut notes: Vec<Note> = played
+            .notes
+            .iter()
+            .map(|note| Note { start: clock.tick(note.start), end: clock.tick(note.end), ..*note })
+            .collect();
+        notes.sort_by_key(|note| (note.start, note.pitch, note.end, note.velocity));
+        let metres = file.events.iter().filter_map(|event| match event.kind {
+            EventKind::Metre { numerator, denominator } if event.tick <= last => {
+                Some(Metre { tick: clock.tick(event.tick), numerator, denominator })
+            }
+            _ => None,
+        });
+        Ok(Self {
+            format: file.format,
+            tracks: file.tracks,
+            division: clock.division,
+            notes,
+            mean_bpm: clock.mean_bpm(last),
+            metres: metres.collect(),
+            drums: played.drums,
+            unclosed: played.unclosed,
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! What a corpus holds, counted.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::reading::Reading;
+use super::styles::Styles;
+
+/// A file that was not read, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its name within the corpus.
+    pub file: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a set of files holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Files read.
+    pub files: usize,
+    /// Notes read within the range.
+    pub notes: usize,
+    /// Distinct pairs of time step and pitch on which a note begins.
+    pub onsets: usize,
+    /// Time steps, four a quarter note.
+    pub steps: usize,
+    /// Notes dropped because they are outside the range.
+    pub out_of_range: usize,
+    /// Notes dropped because they are on the drum channel.
+    pub drums: usize,
+}
+
+impl Counts {
+    /// Those of one file.
+    pub(super) fn of(reading: &Reading) -> Self {
+        Self {
+            files: 1,
+            notes: reading.notes,
+            onsets: reading.roll.notes().len(),
+            steps: reading.roll.steps(),
+            out_of_range: reading.out_of_range,
+            drums: reading.drums,
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.notes += other.notes;
+        self.onsets += other.onsets;
+        self.steps += other.steps;
+        self.out_of_range += other.out_of_range;
+        self.drums += other.drums;
+    }
+}
+
+/// The files of one composer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ComposerReport {
+    /// Name of the folder.
+    pub composer: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// The files of one genre.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GenreReport {
+    /// Name of the folder.
+    pub genre: String,
+    /// What it holds.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// By composer.
+    pub composers: Vec<ComposerReport>,
+}
+
+/// What a corpus holds and what was left out. `Display` draws it as a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CorpusReport {
+    /// Totals.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// A number that changes with the name or content of any piece: CRC-32C.
+    pub fingerprint: u32,
+    /// By genre.
+    pub genres: Vec<GenreReport>,
+    /// Files that were not read.
+    pub skipped: Vec<Skipped>,
+}
+
+impl CorpusReport {
+    /// The report on files of which `counts` holds those of each composer of `styles`.
+    pub(super) fn new(styles: &Styles, counts: &[Counts], skipped: Vec<Skipped>, fingerprint: u32) -> Self {
+        let mut report = Self { counts: Counts::default(), fingerprint, genres: Vec::new(), skipped };
+        for (composer, counts) in styles.composers().iter().zip(counts) {
+            report.counts.add(counts);
+            if report.genres.last().is_none_or(|genre| genre.genre != composer.genre) {
+                let genre = composer.genre.clone();
+                report.genres.push(GenreReport { genre, counts: Counts::default(), composers: Vec::new() });
+            }
+            if let Some(genre) = report.genres.last_mut() {
+                genre.counts.add(counts);
+                genre.composers.push(ComposerReport { composer: composer.name.clone(), counts: counts.clone() });
+            }
+        }
+        report
+    }
+}
+
+impl fmt::Display for CorpusReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let row = |f: &mut fmt::Formatter, name: &str, c: &Counts| {
+            writeln!(f, "{name:24} {:>7} {:>9} {:>9} {:>9} {:>12}", c.files, c.notes, c.onsets, c.steps, c.out_of_range)
+        };
+        writeln!(f, "{:24} {:>7} {:>9} {:>9} {:>9} {:>12}", "", "files", "notes", "onsets", "steps", "out of range")?;
+        for genre in &self.genres {
+            row(f, &genre.genre, &genre.counts)?;
+            for composer in &genre.composers {
+                row(f, &format!("  {}", composer.composer), &composer.counts)?;
+            }
+        }
+        row(f, "total", &self.counts)?;
+        for Skipped { file, reason } in &self.skipped {
+            writeln!(f, "skipped {file}: {reason}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Batch samplers: which part of which piece stands in which slot of a batch, in training and in evaluation.
+//!
+//! Several processes can share one batch, each with some of its slots ([`Slots`](crate::shape::Slots)). Every process
+//! then samples all slots of the whole batch and computes its own. So pieces, order and cursor do not depend on how many
+//! processes there are.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::batch::{Batch, BatchShape, Source, Window};
+use super::piece::Piece;
+use super::shuffle::SplitMix64;
+use crate::{Error, Result};
+
+/// Time steps from one window of a piece to the next in [`Bptt::Windowed`]: a bar.
+pub const WINDOW_STRIDE: usize = 16;
+
+/// How backpropagation through time cuts the pieces into windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bptt {
+    /// Every slot reads one piece from its beginning, T time steps a batch, and carries the LSTM state from batch to
+    /// batch.
+    Stateful,
+    /// The authors' way: windows of T time steps, one every [`WINDOW_STRIDE`], over pieces with T silent time steps
+    /// before them, each window from the zero state.
+    Windowed,
+}
+
+impl std::str::FromStr for Bptt {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "stateful" => Ok(Self::Stateful),
+            "windowed" => Ok(Self::Windowed),
+            _ => Err(Error::usage(format!("'{text}' is no way to train"), "give stateful or windowed")),
+        }
+    }
+}
+
+/// How far a [`Sampler`] has come. With the same pieces and batch size, a sampler resumed from it goes on as the first
+/// would have, also where another number of processes shares the batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// How the pieces are cut into windows.
+    pub bptt: Bptt,
+    /// The seed of the orders.
+    pub seed: u64,
+    /// The epoch whose order is being drawn from.
+    pub epoch: u64,
+    /// How many pieces (stateful) or windows (windowed) of the epoch's order have been taken.
+    pub taken: usize,
+    /// Pieces (stateful) or windows (windowed) that were read to their end, over all epochs.
+    pub finished: u64,
+    /// Stateful: what each slot of the whole batch is in the middle of. Empty for windowed. Checkpoints call it `lanes`.
+    #[serde(rename = "lanes")]
+    pub slots: Vec<Option<SlotCursor>>,
+}
+
+/// How far a slot has come in its piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotCursor {
+    /// Index into the sampler's pieces.
+    pub piece: usize,
+    /// The next input time step; above -1, since a slot takes a new piece only when it begins it.
+    pub next: i64,
+}
+
+/// The batch sampler of training: endless batches in an order that a seed fixes.
+///
+/// Each epoch takes every piece (or window) exactly once, in an order shuffled by seed and epoch; slots pass from one
+/// epoch to the next without a gap. In stateful sampling a slot whose piece ends takes the next one in the next batch,
+/// and the rest of its window has weight 0. In windowed sampling the last window of a piece may reach beyond its end, so
+/// that every time step is a target; the authors drop up to 15 time steps there.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    source: Source,
+    cursor: Cursor,
+    /// The order of the epoch: pieces and starts of windows.
+    order: Vec<(usize, i64)>,
+}
+
+impl Sampler {
+    /// A sampler at the beginning of the first epoch.
+    ///
+    /// # Errors
+    /// No pieces, pieces of different note ranges, a style beyond those of the shape, or a shape without a slot or a time
+    /// step.
+    pub fn new(bptt: Bptt, pieces: Vec<Arc<Piece>>, shape: BatchShape, seed: u64) -> Result<Self> {
+        let slots = match bptt {
+            Bptt::Stateful => vec![None; shape.slots.total],
+            Bptt::Windowed => Vec::new(),
+        };
+        Self::resume(Cursor { bptt, seed, epoch: 0, taken: 0, finished: 0, slots }, pieces, shape)
+    }
+
+    /// A sampler that goes on at `cursor`.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::new`], and a cursor that does not fit the pieces or the shape.
+    pub fn resume(cursor: Cursor, pieces: Vec<Arc<Piece>>, shape: BatchShape) -> Result<Self> {
+        let source = Source::new(pieces, shape)?;
+        let mut sampler = Self { source, cursor, order: Vec::new() };
+        sampler.order = sampler.shuffled();
+        let slots = if sampler.cursor.bptt == Bptt::Stateful { shape.slots.total } else { 0 };
+        let in_piece = |slot: &SlotCursor| {
+            slot.piece < sampler.source.pieces.len() && (-1..sampler.source.length(slot.piece) - 1).contains(&slot.next)
+        };
+        if sampler.cursor.slots.len() != slots
+            || sampler.cursor.taken > sampler.order.len()
+            || !sampler.cursor.slots.iter().flatten().all(in_piece)
+        {
+            return Err(Error::model(
+                "the batch sampler's cursor stored in the checkpoint does not fit this corpus or batch",
+                "resume with the corpus, --batch, --seq and --bptt that the run was started with",
+            ));
+        }
+        Ok(sampler)
+    }
+
+    /// How far the sampler has come with the batches made so far.
+    pub fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// The shape of the batches.
+    pub fn shape(&self) -> BatchShape {
+        self.source.shape
+    }
+
+    /// The epochs done, with the part of the one under way: pieces or windows read to their end per piece or window.
+    pub fn epochs(&self) -> f64 {
+        self.cursor.finished as f64 / self.order.len() as f64
+    }
+
+    /// The order of the cursor's epoch.
+    fn shuffled(&self) -> Vec<(usize, i64)> {
+        let pieces = 0..self.source.pieces.len();
+        let steps = self.source.shape.steps as i64;
+        let mut order: Vec<(usize, i64)> = match self.cursor.bptt {
+            Bptt::Stateful => pieces.map(|piece| (piece, -1)).collect(),
+            // The last target of a window is its start + steps: the windows go on until that is the last time step.
+            Bptt::Windowed => pieces
+                .flat_map(|piece| {
+                    let last = (self.source.length(piece) as usize - 1).next_multiple_of(WINDOW_STRIDE);
+                    (0..=last).step_by(WINDOW_STRIDE).map(move |place| (piece, place as i64 - steps))
+                })
+                .collect(),
+        };
+        SplitMix64::new(self.cursor.seed, self.cursor.epoch).shuffle(&mut order);
+        order
+    }
+
+    /// The next piece or window of the order.
+    fn take(&mut self) -> (usize, i64) {
+        if self.cursor.taken == self.order.len() {
+            self.cursor.epoch += 1;
+            self.cursor.taken = 0;
+            self.order = self.shuffled();
+        }
+        self.cursor.taken += 1;
+        self.order[self.cursor.taken - 1]
+    }
+
+    /// This process's slots of the next batch.
+    pub fn next_batch(&mut self) -> Batch {
+        let BatchShape { slots, steps, .. } = self.source.shape;
+        let mut windows = Vec::with_capacity(slots.total);
+        for b in 0..slots.total {
+            let going_on = self.cursor.slots.get(b).copied().flatten();
+            let (piece, start) = going_on.map_or_else(|| self.take(), |slot| (slot.piece, slot.next));
+            windows.push(Some(Window { piece, start, keep: going_on.is_some() }));
+            let next = start + steps as i64;
+            let ended = self.cursor.bptt == Bptt::Windowed || next + 1 >= self.source.length(piece);
+            self.cursor.finished += u64::from(ended);
+            if let Some(slot) = self.cursor.slots.get_mut(b) {
+                *slot = (!ended).then_some(SlotCursor { piece, next });
+            }
+        }
+        self.source.batch(&windows)
+    }
+}
+
+/// The batch sampler of evaluation: every time step of every piece is a target exactly once, and the LSTM state is
+/// carried. An iterator that ends. Slots with nothing left are empty. The longest pieces come first, so that slots end
+/// close together.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    source: Source,
+    /// Pieces that no slot has begun.
+    waiting: VecDeque<usize>,
+    /// What stands in each slot of the whole batch next.
+    slots: Vec<Option<Window>>,
+}
+
+impl Evaluation {
+    /// A sampler of `pieces`. No more slots are used than there are pieces, but batches have `shape`.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::new`].
+    pub fn new(pieces: Vec<Arc<Piece>>, shape: BatchShape) -> Result<Self> {
+        let source = Source::new(pieces, shape)?;
+        let mut waiting: Vec<usize> = (0..source.pieces.len()).collect();
+        waiting.sort_by_key(|&piece| std::cmp::Reverse(source.length(piece)));
+        Ok(Self { source, waiting: waiting.into(), slots: vec![None; shape.slots.total] })
+    }
+}
+
+impl Iterator for Evaluation {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        for slot in &mut self.slots {
+            if slot.is_none() {
+                *slot = self.waiting.pop_front().map(|piece| Window { piece, start: -1, keep: false });
+            }
+        }
+        if self.slots.iter().all(Option::is_none) {
+            return None;
+        }
+        let batch = self.source.batch(&self.slots);
+        let steps = self.source.shape.steps as i64;
+        for slot in &mut self.slots {
+            *slot = slot
+                .map(|window| Window { start: window.start + steps, keep: true, ..window })
+                .filter(|window| window.start + 1 < self.source.length(window.piece));
+        }
+        Some(batch)
+    }
+}

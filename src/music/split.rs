@@ -1,0 +1,109 @@
+//! The split of a corpus into training, validation and test pieces.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::corpus::Corpus;
+use super::piece::Piece;
+use super::shuffle::SplitMix64;
+use super::styles::Composer;
+use crate::{Error, Result};
+
+/// Which pieces go to training, to validation and to the test, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// The seed it was made with.
+    pub seed: u64,
+    /// Names of training pieces, ordered.
+    pub train: Vec<String>,
+    /// Names of validation pieces, ordered; empty only where no composer has two pieces.
+    pub validation: Vec<String>,
+    /// Names of test pieces, ordered.
+    pub test: Vec<String>,
+}
+
+/// A part of a [`Split`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The training pieces.
+    Train,
+    /// The validation pieces.
+    Validation,
+    /// The test pieces.
+    Test,
+    /// Every piece of the corpus.
+    All,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+            Self::All => "all",
+        })
+    }
+}
+
+impl std::str::FromStr for Part {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Train, Self::Validation, Self::Test, Self::All]
+            .into_iter()
+            .find(|part| part.to_string() == text)
+            .ok_or_else(|| Error::usage(format!("'{text}' is no split"), "give train, validation, test or all"))
+    }
+}
+
+impl Corpus {
+    /// Splits the pieces into training, validation and test, composer by composer.
+    ///
+    /// Of n pieces of a composer, n/10 rounded go to the test and as many to the validation, but at least one to the
+    /// validation where n is 3 or more; of one or two pieces none, unless no composer has 3: then each that has two
+    /// gives one to the validation. Which ones depends on `seed` and on the composer's own pieces only.
+    pub fn split(&self, seed: u64) -> Split {
+        let mut split = Split { seed, train: Vec::new(), validation: Vec::new(), test: Vec::new() };
+        let count = |style| self.pieces.iter().filter(|piece| piece.style == style).count();
+        let scarce = (0..self.styles.len()).all(|style| count(style) < 3);
+        for (style, Composer { genre, name }) in self.styles.composers().iter().enumerate() {
+            let pieces = self.pieces.iter().filter(|piece| piece.style == style);
+            let mut names: Vec<String> = pieces.map(|piece| piece.name.clone()).collect();
+            let stream = u64::from(crc32c::crc32c(format!("{genre}/{name}").as_bytes()));
+            SplitMix64::new(seed, stream).shuffle(&mut names);
+            let tenth = (names.len() + 5) / 10;
+            let validation = if names.len() >= 3 || scarce && names.len() == 2 { tenth.max(1) } else { 0 };
+            split.validation.extend(names.drain(..validation));
+            split.test.extend(names.drain(..tenth.min(names.len().saturating_sub(1))));
+            split.train.extend(names);
+        }
+        for part in [&mut split.train, &mut split.validation, &mut split.test] {
+            part.sort();
+        }
+        split
+    }
+
+    /// The pieces of one part of `split`, in the order of their names.
+    ///
+    /// # Errors
+    /// A piece of it is not in this corpus.
+    pub fn part(&self, split: &Split, part: Part) -> Result<Vec<Arc<Piece>>> {
+        let names = match part {
+            Part::Train => &split.train,
+            Part::Validation => &split.validation,
+            Part::Test => &split.test,
+            Part::All => return Ok(self.pieces.clone()),
+        };
+        let piece = |name: &String| match self.pieces.binary_search_by(|piece| piece.name.cmp(name)) {
+            Ok(i) => Ok(self.pieces[i].clone()),
+            Err(_) => Err(Error::usage(
+                format!("{name} of the {part} split is not in this corpus"),
+                "give the corpus that the split was made from, or take all pieces",
+            )),
+        };
+        names.iter().map(piece).collect()
+    }
+}

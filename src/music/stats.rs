@@ -1,0 +1,79 @@
+//! Statistics of a roll.
+
+use serde::Serialize;
+
+use super::roll::{Roll, RollMetre, RollNote};
+
+/// Statistics of a roll.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RollStats {
+    /// Notes read within the range.
+    pub notes: usize,
+    /// Distinct pairs of time step and pitch on which a note begins.
+    pub onsets: usize,
+    /// Length in time steps, four a quarter note.
+    pub steps: usize,
+    /// Notes dropped because they are outside the range.
+    pub out_of_range: usize,
+    /// Notes dropped because they are on the drum channel.
+    pub drums: usize,
+    /// Onsets on a note that sounded on the time step before.
+    pub replays: usize,
+    /// The share of time steps on which nothing sounds, 0..=1.
+    pub silent_share: f64,
+    /// Sounding notes, averaged over the time steps on which any sounds.
+    pub mean_polyphony: f64,
+    /// Mean length of a note in time steps.
+    pub mean_note_steps: f64,
+    /// Mean velocity of the onsets, 1..=127.
+    pub mean_velocity: f64,
+    /// Standard deviation of the onsets' velocity.
+    pub std_velocity: f64,
+    /// The lowest pitch that sounds.
+    pub lowest: Option<u8>,
+    /// The highest pitch that sounds.
+    pub highest: Option<u8>,
+    /// Onsets by pitch class, C first.
+    pub pitch_classes: [usize; 12],
+    /// Quarter notes a minute, where known.
+    pub bpm: Option<f64>,
+    /// Time signatures, where known.
+    pub metres: Vec<RollMetre>,
+}
+
+impl RollStats {
+    /// The statistics of `roll`, of which nothing else is known.
+    pub fn new(roll: &Roll) -> Self {
+        let notes = roll.notes();
+        let steps = roll.steps();
+        let polyphony = |t: usize| roll.step(t).iter().filter(|cell| cell.play()).count();
+        let sounding = (0..steps).filter(|&t| polyphony(t) > 0).count();
+        let cells: usize = (0..steps).map(polyphony).sum();
+        let mean = |sum: f64, count: usize| if count > 0 { sum / count as f64 } else { 0.0 };
+        let velocity = |note: &RollNote| f64::from(note.velocity);
+        let mean_velocity = mean(notes.iter().map(velocity).sum(), notes.len());
+        let variance = mean(notes.iter().map(|note| (velocity(note) - mean_velocity).powi(2)).sum(), notes.len());
+        let mut pitch_classes = [0; 12];
+        for note in &notes {
+            pitch_classes[usize::from(note.pitch % 12)] += 1;
+        }
+        Self {
+            notes: notes.len(),
+            onsets: notes.len(),
+            steps,
+            out_of_range: 0,
+            drums: 0,
+            replays: notes.iter().filter(|note| note.replay).count(),
+            silent_share: mean((steps - sounding) as f64, steps),
+            mean_polyphony: mean(cells as f64, sounding),
+            mean_note_steps: mean(cells as f64, notes.len()),
+            mean_velocity,
+            std_velocity: variance.sqrt(),
+            lowest: notes.first().map(|note| note.pitch),
+            highest: notes.last().map(|note| note.pitch),
+            pitch_classes,
+            bpm: None,
+            metres: Vec::new(),
+        }
+    }
+}

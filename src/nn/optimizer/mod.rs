@@ -1,0 +1,200 @@
+//! Optimisers behind one type: which buffers they keep, how they update the parameters from the gradients, and how their
+//! schedule goes on. Those that there are register themselves by name ([`register`]); a checkpoint stores name and settings.
+
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result, nearest};
+use crate::graph::{Graph, Kind, Layout, Plan};
+use crate::ops::reduce::{SquaredNorm, SumRows};
+use crate::ops::{Uniforms, View};
+
+pub mod nadam;
+
+use nadam::Nadam;
+
+/// How parameters are updated from their gradients.
+pub trait Optimizer: fmt::Debug + Send + Sync {
+    /// Its name in checkpoints.
+    fn name(&self) -> &'static str;
+    /// Its settings as a JSON object; the learning rate is called `lr` and the largest global gradient norm `clip_norm`, where
+    /// it has them.
+    fn settings(&self) -> Value;
+    /// The buffers that it keeps, each as long as the parameters and laid out like them: names in checkpoints, in the order
+    /// of [`Kind::Optimizer`].
+    fn buffers(&self) -> &'static [&'static str];
+    /// Appends the update of all parameters from the gradients in their buffer, whose squared norm stands in `squared_norm`.
+    /// With a norm that is not finite nothing may change, so that the cause can be looked for.
+    fn append(&self, graph: &mut Graph, squared_norm: View);
+    /// Counts an update in `schedule` and puts what the update needs of it into the words of the run.
+    fn advance(&self, schedule: &mut Schedule, uniforms: &mut Uniforms);
+}
+
+/// An update rule as its author writes it: a type whose fields are its settings. An [`Optimizer`] follows from that.
+pub trait Rule: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'static {
+    /// Its name in checkpoints.
+    const NAME: &'static str;
+    /// The buffers that it keeps; see [`Optimizer::buffers`].
+    const BUFFERS: &'static [&'static str] = &[];
+
+    /// Appends the update of all parameters; see [`Optimizer::append`].
+    fn append(&self, graph: &mut Graph, squared_norm: View);
+    /// Puts what the update needs of the schedule into the words of the run; the update is already counted in
+    /// `schedule.steps`.
+    fn advance(&self, schedule: &mut Schedule, uniforms: &mut Uniforms);
+}
+
+impl<T: Rule> Optimizer for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn settings(&self) -> Value {
+        serde_json::json!(self)
+    }
+
+    fn buffers(&self) -> &'static [&'static str] {
+        T::BUFFERS
+    }
+
+    fn append(&self, graph: &mut Graph, squared_norm: View) {
+        Rule::append(self, graph, squared_norm);
+    }
+
+    fn advance(&self, schedule: &mut Schedule, uniforms: &mut Uniforms) {
+        schedule.steps += 1;
+        Rule::advance(self, schedule, uniforms);
+    }
+}
+
+/// How far an optimiser's schedule has come; part of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// Updates made.
+    pub steps: u64,
+    /// Product of the momenta of those updates, where the optimiser has a momentum schedule; else 1.
+    pub product: f64,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { steps: 0, product: 1.0 }
+    }
+}
+
+/// Appends the squared norm of all gradients and the update to a graph; returns the output `[1]` that holds the norm.
+pub fn append(optimizer: &dyn Optimizer, graph: &mut Graph) -> View {
+    let grads = graph.shared(Kind::Grads);
+    graph.scope("update", |graph| {
+        let norm = SquaredNorm { len: grads.len };
+        let count = norm.partials();
+        let partials = graph.temp("norm_partials", count);
+        graph.apply(norm, &[grads, partials]);
+        let squared = graph.tensor("squared_norm", 1, Kind::Output);
+        graph.apply(SumRows::all(count, 1), &[partials, squared]);
+        optimizer.append(graph, squared);
+        squared
+    })
+}
+
+/// The plan of an update of parameters laid out like this, apart from the plan that makes the gradients: so these can be
+/// accumulated, summed over processes or looked at before. Returns it with the output `[1]` of the squared gradient norm.
+pub fn plan(optimizer: &dyn Optimizer, layout: &Arc<Layout>) -> (Plan, View) {
+    let mut graph = Graph::new(layout.clone());
+    let squared_norm = append(optimizer, &mut graph);
+    (Plan::compile(format!("update {}", optimizer.name()), graph), squared_norm)
+}
+
+/// Makes an optimiser from its settings, a JSON object in which what is left out has its default.
+type Make = fn(Value) -> Result<Arc<dyn Optimizer>>;
+
+/// Those of this crate, and those that were registered.
+static BUILT_IN: [(&str, Make); 1] = [(Nadam::NAME, from_settings::<Nadam>)];
+static REGISTERED: RwLock<Vec<(&str, Make)>> = RwLock::new(vec![]);
+
+/// The optimiser that training takes unless told otherwise.
+pub const DEFAULT: &str = Nadam::NAME;
+
+/// Makes an update rule known by its name, as those of this crate are.
+pub fn register<T: Rule>() {
+    let mut registered = REGISTERED.write();
+    registered.retain(|(other, _)| *other != T::NAME);
+    registered.push((T::NAME, from_settings::<T>));
+}
+
+fn from_settings<T: Rule>(settings: Value) -> Result<Arc<dyn Optimizer>> {
+    let made: T = serde_json::from_value(settings).map_err(|e| {
+        Error::model(format!("settings of the optimiser {}: {e}", T::NAME), "leave out what it does not have")
+    })?;
+    Ok(Arc::new(made))
+}
+
+/// The optimiser of this name with these settings.
+///
+/// # Errors
+/// An unknown name or field, or a value of another type.
+pub fn make(name: &str, settings: Value) -> Result<Arc<dyn Optimizer>> {
+    let known = [&BUILT_IN[..], &REGISTERED.read()].concat();
+    let Some((_, make)) = known.iter().find(|(known, _)| *known == name) else {
+        let names = known.iter().map(|(name, _)| *name).collect();
+        return Err(Error::usage(format!("there is no optimiser `{name}`"), nearest(name, names)));
+    };
+    make(settings)
+}
+
+/// Looks at the learning rate and the largest global gradient norm (0 for no limit) among an optimiser's settings.
+///
+/// # Errors
+/// A rate that is not above 0, or a norm below 0, or either not finite.
+pub fn check_rates(optimizer: &dyn Optimizer) -> Result<()> {
+    let settings = optimizer.settings();
+    // JSON has no number for what is not finite.
+    let number = |name: &str| settings.get(name).map(|value| value.as_f64().unwrap_or(f64::NAN));
+    match (number("lr"), number("clip_norm")) {
+        (Some(lr), _) if !lr.is_finite() || lr <= 0.0 => {
+            Err(Error::usage(format!("--lr {lr}"), "give a number above 0, for example 0.002"))
+        }
+        (_, Some(norm)) if !norm.is_finite() || norm < 0.0 => {
+            Err(Error::usage(format!("--clip-norm {norm}"), "give 0 for no limit, or a number above 0"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An optimiser as a checkpoint stores it: its settings with its name among them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Value", into = "Value")]
+pub struct Stored(pub Arc<dyn Optimizer>);
+
+impl PartialEq for Stored {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name() && self.0.settings() == other.0.settings()
+    }
+}
+
+impl TryFrom<Value> for Stored {
+    type Error = Error;
+
+    fn try_from(mut value: Value) -> Result<Self> {
+        // Checkpoints from before there was a choice have no name.
+        let name = value.as_object_mut().and_then(|fields| fields.remove("name"));
+        let name = name.as_ref().map_or(Some(DEFAULT), Value::as_str).unwrap_or_default();
+        make(name, value).map(Self)
+    }
+}
+
+impl From<Stored> for Value {
+    fn from(stored: Stored) -> Self {
+        let mut fields = Map::from_iter([("name".to_string(), Value::from(stored.0.name()))]);
+        if let Value::Object(settings) = stored.0.settings() {
+            fields.extend(settings);
+        }
+        Value::Object(fields)
+    }
+}

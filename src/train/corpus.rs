@@ -1,0 +1,34 @@
+//! The corpus of a run.
+
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::music::{Corpus, CorpusOptions};
+use crate::{Error, Result};
+
+/// The corpus in the folder `data`, or the one within the program.
+///
+/// # Errors
+/// See [`Corpus::read`].
+pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpus> {
+    match data {
+        Some(dir) => Corpus::read(dir, options),
+        None => Corpus::from_files("the program's corpus", crate::data::FILES, options),
+    }
+}
+
+/// The corpus that a model was trained on, read as it was then, or another one in the folder `data`.
+///
+/// # Errors
+/// See [`Corpus::read`].
+pub fn corpus_of(checkpoint: &Checkpoint, data: Option<&Path>, strict: bool) -> Result<Corpus> {
+    let info = &checkpoint.corpus;
+    let reading = CorpusOptions { range: info.range, pedal: info.pedal, strict };
+    match (data, &info.data) {
+        (None, Some(stored)) => read_corpus(Some(Path::new(stored)), &reading).map_err(|e| {
+            let remedy = format!("that is where the corpus was in training; name its place with --data; {}", e.remedy);
+            Error { remedy, ..e }
+        }),
+        (data, _) => read_corpus(data, &reading),
+    }
+}

@@ -1,0 +1,156 @@
+//! The plans of a run, and whether they fit the machine, found out before anything is allocated.
+
+use super::Prepared;
+use crate::evaluate::EvaluationPlan;
+use crate::gpu::{Capabilities, available_memory};
+use crate::graph::Plan;
+use crate::models::SequenceIo;
+use crate::nn::optimizer;
+use crate::ops::View;
+use crate::{Error, Result};
+
+/// The plans of a run, built once.
+pub struct Plans {
+    /// Makes the gradients of all parameters.
+    pub gradients: Plan,
+    /// How the host talks to it.
+    pub io: SequenceIo,
+    /// Updates the parameters from the gradients.
+    pub update: Plan,
+    /// Output `[1]` of the update: the squared global gradient norm.
+    pub squared_norm: View,
+    /// Evaluates the held-out pieces, where there are any.
+    pub evaluation: Option<EvaluationPlan>,
+}
+
+impl Plans {
+    /// The plans of a run with batches of so many slots.
+    ///
+    /// # Errors
+    /// A configuration that cannot be built.
+    pub fn new(prepared: &Prepared, slots: usize) -> Result<Self> {
+        let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
+        let (gradients, io) = model.training(settings.storage(), slots, settings.seq)?.compile();
+        let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), model.layout());
+        let evaluation = match prepared.validation.is_empty() {
+            true => None,
+            false => Some(crate::evaluate::plan(model, &prepared.validation, slots, settings.seq)?),
+        };
+        Ok(Self { gradients, io, update, squared_norm, evaluation })
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Plan> + Clone {
+        [&self.gradients, &self.update].into_iter().chain(self.evaluation.iter().map(|built| &built.plan))
+    }
+
+    /// Bytes that a session with them holds.
+    pub fn bytes(&self, adapter: Option<&Capabilities>) -> u64 {
+        Plan::total_bytes(self.iter(), adapter)
+    }
+
+    /// FLOPs of an update.
+    pub fn flops(&self) -> u64 {
+        self.gradients.cost().flops + self.update.cost().flops
+    }
+}
+
+/// The plans of a run that fits.
+///
+/// # Errors
+/// One that does not, by how much and which batch would: on a GPU a buffer larger than it allows, on the CPU more memory than
+/// the system has left.
+pub fn fitting(prepared: &Prepared, adapter: Option<&Capabilities>) -> Result<Plans> {
+    fitting_within(prepared, adapter, available_memory())
+}
+
+fn fitting_within(prepared: &Prepared, adapter: Option<&Capabilities>, available: Option<u64>) -> Result<Plans> {
+    let wanted = prepared.state.settings.batch;
+    let plans = Plans::new(prepared, wanted)?;
+    let fits = |plans: &Plans| fit(plans.iter(), adapter, available);
+    match fits(&plans) {
+        Ok(()) => Ok(plans),
+        Err(e) => Err(with_remedy(e, wanted, |slots| fits(&Plans::new(prepared, slots)?))),
+    }
+}
+
+/// Fails if a plan that depends on the batch does not fit, and says by how much and which batch would; else returns what
+/// `build` has built.
+///
+/// # Errors
+/// As [`fitting`], or what `build` reports.
+pub fn fitting_plan<T>(
+    build: impl Fn(usize) -> Result<(Plan, T)>,
+    batch: usize,
+    adapter: Option<&Capabilities>,
+) -> Result<(Plan, T)> {
+    let available = available_memory();
+    let built = build(batch)?;
+    match fit([&built.0].into_iter(), adapter, available) {
+        Ok(()) => Ok(built),
+        Err(e) => Err(with_remedy(e, batch, |batch| fit([&build(batch)?.0].into_iter(), adapter, available))),
+    }
+}
+
+fn fit<'a>(
+    plans: impl Iterator<Item = &'a Plan> + Clone,
+    adapter: Option<&Capabilities>,
+    available: Option<u64>,
+) -> Result<()> {
+    if let Some(capabilities) = adapter {
+        return plans.clone().try_for_each(|plan| plan.check_fits(capabilities));
+    }
+    let (needed, available) = (Plan::total_bytes(plans, None), available.unwrap_or(u64::MAX));
+    if needed <= available {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let what = format!(
+        "it takes {} MiB of memory, {} MiB more than the system has left",
+        mib(needed),
+        mib(needed - available)
+    );
+    Err(Error::model(what, ""))
+}
+
+/// The error with the largest batch that fits, found by bisection: memory grows with the batch.
+fn with_remedy(e: Error, batch: usize, fits: impl Fn(usize) -> Result<()>) -> Error {
+    let (mut good, mut bad) = (0, batch);
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if fits(middle).is_ok() { good = middle } else { bad = middle }
+    }
+    let remedy = match good {
+        0 => "use a smaller --seq or --preset".to_string(),
+        _ => format!("--batch {good} would fit; a smaller --seq helps as well"),
+    };
+    Error::model(e.what, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Device;
+    use crate::train::{TrainOptions, prepare};
+
+    #[test]
+    fn too_little_memory_is_said_with_the_batch_that_fits() {
+        let options = TrainOptions { batch: Some(16), seq: Some(32), ..TrainOptions::default() };
+        let prepared = prepare(&options, &Device::Cpu { why: String::new() }).unwrap();
+        let needed = |batch| Plans::new(&prepared, batch).unwrap().bytes(None);
+        let check = |adapter: Option<&Capabilities>, available: Option<u64>| {
+            fitting_within(&prepared, adapter, available).map(|_| ())
+        };
+        assert!(check(None, Some(needed(16))).is_ok());
+        let error = check(None, Some(needed(16) - 1)).unwrap_err().to_string();
+        assert!(error.contains("1 MiB more") && error.contains("--batch 15 would fit"), "{error}");
+        let error = check(None, Some(needed(7))).unwrap_err().to_string();
+        assert!(error.contains("--batch 7 would fit"), "{error}");
+        let error = check(None, Some(1 << 10)).unwrap_err().to_string();
+        assert!(error.contains("smaller --seq"), "{error}");
+        let mut small = Capabilities::portable();
+        small.max_buffer_size = needed(4) / 20;
+        let error = check(Some(&small), None).unwrap_err().to_string();
+        assert!(error.contains("MiB more") && error.contains("would fit"), "{error}");
+    }
+}

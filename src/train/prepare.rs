@@ -1,0 +1,300 @@
+//! From what a training run is asked to a run that can begin: everything is read, checked and decided here, before a device
+//! computes anything.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value};
+
+use super::corpus::{corpus_of, read_corpus};
+use super::options::TrainOptions;
+use super::run_folder::{BEST, LAST, run_name};
+use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest};
+use crate::gpu::Device;
+use crate::models::{self, CorpusFacts, DefaultOn, Model, Precision};
+use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, Part, Piece, Sampler};
+use crate::nn::init;
+use crate::nn::optimizer::{self, Optimizer};
+use crate::shape::Slots;
+use crate::{Error, Result};
+
+/// A run that can begin: what [`super::train`] takes.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Where training stands, the optimiser's buffers and carried states included: at its beginning, or where the resumed run
+    /// was.
+    pub state: Checkpoint,
+    /// What takes batches from the training pieces.
+    pub sampler: Sampler,
+    /// Training pieces.
+    pub train_files: usize,
+    /// Held-out pieces; may be empty where no composer has two.
+    pub validation: Vec<Arc<Piece>>,
+    /// Updates between checkpoints.
+    pub save_every: u64,
+    /// What the user should know.
+    pub notices: Vec<String>,
+}
+
+/// Minutes of training on the CPU when no budget is given.
+const CPU_MINUTES: f64 = 8.0;
+/// Validations without progress after which to stop when no budget is given.
+const PATIENCE: u64 = 10;
+/// Longest time between two validations, in updates, when nothing is said.
+const VALIDATE_EVERY: u64 = 200;
+
+/// Reads the corpus and, to resume, the checkpoint, and decides all that is left open. The device decides defaults only.
+///
+/// # Errors
+/// Anything that cannot be read or does not fit together, values out of range, or a folder that holds a run already.
+pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
+    let prepared = if options.resume { resumed(options)? } else { fresh(options, device)? };
+    let settings = &prepared.state.settings;
+    let positive = |flag: &str, value: Option<f64>| match value {
+        Some(v) if v.is_nan() || v <= 0.0 => Err(Error::usage(format!("{flag} {v}"), "give a number above 0")),
+        _ => Ok(()),
+    };
+    optimizer::check_rates(settings.optimizer.0.as_ref())?;
+    positive("--epochs", settings.budget.epochs)?;
+    positive("--minutes", settings.budget.minutes)?;
+    positive("--validate-every", Some(settings.validate_every as f64))?;
+    positive("--save-every", Some(prepared.save_every as f64))?;
+    positive("--patience", settings.budget.patience.map(|p| p as f64))?;
+    Ok(prepared)
+}
+
+fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
+    let on_cpu = device.capabilities().is_none();
+    let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
+    let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
+    let out = options.out.clone().unwrap_or_else(|| Path::new(RUNS).join(run_name(preset.name)));
+    for name in [LAST, BEST] {
+        let path = out.join(name);
+        if path.exists() && !options.force {
+            let remedy = "go on with it by --resume, replace it by --force, or name another folder with --out";
+            return Err(Error::file(path, "the folder holds a run already", remedy));
+        }
+    }
+    let range = options.notes.unwrap_or_default();
+    let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
+    let corpus = read_corpus(options.data.as_deref(), &reading)?;
+    let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles: corpus.styles.len() };
+    let model = models::configure(architecture, preset.name, facts, &options.set)?;
+    let split = corpus.split(options.split_seed.unwrap_or(0));
+    let train = corpus.part(&split, Part::Train)?;
+    let validation = corpus.part(&split, Part::Validation)?;
+    let (batch, seq) = (options.batch.unwrap_or(preset.batch.0), options.seq.unwrap_or(preset.batch.1));
+    let bptt = options.bptt.unwrap_or(Bptt::Stateful);
+    let seed = options.seed.unwrap_or(0);
+    let shape = batch_shape(model.as_ref(), batch, seq)?;
+    let train_files = train.len();
+    let steps: usize = train.iter().map(|piece| piece.roll.steps()).sum();
+    let sampler = Sampler::new(bptt, train, shape, u64::from(seed))?;
+
+    let of_a_gpu = architecture.presets().iter().find(|other| other.default_on == DefaultOn::Gpu);
+    let other_preset = of_a_gpu.filter(|other| on_cpu && options.preset.is_none() && other.name != preset.name);
+    let other_preset = other_preset.map(|other| (preset.name, other.name));
+    let (budget, notices) = defaults(options, on_cpu, other_preset, &corpus, validation.is_empty());
+    let per_window = match bptt {
+        Bptt::Stateful => seq,
+        Bptt::Windowed => crate::music::sampler::WINDOW_STRIDE,
+    };
+    let epoch = (steps / (batch * per_window)).max(1) as u64;
+    let validate_every = options.validate_every.unwrap_or(epoch.min(VALIDATE_EVERY));
+    let optimizer = new_optimizer(options)?;
+    let layout = model.layout();
+    let zeros = |len: usize| vec![0.0; len];
+    let resume = Resume {
+        moments: optimizer.buffers().iter().map(|_| zeros(layout.len())).collect(),
+        states: model.states(batch).iter().map(|state| zeros(state.shape.iter().product())).collect(),
+    };
+    let state = Checkpoint {
+        params: init::initialise(layout, seed),
+        resume: Some(resume),
+        styles: corpus.styles.clone(),
+        corpus: CorpusInfo {
+            data: options.data.as_ref().map(|dir| dir.display().to_string()),
+            fingerprint: corpus.fingerprint(),
+            range,
+            pedal: options.pedal,
+        },
+        split,
+        settings: Settings {
+            bptt,
+            batch,
+            seq,
+            seed,
+            optimizer: optimizer::Stored(optimizer),
+            precision: options.precision.unwrap_or_default(),
+            recompute: options.recompute,
+            validate_every,
+            budget,
+        },
+        progress: Progress::beginning(sampler.cursor().clone()),
+        model,
+    };
+    let save_every = options.save_every.unwrap_or(validate_every);
+    Ok(Prepared { out, state, sampler, train_files, validation, save_every, notices })
+}
+
+/// When a new run stops, and what its user should know of the defaults that were taken: `other_preset` are the preset that the
+/// CPU takes and that of a GPU, where they differ.
+fn defaults(
+    options: &TrainOptions,
+    on_cpu: bool,
+    other_preset: Option<(&str, &str)>,
+    corpus: &Corpus,
+    nothing_held_out: bool,
+) -> (StopConditions, Vec<String>) {
+    let mut notices = vec![];
+    let mut budget = options.budget.clone();
+    if budget == StopConditions::default() {
+        budget.patience = Some(PATIENCE);
+        if on_cpu {
+            budget.minutes = Some(CPU_MINUTES);
+            notices.push(format!(
+                "on the CPU training stops after {CPU_MINUTES} minutes; set --steps, --epochs or --minutes for more"
+            ));
+        }
+    }
+    if on_cpu && options.precision == Some(Precision::Mixed) {
+        notices.push("on the CPU mixed precision rounds as a GPU would, and saves no memory".into());
+    }
+    if let Some((own, other)) = other_preset {
+        notices.push(format!("on the CPU the {own} preset is used; --preset {other} is the default on a GPU"));
+    }
+    if nothing_held_out {
+        notices.push("no composer has two pieces, so nothing is held out for validation".into());
+    }
+    notices.extend(skipped(corpus));
+    (budget, notices)
+}
+
+/// The optimiser of a new run.
+fn new_optimizer(options: &TrainOptions) -> Result<Arc<dyn Optimizer>> {
+    let mut settings = Map::new();
+    for (name, value) in [("lr", options.lr), ("clip_norm", options.clip_norm)] {
+        if let Some(value) = value {
+            let number = Number::from_f64(value);
+            let finite = || Error::usage(format!("--{} {value}", name.replace('_', "-")), "give a finite number");
+            settings.insert(name.into(), Value::Number(number.ok_or_else(finite)?));
+        }
+    }
+    optimizer::make(options.optimizer.as_deref().unwrap_or(optimizer::DEFAULT), Value::Object(settings))
+}
+
+fn resumed(options: &TrainOptions) -> Result<Prepared> {
+    let path = match &options.out {
+        Some(out) => out.join(LAST),
+        None => newest(Path::new(RUNS), LAST)?,
+    };
+    if !path.exists() {
+        let remedy = "name its folder with --out, or leave out --resume";
+        return Err(Error::file(&path, "there is no run to go on with", remedy));
+    }
+    let mut state = Checkpoint::load(&path)?;
+    if state.resume.is_none() {
+        return Err(Error::file(path, "holds no optimiser state to go on with", "start a new run"));
+    }
+    check_flags(options, &path, &state)?;
+    let (architecture, roll) = (models::architecture(state.model.architecture())?, state.model.roll());
+    let facts = CorpusFacts { lowest: roll.lowest, notes: roll.notes, styles: state.styles.len() };
+    let wanted = match &options.preset {
+        Some(preset) => models::configure(architecture, preset, facts, &options.set)?,
+        None => {
+            let config = serde_json::from_str(&state.model.config());
+            let config = config.map_err(|e| Error::model(format!("configuration: {e}"), ""))?;
+            models::with_overrides(architecture, config, &options.set)?
+        }
+    };
+    if *wanted != *state.model {
+        return Err(Error::usage(
+            format!("{}: the run was begun with another configuration than --preset and --set ask for", path.display()),
+            "leave --preset and --set out, or start a new run in another folder",
+        ));
+    }
+    let data = options.data.clone().or_else(|| state.corpus.data.as_ref().map(PathBuf::from));
+    let corpus = corpus_of(&state, options.data.as_deref(), options.strict)?;
+    if corpus.fingerprint() != state.corpus.fingerprint {
+        return Err(Error::usage(
+            format!(
+                "{}: the run was begun with another corpus (fingerprint {:08x}, that of {} is {:08x})",
+                path.display(),
+                state.corpus.fingerprint,
+                data.map_or("the program's own".into(), |d| d.display().to_string()),
+                corpus.fingerprint()
+            ),
+            "give the corpus it was begun with by --data, or start a new run in another folder",
+        ));
+    }
+    let notices = Vec::from_iter(skipped(&corpus));
+    let corpus = corpus.with_styles(&state.styles)?;
+    let train = corpus.part(&state.split, Part::Train)?;
+    let validation = corpus.part(&state.split, Part::Validation)?;
+    let train_files = train.len();
+    let shape = batch_shape(state.model.as_ref(), state.settings.batch, state.settings.seq)?;
+    let sampler = Sampler::resume(state.progress.cursor.clone(), train, shape)
+        .map_err(|e| Error::file(&path, e.what, e.remedy))?;
+    let settings = &mut state.settings;
+    let b = &options.budget;
+    if *b != StopConditions::default() {
+        // A new budget replaces the old one as a whole, but for what it does not speak of.
+        settings.budget = StopConditions { patience: b.patience.or(settings.budget.patience), ..b.clone() };
+    }
+    settings.recompute |= options.recompute;
+    settings.validate_every = options.validate_every.unwrap_or(settings.validate_every);
+    let save_every = options.save_every.unwrap_or(settings.validate_every);
+    let out = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+    Ok(Prepared { out, state, sampler, train_files, validation, save_every, notices })
+}
+
+/// Fails on a flag with another value than the run was begun with; one that says it again is welcome.
+fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Result<()> {
+    let settings = &state.settings;
+    let differs = |flag: &str, given: Option<String>, stored: String| match given {
+        Some(given) if given != stored => Err(Error::usage(
+            format!("{}: the run was begun with {flag} {stored}, not {given}", path.display()),
+            format!("leave {flag} out, or start a new run in another folder"),
+        )),
+        _ => Ok(()),
+    };
+    let text = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+    differs("--batch", options.batch.map(|v| text(&v)), text(&settings.batch))?;
+    differs("--seq", options.seq.map(|v| text(&v)), text(&settings.seq))?;
+    differs("--bptt", options.bptt.map(|v| text(&v)), text(&settings.bptt))?;
+    differs("--seed", options.seed.map(|v| text(&v)), text(&settings.seed))?;
+    differs("--precision", options.precision.map(|v| text(&v)), text(&settings.precision))?;
+    differs("--optimizer", options.optimizer.clone(), settings.optimizer.0.name().into())?;
+    let stored = settings.optimizer.0.settings();
+    let number = |name: &str| stored.get(name).and_then(Value::as_f64).map_or("none".into(), |v| text(&v));
+    differs("--lr", options.lr.map(|v| text(&v)), number("lr"))?;
+    differs("--clip-norm", options.clip_norm.map(|v| text(&v)), number("clip_norm"))?;
+    differs("--model", options.model.clone(), state.model.architecture().into())?;
+    differs("--split-seed", options.split_seed.map(|v| text(&v)), text(&state.split.seed))?;
+    differs("--notes", options.notes.map(|v| v.to_string()), state.corpus.range.to_string())?;
+    differs("--pedal", options.pedal.then(|| text(&true)), text(&state.corpus.pedal))
+}
+
+/// The largest batch and window: B * T rows of N notes must be countable by 32-bit words on a GPU.
+const MAX_ROWS: usize = 1 << 20;
+
+/// The shape of batches of so many slots, which must be in range.
+pub(crate) fn batch_shape(model: &dyn Model, slots: usize, steps: usize) -> Result<BatchShape> {
+    if slots == 0 || steps == 0 || slots.saturating_mul(steps) > MAX_ROWS {
+        return Err(Error::usage(
+            format!("--batch {slots} --seq {steps}"),
+            format!("both must be at least 1, and their product at most {MAX_ROWS}"),
+        ));
+    }
+    Ok(crate::evaluate::batch_shape(model, Slots::all(slots), steps))
+}
+
+/// A notice for files that were left out.
+fn skipped(corpus: &Corpus) -> Option<String> {
+    let skipped = &corpus.report.skipped;
+    let first = skipped.first()?;
+    let more = if skipped.len() > 1 { format!(" and {} more", skipped.len() - 1) } else { String::new() };
+    Some(format!("skipped {} ({}){more}; `deepj corpus` lists them", first.file, first.reason))
+}

@@ -1,0 +1,331 @@
+//! A run: a trainer stepped until a limit is reached, with validations, checkpoints and a learning curve on the way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use web_time::Instant;
+
+use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
+use super::plans::{self, Plans};
+use super::run_folder::{BEST, Folder, LAST, RunFiles};
+use super::tensorboard::EventFile;
+use super::trainer::{Snapshot, Start, Trainer, Update};
+use super::{End, Outcome, Prepared, curve};
+use crate::checkpoint::{Best, Checkpoint, CorpusInfo, StopConditions};
+use crate::gpu::Device;
+use crate::graph::session::KernelSelection;
+use crate::models::LossValues;
+use crate::music::{Piece, Split, Styles};
+use crate::{Error, Result};
+
+/// Trains as prepared, until a limit is reached or `stop` is set.
+///
+/// # Errors
+/// A device that fails, a loss that is not finite (the checkpoints stay as they were before), or a file that cannot be
+/// written.
+pub async fn train(
+    prepared: Prepared,
+    device: Device,
+    selection: KernelSelection,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let plans = check(&prepared, &device, &selection)?;
+    let files = Box::new(Folder::make(&prepared.out)?);
+    train_in(files, prepared, plans, device, selection, observer, stop).await
+}
+
+/// The same with files elsewhere, such as [`Memory`](super::Memory).
+///
+/// # Errors
+/// As [`train`].
+pub async fn train_into(
+    files: Box<dyn RunFiles>,
+    prepared: Prepared,
+    device: Device,
+    selection: KernelSelection,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    let plans = check(&prepared, &device, &selection)?;
+    train_in(files, prepared, plans, device, selection, observer, stop).await
+}
+
+async fn train_in(
+    files: Box<dyn RunFiles>,
+    prepared: Prepared,
+    plans: Plans,
+    device: Device,
+    selection: KernelSelection,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
+    Run::begin(files, prepared, plans, device, selection, observer, stop).await?.go().await
+}
+
+/// The plans of a run as [`explain`](crate::graph::explain) prints them, with the memory of all; nothing is allocated.
+///
+/// # Errors
+/// A configuration that cannot be built, a kernel that does not exist, or a run that does not fit.
+pub fn explain(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<String> {
+    let adapter = device.capabilities();
+    let plans = check(prepared, device, selection)?;
+    let mut text = String::new();
+    for plan in plans.iter() {
+        text.push_str(&crate::graph::explain(plan, adapter, selection)?);
+    }
+    let mib = plans.bytes(adapter) as f64 / f64::from(1 << 20);
+    text.push_str(&format!("all plans together: {mib:.1} MiB of memory\n"));
+    Ok(text)
+}
+
+/// The plans of a run that can be on this device: enough memory, f16 in shaders where it is needed, kernels that exist.
+fn check(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<Plans> {
+    let adapter = device.capabilities();
+    prepared.state.settings.precision.check(adapter)?;
+    let plans = plans::fitting(prepared, adapter)?;
+    selection.check(&plans.iter().collect::<Vec<_>>(), adapter)?;
+    Ok(plans)
+}
+
+/// A run under way.
+struct Run<'a> {
+    trainer: Trainer,
+    /// What checkpoints say beside what the trainer knows.
+    styles: Styles,
+    split: Split,
+    corpus: CorpusInfo,
+    validation: Vec<Arc<Piece>>,
+    save_every: u64,
+    files: Box<dyn RunFiles>,
+    events: EventFile,
+    observer: &'a mut dyn Observer,
+    stop: &'a AtomicBool,
+    began: Instant,
+    /// Seconds of the parts before this one.
+    seconds_before: f64,
+}
+
+impl<'a> Run<'a> {
+    async fn begin(
+        mut files: Box<dyn RunFiles>,
+        prepared: Prepared,
+        plans: Plans,
+        device: Device,
+        selection: KernelSelection,
+        observer: &'a mut dyn Observer,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        let Prepared { out, state, sampler, train_files, validation, save_every, notices } = prepared;
+        let Checkpoint { model, styles, split, corpus, settings, mut progress, params, resume } = state;
+        progress.device = match &device {
+            Device::Gpu(gpu) => gpu.capabilities.to_string(),
+            Device::Cpu { .. } => "cpu".into(),
+        };
+        let mut started = Started {
+            out: out.display().to_string(),
+            device: progress.device.clone(),
+            parameters: model.layout().elements(),
+            train_files,
+            validation_files: validation.len(),
+            step: progress.step,
+            flops: plans.flops(),
+            memory_bytes: plans.bytes(device.capabilities()),
+            done: None,
+            losses: model.losses(),
+            notices,
+        };
+        let (step, seconds_before) = (progress.step, progress.seconds);
+        let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
+        let trainer = Trainer::new(start, plans, device, selection).await?;
+        started.memory_bytes += trainer.scratch_bytes();
+        curve::begin(files.as_mut(), step)?;
+        let events = EventFile::create(files.as_mut(), step)?;
+        let began = Instant::now();
+        let run = Self {
+            trainer,
+            styles,
+            split,
+            corpus,
+            validation,
+            save_every,
+            files,
+            events,
+            observer,
+            stop,
+            began,
+            seconds_before,
+        };
+        started.done = run.done(step, run.trainer.progress().epochs);
+        run.observer.started(&started);
+        Ok(run)
+    }
+
+    async fn go(&mut self) -> Result<Outcome> {
+        let mut saved = None;
+        loop {
+            // Nothing is due in the middle of an update: where something may be, the one under way is waited for.
+            let step = self.trainer.submitted();
+            let every = |n: u64| step > 0 && step.is_multiple_of(n);
+            let validation_due = every(self.trainer.settings().validate_every);
+            let save_due = validation_due || every(self.save_every);
+            let mut end = self.end();
+            if save_due || end.is_some() {
+                if let Some(update) = self.trainer.finish().await? {
+                    self.record(update)?;
+                }
+                let mut snapshot = None;
+                if (validation_due || end.is_some()) && self.trainer.progress().validated != Some(step) {
+                    self.validate(&mut snapshot).await?;
+                    end = self.end();
+                }
+                if saved != Some(step) {
+                    self.save(&mut snapshot).await?;
+                    saved = Some(step);
+                }
+            }
+            if let Some(end) = end {
+                return Ok(self.outcome(end));
+            }
+            if let Some(update) = self.trainer.step().await? {
+                self.record(update)?;
+            }
+        }
+    }
+
+    /// Why training should end now, if it should.
+    fn end(&self) -> Option<End> {
+        let (progress, settings) = (self.trainer.progress(), self.trainer.settings());
+        let StopConditions { steps, epochs, minutes, patience } = settings.budget;
+        let step = self.trainer.submitted();
+        let waited = progress.best.map_or(0, |best| step - best.step);
+        let conditions = [
+            (self.stop.load(Ordering::Relaxed), End::Interrupted),
+            (steps.is_some_and(|n| step >= n), End::Steps),
+            (epochs.is_some_and(|n| self.trainer.epochs() >= n), End::Epochs),
+            (minutes.is_some_and(|n| self.seconds() >= 60.0 * n), End::Minutes),
+            (patience.is_some_and(|n| waited >= n * settings.validate_every), End::Patience),
+        ];
+        conditions.into_iter().find(|(met, _)| *met).map(|(_, end)| end)
+    }
+
+    /// The part of the limits that is used up.
+    fn done(&self, step: u64, epochs: f64) -> Option<f64> {
+        let StopConditions { steps, epochs: most_epochs, minutes, .. } = self.trainer.settings().budget;
+        let parts = [
+            steps.map(|n| step as f64 / n as f64),
+            most_epochs.map(|n| epochs / n),
+            minutes.map(|n| self.seconds() / (60.0 * n)),
+        ];
+        parts.into_iter().flatten().max_by(f64::total_cmp).map(|part| part.min(1.0))
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.began.elapsed().as_secs_f64()
+    }
+
+    /// Tells of what came of an update.
+    fn record(&mut self, update: Update) -> Result<()> {
+        let record = match update {
+            Update::Overflowed { step, scale } => {
+                self.observer.overflowed(step, scale);
+                return Ok(());
+            }
+            Update::Made(record) => {
+                let done = self.done(record.step, record.epochs);
+                UpdateRecord { seconds: self.seconds(), done, ..record }
+            }
+        };
+        curve::push(self.files.as_mut(), "train", &record)?;
+        let mut scalars = scalars("train", &record.losses);
+        scalars.push(("train/gradient_norm".into(), record.gradient_norm));
+        scalars.push(("train/epochs".into(), record.epochs));
+        self.events.scalars(self.files.as_mut(), record.step, &scalars)?;
+        self.observer.stepped(&record);
+        Ok(())
+    }
+
+    /// Measures the losses on the held-out pieces, and keeps the model if it is the best so far.
+    async fn validate(&mut self, snapshot: &mut Option<Snapshot>) -> Result<()> {
+        let total = self.validation.iter().map(|piece| piece.roll.steps()).sum();
+        let observer = &mut *self.observer;
+        let progress = |done| observer.validating(done, total);
+        let Some(metrics) = self.trainer.validate(&self.validation, self.stop, progress).await? else { return Ok(()) };
+        let loss = metrics.losses.total();
+        if !loss.is_finite() {
+            let step = self.trainer.progress().step;
+            return Err(Error::run(
+                format!("the validation loss after update {step} is not finite"),
+                "start again with a lower --lr or with --clip-norm 1",
+            ));
+        }
+        let seconds = self.seconds();
+        let progress = self.trainer.progress_mut();
+        let (step, epochs) = (progress.step, progress.epochs);
+        progress.validated = Some(step);
+        let best = progress.best.is_none_or(|best| loss < best.loss);
+        if best {
+            progress.best = Some(Best { step, loss, nats_per_step: metrics.losses.nats_per_step() });
+        }
+        let record = ValidationRecord { step, epochs, metrics, best, seconds };
+        curve::push(self.files.as_mut(), "validation", &record)?;
+        let scalars = scalars("validation", &record.metrics.losses);
+        self.events.scalars(self.files.as_mut(), step, &scalars)?;
+        self.observer.validated(&record);
+        if best {
+            self.write(BEST, snapshot, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what `--resume` needs. Without held-out pieces the last model also counts as the best.
+    async fn save(&mut self, snapshot: &mut Option<Snapshot>) -> Result<()> {
+        if !self.trainer.validates() {
+            self.write(BEST, snapshot, false).await?;
+        }
+        self.write(LAST, snapshot, true).await
+    }
+
+    /// Writes a checkpoint of the last update, read from the device unless it was already.
+    async fn write(&mut self, name: &str, snapshot: &mut Option<Snapshot>, resumable: bool) -> Result<()> {
+        let Snapshot { params, resume } = match snapshot {
+            Some(snapshot) => snapshot.clone(),
+            None => snapshot.insert(self.trainer.snapshot().await?).clone(),
+        };
+        self.trainer.progress_mut().seconds = self.seconds();
+        let checkpoint = Checkpoint {
+            model: self.trainer.model().clone(),
+            styles: self.styles.clone(),
+            split: self.split.clone(),
+            corpus: self.corpus.clone(),
+            settings: self.trainer.settings().clone(),
+            progress: self.trainer.progress().clone(),
+            params,
+            resume: resumable.then_some(resume),
+        };
+        self.files.write(name, &checkpoint.to_bytes()?)?;
+        self.observer.saved(&self.files.path(name));
+        Ok(())
+    }
+
+    fn outcome(&self, end: End) -> Outcome {
+        let progress = self.trainer.progress();
+        let is_there = |name: &&str| self.files.read(name).is_ok_and(|found| found.is_some());
+        Outcome {
+            end,
+            step: progress.step,
+            epochs: progress.epochs,
+            seconds: self.seconds(),
+            best: progress.best,
+            best_checkpoint: Some(BEST).filter(is_there).map(|name| self.files.path(name)),
+            last_checkpoint: self.files.path(LAST),
+        }
+    }
+}
+
+/// Losses and likelihoods under the names that TensorBoard shows.
+fn scalars(of: &str, losses: &LossValues) -> Vec<(String, f64)> {
+    let each = losses.iter().map(|(loss, value)| (loss.key, value));
+    let all = [("loss", losses.total())].into_iter().chain(each).chain(losses.nats());
+    all.map(|(name, value)| (format!("{of}/{name}"), value)).collect()
+}

@@ -1,0 +1,146 @@
+//! The files of a training run: a folder on disk, or memory where there is none, as in a browser.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+use crate::calendar::run_stamp;
+use crate::files::{make_folder, refused, write_whole};
+
+/// The last state of a run, in its folder: what `--resume` reads.
+pub const LAST: &str = "last.safetensors";
+/// The state with the best validation loss.
+pub const BEST: &str = "best.safetensors";
+
+/// Where a run keeps its files, by name.
+pub trait RunFiles {
+    /// Replaces a file by `bytes`, whole or not at all.
+    ///
+    /// # Errors
+    /// What the file system refuses; the old file is untouched then.
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()>;
+    /// Appends to a file, which is made where there is none.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()>;
+    /// A file's content; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>>;
+    /// The names of all files.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    fn names(&self) -> Result<Vec<String>>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    fn remove(&mut self, name: &str) -> Result<()>;
+    /// Where people find the file.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+/// A folder on disk.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Files that were appended to, open.
+    open: HashMap<String, File>,
+}
+
+impl Folder {
+    /// The folder at `path`, made with those above it where it is not there.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn make(path: &Path) -> Result<Self> {
+        make_folder(path)?;
+        Ok(Self { path: path.into(), open: HashMap::new() })
+    }
+}
+
+impl RunFiles for Folder {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.open.remove(name);
+        write_whole(&self.path.join(name), bytes)
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        if !self.open.contains_key(name) {
+            let file = OpenOptions::new().append(true).create(true).open(&path);
+            self.open.insert(name.into(), file.map_err(|e| refused(&path, "opened", &e))?);
+        }
+        match self.open.get_mut(name) {
+            Some(file) => file.write_all(bytes).map_err(|e| refused(&path, "written", &e)),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(refused(&path, "read", &e)),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.path).map_err(|e| refused(&self.path, "read", &e))?;
+        Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.open.remove(name);
+        let path = self.path.join(name);
+        std::fs::remove_file(&path).map_err(|e| refused(&path, "removed", &e))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Files in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(BTreeMap<String, Vec<u8>>);
+
+impl RunFiles for Memory {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.0.insert(name.into(), bytes.into());
+        Ok(())
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.0.entry(name.into()).or_default().extend(bytes);
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.get(name).cloned())
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(self.0.keys().cloned().collect())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.0.remove(name);
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        name.into()
+    }
+}
+
+/// The name of a new run: date and time (UTC) and preset.
+pub(super) fn run_name(preset: &str) -> String {
+    format!("{}-{preset}", run_stamp())
+}

@@ -1,0 +1,342 @@
+//! A training that is stepped from outside: by the training command, a browser's loop, an experiment, or a process of many.
+//!
+//! Gradients and update are plans of their own on the same buffers. On a GPU the losses of an update are read while the
+//! next one runs, so that nothing idles between updates; not so in mixed precision, where it must be known before the
+//! next update whether the gradients overflowed, and on the CPU, where an update is over when it returns.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::observer::UpdateRecord;
+use super::plans::Plans;
+use crate::checkpoint::{Progress, Resume, Settings};
+use crate::evaluate::{Evaluator, Metrics, feed};
+use crate::gpu::Device;
+use crate::graph::session::{KernelSelection, Reading};
+use crate::graph::{Kind, ProgramId, Session};
+use crate::models::{LossValues, Model, Precision, SequenceIo};
+use crate::music::{Batch, Cursor, Piece, Sampler};
+use crate::nn::optimizer::Schedule;
+use crate::ops::{Uniforms, View};
+use crate::shape::Slots;
+use crate::{Error, Result};
+
+/// A network in training, on a device. It knows nothing of files.
+pub struct Trainer {
+    model: Arc<dyn Model>,
+    settings: Settings,
+    /// As of the last update whose losses were read.
+    progress: Progress,
+    sampler: Sampler,
+    session: Session,
+    gradients: ProgramId,
+    update: ProgramId,
+    io: SequenceIo,
+    squared_norm: View,
+    evaluator: Option<Evaluator>,
+    slots: Slots,
+    /// The loss scale that the device has.
+    scale: f32,
+    /// The update whose losses were not read yet.
+    in_flight: Option<InFlight>,
+}
+
+/// An update that was submitted.
+struct InFlight {
+    reading: Reading,
+    uniforms: Uniforms,
+    /// What becomes of the schedule and the sampler if the update is good.
+    schedule: Schedule,
+    cursor: Cursor,
+    epochs: f64,
+    /// Kept to look for the cause of a loss that is not finite.
+    batch: Batch,
+}
+
+/// What came of an update.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Update {
+    /// The parameters were updated.
+    Made(UpdateRecord),
+    /// A gradient overflowed f16 after so many updates: the batch was passed over, and the loss scale is now this.
+    Overflowed {
+        /// Updates made before.
+        step: u64,
+        /// The new loss scale.
+        scale: f32,
+    },
+}
+
+/// Where a training begins.
+pub struct Start {
+    /// The network.
+    pub model: Arc<dyn Model>,
+    /// How it is trained.
+    pub settings: Settings,
+    /// How far it has come.
+    pub progress: Progress,
+    /// The parameter buffer.
+    pub params: Vec<f32>,
+    /// The optimiser's buffers and the carried states.
+    pub resume: Resume,
+    /// What takes batches from the training pieces.
+    pub sampler: Sampler,
+}
+
+/// What a checkpoint takes from a trainer.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The parameter buffer.
+    pub params: Vec<f32>,
+    /// The optimiser's buffers and the carried states.
+    pub resume: Resume,
+}
+
+impl Trainer {
+    /// Puts a training on a device.
+    ///
+    /// # Errors
+    /// A kernel override that fits no kernel, too little memory, a device that fails.
+    pub(super) async fn new(start: Start, plans: Plans, device: Device, selection: KernelSelection) -> Result<Self> {
+        let Start { model, settings, progress, params, resume, sampler } = start;
+        let mut session = Session::new(device, selection);
+        let Plans { gradients, io, update, squared_norm, evaluation } = plans;
+        let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
+        let programs = session.add_all([gradients, update].into_iter().chain(evaluation).collect()).await?;
+        let (gradients, update) = (programs[0], programs[1]);
+        let evaluator = programs.get(2).zip(handles).map(|(&program, io)| Evaluator::new(program, io, model.clone()));
+        session.write(gradients, session.plan(gradients).buffer(Kind::Params), &params)?;
+        for (i, values) in resume.moments.iter().enumerate() {
+            let view = session.plan(update).buffer(Kind::Optimizer(i as u8));
+            session.write(update, view, values)?;
+        }
+        for (&view, values) in io.states.iter().zip(&resume.states) {
+            session.write(gradients, view, values)?;
+        }
+        let slots = sampler.shape().slots;
+        let (scale, in_flight) = (1.0, None);
+        let mut trainer = Self {
+            model,
+            settings,
+            progress,
+            sampler,
+            session,
+            gradients,
+            update,
+            io,
+            squared_norm,
+            evaluator,
+            slots,
+            scale,
+            in_flight,
+        };
+        trainer.write_loss_scale()?;
+        Ok(trainer)
+    }
+
+    /// The network.
+    pub fn model(&self) -> &Arc<dyn Model> {
+        &self.model
+    }
+
+    /// How it is trained.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How far training has come, as of the last update whose losses were read.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The same, for what the trainer itself does not keep: seconds, validations, the device's name.
+    pub fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// Updates submitted, whether or not their losses were read.
+    pub fn submitted(&self) -> u64 {
+        self.progress.step + u64::from(self.in_flight.is_some())
+    }
+
+    /// How often the sampler has been through the pieces, batches that were submitted included.
+    pub fn epochs(&self) -> f64 {
+        self.sampler.epochs()
+    }
+
+    /// Bytes of scratch memory that kernels take beside what the plans say.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.session.scratch_bytes()
+    }
+
+    /// Submits an update, and returns what came of the one before if there was one whose losses were not read; without
+    /// overlap (see the module's head) what came of this one.
+    ///
+    /// # Errors
+    /// A loss or gradient that is not finite (the error names the op), or a device that fails.
+    pub async fn step(&mut self) -> Result<Option<Update>> {
+        let submitted = self.submit().await?;
+        if let Some(before) = self.in_flight.replace(submitted) {
+            return self.complete(before).await.map(Some);
+        }
+        if self.session.capabilities().is_some() && self.settings.precision == Precision::F32 {
+            return Ok(None);
+        }
+        self.finish().await
+    }
+
+    /// Waits for the update under way, if there is one, and returns what came of it. Afterwards [`Trainer::progress`], the
+    /// parameters and the states are of one and the same update.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub async fn finish(&mut self) -> Result<Option<Update>> {
+        match self.in_flight.take() {
+            Some(update) => self.complete(update).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a batch and submits gradients and update.
+    async fn submit(&mut self) -> Result<InFlight> {
+        let schedule_before = self.in_flight.as_ref().map_or(self.progress.schedule, |update| update.schedule);
+        let number = self.submitted();
+        let batch = self.sampler.next_batch();
+        feed(&mut self.session, self.gradients, &self.io, &batch)?;
+        let unscale = 1.0 / self.scale;
+        let mut uniforms = Uniforms {
+            seed: self.settings.seed,
+            update: number as u32,
+            unscale,
+            slots: self.slots,
+            ..Uniforms::default()
+        };
+        let mut schedule = schedule_before;
+        self.settings.optimizer.0.advance(&mut schedule, &mut uniforms);
+        self.session.run_all(&[self.gradients, self.update], &uniforms)?;
+        let results = [(self.gradients, self.io.losses), (self.update, self.squared_norm)];
+        let reading = self.session.begin_read(&results).await?;
+        // Encoded while the device works.
+        self.session.prepare(self.gradients, 1)?;
+        self.session.prepare(self.update, 1)?;
+        let (cursor, epochs) = (self.sampler.cursor().clone(), self.sampler.epochs());
+        Ok(InFlight { reading, uniforms, schedule, cursor, epochs, batch })
+    }
+
+    /// Reads the losses of an update and counts it.
+    async fn complete(&mut self, update: InFlight) -> Result<Update> {
+        let InFlight { reading, uniforms, schedule, cursor, epochs, batch } = update;
+        let read = self.session.finish_read(reading).await?;
+        let notes = self.model.roll().notes;
+        let losses = LossValues::new(self.model.losses(), read[0].iter().map(|&loss| f64::from(loss)), notes);
+        let gradient_norm = f64::from(read[1][0]).sqrt() * f64::from(uniforms.unscale);
+        let mixed = self.settings.precision == Precision::Mixed;
+        let losses_finite = losses.total().is_finite();
+        // The update has left everything as it was; the next batch is tried with half the scale.
+        if mixed && losses_finite && !gradient_norm.is_finite() && self.progress.loss_scale.shrink() {
+            self.progress.cursor = cursor;
+            self.write_loss_scale()?;
+            return Ok(Update::Overflowed { step: self.progress.step, scale: self.scale });
+        }
+        if !losses_finite || !gradient_norm.is_finite() {
+            return Err(self.not_finite(&uniforms, &batch).await);
+        }
+        let progress = &mut self.progress;
+        progress.schedule = schedule;
+        progress.step += 1;
+        progress.epochs = epochs;
+        progress.cursor = cursor;
+        let loss_scale = mixed.then_some(self.scale);
+        let record =
+            UpdateRecord { step: progress.step, epochs, losses, gradient_norm, loss_scale, seconds: 0.0, done: None };
+        if mixed {
+            progress.loss_scale.grow();
+            if progress.loss_scale.factor() != self.scale {
+                self.write_loss_scale()?;
+            }
+        }
+        Ok(Update::Made(record))
+    }
+
+    /// Tells the device how much each loss counts in the gradient: all alike (docs/MODEL.md, "Loss"), times the loss scale in
+    /// mixed precision.
+    fn write_loss_scale(&mut self) -> Result<()> {
+        let mixed = self.settings.precision == Precision::Mixed;
+        self.scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
+        match self.io.loss_weights {
+            Some(weights) => self.session.write(self.gradients, weights, &vec![self.scale; weights.len]),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks for the op that produced the first value that is not finite. With such a gradient the update has left the
+    /// parameters alone, so it can be run again on the same batch; one that was submitted after it may have changed them a
+    /// little, if it was finite.
+    async fn not_finite(&mut self, uniforms: &Uniforms, batch: &Batch) -> Error {
+        let number = self.progress.step + 1;
+        let found = match self.first_non_finite(uniforms, batch).await {
+            Ok(Some(node)) => format!("first in the op `{node}`"),
+            Ok(None) => "only with the state carried from the window before".into(),
+            Err(e) => format!("and the search for the op failed: {}", e.what),
+        };
+        Error::run(
+            format!("update {number}: the loss or its gradient is not finite, {found}"),
+            "start again with a lower --lr or with --clip-norm 1; checkpoints of the run are from before and good",
+        )
+    }
+
+    async fn first_non_finite(&mut self, uniforms: &Uniforms, batch: &Batch) -> Result<Option<String>> {
+        self.in_flight = None;
+        self.session.wait().await?;
+        feed(&mut self.session, self.gradients, &self.io, batch)?;
+        // Carried states that the failed update has spoilt are made finite again.
+        let mut states = self.session.read(self.gradients, &self.io.states).await?;
+        for (&view, values) in self.io.states.iter().zip(&mut states) {
+            values.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
+            self.session.write(self.gradients, view, values)?;
+        }
+        match self.session.first_non_finite(self.gradients, uniforms).await? {
+            None => self.session.first_non_finite(self.update, uniforms).await,
+            found => Ok(found),
+        }
+    }
+
+    /// The losses on `pieces`, the held-out ones that the evaluation plan was made for; `None` without one, or if `stop` was
+    /// set meanwhile. `progress` is told the number of time steps done so far. Call [`Trainer::finish`] before.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub async fn validate(
+        &mut self,
+        pieces: &[Arc<Piece>],
+        stop: &AtomicBool,
+        progress: impl FnMut(usize),
+    ) -> Result<Option<Metrics>> {
+        match &self.evaluator {
+            Some(evaluator) => evaluator.run(&mut self.session, pieces, stop, progress).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is an evaluation plan.
+    pub fn validates(&self) -> bool {
+        self.evaluator.is_some()
+    }
+
+    /// Reads parameters, the optimiser's buffers and carried states. Call [`Trainer::finish`] before.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let buffers = self.settings.optimizer.0.buffers().len();
+        let mut views = vec![(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params))];
+        let moment = |i: usize| self.session.plan(self.update).buffer(Kind::Optimizer(i as u8));
+        views.extend((0..buffers).map(|i| (self.update, moment(i))));
+        views.extend(self.io.states.iter().map(|&state| (self.gradients, state)));
+        let reading = self.session.begin_read(&views).await?;
+        let mut read = self.session.finish_read(reading).await?.into_iter();
+        let params = read.next().unwrap_or_default();
+        let moments = read.by_ref().take(buffers).collect();
+        Ok(Snapshot { params, resume: Resume { moments, states: read.collect() } })
+    }
+}

@@ -1,0 +1,245 @@
+//! Training: what is resumed, stopped or fails keeps what it must.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use deepj::checkpoint::{Checkpoint, StopConditions};
+use deepj::music::Bptt;
+use deepj::train::{End, Observer, TrainOptions, UpdateRecord, ValidationRecord, prepare};
+use serde_json::Value;
+
+use crate::{corpus, cpu, folder, run, run_quietly, tiny};
+
+/// Records losses to the bit, and asks to stop after some update.
+#[derive(Default)]
+struct Record {
+    steps: Vec<(u64, [u64; 5])>,
+    validations: Vec<(u64, [u64; 4])>,
+    stop_after: Option<u64>,
+    stop: &'static AtomicBoolCell,
+}
+
+/// A flag that both the observer and the run see.
+#[derive(Default)]
+struct AtomicBoolCell(AtomicBool);
+
+impl Default for &'static AtomicBoolCell {
+    fn default() -> Self {
+        Box::leak(Box::default())
+    }
+}
+
+impl Observer for Record {
+    fn stepped(&mut self, r: &UpdateRecord) {
+        let [play, replay, dynamics] = r.losses.values()[..] else { panic!("three losses") };
+        let values = [r.losses.total(), play, replay, dynamics, r.gradient_norm];
+        self.steps.push((r.step, values.map(f64::to_bits)));
+        if self.stop_after == Some(r.step) {
+            self.stop.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn validated(&mut self, r: &ValidationRecord) {
+        let m = &r.metrics;
+        let [play, replay, dynamics] = m.losses.values()[..] else { panic!("three losses") };
+        self.validations.push((r.step, [m.losses.total(), play, replay, dynamics].map(f64::to_bits)));
+    }
+}
+
+fn record(options: &TrainOptions, stop_after: Option<u64>) -> (Record, deepj::train::Outcome) {
+    let mut record = Record { stop_after, ..Record::default() };
+    let stop = &record.stop.0;
+    let outcome = run(options, &mut record, stop).unwrap();
+    (record, outcome)
+}
+
+/// All that matters of a checkpoint but the time it took.
+fn last(options: &TrainOptions) -> Checkpoint {
+    let path = options.out.as_ref().unwrap().join("last.safetensors");
+    let mut checkpoint = Checkpoint::load(path).unwrap();
+    checkpoint.progress.seconds = 0.0;
+    checkpoint.settings.budget = StopConditions::default();
+    checkpoint
+}
+
+#[test]
+fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
+    for bptt in [Bptt::Stateful, Bptt::Windowed] {
+        let dir = folder();
+        let whole = TrainOptions { bptt: Some(bptt), ..tiny(dir.path(), 9) };
+        let (expected, outcome) = record(&whole, None);
+        assert_eq!((outcome.end, outcome.step), (End::Steps, 9));
+        assert_eq!(expected.validations.iter().map(|v| v.0).collect::<Vec<_>>(), [2, 4, 6, 8, 9]);
+
+        // Ended by Ctrl-C after update 3, by the number of updates after 6, and then gone on with to the end.
+        let parts = TrainOptions { out: Some(dir.path().join("parts")), ..whole.clone() };
+        let (first, outcome) = record(&parts, Some(3));
+        assert_eq!((outcome.end, outcome.step), (End::Interrupted, 3));
+        let go_on = |steps| TrainOptions {
+            out: parts.out.clone(),
+            resume: true,
+            budget: StopConditions { steps: Some(steps), ..StopConditions::default() },
+            ..TrainOptions::default()
+        };
+        let (second, _) = record(&go_on(6), None);
+        let (third, _) = record(&go_on(9), None);
+        let steps: Vec<_> = [&first, &second, &third].into_iter().flat_map(|r| &r.steps).collect();
+        assert_eq!(steps, expected.steps.iter().collect::<Vec<_>>(), "{bptt:?}");
+        let validations: Vec<_> = [&first, &second, &third].into_iter().flat_map(|r| &r.validations).collect();
+        assert_eq!(validations, expected.validations.iter().collect::<Vec<_>>(), "{bptt:?}");
+        assert_eq!(last(&whole), last(&parts), "{bptt:?}");
+    }
+}
+
+#[test]
+fn the_curve_has_every_update_once_also_after_a_crash() {
+    let dir = folder();
+    let options = tiny(dir.path(), 4);
+    run_quietly(&options).unwrap();
+    let path = dir.path().join("run/curve.jsonl");
+    // As if the run had gone on and was killed before its next checkpoint, in the middle of a line.
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str("{\"kind\":\"train\",\"step\":5,\"loss\":1.0}\n{\"kind\":\"train\",\"st");
+    std::fs::write(&path, text).unwrap();
+    let budget = StopConditions { steps: Some(6), ..StopConditions::default() };
+    run_quietly(&TrainOptions { resume: true, out: options.out, budget, ..TrainOptions::default() }).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| lines.iter().filter(|l| l["kind"] == kind).map(|l| l["step"].as_u64().unwrap()).collect();
+    let (train, validation): (Vec<u64>, Vec<u64>) = (of("train"), of("validation"));
+    assert_eq!(train, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(validation, [2, 4, 6]);
+    for key in ["loss", "play_bce", "replay_bce", "dynamics_mse", "play_nats_per_step"] {
+        assert!(lines.iter().all(|line| line[key].as_f64().is_some_and(f64::is_finite)), "{key}");
+    }
+    let nats = |l: &Value| l["play_nats_per_step"].as_f64().unwrap() / l["play_bce"].as_f64().unwrap();
+    assert!(lines.iter().all(|line| (nats(line) - 48.0).abs() < 1e-9));
+}
+
+#[test]
+fn training_learns() {
+    let dir = folder();
+    let options = TrainOptions { lr: Some(0.01), ..tiny(dir.path(), 60) };
+    let (record, outcome) = record(&options, None);
+    // Untrained, a cell of play costs about ln 2; one pitch of 48 sounds at a time, so that even a constant guess costs
+    // less than 0.11, and the chords are regular.
+    let (first, best) = (f64::from_bits(record.steps[0].1[0]), outcome.best.unwrap().loss);
+    assert!(first > 0.6 && best < 0.15, "{first} {best}");
+}
+
+#[test]
+fn training_stops_when_the_validation_loss_stops_falling() {
+    let dir = folder();
+    // With hardly any step size the loss does not fall further than the first validation by chance alone.
+    let budget = StopConditions { patience: Some(3), steps: Some(500), ..StopConditions::default() };
+    let options = TrainOptions { lr: Some(1e-30), validate_every: Some(1), budget, ..tiny(dir.path(), 0) };
+    let outcome = run_quietly(&options).unwrap();
+    assert_eq!((outcome.end, outcome.step), (End::Patience, 4));
+    assert_eq!(outcome.best.unwrap().step, 1);
+}
+
+#[test]
+fn epochs_and_minutes_end_a_run() {
+    let dir = folder();
+    let epochs = StopConditions { epochs: Some(2.0), ..StopConditions::default() };
+    let outcome = run_quietly(&TrainOptions { budget: epochs, ..tiny(dir.path(), 0) }).unwrap();
+    assert_eq!(outcome.end, End::Epochs);
+    assert!((2.0..2.5).contains(&outcome.epochs), "{}", outcome.epochs);
+    let minutes = StopConditions { minutes: Some(1e-9), ..StopConditions::default() };
+    let options = TrainOptions { budget: minutes, force: true, ..tiny(dir.path(), 0) };
+    let outcome = run_quietly(&options).unwrap();
+    assert_eq!((outcome.end, outcome.step), (End::Minutes, 0));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_the_op_and_leaves_the_checkpoints() {
+    let dir = folder();
+    let good = tiny(dir.path(), 2);
+    run_quietly(&good).unwrap();
+    let before = last(&good);
+    // The first update moves every parameter by about the learning rate; the next forward pass overflows.
+    let bad = TrainOptions { lr: Some(1e38), force: true, validate_every: Some(100), ..tiny(dir.path(), 9) };
+    let error = run_quietly(&bad).unwrap_err().to_string();
+    assert!(error.contains("not finite, first in the op `") && error.contains("--lr"), "{error}");
+    assert_eq!(before, last(&good));
+}
+
+#[test]
+fn a_folder_with_a_run_is_not_overwritten_unasked() {
+    let dir = folder();
+    let options = tiny(dir.path(), 2);
+    run_quietly(&options).unwrap();
+    let error = run_quietly(&options).unwrap_err().to_string();
+    assert!(
+        error.contains("holds a run already") && error.contains("--resume") && error.contains("--force"),
+        "{error}"
+    );
+    run_quietly(&TrainOptions { force: true, ..options }).unwrap();
+}
+
+#[test]
+fn what_a_run_was_begun_with_cannot_be_changed_by_resuming() {
+    let dir = folder();
+    let options = tiny(dir.path(), 2);
+    run_quietly(&options).unwrap();
+    let resume = TrainOptions { resume: true, ..options.clone() };
+    assert!(prepare(&resume, &cpu()).is_ok(), "the same flags again are welcome");
+    let other = dir.path().join("other");
+    corpus(&other, 4, 4, 50);
+    let refused = [
+        (TrainOptions { data: Some(other), ..resume.clone() }, "another corpus"),
+        (TrainOptions { batch: Some(3), ..resume.clone() }, "--batch 2, not 3"),
+        (TrainOptions { seq: Some(8), ..resume.clone() }, "--seq 16, not 8"),
+        (TrainOptions { seed: Some(1), ..resume.clone() }, "--seed 0, not 1"),
+        (TrainOptions { lr: Some(0.1), ..resume.clone() }, "--lr 0.002, not 0.1"),
+        (TrainOptions { bptt: Some(Bptt::Windowed), ..resume.clone() }, "--bptt stateful, not windowed"),
+        (TrainOptions { preset: Some("paper".into()), set: vec![], ..resume.clone() }, "another configuration"),
+        (TrainOptions { set: vec![("dropout".into(), "0.1".into())], ..resume.clone() }, "another configuration"),
+    ];
+    for (options, text) in refused {
+        let error = prepare(&options, &cpu()).unwrap_err();
+        assert!(error.what.contains(text) && !error.remedy.is_empty(), "{error}");
+    }
+    let nothing = TrainOptions { out: Some(dir.path().join("nothing")), resume: true, ..TrainOptions::default() };
+    assert!(prepare(&nothing, &cpu()).unwrap_err().what.contains("no run to go on with"));
+    // The best checkpoint has no moments.
+    std::fs::copy(dir.path().join("run/best.safetensors"), dir.path().join("run/last.safetensors")).unwrap();
+    assert!(prepare(&resume, &cpu()).unwrap_err().what.contains("no optimiser state"));
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    let dir = folder();
+    let options = tiny(dir.path(), 2);
+    let set = |name: &str, value: &str| vec![(name.to_string(), value.to_string())];
+    let refused = [
+        (TrainOptions { lr: Some(0.0), ..options.clone() }, "--lr"),
+        (TrainOptions { lr: Some(f64::NAN), ..options.clone() }, "--lr"),
+        (TrainOptions { clip_norm: Some(-1.0), ..options.clone() }, "--clip-norm"),
+        (TrainOptions { batch: Some(0), ..options.clone() }, "--batch 0"),
+        (TrainOptions { seq: Some(usize::MAX), ..options.clone() }, "--seq"),
+        (TrainOptions { validate_every: Some(0), ..options.clone() }, "--validate-every"),
+        (TrainOptions { save_every: Some(0), ..options.clone() }, "--save-every"),
+        (TrainOptions { set: set("dropout", "1.5"), ..options.clone() }, "dropout"),
+        (TrainOptions { set: set("taps", "24"), ..options.clone() }, "taps"),
+        (TrainOptions { set: set("units", "24"), ..options.clone() }, "units: no such field"),
+        (TrainOptions { set: set("time_units", "many"), ..options.clone() }, "time_units"),
+        (TrainOptions { set: set("styles", "3"), ..options.clone() }, "no such field"),
+    ];
+    for (options, text) in refused {
+        let error = prepare(&options, &cpu()).unwrap_err();
+        assert!(error.exit_code() == 2 && error.what.contains(text) && !error.remedy.is_empty(), "{error}");
+    }
+}
+
+#[test]
+fn without_held_out_pieces_the_last_model_is_the_best() {
+    let dir = folder();
+    corpus(&dir.path().join("corpus"), 1, 4, 48);
+    let options = tiny(dir.path(), 3);
+    let prepared = prepare(&options, &cpu()).unwrap();
+    assert!(prepared.notices.iter().any(|notice| notice.contains("nothing is held out")));
+    let outcome = run_quietly(&options).unwrap();
+    assert_eq!(outcome.best, None);
+    let best = Checkpoint::load(outcome.best_checkpoint.unwrap()).unwrap();
+    assert_eq!(best.params, last(&options).params);
+}

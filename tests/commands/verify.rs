@@ -1,0 +1,103 @@
+//! `deepj verify` from the command line.
+
+use std::fs;
+
+use deepj::verify::Report;
+
+use super::{fails, folder, program, succeeds};
+
+#[test]
+fn a_machine_without_adapters_gets_a_report_and_a_remedy() {
+    let dir = folder();
+    // There is no Metal here, so no adapter is found; on a Mac there is no Direct3D.
+    let other = if cfg!(target_os = "macos") { "dx12" } else { "metal" };
+    let arguments = ["verify", "--device", "auto", "--only", "add/61", "--report", "report.json"];
+    let output = program(dir.path(), &arguments).env("WGPU_BACKEND", other).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    for system in ["Debian", "Fedora", "Arch", "Windows", "macOS"] {
+        assert!(errors.contains(system), "{errors}");
+    }
+    let report = Report::read(&dir.path().join("report.json")).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("mesa-vulkan-drivers")), "{:?}", report.notes);
+    let [cpu] = &report.devices[..] else { panic!("{} devices", report.devices.len()) };
+    assert!(cpu.capabilities.is_none() && cpu.defects().is_empty());
+    assert_eq!(cpu.checks.iter().map(|row| row.cases).sum::<usize>(), 2, "{:?}", cpu.checks);
+}
+
+#[test]
+fn every_adapter_is_verified() {
+    let dir = folder();
+    let adapters = pollster::block_on(deepj::gpu::adapters()).len();
+    if adapters == 0 {
+        println!("no adapter here: only the CPU backend is verified");
+    }
+    succeeds(dir.path(), &["verify", "--device", "all", "--only", "add/61", "--report", "report.json"]);
+    let report = Report::read(&dir.path().join("report.json")).unwrap();
+    assert_eq!(report.devices.len(), 1 + adapters);
+    assert!(!report.complete, "a selection is not all");
+    for device in &report.devices[1..] {
+        assert_eq!(device.checks.len(), 1, "{}", device.name());
+        assert!(device.checks[0].passed >= 1 && device.defects().is_empty(), "{:?}", device.checks);
+        assert!(device.timestamp_period_ns.is_some());
+    }
+    let shown = succeeds(dir.path(), &["verify", "--merge", "report.json", "report.json", "--markdown"]);
+    assert!(shown.contains("| add |"), "{shown}");
+}
+
+#[test]
+fn a_report_names_neither_machine_nor_user() {
+    let dir = folder();
+    succeeds(dir.path(), &["verify", "--only", "add/61", "--report", "report.json"]);
+    let text = fs::read_to_string(dir.path().join("report.json")).unwrap();
+    let host = fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let mut private = vec![dir.path().display().to_string(), env!("CARGO_MANIFEST_DIR").to_string()];
+    private.extend(["HOME", "HOSTNAME"].iter().filter_map(|name| std::env::var(name).ok()));
+    private.push(host.trim().to_string());
+    for name in private.iter().filter(|name| name.len() > 3) {
+        assert!(!text.contains(name.as_str()), "the report contains {name}");
+    }
+}
+
+#[test]
+fn wrong_use_is_refused_before_anything_runs() {
+    let dir = folder();
+    fs::write(dir.path().join("broken.json"), "{\"format\": \"deepj verify\", \"version\": 1, ").unwrap();
+    for (arguments, texts) in [
+        (&["verify", "--device", "no such GPU"][..], &["no such GPU"][..]),
+        (&["verify", "--report", "no/folder/report.json"], &["no/folder/report.json"]),
+        (&["verify", "--merge", "broken.json"], &["broken.json", "line 1"]),
+        (&["verify", "--merge", "absent.json"], &["absent.json"]),
+        (&["verify", "--only", "no such check"], &["no such check"]),
+    ] {
+        let code = if texts.contains(&"no such GPU") || texts.contains(&"no such check") { 2 } else { 1 };
+        fails(dir.path(), arguments, code, texts);
+    }
+    fails(dir.path(), &["verify", "--markdown"], 2, &["--merge"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_verification_leaves_its_report() {
+    let dir = folder();
+    let mut child = program(dir.path(), &["verify", "--report", "report.json"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // What was found is written every few seconds.
+    let began = std::time::Instant::now();
+    while !dir.path().join("report.json").exists() {
+        assert!(child.try_wait().unwrap().is_none() && began.elapsed().as_secs() < 120, "no report is written");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let report = Report::read(&dir.path().join("report.json")).unwrap();
+    assert!(!report.complete && report.devices[0].running.is_some(), "{:?}", report.devices);
+    std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let report = Report::read(&dir.path().join("report.json")).unwrap();
+    assert!(!report.complete);
+    let [cpu] = &report.devices[..] else { panic!("{} devices", report.devices.len()) };
+    assert!(cpu.checks.iter().any(|row| row.passed > 0), "what was found is kept");
+    assert!(cpu.defects().iter().any(|defect| defect.contains("stopped")), "{:?}", cpu.defects());
+}
