@@ -72,6 +72,12 @@ pub fn cases() -> Vec<Case> {
     }
     let far = case(Gemm::new(Layout::NN, 21, 35, 40).with_bias_vector().with_tanh());
     cases.push(far.fill("bias", Fill::Signs(1e4)).note("pre-activations 1e4"));
+    // One product each, and sums of a few.
+    for (m, n, k) in [(37, 41, 1), (36, 68, 4)] {
+        let near = case(Gemm::new(Layout::NN, m, n, k).with_tanh());
+        let near = near.fill("a", Fill::Magnitudes(1e-5, 1.0)).fill("b", Fill::Magnitudes(0.1, 1.0));
+        cases.push(near.note("pre-activations near 0"));
+    }
     let zero = case(Gemm::new(Layout::NN, 21, 35, 40));
     cases.push(zero.fill("a", Fill::Constant(0.0)).note("zero"));
     // Rows of a and c are cut, in TN the sum; then, with a wide b, the sum, or the columns of c.

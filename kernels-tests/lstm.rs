@@ -119,6 +119,11 @@ pub fn cases() -> Vec<Case> {
     let [fresh, _] = cases_of(4, 7, 16);
     let state = 7 * 16;
     cases.push(fresh.fill("h", zero().only_first(state)).fill("c", zero().only_first(state)).note("from zero"));
+    let near = || Fill::Magnitudes(1e-5, 0.1);
+    let [forward, backward] = cases_of(1, 7, 16);
+    let forward = forward.fill("gates", near()).fill("h", zero().only_first(state)).fill("c", near().only_first(state));
+    cases.push(forward.note("pre-activations near 0"));
+    cases.push(backward.fill("c", near()).note("c near 0"));
     let [far, _] = cases_of(4, 7, 16);
     cases.push(far.fill("gates", Fill::Signs(1e4)).note("pre-activations 1e4"));
     let [_, flat] = cases_of(4, 7, 16);
@@ -144,6 +149,7 @@ pub fn cases() -> Vec<Case> {
         cases.push(gates(50, 24, stored).small_grid());
         cases.push(gates(70, 64, stored).small_budget());
         cases.push(gates(7, 16, stored).fill("gates", Fill::Signs(1e4)).note("pre-activations 1e4"));
+        cases.push(gates(7, 16, stored).fill("gates", near()).note("pre-activations near 0"));
     }
     cases
 }

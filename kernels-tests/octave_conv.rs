@@ -108,6 +108,9 @@ pub fn cases() -> Vec<Case> {
     cases.push(silent_grad.fill("x", Fill::Constant(0.0)).note("silent"));
     let [far, ..] = cases_of(s);
     cases.push(far.fill("bias", Fill::Signs(1e4)).note("pre-activations 1e4"));
+    let [near, ..] = cases_of(s);
+    let near = near.fill("x", Fill::Constant(0.0)).fill("bias", Fill::Magnitudes(1e-5, 0.1));
+    cases.push(near.note("pre-activations near 0"));
     cases.extend(cases_of(shape(4, 16, 3, 5, 8)).map(|case| case.note("whole workgroups")));
     cases.extend(cases_of(shape(83, 13, 3, 5, 17)).map(Case::small_bindings));
     cases.extend(cases_of(shape(441, 13, 3, 3, 2)).map(Case::small_bindings));

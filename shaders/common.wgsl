@@ -46,10 +46,16 @@ fn sigmoid_(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
 }
 
-// Through exp(-2|x|), which never overflows; drivers' own tanh differ, and some give NaN for large arguments.
+// Through exp(-2|x|), which never overflows; drivers' own tanh differ, and some give NaN for large arguments. Below 1/2
+// it is x + x^3 p(x^2) instead, since 1 - exp(-2|x|) has the fewer right digits the smaller x is. Of all p of degree 3 this one's
+// largest error relative to tanh(x) is least (Remez): 1.5e-8, a quarter of half a unit in the last place.
 fn tanh_(x: f32) -> f32 {
     let t = exp(max(-2.0 * abs(x), -80.0));
-    return sign(x) * (1.0 - t) / (1.0 + t);
+    let far = sign(x) * (1.0 - t) / (1.0 + t);
+    let n = clamp(x, -0.5, 0.5);
+    let z = n * n;
+    let p = -0.33333144 + z * (0.13325879 + z * (-0.0530455 + z * 0.017241498));
+    return select(far, n + n * z * p, abs(x) < 0.5);
 }
 
 // log(1 + exp(x)). Binary cross-entropy of logit x and target y is softplus(x) - x y.

@@ -22,6 +22,8 @@ pub enum Fill {
     Within(f32),
     /// Uniform in `[low, high)`.
     Uniform(f32, f32),
+    /// Of either sign, the magnitude's logarithm uniform between those of these two.
+    Magnitudes(f32, f32),
     /// The same everywhere.
     Constant(f32),
     /// `-x` or `x`.
@@ -52,6 +54,7 @@ impl Fill {
             Fill::Unwritten => f32::from_bits(UNWRITTEN),
             Fill::Within(x) => (2.0 * r - 1.0) * x,
             Fill::Uniform(low, high) => low + r * (high - low),
+            Fill::Magnitudes(low, high) => (low * (high / low).powf(r)).copysign(random(i, 1) - 0.5),
             Fill::Constant(x) => *x,
             Fill::Signs(x) => x.copysign(r - 0.5),
             Fill::Bits(p) => f32::from(r < *p),

@@ -559,9 +559,16 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "lstm/forward_naive",
         "tanh overflows",
-        "let t = exp(max(-2.0 * abs(x), -80.0));\n    return sign(x) * (1.0 - t) / (1.0 + t);",
-        "let t = exp(-2.0 * x);\n    return (1.0 - t) / (1.0 + t);",
+        "let t = exp(max(-2.0 * abs(x), -80.0));\n    let far = sign(x) * (1.0 - t) / (1.0 + t);",
+        "let t = exp(-2.0 * x);\n    let far = (1.0 - t) / (1.0 + t);",
         "lstm forward T=4 rows=7 H=16 pre-activations 1e4",
+    ),
+    mutant(
+        "lstm/forward_naive",
+        "tanh cancels near zero",
+        "select(far, n + n * z * p, abs(x) < 0.5)",
+        "far",
+        "lstm forward T=1 rows=7 H=16 pre-activations near 0",
     ),
     mutant(
         "lstm/forward_block",
