@@ -34,23 +34,38 @@ impl DropoutSite {
     /// The factor of element `index`: 0, or `1 / (1 - rate)`.
     #[inline(always)]
     pub fn factor<R: Real>(&self, uniforms: &Uniforms, index: usize) -> R {
+        self.factor_of_number(uniforms, in_whole_batch(index as u32, self.inner as u32, uniforms.slots))
+    }
+
+    /// The factor of the element that has this number in the whole batch.
+    #[inline(always)]
+    fn factor_of_number<R: Real>(&self, uniforms: &Uniforms, number: u32) -> R {
         if self.rate == 0.0 {
             return R::ONE;
         }
-        let index = in_whole_batch(index as u32, self.inner as u32, uniforms.slots);
-        R::of(keep_mask(index, self.site, self.rate, uniforms.seed, uniforms.update) as f64)
+        R::of(keep_mask(number, self.site, self.rate, uniforms.seed, uniforms.update) as f64)
     }
 
     /// `y = x * mask`, where the first element has the number `first`.
     pub fn apply<R: Real>(&self, uniforms: &Uniforms, first: usize, x: &[R], y: &mut [R]) {
-        vectorized(
-            #[inline(always)]
-            || {
-                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                    *y = x * self.factor::<R>(uniforms, first + i);
-                }
-            },
-        );
+        // Elements whose numbers in the whole batch follow one another, so that the loop has no division and vectorises.
+        let run =
+            if uniforms.slots.count == uniforms.slots.total { usize::MAX } else { self.inner * uniforms.slots.count };
+        let mut done = 0;
+        while done < x.len() {
+            let start = first + done;
+            let end = x.len().min(done.saturating_add(run - start % run));
+            let number = in_whole_batch(start as u32, self.inner as u32, uniforms.slots);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (i, (y, &x)) in y[done..end].iter_mut().zip(&x[done..end]).enumerate() {
+                        *y = x * self.factor_of_number::<R>(uniforms, number.wrapping_add(i as u32));
+                    }
+                },
+            );
+            done = end;
+        }
     }
 
     /// Appends what `keep_mask` takes: elements of a slot, site, rate, factor of what is kept.
