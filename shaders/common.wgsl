@@ -86,12 +86,12 @@ fn uniform01(hash: u32) -> f32 {
 
 // The number that element `index` of a tensor [outer, B, inner] of this process' batch slots has in the tensor of the whole
 // batch, so that masks do not depend on who computes a slot. The same numbers as in src/ops/random.rs.
-fn in_whole_batch(index: u32, inner: u32, uniforms: Uniforms) -> u32 {
-    if uniforms.slots == uniforms.all_slots {
+fn in_whole_batch(index: u32, inner: u32, first_slot: u32, slots: u32, all_slots: u32) -> u32 {
+    if slots == all_slots {
         return index;
     }
-    let row = index / (uniforms.slots * inner);
-    return index + (row * (uniforms.all_slots - uniforms.slots) + uniforms.first_slot) * inner;
+    let row = index / (slots * inner);
+    return index + (row * (all_slots - slots) + first_slot) * inner;
 }
 
 // Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else `kept`, which is

@@ -29,7 +29,7 @@ fn main(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     if i < p.len {
-        let index = in_whole_batch(p.first + i, p.inner, uniforms);
+        let index = in_whole_batch(p.first + i, p.inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
         let mask = keep_mask(index, p.site, p.rate, p.kept, uniforms.seed, uniforms.update);
         y[p.y_offset + i] = S(f32(x[p.x_offset + i]) * mask);
     }

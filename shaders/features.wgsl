@@ -67,7 +67,7 @@ fn forward(
         }
     } else if j < BEFORE + p.filters {
         let at = cell * p.filters + j - BEFORE;
-        let index = in_whole_batch(p.first * p.notes * p.filters + at, p.octave_inner, uniforms);
+        let index = in_whole_batch(p.first * p.notes * p.filters + at, p.octave_inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
         let mask = keep_mask(index, p.octave_site, p.octave_rate, p.octave_kept, uniforms.seed, uniforms.update);
         value = octave[p.octave_offset + at] * mask;
     } else {
@@ -75,7 +75,7 @@ fn forward(
         let time = i32(start[p.start_offset + tb % p.batch]) + i32(tb / p.batch);
         let beat = floor_mod(time, p.beats);
         if beat == j - BEFORE - p.filters {
-            let index = in_whole_batch(tb * p.beats + beat, p.beat_inner, uniforms);
+            let index = in_whole_batch(tb * p.beats + beat, p.beat_inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
             value = keep_mask(index, p.beat_site, p.beat_rate, p.beat_kept, uniforms.seed, uniforms.update);
         }
     }
@@ -110,7 +110,7 @@ fn backward(
     if cell >= q.cells {
         return;
     }
-    let index = in_whole_batch(q.first * q.filters + i, q.inner, uniforms);
+    let index = in_whole_batch(q.first * q.filters + i, q.inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
     let mask = keep_mask(index, q.site, q.rate, q.kept, uniforms.seed, uniforms.update);
     let value = f32(dy[q.dy_offset + cell * q.width + BEFORE + i % q.filters]);
     doctave[q.doctave_offset + i] = value * mask;

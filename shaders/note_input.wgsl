@@ -57,11 +57,11 @@ fn forward(
     var value = 0.0;
     if j < p.units {
         let at = cell * p.units + j;
-        let index = in_whole_batch(p.first_row * p.notes * p.units + at, p.inner, uniforms);
+        let index = in_whole_batch(p.first_row * p.notes * p.units + at, p.inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
         value = f32(h[p.h_offset + at]) * keep_mask(index, p.site, p.rate, p.kept, uniforms.seed, uniforms.update);
     } else if n > 0u {
         let at = (cell - 1u) * p.channels + j - p.units;
-        let index = in_whole_batch(p.first_row * p.notes * p.channels + at, p.chosen_inner, uniforms);
+        let index = in_whole_batch(p.first_row * p.notes * p.channels + at, p.chosen_inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
         let mask = keep_mask(index, p.chosen_site, p.chosen_rate, p.chosen_kept, uniforms.seed, uniforms.update);
         value = chosen[p.chosen_offset + at] * mask;
     }
@@ -103,7 +103,7 @@ fn backward(
         return;
     }
     let at = (row * q.notes + q.first_note + note) * q.units + j;
-    let index = in_whole_batch(q.first_row * q.notes * q.units + at, q.inner, uniforms);
+    let index = in_whole_batch(q.first_row * q.notes * q.units + at, q.inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
     let value = f32(dy[q.dy_offset + (note * q.rows + row) * (q.units + q.channels) + j]);
     dh[q.dh_offset + at] = S(value * keep_mask(index, q.site, q.rate, q.kept, uniforms.seed, uniforms.update));
 }
