@@ -14,10 +14,8 @@ alias S = f32;
 
 // 1 where there are two heads, 0 where there are three.
 const TWO: u32 = 0u;
-// Heads of a cell.
+// Heads of a cell. Vectors have a number for each; the last is 0 where there are two.
 const C: u32 = 3u - TWO;
-// One number for each head; the last is 0 where there are two.
-alias V = vec3<f32>;
 // Rows of a part.
 const RUN: u32 = 128u;
 const H: u32 = 1u;
@@ -61,14 +59,14 @@ struct Forward {
 @group(0) @binding(6) var<storage, read_write> losses: array<f32>; // [parts, C]
 @group(0) @binding(7) var<storage, read_write> logit_grads: array<f32>; // [note_count, rows, C]
 
-fn w_of(at: u32) -> V {
-    return V(w[at], w[at + 1u], w[at + 2u]); // unless TWO
-    return V(w[at], w[at + 1u], 0.0); // if TWO
+fn w_of(at: u32) -> vec3<f32> {
+    return vec3<f32>(w[at], w[at + 1u], w[at + 2u]); // unless TWO
+    return vec3<f32>(w[at], w[at + 1u], 0.0); // if TWO
 }
 
-fn bias_of(at: u32) -> V {
-    return V(bias[at], bias[at + 1u], bias[at + 2u]); // unless TWO
-    return V(bias[at], bias[at + 1u], 0.0); // if TWO
+fn bias_of(at: u32) -> vec3<f32> {
+    return vec3<f32>(bias[at], bias[at + 1u], bias[at + 2u]); // unless TWO
+    return vec3<f32>(bias[at], bias[at + 1u], 0.0); // if TWO
 }
 
 // What a workgroup makes.
@@ -134,7 +132,7 @@ fn forward_naive(
     if part.cells == 0u {
         return;
     }
-    var mine = V();
+    var mine = vec3<f32>();
     if invocation < part.cells {
         var logit = bias_of(p.bias_offset);
         let first = p.x_offset + (part.first + invocation) * H;
@@ -179,10 +177,10 @@ fn forward_workgroup(
         let first1 = p.x_offset + (part.first + min(chunk + cell + apart, last)) * H;
         let first2 = p.x_offset + (part.first + min(chunk + cell + 2u * apart, last)) * H;
         let first3 = p.x_offset + (part.first + min(chunk + cell + 3u * apart, last)) * H;
-        var sum0 = V();
-        var sum1 = V();
-        var sum2 = V();
-        var sum3 = V();
+        var sum0 = vec3<f32>();
+        var sum1 = vec3<f32>();
+        var sum2 = vec3<f32>();
+        var sum3 = vec3<f32>();
         for (var k = invocation % SPLIT; k < H; k += SPLIT) {
             let column = w_of(p.w_offset + k * C);
             sum0 += f32(x[first0 + k]) * column;
@@ -215,7 +213,7 @@ fn forward_workgroup(
     }
 }
 
-fn put(at: u32, value: V) {
+fn put(at: u32, value: vec3<f32>) {
     partial[at] = value.x;
     partial[at + 1u] = value.y;
     partial[at + 2u] = value.z; // unless TWO
@@ -238,19 +236,19 @@ struct InputGrad {
 @group(0) @binding(3) var<storage, read> dlosses: array<f32>; // [parts, C]
 @group(0) @binding(4) var<storage, read_write> dx: array<S>; // [note_count, rows, H]
 
-fn q_w_of(at: u32) -> V {
-    return V(q_w[at], q_w[at + 1u], q_w[at + 2u]); // unless TWO
-    return V(q_w[at], q_w[at + 1u], 0.0); // if TWO
+fn q_w_of(at: u32) -> vec3<f32> {
+    return vec3<f32>(q_w[at], q_w[at + 1u], q_w[at + 2u]); // unless TWO
+    return vec3<f32>(q_w[at], q_w[at + 1u], 0.0); // if TWO
 }
 
-fn dlosses_of(at: u32) -> V {
-    return V(dlosses[at], dlosses[at + 1u], dlosses[at + 2u]); // unless TWO
-    return V(dlosses[at], dlosses[at + 1u], 0.0); // if TWO
+fn dlosses_of(at: u32) -> vec3<f32> {
+    return vec3<f32>(dlosses[at], dlosses[at + 1u], dlosses[at + 2u]); // unless TWO
+    return vec3<f32>(dlosses[at], dlosses[at + 1u], 0.0); // if TWO
 }
 
-fn logit_grads_of(at: u32) -> V {
-    return V(q_logit_grads[at], q_logit_grads[at + 1u], q_logit_grads[at + 2u]); // unless TWO
-    return V(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO
+fn logit_grads_of(at: u32) -> vec3<f32> {
+    return vec3<f32>(q_logit_grads[at], q_logit_grads[at + 1u], q_logit_grads[at + 2u]); // unless TWO
+    return vec3<f32>(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO
 }
 
 @compute @workgroup_size(NAIVE_INVOCATIONS)
@@ -277,10 +275,10 @@ fn input_grad_naive(
 // The gradients of the part's logits.
 var<workgroup> dlogits: array<f32, RUN * C>; // [RUN, C]
 
-fn dlogits_of(cell: u32) -> V {
+fn dlogits_of(cell: u32) -> vec3<f32> {
     let at = cell * C;
-    return V(dlogits[at], dlogits[at + 1u], dlogits[at + 2u]); // unless TWO
-    return V(dlogits[at], dlogits[at + 1u], 0.0); // if TWO
+    return vec3<f32>(dlogits[at], dlogits[at + 1u], dlogits[at + 2u]); // unless TWO
+    return vec3<f32>(dlogits[at], dlogits[at + 1u], 0.0); // if TWO
 }
 
 @compute @workgroup_size(INVOCATIONS)
@@ -338,7 +336,7 @@ fn weight_grad_naive(
     let scale = dlosses_of(g.dlosses_offset + part.number * C);
     // One past the last feature stands for the bias.
     for (var j = invocation; j <= H; j += NAIVE_INVOCATIONS) {
-        var sum = V();
+        var sum = vec3<f32>();
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
             let d = logit_grads_of(g.logit_grads_offset + cell * C) * scale;
             // Read where there is no such feature, the first.
@@ -350,7 +348,7 @@ fn weight_grad_naive(
 }
 
 // Sums of a feature's gradients, head by head, over the cells that an invocation took.
-var<workgroup> invocations: array<V, INVOCATIONS>; // [INVOCATIONS / COLS, COLS]
+var<workgroup> invocations: array<vec3<f32>, INVOCATIONS>; // [INVOCATIONS / COLS, COLS]
 
 @compute @workgroup_size(INVOCATIONS)
 fn weight_grad_workgroup(
@@ -378,7 +376,7 @@ fn weight_grad_workgroup(
     }
     for (var first = 0u; first < H; first += COLS) {
         let j = first + invocation % COLS;
-        var sum = V();
+        var sum = vec3<f32>();
         if j < H {
             for (var cell = invocation / COLS; cell < part.cells; cell += INVOCATIONS / COLS) {
                 sum += dlogits_of(cell) * f32(x[g.x_offset + (part.first + cell) * H + j]);
@@ -399,7 +397,7 @@ fn weight_grad_workgroup(
     }
 }
 
-fn write_sum(part: u32, feature: u32, sum: V) {
+fn write_sum(part: u32, feature: u32, sum: vec3<f32>) {
     if feature < H {
         let at = g.dw_offset + (part * H + feature) * C;
         dw[at] = sum.x;

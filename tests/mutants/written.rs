@@ -390,22 +390,22 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/weight_grad_workgroup",
         "of two heads the second has the first's gradient",
-        "return V(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO",
-        "return V(q_logit_grads[at], q_logit_grads[at], 0.0); // if TWO",
+        "return vec3<f32>(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO",
+        "return vec3<f32>(q_logit_grads[at], q_logit_grads[at], 0.0); // if TWO",
         "heads weight gradient rows=131 N=4 H=17 C=2",
     ),
     mutant(
         "heads/forward_workgroup",
         "of two heads the second takes the first's weights",
-        "return V(w[at], w[at + 1u], 0.0); // if TWO",
-        "return V(w[at], w[at], 0.0); // if TWO",
+        "return vec3<f32>(w[at], w[at + 1u], 0.0); // if TWO",
+        "return vec3<f32>(w[at], w[at], 0.0); // if TWO",
         "heads forward rows=131 N=4 H=17 C=2",
     ),
     mutant(
         "heads/input_grad_naive",
         "of two heads the second's weights are left out",
-        "return V(q_w[at], q_w[at + 1u], 0.0); // if TWO",
-        "return V(q_w[at], 0.0, 0.0); // if TWO",
+        "return vec3<f32>(q_w[at], q_w[at + 1u], 0.0); // if TWO",
+        "return vec3<f32>(q_w[at], 0.0, 0.0); // if TWO",
         "heads input gradient rows=131 N=4 H=17 C=2",
     ),
     mutant(
