@@ -32,7 +32,7 @@ pub async fn train(
 ) -> Result<Outcome> {
     let plans = check(&prepared, &device, &selection)?;
     let files = Box::new(Folder::make(&prepared.out)?);
-    train_in(files, prepared, plans, device, selection, observer, stop).await
+    Run::begin(files, prepared, plans, device, selection, observer, stop).await?.go().await
 }
 
 /// The same with files elsewhere, such as [`Memory`](super::Memory).
@@ -48,18 +48,6 @@ pub async fn train_into(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let plans = check(&prepared, &device, &selection)?;
-    train_in(files, prepared, plans, device, selection, observer, stop).await
-}
-
-async fn train_in(
-    files: Box<dyn RunFiles>,
-    prepared: Prepared,
-    plans: Plans,
-    device: Device,
-    selection: KernelSelection,
-    observer: &mut dyn Observer,
-    stop: &AtomicBool,
-) -> Result<Outcome> {
     Run::begin(files, prepared, plans, device, selection, observer, stop).await?.go().await
 }
 

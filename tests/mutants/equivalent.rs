@@ -20,11 +20,6 @@ pub const EQUIVALENT: &[(&str, &str, &str)] = &[
         "`naive` has returned there; other kernels need it",
     ),
     (
-        "heads/weight_grad_workgroup",
-        "write_sum: `dbias[at + 2u] = sum.z;` becomes `dbias[at - 2u] = sum.z;`",
-        "this kernel writes the bias' gradient itself; `weight_grad_naive` goes here",
-    ),
-    (
         "lstm/backward_block",
         "step_back: `if has_later(0u) {` becomes `if has_later(1u) {`",
         "a dispatch of this kernel has one step",

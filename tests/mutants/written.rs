@@ -390,8 +390,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/weight_grad_workgroup",
         "of two heads the second has the first's gradient",
-        "return vec3<f32>(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO",
-        "return vec3<f32>(q_logit_grads[at], q_logit_grads[at], 0.0); // if TWO",
+        "return vec3<f32>(dlogits[at], dlogits[at + 1u], 0.0); // if TWO",
+        "return vec3<f32>(dlogits[at], dlogits[at], 0.0); // if TWO",
         "heads weight gradient rows=131 N=4 H=17 C=2",
     ),
     mutant(
