@@ -15,7 +15,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// What a test does; an error says what is wrong.
 pub type Test = Box<dyn FnOnce() -> Result<(), String> + Send>;
 
-/// A test that waits for its turn.
+/// A test that has not run yet.
 struct Waiting {
     test: Test,
     tell: Sender<thread::Result<Result<(), String>>>,

@@ -1,5 +1,5 @@
-//! Cases of `src/ops/lstm.rs`. The reference is the cell's formula step by step; what `h` and `c` are off by after one
-//! step enters the next through the recurrent matrix, so the bound grows along the sequence. With the weights here, of
+//! Cases of `src/ops/lstm.rs`. The naive loops are the cell's formula, one time step after the other; what `h` and `c` are
+//! off by after one enters the next through the recurrent matrix, so the bound grows along the sequence. With the weights here, of
 //! the size that initialisation gives, it stays small enough to mean something.
 
 use crate::gpu::Format::{self, F16, F32};
@@ -98,7 +98,7 @@ fn cases_in((weights, stored): (Format, Format), steps: usize, rows: usize, unit
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
-    // One unit; one step; one row; primes; blocks of rows and one more; the model's widths with few rows and steps.
+    // One unit; one time step; one row; primes; blocks of rows and one more; the model's widths with few rows and time steps.
     for (steps, rows, units) in [
         (1, 1, 1),
         (1, 5, 8),
@@ -131,7 +131,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(20, 11, 24).map(Case::small_bindings));
     cases.extend(cases_of(3, 190, 24).map(Case::small_bindings));
     cases.extend(cases_of(2, 220, 36).map(Case::small_grid));
-    // Some steps of all rows, then some rows of a step.
+    // Some time steps of all rows, then some rows of a time step.
     cases.extend(cases_of(7, 33, 32).map(Case::small_budget));
     cases.extend(cases_of(2, 67, 20).map(Case::small_budget));
     for formats in [(F16, F32), (F32, F16), (F16, F16)] {

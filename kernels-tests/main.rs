@@ -1,5 +1,5 @@
-//! Every op, in every variant, on every adapter of the machine, against its f64 reference; the CPU implementations against references
-//! written once more and their gradients against central differences; what ops declare against their shaders.
+//! Every op, in every variant, on every adapter of the machine, against its f64 reference; the f64 references against naive
+//! loops, and their gradients against central differences; what ops declare against their shaders.
 //! Cases and what runs them are in `mod.rs` and the files beside it, a part of the library that `deepj verify` runs too.
 //!
 //! Each adapter is also opened with WebGPU's default limits and no optional feature, for what is portable.
@@ -8,7 +8,8 @@
 //! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
 //! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing; without any
 //! adapter it fails unless that variable is `none`.
-//! `DEEPJ_VALIDATION=1` puts the Khronos validation layer beneath all (`validation.rs`).
+//! `DEEPJ_VALIDATION=1` puts the Khronos validation layer beneath all (`validation.rs`). `DEEPJ_QUICK=1` runs the part that is
+//! for the time between two edits (`quick.rs`).
 
 mod batches;
 mod declaration;
@@ -35,7 +36,7 @@ use deepj::verify::kernels::deepj::{paper_plans, plans};
 use deepj::verify::kernels::harness::adapters::{self, Adapter};
 use deepj::verify::kernels::harness::report::Report;
 use deepj::verify::kernels::harness::{Case, kernel};
-use deepj::verify::kernels::{Check, MODEL, Pass, Suite, Verdict, path};
+use deepj::verify::kernels::{Check, MODEL, Pass, Suite, Verdict, mode, path};
 use libtest_mimic::Arguments;
 use quick::Quick;
 use validation::Layer;
@@ -104,7 +105,7 @@ fn main() -> ExitCode {
         println!("{quick}");
     }
     if whole && forward.min(backward) == 0 {
-        println!("NO KERNEL WAS RUN: only the CPU implementations and declarations were checked");
+        println!("NO KERNEL WAS RUN: only the CPU backend and declarations were checked");
         if !adapters::none_is_fine() {
             println!("FAILED: install a driver (`deepj adapters` says which), or set DEEPJ_REQUIRE_ADAPTERS=none");
             return ExitCode::FAILURE;
@@ -284,12 +285,9 @@ fn passes_are_those_of_plans() -> Result<(), String> {
     }
 }
 
-/// Kernel, mode and formats of an op: its label without the shape.
+/// Kernel, mode and formats of an op.
 fn kind(op: &dyn Op) -> String {
-    let label = op.label();
-    let words =
-        label.split(' ').filter(|word| matches!(*word, "f16" | "f32") || !word.contains(|c: char| c.is_ascii_digit()));
-    format!("{}: {}", op.kernel(), words.collect::<Vec<_>>().join(" "))
+    format!("{}: {}", op.kernel(), mode(&op.label()))
 }
 
 fn outcome(check: &Check, run: &Run) -> Result<(), String> {

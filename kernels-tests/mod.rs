@@ -4,6 +4,7 @@
 // The references are written with the indices of the formulas.
 #![allow(clippy::needless_range_loop)]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -222,10 +223,33 @@ impl Suite {
         batches(self.planned(adapter, variants, usize::MAX), adapter)
     }
 
-    /// What tells most in little time: the largest case of each kind in every variant, and the model in one way.
+    /// What tells most in little time: [the largest cases](Suite::largest) in every variant, and the model in one way.
     pub fn quickly_on(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
-        let variants = |case: &Case| if !case.is_limited() && self.is_largest(case) { usize::MAX } else { 0 };
+        let largest = self.largest();
+        let variants = |case: &Case| match largest.iter().any(|other| std::ptr::eq(other.as_ref(), case)) {
+            true => usize::MAX,
+            false => 0,
+        };
         batches(self.planned(adapter, variants, 1), adapter)
+    }
+
+    /// The case that costs most of each op in each mode, format and with each thing that is special about cases; of those
+    /// that are cut as for a lesser device one for each op and way of being cut.
+    pub fn largest(&self) -> Vec<Arc<Case>> {
+        let key = |case: &Case| {
+            let label = case.op.label();
+            let mode = if case.is_limited() { row(&label, "") } else { mode(&label) };
+            (mode, case.to_string()[label.len()..].to_string())
+        };
+        let mut largest: BTreeMap<_, &Arc<Case>> = BTreeMap::new();
+        for case in &self.cases {
+            let cost = |case: &Case| (case.op.cost().flops, case.op.cost().bytes);
+            let kept = largest.entry(key(case)).or_insert(case);
+            if cost(case) > cost(kept) {
+                *kept = case;
+            }
+        }
+        largest.into_values().cloned().collect()
     }
 
     /// So many variants of each case, then so many trainings, and the generation in all ways or in one.
@@ -265,7 +289,8 @@ impl Suite {
         costs.map(|cost| (cost.flops, cost.bytes)).max() == Some((cost.flops, cost.bytes))
     }
 
-    /// All checks of the CPU implementations: in f64 against the references, in f32 against that, gradients against central differences.
+    /// All checks of the CPU backend: in f64, as the reference, against naive loops; in f32 against that; gradients against
+    /// central differences.
     pub fn on_cpu(&self) -> Vec<Check> {
         let mut checks = vec![];
         for case in &self.cases {
@@ -331,6 +356,12 @@ pub const MODEL: &str = "deepj";
 /// The name of a test. `label` starts with the op's name.
 pub fn path(label: &str, variant: &str, adapter: &str) -> String {
     format!("{}/{variant}/{adapter}", label.replacen(' ', "/", 1))
+}
+
+/// The mode and formats of an op: its label without the shape.
+pub fn mode(label: &str) -> String {
+    let shape = |word: &&str| word.contains(|c: char| c.is_ascii_digit()) && !matches!(*word, "f16" | "f32");
+    label.split(' ').filter(|word| !shape(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// The row of a report for an op's label: op and kind, without the shape, then the variant.

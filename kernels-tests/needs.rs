@@ -153,7 +153,7 @@ pub fn check(ops: &[(&dyn Op, Vec<View>)]) -> Result<(), String> {
     Ok(())
 }
 
-/// A override of a variant that needs what a device lacks is refused there, with the variant's name.
+/// An override of a variant that needs what a device lacks is refused there, with the variant's name.
 ///
 /// # Errors
 /// The override.

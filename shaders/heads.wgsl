@@ -169,7 +169,7 @@ fn forward_workgroup(
     let head = invocation % C;
     var mine = 0.0;
     for (var chunk = 0u; chunk < part.cells; chunk += CELLS) {
-        // Four cells a invocation, a quarter of the chunk apart; past the part's last cell, that one again.
+        // Four cells an invocation, a quarter of the chunk apart; past the part's last cell, that one again.
         let cell = invocation / SPLIT;
         let last = part.cells - 1u;
         let apart = CELLS / 4u;

@@ -3,7 +3,7 @@
 //
 // *_naive: one dispatch a step, a cell an invocation. The reference.
 //
-// *_block: one dispatch a step, no workgroup memory. A invocation makes 12 x 2 cells (forward) or 8 x 4 (backward) in registers,
+// *_block: one dispatch a step, no workgroup memory. An invocation makes 12 x 2 cells (forward) or 8 x 4 (backward) in registers,
 // for drivers that run on a CPU, where a load costs as much as many multiply-adds.
 //
 // *_tiled: one dispatch a step, for GPUs. A workgroup is a product of a tile of rows and one of units whose factors pass
@@ -182,8 +182,8 @@ fn forward_block(
     }
 }
 
-// Lanes of a tile along units and along rows, quadruples of rows of a invocation, which stand Y quadruples apart, and how much
-// of the sums' length is in workgroup memory at a time. Forward a invocation has one unit, backward four, X apart.
+// Lanes of a tile along units and along rows, quadruples of rows of an invocation, which stand Y quadruples apart, and how much
+// of the sums' length is in workgroup memory at a time. Forward an invocation has one unit, backward four, X apart.
 const X: u32 = 32u;
 const Y: u32 = 8u;
 const QUADS: u32 = 1u;
@@ -248,7 +248,7 @@ fn forward_tiled(
     }
 }
 
-// H, the invocations of a workgroup, and the units of a invocation, which stand INVOCATIONS apart.
+// H, the invocations of a workgroup, and the units of an invocation, which stand INVOCATIONS apart.
 const H: u32 = 1u;
 const INVOCATIONS: u32 = 64u;
 const OWN: u32 = (H + INVOCATIONS - 1u) / INVOCATIONS;
@@ -318,7 +318,7 @@ struct Gates {
 @group(0) @binding(0) var<uniform> all: Gates;
 @group(0) @binding(1) var<storage, read_write> preactivations: array<S>; // [rows, 4H]
 
-// The gates' functions alone, where h is known already; a invocation makes the four gates of one unit.
+// The gates' functions alone, where h is known already; an invocation makes the four gates of one unit.
 @compute @workgroup_size(64)
 fn activate(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -506,7 +506,7 @@ fn backward_block(
     var s0 = mat4x4<f32>();
     var s1 = mat4x4<f32>();
     if has_later(0u) {
-        // Four terms at a time, since a invocation's weights are neighbours along the sum and far from other invocations'.
+        // Four terms at a time, since an invocation's weights are neighbours along the sum and far from other invocations'.
         for (var k = 0u; k < 4u * b.units; k += 4u) {
             let w = mat4x4<f32>(
                 weights_along(unit, k),

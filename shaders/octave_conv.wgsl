@@ -1,17 +1,17 @@
 // Octave convolution: a 1-D convolution over pitch with tanh, and its gradients (src/ops/octave_conv.rs).
 //
-// Forward: a workgroup is one row, NOTES neighbouring notes and 64 filters, one a invocation. A invocation keeps a window of NOTES
+// Forward: a workgroup is one row, NOTES neighbouring notes and 64 filters, one an invocation. An invocation keeps a window of NOTES
 // inputs in registers and moves it along the pitch axis tap by tap, so a tap and channel cost one weight (neighbouring
 // invocations, neighbouring filters) and one input (the same for all invocations) for NOTES multiply-adds.
 //
 // Weight gradient: a workgroup is one channel, TAPS neighbouring taps and FILTERS filters; its 256 invocations are FILTERS
-// filters x SLICES, and slice s takes blocks s, s + SLICES, .. of the blocks of NOTES notes of all rows. A invocation keeps
+// filters x SLICES, and slice s takes blocks s, s + SLICES, .. of the blocks of NOTES notes of all rows. An invocation keeps
 // TAPS sums in registers and loads NOTES gradients and NOTES + TAPS - 1 inputs for NOTES x TAPS multiply-adds; in the end
 // the slices' sums are added in the order of the slices. Few taps to a workgroup give more workgroups.
 //
 // Input gradient: one invocation makes one element. The model's input wants no gradient, so this is left as it reads.
 
-// Notes that a invocation keeps in registers.
+// Notes that an invocation keeps in registers.
 const NOTES: u32 = 8u;
 
 struct Forward {
@@ -92,7 +92,7 @@ fn input(axis: Axis, m: u32) -> f32 {
     return x[axis.at + (m - axis.half) * axis.step];
 }
 
-// Taps that a invocation keeps sums of.
+// Taps that an invocation keeps sums of.
 const TAPS: u32 = 5u;
 // Filters of a workgroup, and how many invocations share the rows of one.
 const FILTERS: u32 = 8u;
@@ -128,7 +128,7 @@ fn weight_grad(
     let c = g / filter_blocks % q.channels;
     let first_tap = g / filter_blocks / q.channels * TAPS;
     let note_blocks = (q.notes + NOTES - 1u) / NOTES;
-    // A invocation without a filter works for another's and its sums are left.
+    // An invocation without a filter works for another's and its sums are left.
     let f = min(first_filter + invocation % FILTERS, q.filters - 1u);
 
     var sums: array<f32, TAPS>;

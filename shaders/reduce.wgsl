@@ -1,7 +1,7 @@
 // Sums over rows, their gradient, and sums of squares, each in one fixed order.
 //
 // sum_rows: a workgroup owns COLS columns of one sequence. Its 256 invocations are 256 / COLS invocations of COLS columns each;
-// a invocation takes every (256 / COLS)th row of the sequence, and a tree in workgroup memory joins the invocations. Neighbouring
+// an invocation takes every (256 / COLS)th row of the sequence, and a tree in workgroup memory joins the invocations. Neighbouring
 // invocations read neighbouring columns.
 // broadcast_rows: one element an invocation.
 // squared_norm: a workgroup owns BLOCK consecutive elements and writes their sum of squares.
@@ -40,7 +40,7 @@ const COLS: u32 = 16u;
 const ACCUMULATE: u32 = 0u;
 const BLOCK: u32 = 1024u;
 const SIZE: u32 = 256u;
-// Rows that a invocation adds up before it adds to its sum: keeps the rounding error of long sums low.
+// Rows that an invocation adds up before it adds to its sum: keeps the rounding error of long sums low.
 const RUN: u32 = 64u;
 
 var<workgroup> invocations: array<f32, SIZE>; // [SIZE / COLS, COLS]

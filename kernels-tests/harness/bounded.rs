@@ -1,7 +1,7 @@
 //! Where tolerances come from: numbers that carry a bound on what f32 arithmetic may be off by.
 //!
-//! Each op's reference is written once, as naive loops, in [`Bounded`] arithmetic. It gives four things: the value (which
-//! the f64 reference must have), the bound ("running error analysis", Higham 2002, section 3.3: every operation passes on what
+//! Each op is written once more, as naive loops, in [`Bounded`] arithmetic. These give four things: the value (which the
+//! f64 reference must have), the bound ("running error analysis", Higham 2002, section 3.3: every operation passes on what
 //! its operands are off by and adds its own rounding), and the number of operations and, by
 //! [`Operands`](super::Operands), the elements read and written (both of which [`Op::cost`] must declare). Sums are bounded
 //! for any order of their terms, and a multiply-add may be fused, so the bound holds for every tiling.

@@ -1,4 +1,4 @@
-//! A case: an op with its shape, how its operands are filled, and the reference that it is held against.
+//! A case: an op with its shape, how its operands are filled, and the naive loops that its f64 reference is held against.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -84,16 +84,17 @@ impl Fill {
 pub struct Oracle {
     /// All operands before the run, in the order of [`Op::args`].
     pub inputs: Vec<Vec<f32>>,
-    /// The written operands after the run, in the order of [`Op::args`]: the f64 reference's values, the reference's bounds.
+    /// The written operands after the run, in the order of [`Op::args`]: the f64 reference's values, the naive
+    /// loops' bounds.
     pub wanted: Vec<Vec<Bounded>>,
-    /// Operations of the reference, and what it read and wrote.
+    /// Operations of the naive loops, and what they read and wrote.
     counted: Cost,
 }
 
 /// Makes a device's capabilities those of a lesser one.
 type Limits = dyn Fn(&mut Capabilities) + Send + Sync;
 
-type Reference = dyn Fn(&Operands<'_>) -> Vec<Vec<Bounded>> + Send + Sync;
+type Naive = dyn Fn(&Operands<'_>) -> Vec<Vec<Bounded>> + Send + Sync;
 
 /// One op with its operands.
 pub struct Case {
@@ -103,7 +104,7 @@ pub struct Case {
     pub uniforms: Uniforms,
     note: String,
     fills: Vec<Option<Fill>>,
-    reference: Box<Reference>,
+    naive: Box<Naive>,
     limits: Option<Box<Limits>>,
     /// Whether the results have the same bits without the limits.
     same_bits: bool,
@@ -112,15 +113,15 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case of `op`. `reference` takes the operands and returns what the written ones must be, in their order.
-    pub fn new<O: Op + Clone + 'static>(op: O, reference: fn(&O, &Operands<'_>) -> Vec<Vec<Bounded>>) -> Self {
+    /// A case of `op`. `naive` takes the operands and returns what the written ones must be, in their order.
+    pub fn new<O: Op + Clone + 'static>(op: O, naive: fn(&O, &Operands<'_>) -> Vec<Vec<Bounded>>) -> Self {
         let copy = op.clone();
         Self {
             fills: op.args().iter().map(|_| None).collect(),
             op: Box::new(op),
             uniforms: Uniforms { seed: 0x5eed, update: 3, ..Uniforms::default() },
             note: String::new(),
-            reference: Box::new(move |operands| reference(&copy, operands)),
+            naive: Box::new(move |operands| naive(&copy, operands)),
             limits: None,
             same_bits: false,
             shortcut: false,
@@ -219,27 +220,27 @@ impl Case {
             .collect()
     }
 
-    /// What the op must give: from the f64 reference, which is held against the reference here.
+    /// What the op must give: from its f64 reference, which is held against the naive loops here.
     ///
     /// # Errors
-    /// Where the op and its reference differ.
+    /// Where the two differ.
     pub fn oracle(&self) -> Result<&Oracle, String> {
         self.oracle.get_or_init(|| self.consult()).as_ref().map_err(Clone::clone)
     }
 
     fn consult(&self) -> Result<Oracle, String> {
         let inputs = self.inputs();
-        let (mut wanted, counted) = self.reference(&inputs);
+        let (mut wanted, counted) = self.naive(&inputs);
         let computed = run_on_cpu::<f64>(self.op.as_ref(), &self.uniforms, &inputs);
         for ((name, computed), wanted) in self.written(computed).into_iter().zip(&mut wanted) {
-            assert_eq!(wanted.len(), computed.len(), "{self}: the reference gives another length for `{name}`");
+            assert_eq!(wanted.len(), computed.len(), "{self}: the naive loops give another length for `{name}`");
             for (i, (wanted, computed)) in wanted.iter_mut().zip(computed).enumerate() {
-                // The same bound with f64's roundoff, once for the CPU backend and once for the reference's own arithmetic.
+                // The same bound with f64's roundoff, once for the reference and once for the naive loops' own arithmetic.
                 let bound = 2.0 * wanted.error * (f64::EPSILON / 2.0) / ROUNDOFF;
                 let untouched = is_unwritten(computed) && is_unwritten(wanted.value);
                 if !untouched && !within((computed - wanted.value).abs(), bound) {
                     let value = wanted.value;
-                    return Err(format!("the f64 reference's {name}[{i}] is {computed:e}, the reference's {value:e}"));
+                    return Err(format!("the f64 reference's {name}[{i}] is {computed:e}, the naive loops' {value:e}"));
                 }
                 wanted.value = computed;
             }
@@ -258,14 +259,14 @@ impl Case {
         args.map(|arg| arg.name).zip(values).collect()
     }
 
-    fn reference(&self, inputs: &[Vec<f32>]) -> (Vec<Vec<Bounded>>, Cost) {
+    fn naive(&self, inputs: &[Vec<f32>]) -> (Vec<Vec<Bounded>>, Cost) {
         let values = inputs.iter().map(|operand| operand.iter().map(|&x| Bounded::exact(x)).collect()).collect();
         let operands = Operands::new(self.op.args(), values, &self.uniforms);
-        let (written, flops) = counted(|| (self.reference)(&operands));
+        let (written, flops) = counted(|| (self.naive)(&operands));
         (written, Cost { flops, bytes: operands.bytes_moved() })
     }
 
-    /// Holds the declared cost against what the reference did: its operations, and the elements that it read and wrote.
+    /// Holds the declared cost against what the naive loops did: their operations, and the elements that they read and wrote.
     ///
     /// # Errors
     /// What differs.
@@ -276,7 +277,7 @@ impl Case {
         {
             let agree = if self.shortcut { counted <= declared } else { counted == declared };
             if !agree {
-                return Err(format!("{declared} {what} are declared, the reference counts {counted}"));
+                return Err(format!("{declared} {what} are declared, the naive loops count {counted}"));
             }
         }
         Ok(())

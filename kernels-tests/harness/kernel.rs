@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::gpu::{Access, Buffer, Capabilities, Checks, DeviceType, Dispatch, Format, Gpu, Shader};
+use crate::gpu::{Access, Buffer, Capabilities, Checks, Dispatch, Format, Gpu, Shader};
 use crate::ops::{Arg, Recorded, Recorder, TensorId, View};
 use pollster::block_on;
 
@@ -92,7 +92,7 @@ pub fn run_changed(
         recorded.dispatches.iter_mut().for_each(change);
         Ok::<_, String>(recorded)
     };
-    let software = adapter.capabilities.device_type == DeviceType::Software;
+    let software = adapter.is_software();
     let reversed = |mut recorded: Recorded| {
         // A GPU runs invocations side by side, and is held to the text as it is.
         for dispatch in recorded.dispatches.iter_mut().filter(|_| software) {

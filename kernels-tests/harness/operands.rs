@@ -1,4 +1,4 @@
-//! The operands that a reference sees: they note which elements it reads and writes, which is what an op must move at
+//! The operands that an op's naive loops see: they note which elements these read and write, which is what an op must move at
 //! least.
 
 use std::cell::Cell;
@@ -28,8 +28,8 @@ impl<'a> Operands<'a> {
         Self { operands: args.into_iter().zip(values).map(operand).collect(), uniforms }
     }
 
-    /// Bytes that the reference has read and written, each element once for either. An operand that it has not taken
-    /// [in place](Operand::in_place) it has made as a whole.
+    /// Bytes that the naive loops have read and written, each element once for either. An operand that they have not taken
+    /// [in place](Operand::in_place) they have made as a whole.
     pub fn bytes_moved(&self) -> u64 {
         self.operands.iter().map(|operand| operand.moved() * operand.arg.format.bytes()).sum()
     }
@@ -44,7 +44,7 @@ impl Index<&str> for Operands<'_> {
     }
 }
 
-/// What a reference did with an element.
+/// What naive loops did with an element.
 #[derive(Clone, Copy, Default)]
 struct Touched {
     /// Took the value from before the run.
@@ -66,7 +66,7 @@ impl Operand {
         (0..self.values.len()).map(|i| &self[i])
     }
 
-    /// The operand to be changed where it stands: what the reference leaves alone is neither read nor written.
+    /// The operand to be changed where it stands: what the naive loops leave alone is neither read nor written.
     pub fn in_place(&self) -> InPlace<'_> {
         self.in_place.set(true);
         InPlace { operand: self, values: self.values.clone() }

@@ -14,7 +14,7 @@ use crate::ops::Op;
 /// Whether kernels are measured, as `--tune` and `DEEPJ_TUNE` name it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tune {
-    /// No: kernels without a override take their first variant; no file is read or written.
+    /// No: kernels without an override take their first variant; no file is read or written.
     #[default]
     Off,
     /// Those of which no choice is remembered.
@@ -232,7 +232,7 @@ impl KernelSelection {
     }
 }
 
-/// Whether a override of `kernel` is meant for `op`.
+/// Whether an override of `kernel` is meant for `op`.
 fn named(op: &dyn Op, kernel: &str) -> bool {
     op.kernel() == kernel || op.name() == kernel
 }

@@ -240,7 +240,7 @@ async fn profile_ops(
                 return Err(Error::usage(what, "use f32, or another device (`deepj adapters` lists what each can do)"));
             }
             Some(supported) => {
-                // A override of an op may be of a variant that only some of its kernels have; that one has it is checked.
+                // An override of an op may be of a variant that only some of its kernels have; that one has it is checked.
                 let asked = |variant: &&str| match overridden.is_empty() {
                     true => !op.experimental().contains(variant),
                     false => overridden.iter().any(|overridden| overridden == variant),

@@ -258,7 +258,7 @@ fn pins_of_what_there_is_not_are_wrong_use() {
     fails(path, &by_user("lstm_fwt=naive"), 2, &["lstm_fwt", "did you mean `lstm_fwd`?", "gemm"]);
     fails(path, &by_user("lstm_fwd=nave"), 2, &["nave", "did you mean `naive`?", "block"]);
     fails(path, &by_user("lstm_fwd"), 2, &["no `=`"]);
-    // A override that training alone has does not disturb the samples at its end.
+    // An override that training alone has does not disturb the samples at its end.
     let mut arguments = by_user("lstm_bwd=naive");
     arguments.extend(["--steps", "1", "--seed", "1"]);
     let samples = arguments.iter().position(|a| *a == "--samples").unwrap();

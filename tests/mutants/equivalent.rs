@@ -5,11 +5,6 @@ use super::drawn::Change;
 /// A kernel, the change as its draw names it, and why nothing comes of it.
 pub const EQUIVALENT: &[(&str, &str, &str)] = &[
     (
-        "dropout/main",
-        "pcg4d: `v.z += v.x * v.y;` (number 2) becomes `v.z += v.x + v.y;`",
-        "of the hash masks take x and draws x and y",
-    ),
-    (
         "gemm/direct",
         "four: `return min(first + step * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(end - 1u));` becomes `return min(first + step * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(end + 1u));`",
         "what comes of rows and columns past the end is not stored; that they are not read is seen to by drivers, not by results",
@@ -18,6 +13,16 @@ pub const EQUIVALENT: &[(&str, &str, &str)] = &[
         "gemm/naive",
         "store: `if row >= p.m || col >= p.n {` becomes `if row >= p.m || col > p.n {`",
         "`naive` has returned there; other kernels need it",
+    ),
+    (
+        "heads/input_grad_naive",
+        "dlosses_of: `return vec3<f32>(dlosses[at], dlosses[at + 1u], 0.0); // if TWO` becomes `return vec3<f32>(dlosses[at], dlosses[at + 1u], 1.0); // if TWO`",
+        "it multiplies the third of two heads' logit gradient, which is 0",
+    ),
+    (
+        "heads/weight_grad_naive",
+        "logit_grads_of: `return vec3<f32>(q_logit_grads[at], q_logit_grads[at + 1u], 0.0); // if TWO` becomes `return vec3<f32>(q_logit_grads[at], q_logit_grads[at + 1u], 1.0); // if TWO`",
+        "the third of two heads' sum is not stored",
     ),
     (
         "lstm/backward_block",

@@ -27,7 +27,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use batches::{Batches, Test};
-use deepj::gpu::DeviceType;
 use deepj::verify::kernels::cases;
 use deepj::verify::kernels::harness::Case;
 use deepj::verify::kernels::harness::adapters::{self, Adapter, everything};
@@ -157,7 +156,7 @@ fn of_all_drawn(
 
 fn software() -> Vec<Arc<Adapter>> {
     let mut adapters = adapters::all();
-    adapters.retain(|adapter| adapter.capabilities.device_type == DeviceType::Software);
+    adapters.retain(|adapter| adapter.is_software());
     adapters
 }
 

@@ -56,13 +56,15 @@ impl Target for Tint {
 
     fn broken(&self) -> Result<Vec<(Unit, &'static str)>, String> {
         let main = |body: &str| {
-            let lane = "@builtin(local_invocation_index) lane: u32";
-            format!("var<workgroup> x: array<f32, 64>;\n@compute @workgroup_size(64)\nfn main({lane}) {{ {body} }}\n")
+            let invocation = "@builtin(local_invocation_index) i: u32";
+            format!(
+                "var<workgroup> x: array<f32, 64>;\n@compute @workgroup_size(64)\nfn main({invocation}) {{ {body} }}\n"
+            )
         };
-        let of_one = main("if lane == 0u { workgroupBarrier(); } x[lane] = 1.0;");
+        let of_one = main("if i == 0u { workgroupBarrier(); } x[i] = 1.0;");
         let cases = [
             ("a name without a declaration", main("x[y] = 1.0;"), "unresolved value 'y'"),
-            ("a barrier for one lane alone", of_one, "must only be called from uniform control flow"),
+            ("a barrier for one invocation alone", of_one, "must only be called from uniform control flow"),
             ("subgroups without a word", main("x[0] = subgroupAdd(1.0);"), "subgroups"),
         ];
         Ok(cases.map(|(name, source, message)| (Unit::text(name, &source, ""), message)).into())
