@@ -182,7 +182,7 @@ fn forward_block(
     }
 }
 
-// Lanes of a tile along units and along rows, quadruples of rows of an invocation, which stand Y quadruples apart, and how much
+// Invocations of a tile along units and along rows, quadruples of rows of an invocation, which stand Y quadruples apart, and how much
 // of the sums' length is in workgroup memory at a time. Forward an invocation has one unit, backward four, X apart.
 const X: u32 = 32u;
 const Y: u32 = 8u;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::files::{refused, write_whole};
 use crate::graph::Param;
 use crate::models::Model;
 use crate::music::{Split, Styles};
@@ -19,7 +20,6 @@ mod format;
 mod metadata;
 mod runs;
 
-pub use crate::files::{make_folder, refused, write_whole};
 pub use format::{FORMAT, VERSION};
 pub use metadata::{Best, CorpusInfo, Progress, Settings, StopConditions};
 pub use runs::{RUNS, newest};

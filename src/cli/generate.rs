@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use deepj::Result;
-use deepj::checkpoint::make_folder;
+use deepj::files::make_folder;
 use deepj::generate::{Composed, Composition, SILENCE, generate};
 use deepj::music::{Reading, RollStats, StylePath, Styles};
 use serde::Serialize;

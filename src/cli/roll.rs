@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use deepj::Result;
-use deepj::checkpoint::refused;
+use deepj::files::refused;
 use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, RollStats};
 use serde::Serialize;

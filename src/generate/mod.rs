@@ -188,7 +188,7 @@ impl Generator {
     }
 }
 
-/// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set. Pins of kernels
+/// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set. Overrides of kernels
 /// that only training has are passed over.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Which variant of a kernel runs: the one that the user overridden, else the fastest measured, else the first.
+//! Which variant of a kernel runs: the one that the user names, else the fastest measured, else the first.
 
 use std::collections::BTreeSet;
 use std::fmt;

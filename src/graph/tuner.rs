@@ -85,8 +85,8 @@ impl Tuner {
         self.fastest.get(&Key::of(op)).copied()
     }
 
-    /// Measures what is not known of the plan's kernels, the costliest first, and remembers it. Override kernels and those
-    /// with one supported variant are left alone.
+    /// Measures what is not known of the plan's kernels, the costliest first, and remembers it. Kernels with an override and
+    /// those with one supported variant are left alone.
     ///
     /// # Errors
     /// A lost device. A variant that fails otherwise is passed over with a notice.
@@ -354,11 +354,13 @@ impl<'a> Bench<'a> {
                 Err(e) => may_pass |= self.survive(job, variant, e, notice).await?,
             }
         }
-        for round in 0..ROUNDS {
-            for candidate in candidates.iter_mut().filter(|c| c.once <= HOPELESS * best) {
-                match self.sample(candidate).await {
-                    Err(e) if round == 0 => may_pass |= self.survive(job, candidate.variant, e, notice).await?,
-                    outcome => outcome?,
+        for _ in 0..ROUNDS {
+            for mut candidate in std::mem::take(&mut candidates) {
+                let outcome =
+                    if candidate.once <= HOPELESS * best { self.sample(&mut candidate).await } else { Ok(()) };
+                match outcome {
+                    Ok(()) => candidates.push(candidate),
+                    Err(e) => may_pass |= self.survive(job, candidate.variant, e, notice).await?,
                 }
             }
         }

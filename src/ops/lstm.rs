@@ -352,7 +352,7 @@ struct Part {
     rows: usize,
 }
 
-/// Lanes of a workgroup of [`Kernel::Naive`] and [`Kernel::Block`].
+/// Invocations of a workgroup of [`Kernel::Naive`] and [`Kernel::Block`].
 const INVOCATIONS: usize = 64;
 
 /// Workgroups that a GPU should have of a step, so that a tile is worth its size.

@@ -111,7 +111,7 @@ impl Arg {
 
 /// What changes from run to run without being a tensor: 16 words, rewritten by the host before each run.
 ///
-/// The shaders' `struct Step` in `shaders/common.wgsl` has the same words in the same order.
+/// The shaders' `struct Uniforms` in `shaders/common.wgsl` has the same words in the same order.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Uniforms {
     /// Seed of all random decisions.
@@ -126,7 +126,7 @@ pub struct Uniforms {
     pub clip_norm: f32,
     /// Sampling temperature.
     pub temperature: f32,
-    /// 1 where generation is led through given notes (priming), 0 where it samples.
+    /// 1 where generation takes given notes (priming), 0 where it samples.
     pub forced: f32,
     /// Silence temperature: what each consecutive silent step adds to the temperature (paper, section IV-B: 0.1).
     pub silence: f32,
@@ -255,7 +255,7 @@ pub trait Op: fmt::Debug + Send + Sync {
     fn variants(&self, _capabilities: &Capabilities) -> Vec<&'static str> {
         vec![]
     }
-    /// KernelSelection on experimental features: they run only where a user overrides them, and are not measured unasked.
+    /// Variants on experimental features: they run only where a user overrides them, and are not measured unasked.
     fn experimental(&self) -> &'static [&'static str] {
         &[]
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::report::{FORMAT, Header, Kernel, Profile, Record, Summary, VERSION};
-use crate::checkpoint::refused;
 use crate::error::{Error, Result};
+use crate::files::refused;
 use crate::peaks::RooflineLimits;
 
 /// The largest file that is read: hundreds of times a profile of many runs.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::run_folder::RunFiles;
+use super::run_files::RunFiles;
 use crate::Result;
 
 /// The curve's file.

@@ -14,7 +14,7 @@ mod options;
 mod plans;
 mod prepare;
 mod run;
-mod run_folder;
+mod run_files;
 mod tensorboard;
 mod trainer;
 
@@ -25,8 +25,8 @@ pub(crate) use plans::fitting_plan;
 pub(crate) use prepare::batch_shape;
 pub use prepare::{Prepared, prepare};
 pub use run::{explain, train, train_into};
-pub use run_folder::{BEST, Folder, LAST, Memory, RunFiles};
-pub use trainer::{Snapshot, Start, Trainer, Update};
+pub use run_files::{BEST, Folder, LAST, Memory, RunFiles};
+pub use trainer::{Snapshot, Trainer, Update};
 
 /// Why training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,9 +1,10 @@
-//! The plans of a run, and whether they fit the machine, found out before anything is allocated.
+//! The plans of a run, and whether they fit the machine, found out before anything is allocated on the device.
 
 use super::Prepared;
 use crate::evaluate::EvaluationPlan;
-use crate::gpu::{Capabilities, available_memory};
+use crate::gpu::{Capabilities, Device, available_memory};
 use crate::graph::Plan;
+use crate::graph::session::KernelSelection;
 use crate::models::SequenceIo;
 use crate::nn::optimizer;
 use crate::ops::View;
@@ -55,12 +56,24 @@ impl Plans {
     }
 }
 
+/// The plans of a run that can be on this device: enough memory, f16 in shaders where it is needed, kernels that exist.
+///
+/// # Errors
+/// What of it there is not, or a configuration that cannot be built.
+pub fn checked(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<Plans> {
+    let adapter = device.capabilities();
+    prepared.state.settings.precision.check(adapter)?;
+    let plans = fitting(prepared, adapter)?;
+    selection.check(&plans.iter().collect::<Vec<_>>(), adapter)?;
+    Ok(plans)
+}
+
 /// The plans of a run that fits.
 ///
 /// # Errors
 /// One that does not, by how much and which batch would: on a GPU a buffer larger than it allows, on the CPU more memory than
 /// the system has left.
-pub fn fitting(prepared: &Prepared, adapter: Option<&Capabilities>) -> Result<Plans> {
+fn fitting(prepared: &Prepared, adapter: Option<&Capabilities>) -> Result<Plans> {
     fitting_within(prepared, adapter, available_memory())
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use super::corpus::{corpus_of, read_corpus};
 use super::options::TrainOptions;
-use super::run_folder::{BEST, LAST, run_name};
+use super::run_files::{BEST, LAST, run_name};
 use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest};
 use crate::gpu::Device;
 use crate::models::{self, CorpusFacts, DefaultOn, Model, Precision};

@@ -7,7 +7,7 @@ use web_time::Instant;
 
 use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
 use super::plans::{self, Plans};
-use super::run_folder::{BEST, Folder, LAST, RunFiles};
+use super::run_files::{BEST, Folder, LAST, RunFiles};
 use super::tensorboard::EventFile;
 use super::trainer::{Snapshot, Start, Trainer, Update};
 use super::{End, Outcome, Prepared, curve};
@@ -30,9 +30,9 @@ pub async fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let plans = check(&prepared, &device, &selection)?;
-    let files = Box::new(Folder::make(&prepared.out)?);
-    Run::begin(files, prepared, plans, device, selection, observer, stop).await?.go().await
+    let plans = plans::checked(&prepared, &device, &selection)?;
+    let mut files = Folder::make(&prepared.out)?;
+    Run::begin(&mut files, prepared, plans, device, selection, observer, stop).await?.go().await
 }
 
 /// The same with files elsewhere, such as [`Memory`](super::Memory).
@@ -40,14 +40,14 @@ pub async fn train(
 /// # Errors
 /// As [`train`].
 pub async fn train_into(
-    files: Box<dyn RunFiles>,
+    files: &mut dyn RunFiles,
     prepared: Prepared,
     device: Device,
     selection: KernelSelection,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let plans = check(&prepared, &device, &selection)?;
+    let plans = plans::checked(&prepared, &device, &selection)?;
     Run::begin(files, prepared, plans, device, selection, observer, stop).await?.go().await
 }
 
@@ -57,7 +57,7 @@ pub async fn train_into(
 /// A configuration that cannot be built, a kernel that does not exist, or a run that does not fit.
 pub fn explain(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<String> {
     let adapter = device.capabilities();
-    let plans = check(prepared, device, selection)?;
+    let plans = plans::checked(prepared, device, selection)?;
     let mut text = String::new();
     for plan in plans.iter() {
         text.push_str(&crate::graph::explain(plan, adapter, selection)?);
@@ -65,15 +65,6 @@ pub fn explain(prepared: &Prepared, device: &Device, selection: &KernelSelection
     let mib = plans.bytes(adapter) as f64 / f64::from(1 << 20);
     text.push_str(&format!("all plans together: {mib:.1} MiB of memory\n"));
     Ok(text)
-}
-
-/// The plans of a run that can be on this device: enough memory, f16 in shaders where it is needed, kernels that exist.
-fn check(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<Plans> {
-    let adapter = device.capabilities();
-    prepared.state.settings.precision.check(adapter)?;
-    let plans = plans::fitting(prepared, adapter)?;
-    selection.check(&plans.iter().collect::<Vec<_>>(), adapter)?;
-    Ok(plans)
 }
 
 /// A run under way.
@@ -85,7 +76,7 @@ struct Run<'a> {
     corpus: CorpusInfo,
     validation: Vec<Arc<Piece>>,
     save_every: u64,
-    files: Box<dyn RunFiles>,
+    files: &'a mut dyn RunFiles,
     events: EventFile,
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
@@ -96,7 +87,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     async fn begin(
-        mut files: Box<dyn RunFiles>,
+        files: &'a mut dyn RunFiles,
         prepared: Prepared,
         plans: Plans,
         device: Device,
@@ -127,8 +118,8 @@ impl<'a> Run<'a> {
         let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
         let trainer = Trainer::new(start, plans, device, selection).await?;
         started.memory_bytes += trainer.scratch_bytes();
-        curve::begin(files.as_mut(), step)?;
-        let events = EventFile::create(files.as_mut(), step)?;
+        curve::begin(files, step)?;
+        let events = EventFile::create(files, step)?;
         let began = Instant::now();
         let run = Self {
             trainer,
@@ -224,11 +215,11 @@ impl<'a> Run<'a> {
                 UpdateRecord { seconds: self.seconds(), done, ..record }
             }
         };
-        curve::push(self.files.as_mut(), "train", &record)?;
+        curve::push(self.files, "train", &record)?;
         let mut scalars = scalars("train", &record.losses);
         scalars.push(("train/gradient_norm".into(), record.gradient_norm));
         scalars.push(("train/epochs".into(), record.epochs));
-        self.events.scalars(self.files.as_mut(), record.step, &scalars)?;
+        self.events.scalars(self.files, record.step, &scalars)?;
         self.observer.stepped(&record);
         Ok(())
     }
@@ -256,9 +247,9 @@ impl<'a> Run<'a> {
             progress.best = Some(Best { step, loss, nats_per_step: metrics.losses.nats_per_step() });
         }
         let record = ValidationRecord { step, epochs, metrics, best, seconds };
-        curve::push(self.files.as_mut(), "validation", &record)?;
+        curve::push(self.files, "validation", &record)?;
         let scalars = scalars("validation", &record.metrics.losses);
-        self.events.scalars(self.files.as_mut(), step, &scalars)?;
+        self.events.scalars(self.files, step, &scalars)?;
         self.observer.validated(&record);
         if best {
             self.write(BEST, snapshot, false).await?;
@@ -277,8 +268,8 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint of the last update, read from the device unless it was already.
     async fn write(&mut self, name: &str, snapshot: &mut Option<Snapshot>, resumable: bool) -> Result<()> {
         let Snapshot { params, resume } = match snapshot {
-            Some(snapshot) => snapshot.clone(),
-            None => snapshot.insert(self.trainer.snapshot().await?).clone(),
+            Some(snapshot) => snapshot,
+            None => snapshot.insert(self.trainer.snapshot().await?),
         };
         self.trainer.progress_mut().seconds = self.seconds();
         let checkpoint = Checkpoint {
@@ -288,8 +279,8 @@ impl<'a> Run<'a> {
             corpus: self.corpus.clone(),
             settings: self.trainer.settings().clone(),
             progress: self.trainer.progress().clone(),
-            params,
-            resume: resumable.then_some(resume),
+            params: params.clone(),
+            resume: resumable.then(|| resume.clone()),
         };
         self.files.write(name, &checkpoint.to_bytes()?)?;
         self.observer.saved(&self.files.path(name));
@@ -298,7 +289,8 @@ impl<'a> Run<'a> {
 
     fn outcome(&self, end: End) -> Outcome {
         let progress = self.trainer.progress();
-        let is_there = |name: &&str| self.files.read(name).is_ok_and(|found| found.is_some());
+        let names = self.files.names().unwrap_or_default();
+        let is_there = |name: &&str| names.iter().any(|other| other == name);
         Outcome {
             end,
             step: progress.step,

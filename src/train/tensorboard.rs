@@ -6,7 +6,7 @@
 
 use web_time::SystemTime;
 
-use super::run_folder::RunFiles;
+use super::run_files::RunFiles;
 use crate::Result;
 
 /// The part of the name by which files of this program are told from others.
@@ -98,7 +98,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::run_folder::Memory;
+    use crate::train::run_files::Memory;
 
     /// A message as (field, wire type, value or bytes).
     fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {

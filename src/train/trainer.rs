@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::Prepared;
 use super::observer::UpdateRecord;
-use super::plans::Plans;
-use crate::checkpoint::{Progress, Resume, Settings};
+use super::plans::{self, Plans};
+use crate::checkpoint::{Checkpoint, Progress, Resume, Settings};
 use crate::evaluate::{Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
@@ -68,18 +69,14 @@ pub enum Update {
 }
 
 /// Where a training begins.
-pub struct Start {
-    /// The network.
+pub(super) struct Start {
     pub model: Arc<dyn Model>,
-    /// How it is trained.
     pub settings: Settings,
-    /// How far it has come.
     pub progress: Progress,
     /// The parameter buffer.
     pub params: Vec<f32>,
     /// The optimiser's buffers and the carried states.
     pub resume: Resume,
-    /// What takes batches from the training pieces.
     pub sampler: Sampler,
 }
 
@@ -93,10 +90,19 @@ pub struct Snapshot {
 }
 
 impl Trainer {
-    /// Puts a training on a device.
+    /// Puts a prepared training on a device.
     ///
     /// # Errors
-    /// A kernel override that fits no kernel, too little memory, a device that fails.
+    /// A configuration that cannot be built, a kernel override that fits no kernel, too little memory, a device that fails.
+    pub async fn begin(prepared: Prepared, device: Device, selection: KernelSelection) -> Result<Self> {
+        let plans = plans::checked(&prepared, &device, &selection)?;
+        let Prepared { state, sampler, .. } = prepared;
+        let Checkpoint { model, settings, progress, params, resume, .. } = state;
+        let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
+        Self::new(start, plans, device, selection).await
+    }
+
+    /// The same with plans that are [checked](plans::checked).
     pub(super) async fn new(start: Start, plans: Plans, device: Device, selection: KernelSelection) -> Result<Self> {
         let Start { model, settings, progress, params, resume, sampler } = start;
         let mut session = Session::new(device, selection);
@@ -159,9 +165,9 @@ impl Trainer {
         self.progress.step + u64::from(self.in_flight.is_some())
     }
 
-    /// How often the sampler has been through the pieces, batches that were submitted included.
+    /// How often training has been through the pieces, with the update that was submitted.
     pub fn epochs(&self) -> f64 {
-        self.sampler.epochs()
+        self.in_flight.as_ref().map_or(self.progress.epochs, |update| update.epochs)
     }
 
     /// Bytes of scratch memory that kernels take beside what the plans say.
@@ -274,8 +280,10 @@ impl Trainer {
     /// little, if it was finite.
     async fn not_finite(&mut self, uniforms: &Uniforms, batch: &Batch) -> Error {
         let number = self.progress.step + 1;
+        let next_was_made = self.in_flight.is_some();
         let found = match self.first_non_finite(uniforms, batch).await {
             Ok(Some(node)) => format!("first in the op `{node}`"),
+            Ok(None) if next_was_made => "which no longer shows: the next update was made meanwhile".into(),
             Ok(None) => "only with the state carried from the window before".into(),
             Err(e) => format!("and the search for the op failed: {}", e.what),
         };
@@ -302,16 +310,17 @@ impl Trainer {
     }
 
     /// The losses on `pieces`, the held-out ones that the evaluation plan was made for; `None` without one, or if `stop` was
-    /// set meanwhile. `progress` is told the number of time steps done so far. Call [`Trainer::finish`] before.
+    /// set meanwhile. `progress` is told the number of time steps done so far.
     ///
     /// # Errors
-    /// A device that fails.
+    /// An update under way ([`Trainer::finish`] ends it), or a device that fails.
     pub async fn validate(
         &mut self,
         pieces: &[Arc<Piece>],
         stop: &AtomicBool,
         progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
+        self.nothing_in_flight()?;
         match &self.evaluator {
             Some(evaluator) => evaluator.run(&mut self.session, pieces, stop, progress).await,
             None => Ok(None),
@@ -323,11 +332,20 @@ impl Trainer {
         self.evaluator.is_some()
     }
 
-    /// Reads parameters, the optimiser's buffers and carried states. Call [`Trainer::finish`] before.
+    /// Parameters would be those of an update that schedule and sampler do not know of.
+    fn nothing_in_flight(&self) -> Result<()> {
+        match self.in_flight {
+            Some(_) => Err(Error::run("an update is under way", "call `Trainer::finish` before")),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads parameters, the optimiser's buffers and carried states.
     ///
     /// # Errors
-    /// A device that fails.
+    /// An update under way ([`Trainer::finish`] ends it), or a device that fails.
     pub async fn snapshot(&self) -> Result<Snapshot> {
+        self.nothing_in_flight()?;
         let buffers = self.settings.optimizer.0.buffers().len();
         let mut views = vec![(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params))];
         let moment = |i: usize| self.session.plan(self.update).buffer(Kind::Optimizer(i as u8));

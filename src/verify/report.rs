@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::kernels::deepj::Flip;
 use super::kernels::harness::kernel::Margin;
 use super::kernels::{Pass, Verdict};
-use crate::checkpoint::refused;
+use crate::files::refused;
 use crate::gpu::{Capabilities, Machine};
 use crate::peaks::RooflineLimits;
 use crate::{Error, Result};
@@ -389,7 +389,7 @@ impl Report {
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        crate::checkpoint::write_whole(path, self.to_json()?.as_bytes())
+        crate::files::write_whole(path, self.to_json()?.as_bytes())
     }
 }
 

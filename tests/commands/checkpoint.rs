@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use deepj::checkpoint::{Checkpoint, newest, write_whole};
+use deepj::checkpoint::{Checkpoint, newest};
+use deepj::files::write_whole;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::{folder, run_quietly, tiny};

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use deepj::checkpoint::{refused, write_whole};
+use deepj::files::{refused, write_whole};
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
 use deepj::{Error, Result};

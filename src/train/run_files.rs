@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::calendar::run_stamp;
-use crate::files::{make_folder, refused, write_whole};
+use crate::files::{FileLock, make_folder, refused, write_whole};
 
 /// The last state of a run, in its folder: what `--resume` reads.
 pub const LAST: &str = "last.safetensors";
@@ -49,18 +49,20 @@ pub trait RunFiles {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// Two runs in one folder would overwrite each other's files.
+    _lock: FileLock,
     /// Files that were appended to, open.
     open: HashMap<String, File>,
 }
 
 impl Folder {
-    /// The folder at `path`, made with those above it where it is not there.
+    /// The folder at `path`, made with those above it where it is not there, and locked for as long as this value is there.
     ///
     /// # Errors
-    /// What the file system refuses.
+    /// Another run that works on the folder, or what the file system refuses.
     pub fn make(path: &Path) -> Result<Self> {
         make_folder(path)?;
-        Ok(Self { path: path.into(), open: HashMap::new() })
+        Ok(Self { path: path.into(), _lock: FileLock::acquire(path)?, open: HashMap::new() })
     }
 }
 
