@@ -146,3 +146,19 @@ impl RunFiles for Memory {
 pub(super) fn run_name(preset: &str) -> String {
     format!("{}-{preset}", run_stamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let first = Folder::make(&path).unwrap();
+        let error = Folder::make(&path).unwrap_err();
+        assert!(error.what.contains("run: process") && error.what.contains("is working on it"), "{error}");
+        drop(first);
+        Folder::make(&path).unwrap();
+    }
+}
