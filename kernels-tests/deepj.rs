@@ -1,4 +1,4 @@
-//! The whole model: one training step with dropout and update, and generation, on an adapter against the f64 reference; the
+//! The whole model: one update with dropout, and generation, on an adapter against the f64 reference; the
 //! program's gradients against central differences.
 
 use std::fmt;
@@ -226,9 +226,9 @@ impl TrainingCase {
     }
 
     /// One step on a device; where the model is small twice from the same state, which must give the same bits.
-    fn on_device(&self, gpu: Gpu, variants: KernelSelection) -> Result<Vec<Vec<f64>>, String> {
+    fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<Vec<f64>>, String> {
         let outcome: crate::Result<Vec<Vec<Vec<f32>>>> = block_on(async {
-            let mut session = Session::new(Device::Gpu(gpu), variants);
+            let mut session = Session::new(Device::Gpu(gpu), selection);
             let id = session.add(self.plan.clone()).await?;
             let views: Vec<View> = self.results().iter().map(|(_, view)| *view).collect();
             let mut runs = vec![];
@@ -283,7 +283,7 @@ impl TrainingCase {
     /// # Errors
     /// A device that fails, two runs that differ, a result beyond its tolerance.
     pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<Margin, String> {
-        self.compare(&self.on_device(way.device(adapter)?, way.variants.clone())?)
+        self.compare(&self.on_device(way.device(adapter)?, way.selection.clone())?)
     }
 
     /// Compares the norm of the difference from the f64 reference with the norm, result by result.
@@ -445,9 +445,9 @@ impl GenerationCase {
         program.get(&shared, self.io.roll).iter().map(|x| x.to_f64()).collect()
     }
 
-    fn on_device(&self, gpu: Gpu, variants: KernelSelection) -> Result<Vec<f64>, String> {
+    fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<f64>, String> {
         let outcome: crate::Result<Vec<Vec<f32>>> = block_on(async {
-            let mut session = Session::new(Device::Gpu(gpu), variants);
+            let mut session = Session::new(Device::Gpu(gpu), selection);
             let id = session.add(self.plan.clone()).await?;
             for (view, values) in &self.given {
                 session.write(id, *view, values)?;
@@ -480,7 +480,7 @@ impl GenerationCase {
     /// # Errors
     /// A device that fails, or other music.
     pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<(Margin, Vec<Flip>), String> {
-        self.compare(&self.on_device(way.device(adapter)?, way.variants.clone())?)
+        self.compare(&self.on_device(way.device(adapter)?, way.selection.clone())?)
     }
 
     fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<Flip>), String> {
@@ -529,7 +529,7 @@ impl GenerationCase {
 pub struct Way {
     /// What is special about it.
     pub name: &'static str,
-    variants: KernelSelection,
+    selection: KernelSelection,
     /// Which of the device's limits are smaller than it says, so that most ops take several dispatches.
     limit: Option<fn(&mut Capabilities)>,
 }
@@ -550,7 +550,7 @@ const SMALL_BINDINGS: &str = "16 KiB bindings";
 /// The ways in which a small plan runs: with every op's first variant, with those cut for bindings and for a watchdog, and with
 /// the last variants, where an op has several.
 fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
-    let way = |name, variants, limit| Way { name, variants, limit };
+    let way = |name, selection, limit| Way { name, selection, limit };
     let bindings: fn(&mut Capabilities) = |capabilities| capabilities.max_storage_buffer_binding_size = 1 << 14;
     // Most ops take several dispatches, and a run several submissions.
     let budget: fn(&mut Capabilities) =

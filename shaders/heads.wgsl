@@ -111,11 +111,11 @@ fn loss(part: Part, cell: u32, head: u32, logit: f32) -> f32 {
     let play = p.target_offset + (row * p.notes + part.note) * C;
     let y = wanted[play + head];
     var scale = weight[p.weight_offset + row];
-    if (MASKED >> head & 1u) == 1u {
+    if ((MASKED >> head) & 1u) == 1u {
         scale *= wanted[play];
     }
     let error = logit - y;
-    let squared = (SQUARED >> head & 1u) == 1u;
+    let squared = ((SQUARED >> head) & 1u) == 1u;
     let grad = select(sigmoid_(logit) - y, 2.0 * error, squared);
     logit_grads[p.logit_grads_offset + (part.first + cell) * C + head] = scale * grad;
     return scale * select(softplus(logit) - y * logit, error * error, squared);

@@ -65,8 +65,8 @@ fn model() -> Arc<dyn Model> {
     models::configure(architecture, "small", CORPUS, &settings(1).set).unwrap()
 }
 
-fn run(what: &What, settings: &Settings, device: Device, variants: KernelSelection) -> Profile {
-    block_on(profile(what, settings, device, variants, peaks(), |_, _| ())).unwrap()
+fn run(what: &What, settings: &Settings, device: Device, selection: KernelSelection) -> Profile {
+    block_on(profile(what, settings, device, selection, peaks(), |_, _| ())).unwrap()
 }
 
 /// What holds of any profile.

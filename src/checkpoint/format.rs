@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View as Stored};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View as Stored};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -181,9 +181,9 @@ struct Reader<'a> {
     left: BTreeSet<&'a str>,
 }
 
-impl Reader<'_> {
-    /// A tensor of exactly this shape, all finite.
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+impl<'a> Reader<'a> {
+    /// A tensor of exactly this shape.
+    fn find(&mut self, name: &str, shape: &[usize]) -> Result<TensorView<'a>> {
         let Ok(found) = self.tensors.tensor(name) else {
             return Err(wrong(format!("the tensor `{name}` is missing")));
         };
@@ -197,6 +197,12 @@ impl Reader<'_> {
                 found.shape()
             )));
         }
+        Ok(found)
+    }
+
+    /// The values of a tensor of exactly this shape, all finite.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let found = self.find(name, shape)?;
         let values = found.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let values: Vec<f32> = values.collect();
         match values.iter().position(|x| !x.is_finite()) {
@@ -207,9 +213,14 @@ impl Reader<'_> {
 
     /// The tensors `prefix<parameter>` at their places in a buffer.
     fn buffer(&mut self, prefix: &str, layout: &Layout) -> Result<Vec<f32>> {
+        let name = |p: &Param| format!("{prefix}{}", p.name);
+        // A configuration may ask for more than there is memory, but not for more than the file holds.
+        for p in layout.params() {
+            self.find(&name(p), &p.shape)?;
+        }
         let mut buffer = vec![0.0; layout.len()];
         for p in layout.params() {
-            let values = self.tensor(&format!("{prefix}{}", p.name), &p.shape)?;
+            let values = self.tensor(&name(p), &p.shape)?;
             buffer[p.view.start..][..p.view.len].copy_from_slice(&values);
         }
         Ok(buffer)

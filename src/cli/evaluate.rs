@@ -57,8 +57,15 @@ impl Evaluate {
         let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
         let bar = bar(total as u64, "{wide_bar} {percent}% ETA {eta}");
         let done = |steps: usize| bar.set_position(steps as u64);
-        let metrics =
-            pollster::block_on(evaluate(&checkpoint, &pieces, self.batch, device, self.device.variants(), &stop, done));
+        let metrics = pollster::block_on(evaluate(
+            &checkpoint,
+            &pieces,
+            self.batch,
+            device,
+            self.device.selection(),
+            &stop,
+            done,
+        ));
         bar.finish_and_clear();
         let Some(metrics) = metrics? else {
             return Err(Error::run("interrupted", ""));

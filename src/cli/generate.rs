@@ -113,7 +113,7 @@ impl Generate {
         let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");
         let progress = |bars: usize| bar.set_position(bars as u64);
         let composed =
-            pollster::block_on(generate(&checkpoint, &options, device, self.device.variants(), &stop, progress));
+            pollster::block_on(generate(&checkpoint, &options, device, self.device.selection(), &stop, progress));
         bar.finish_and_clear();
         let Composed { rolls, interrupted } = composed?;
         let mut pieces = vec![];

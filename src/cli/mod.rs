@@ -92,11 +92,11 @@ impl DeviceArguments {
     /// Opens the device, which must be a GPU if a variant is overridden.
     fn open(&self) -> Result<Device> {
         let device = self.device.open()?;
-        self.variants().check_device(device.capabilities())?;
+        self.selection().check_device(device.capabilities())?;
         Ok(device)
     }
 
-    fn variants(&self) -> KernelSelection {
+    fn selection(&self) -> KernelSelection {
         KernelSelection {
             overrides: self.variants.clone(),
             overrides_elsewhere: false,

@@ -144,25 +144,25 @@ impl Train {
             save_every: self.save_every,
         };
         let device = self.device.open()?;
-        let variants = self.device.variants();
+        let selection = self.device.selection();
         let prepared = prepare(&options, &device)?;
         if self.explain {
             let device = self.device.in_time(device.clone(), self.device.remembered_peaks(&device).as_ref());
-            say(explain(&prepared, &device, &variants)?.trim_end());
+            say(explain(&prepared, &device, &selection)?.trim_end());
             return Ok(());
         }
         let stop = stop_flag();
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
         let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops));
-        let trained = train(prepared, device.clone(), variants.clone(), &mut progress, &stop);
+        let trained = train(prepared, device.clone(), selection.clone(), &mut progress, &stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
         let outcome = outcome?;
         let mut samples = vec![];
         if let (Some(best), true) = (&outcome.best_checkpoint, self.samples > 0 && outcome.end != End::Interrupted) {
             let checkpoint = Checkpoint::load(best)?;
-            let composed = generate::samples(&checkpoint, self.samples, device, variants, &stop);
+            let composed = generate::samples(&checkpoint, self.samples, device, selection, &stop);
             for (genre, roll) in pollster::block_on(composed)?.into_iter().flatten() {
                 let file = best.with_file_name(format!("sample-{genre}.mid"));
                 roll.write_midi(&file, SAMPLE_TEMPO)?;

@@ -158,7 +158,7 @@ pub async fn evaluate(
     pieces: &[Arc<Piece>],
     slots: usize,
     device: Device,
-    variants: KernelSelection,
+    selection: KernelSelection,
     stop: &AtomicBool,
     progress: impl FnMut(usize),
 ) -> Result<Option<Metrics>> {
@@ -170,7 +170,7 @@ pub async fn evaluate(
     }
     let model = &checkpoint.model;
     let (plan, handles) = plan(model.as_ref(), pieces, slots, WINDOW)?.split();
-    let mut session = Session::new(device, variants);
+    let mut session = Session::new(device, selection);
     let program = session.add(plan).await?;
     let params = session.plan(program).buffer(Kind::Params);
     session.write(program, params, &checkpoint.params)?;

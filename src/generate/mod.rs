@@ -52,7 +52,7 @@ pub async fn generate(
     checkpoint: &Checkpoint,
     options: &Composition,
     device: Device,
-    variants: KernelSelection,
+    selection: KernelSelection,
     stop: &AtomicBool,
     mut progress: impl FnMut(usize),
 ) -> Result<Composed> {
@@ -61,7 +61,7 @@ pub async fn generate(
     let pieces = options.styles.len();
     // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
     let bar = beats;
-    let mut generator = Generator::new(checkpoint, pieces, bar, device, variants).await?;
+    let mut generator = Generator::new(checkpoint, pieces, bar, device, selection).await?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
     let total = primed + options.bars * bar;
     let mut values: Vec<Vec<f32>> = vec![Vec::with_capacity(total * notes * channels.len()); pieces];
@@ -133,10 +133,10 @@ impl Generator {
         pieces: usize,
         window: usize,
         device: Device,
-        variants: KernelSelection,
+        selection: KernelSelection,
     ) -> Result<Self> {
         let (plan, io) = checkpoint.model.generation(pieces, window)?.compile();
-        let mut session = Session::new(device, variants);
+        let mut session = Session::new(device, selection);
         let program = session.add(plan).await?;
         let params = session.plan(program).buffer(Kind::Params);
         session.write(program, params, &checkpoint.params)?;
@@ -197,7 +197,7 @@ pub async fn samples(
     checkpoint: &Checkpoint,
     bars: usize,
     device: Device,
-    variants: KernelSelection,
+    selection: KernelSelection,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(String, Roll)>>> {
     let genres = checkpoint.styles.genres();
@@ -215,8 +215,8 @@ pub async fn samples(
         silence: SILENCE,
         prime: None,
     };
-    let variants = KernelSelection { overrides_elsewhere: true, ..variants };
-    let composed = generate(checkpoint, &options, device, variants, stop, |_| ()).await?;
+    let selection = KernelSelection { overrides_elsewhere: true, ..selection };
+    let composed = generate(checkpoint, &options, device, selection, stop, |_| ()).await?;
     let names = genres.iter().map(|genre| genre.to_string());
     Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
 }

@@ -34,7 +34,7 @@ impl Session {
     pub fn new(device: Device, selection: KernelSelection) -> Self {
         let backend: Box<dyn Backend> = match device {
             Device::Cpu { .. } => Box::new(Cpu::default()),
-            Device::Gpu(gpu) => Box::new(OnGpu::new(gpu, selection.clone())),
+            Device::Gpu(gpu) => Box::new(OnGpu::new(gpu, &selection)),
         };
         Self { backend, selection, layout: None, programs: 0 }
     }
@@ -79,7 +79,7 @@ impl Session {
             let what = format!("the plan `{}` has other parameters than the session's first", plan.name);
             return Err(Error::model(what, "build all plans of a session from one configuration"));
         }
-        self.backend.add(plan).await?;
+        self.backend.add(plan, &self.selection).await?;
         self.programs += 1;
         Ok(ProgramId(self.programs - 1))
     }

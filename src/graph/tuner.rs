@@ -65,13 +65,13 @@ struct Outcome {
 
 impl Tuner {
     /// What is remembered; says so where the file is of no use.
-    pub fn new(variants: &KernelSelection, capabilities: &Capabilities) -> Self {
+    pub fn new(selection: &KernelSelection, capabilities: &Capabilities) -> Self {
         let machine = Machine::of(capabilities);
         let mut remembered = Kernels::new();
-        if let (Tune::On, Some(path)) = (variants.tune, variants.remembered()) {
+        if let (Tune::On, Some(path)) = (selection.tune, selection.remembered()) {
             match remembered::load(path, &machine) {
                 Ok(kernels) => remembered = kernels,
-                Err(why) => variants.tell(&Event::Notice(&format!(
+                Err(why) => selection.tell(&Event::Notice(&format!(
                     "{}: not a file of remembered kernels ({why}), it will be written anew",
                     path.display()
                 ))),
@@ -90,24 +90,24 @@ impl Tuner {
     ///
     /// # Errors
     /// A lost device. A variant that fails otherwise is passed over with a notice.
-    pub async fn tune(&mut self, gpu: &Gpu, plan: &Plan, variants: &KernelSelection) -> Result<()> {
-        if variants.tune == Tune::Off || cfg!(target_arch = "wasm32") {
+    pub async fn tune(&mut self, gpu: &Gpu, plan: &Plan, selection: &KernelSelection) -> Result<()> {
+        if selection.tune == Tune::Off || cfg!(target_arch = "wasm32") {
             return Ok(());
         }
-        let jobs = self.recall(plan, variants, &gpu.capabilities);
+        let jobs = self.recall(plan, selection, &gpu.capabilities);
         if jobs.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
-        variants.tell(&Event::Started { plan: &plan.name, kernels: jobs.len() });
+        selection.tell(&Event::Started { plan: &plan.name, kernels: jobs.len() });
         let software = software(&gpu.capabilities);
         let mut bench = Bench::new(gpu).await?;
         let mut found = Kernels::new();
         let mut measured = 0;
         for (done, job) in jobs.iter().enumerate() {
-            variants.tell(&Event::Measuring { done, label: &job.label });
+            selection.tell(&Event::Measuring { done, label: &job.label });
             let late = || self.spent + began.elapsed() >= LIMIT[software];
-            let Some(times) = bench.measure(job, &late, &|text| variants.tell(&Event::Notice(text))).await? else {
+            let Some(times) = bench.measure(job, &late, &|text| selection.tell(&Event::Notice(text))).await? else {
                 break;
             };
             if let Some(fastest) = times.measured.fastest(&job.supported) {
@@ -121,14 +121,14 @@ impl Tuner {
         }
         drop(bench);
         self.spent += began.elapsed();
-        let mut remembered = variants.remembered();
+        let mut remembered = selection.remembered();
         if let Some(path) = remembered
             && let Err(e) = remembered::save(path, &self.machine, &found)
         {
-            variants.tell(&Event::Notice(&e.what));
+            selection.tell(&Event::Notice(&e.what));
             remembered = None;
         }
-        variants.tell(&Event::Finished(&Tuned {
+        selection.tell(&Event::Finished(&Tuned {
             plan: plan.name.clone(),
             measured,
             left: jobs.len() - measured,
@@ -142,7 +142,7 @@ impl Tuner {
     pub fn recall<'a>(
         &mut self,
         plan: &'a Plan,
-        variants: &KernelSelection,
+        selection: &KernelSelection,
         capabilities: &Capabilities,
     ) -> Vec<Job<'a>> {
         let mut jobs: Vec<Job<'a>> = vec![];
@@ -154,7 +154,7 @@ impl Tuner {
                 job.weight += weight;
                 continue;
             }
-            let overridden = variants.override_for(op, &op.supported(capabilities)).is_some();
+            let overridden = selection.override_for(op, &op.supported(capabilities)).is_some();
             let supported = candidates(op, capabilities);
             if supported.len() < 2 || overridden || self.fastest(op).is_some() {
                 continue;
@@ -419,11 +419,12 @@ mod tests {
         let without = Capabilities { subgroup: false, ..with.clone() };
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tuning.json");
-        let variants = KernelSelection { tune: Tune::On, remembered: Some(file.clone()), ..KernelSelection::default() };
+        let selection =
+            KernelSelection { tune: Tune::On, remembered: Some(file.clone()), ..KernelSelection::default() };
         let chosen = |capabilities: &Capabilities| {
-            let mut tuner = Tuner::new(&variants, capabilities);
-            let measured_anew = tuner.recall(&plan, &variants, capabilities).len();
-            let chosen = variants.choose(&plan, capabilities, |op| tuner.fastest(op))[0];
+            let mut tuner = Tuner::new(&selection, capabilities);
+            let measured_anew = tuner.recall(&plan, &selection, capabilities).len();
+            let chosen = selection.choose(&plan, capabilities, |op| tuner.fastest(op))[0];
             (chosen.variant, chosen.origin, measured_anew)
         };
         // Whatever the file holds the checksum of.
@@ -451,9 +452,9 @@ mod tests {
         let plan = Plan::compile("test", graph);
         let capabilities = Capabilities { device_type: DeviceType::Discrete, ..Capabilities::able() };
         assert!(product.supported(&capabilities).contains(&"cooperative"));
-        let variants = KernelSelection { tune: Tune::Force, ..KernelSelection::default() };
-        let mut tuner = Tuner::new(&variants, &capabilities);
-        let jobs = tuner.recall(&plan, &variants, &capabilities);
+        let selection = KernelSelection { tune: Tune::Force, ..KernelSelection::default() };
+        let mut tuner = Tuner::new(&selection, &capabilities);
+        let jobs = tuner.recall(&plan, &selection, &capabilities);
         assert_eq!(jobs.len(), 1);
         assert!(jobs[0].supported.len() > 3 && !jobs[0].supported.contains(&"cooperative"), "{:?}", jobs[0].supported);
         let overridden = KernelSelection::overriding(vec![("gemm".into(), "cooperative".into())]);

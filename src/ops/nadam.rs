@@ -16,8 +16,8 @@ use crate::gpu::Capabilities;
 /// `p -= lr (from_g g + from_m m) / (sqrt(from_v v) + epsilon)`.
 ///
 /// Gradients, and their norm, are freed of the loss scale (`unscale`), and scaled to `clip_norm` where that is set and
-/// their global norm is larger. Where the norm is not finite
-/// nothing is changed, so that the step can be run again to find the cause.
+/// their global norm is larger. Where the norm is not finite nothing is changed, so that the gradients can be made again to
+/// find the cause.
 ///
 /// Operands: `g [len]`, `squared_norm [1]`, `p [len]`, `m [len]`, `v [len]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]

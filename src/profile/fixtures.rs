@@ -101,7 +101,7 @@ const SKETCHES: [Sketch; 12] = [
     ("nadam", "flat", "nadam 1234567", 14.8, 34.6, 21.0),
 ];
 
-/// A profile of a training step with so many kernels on a GPU, each called twice, the costliest first.
+/// A profile of an update with so many kernels on a GPU, each called twice, the costliest first.
 pub fn step(kernels: usize) -> Profile {
     let base = profile(&[]);
     let peaks = RooflineLimits {

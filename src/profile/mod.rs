@@ -65,7 +65,7 @@ pub struct Settings {
 /// What is profiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A training step.
+    /// An update.
     Train,
     /// Time steps of generation.
     Generate,
@@ -143,7 +143,7 @@ impl Settings {
 ///
 /// # Errors
 /// Sizes, shapes, names or variants that do not exist or do not fit.
-pub fn check(what: &What, settings: &Settings, device: &Device, variants: &KernelSelection) -> Result<()> {
+pub fn check(what: &What, settings: &Settings, device: &Device, selection: &KernelSelection) -> Result<()> {
     let sizes = settings.sizes(what, device)?;
     sizes.storage.precision.check(device.capabilities())?;
     let plan = match what {
@@ -151,7 +151,7 @@ pub fn check(what: &What, settings: &Settings, device: &Device, variants: &Kerne
         What::Generate => sizes.model.generation(sizes.batch, sizes.seq)?.compile().0,
         What::Op { name, shape } => workload::plan_of(name, &ops(name, shape.as_deref(), &sizes)?),
     };
-    variants.check(&[&plan], device.capabilities())
+    selection.check(&[&plan], device.capabilities())
 }
 
 /// Profiles `what` on `device`, whose `peaks` are known. `progress` is told what is measured, and the part of it that is
@@ -163,24 +163,24 @@ pub async fn profile(
     what: &What,
     settings: &Settings,
     device: Device,
-    variants: KernelSelection,
+    selection: KernelSelection,
     peaks: RooflineLimits,
     mut progress: impl FnMut(&str, f64),
 ) -> Result<Profile> {
-    check(what, settings, &device, &variants)?;
+    check(what, settings, &device, &selection)?;
     let sizes = settings.sizes(what, &device)?;
     let shape = (sizes.batch, sizes.seq);
     let (name, mut workload) = match what {
         What::Train => {
-            let made = Workload::train(sizes.model.as_ref(), sizes.storage, shape, device.clone(), variants).await?;
+            let made = Workload::train(sizes.model.as_ref(), sizes.storage, shape, device.clone(), selection).await?;
             ("train", made)
         }
         What::Generate => {
-            ("generate", Workload::generate(sizes.model.as_ref(), shape, device.clone(), variants).await?)
+            ("generate", Workload::generate(sizes.model.as_ref(), shape, device.clone(), selection).await?)
         }
         What::Op { name, shape } => {
             let ops = ops(name, shape.as_deref(), &sizes)?;
-            return profile_ops(name, ops, settings, &sizes, device, variants, peaks, progress).await;
+            return profile_ops(name, ops, settings, &sizes, device, selection, peaks, progress).await;
         }
     };
     let plan = workload.plan().name.clone();
@@ -221,7 +221,7 @@ async fn profile_ops(
     settings: &Settings,
     sizes: &Sizes,
     device: Device,
-    variants: KernelSelection,
+    selection: KernelSelection,
     peaks: RooflineLimits,
     mut progress: impl FnMut(&str, f64),
 ) -> Result<Profile> {
@@ -230,7 +230,7 @@ async fn profile_ops(
     for op in ops {
         let supported = device.capabilities().map(|capabilities| op.supported(capabilities));
         let overridden =
-            variants.overrides.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));
+            selection.overrides.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));
         let overridden: Vec<_> = overridden.map(|(_, variant)| variant.clone()).collect();
         match supported {
             None => wanted.push((op, vec![])),
@@ -258,7 +258,7 @@ async fn profile_ops(
         let label = op.label();
         let said = overrides.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
         progress(&said, i as f64 / all);
-        let overridden = KernelSelection { overrides, tune: Tune::Off, ..variants.clone() };
+        let overridden = KernelSelection { overrides, tune: Tune::Off, ..selection.clone() };
         let mut workload = Workload::op(op, device.clone(), overridden).await?;
         // The first run may still compile.
         workload.run().await?;

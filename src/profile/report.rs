@@ -21,7 +21,7 @@ pub enum Clock {
     Device,
     /// The CPU's clock around a submission for each dispatch: there are no timestamps, or they are of no use.
     Wall,
-    /// The CPU's clock around each op of the CPU backend.
+    /// The CPU's clock around each op of the CPU backend. Files have always called it `mirror`.
     #[serde(rename = "mirror")]
     Cpu,
 }
@@ -51,7 +51,7 @@ pub struct Header {
     pub machine: Machine,
     /// What told the times.
     pub clock: Clock,
-    /// Profiled runs: training steps, or submissions of `seq` time steps of generation. As many unprofiled ones were timed.
+    /// Profiled runs: updates, or submissions of `seq` time steps of generation. As many unprofiled ones were timed.
     pub runs: usize,
     /// Steps of one run: 1, or of generation `seq`.
     pub steps_per_run: usize,
@@ -87,7 +87,7 @@ impl fmt::Display for Bound {
 pub struct Kernel {
     /// Name of the kernel, by which its variants are overridden: `lstm_fwd`.
     pub kernel: String,
-    /// The variant that ran; `mirror` on the CPU.
+    /// The variant that ran; on the CPU `mirror`, the name that files have always had for it.
     pub variant: String,
     /// Op, mode and shape: `gemm NN 768x1024x256`.
     pub shape: String,

@@ -1,4 +1,4 @@
-//! Something to run again and again and to time: a training step, some steps of generation, or a single op.
+//! Something to run again and again and to time: an update, some time steps of generation, or a single op.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,13 +61,13 @@ impl Workload {
         storage: Storage,
         (batch, steps): (usize, usize),
         device: Device,
-        variants: KernelSelection,
+        selection: KernelSelection,
     ) -> Result<Self> {
         let optimizer = optimizer::make(optimizer::DEFAULT, serde_json::json!({}))?;
         let build = |batch| training_plan(model, optimizer.as_ref(), storage, (batch, steps));
         let (plan, io) = fitting_plan(build, batch, device.capabilities())?;
         let (roll, scale) = (model.roll(), LossScale::default());
-        let mut workload = Self::new(plan, io.losses, device, variants).await?;
+        let mut workload = Self::new(plan, io.losses, device, selection).await?;
         workload.uniforms.unscale = 1.0 / scale.factor();
         workload.optimizer = Some(optimizer);
         workload.fill_params()?;
@@ -91,11 +91,11 @@ impl Workload {
         model: &dyn Model,
         (pieces, steps): (usize, usize),
         device: Device,
-        variants: KernelSelection,
+        selection: KernelSelection,
     ) -> Result<Self> {
         let build = |pieces| Ok(model.generation(pieces, steps)?.compile());
         let (plan, io) = fitting_plan(build, pieces, device.capabilities())?;
-        let mut workload = Self::new(plan, io.roll, device, variants).await?;
+        let mut workload = Self::new(plan, io.roll, device, selection).await?;
         workload.times = steps as u32;
         workload.fill_params()?;
         if let Some(style) = io.style {
@@ -109,14 +109,14 @@ impl Workload {
     ///
     /// # Errors
     /// As [`Workload::train`].
-    pub async fn op(op: Arc<dyn Op>, device: Device, variants: KernelSelection) -> Result<Self> {
+    pub async fn op(op: Arc<dyn Op>, device: Device, selection: KernelSelection) -> Result<Self> {
         let plan = plan_of(&op.label(), std::slice::from_ref(&op));
         let (name, args) = (op.name(), op.args());
         let operands = plan.nodes[0].operands.clone();
         let written = plan.written(0).first().map_or(operands[0], |view| view.slice(0, view.len.min(1)));
         let (plan, ()) = fitting_plan(|_| Ok((plan.clone(), ())), 1, device.capabilities())
             .map_err(|e| Error { remedy: "use a smaller --shape".into(), ..e })?;
-        let mut workload = Self::new(plan, written, device, variants).await?;
+        let mut workload = Self::new(plan, written, device, selection).await?;
         for (&view, arg) in operands.iter().zip(&args).filter(|(view, _)| view.format == Format::F32) {
             let values = match name {
                 "octave_conv" if arg.name == "x" => notes(view.len.div_ceil(3), Channels::PERFORMANCE),
@@ -128,8 +128,8 @@ impl Workload {
         Ok(workload)
     }
 
-    async fn new(plan: Plan, outputs: View, device: Device, variants: KernelSelection) -> Result<Self> {
-        let mut session = Session::new(device, variants);
+    async fn new(plan: Plan, outputs: View, device: Device, selection: KernelSelection) -> Result<Self> {
+        let mut session = Session::new(device, selection);
         let program = session.add(plan).await?;
         let uniforms = Uniforms { seed: 1, temperature: 1.0, ..Uniforms::default() };
         Ok(Self { session, program, times: 1, outputs, uniforms, optimizer: None, schedule: Schedule::default() })

@@ -5,8 +5,8 @@ use crate::evaluate::EvaluationPlan;
 use crate::gpu::{Capabilities, Device, available_memory};
 use crate::graph::Plan;
 use crate::graph::session::KernelSelection;
-use crate::models::SequenceIo;
-use crate::nn::optimizer;
+use crate::models::{Model, SequenceIo};
+use crate::nn::optimizer::{self, Optimizer};
 use crate::ops::View;
 use crate::{Error, Result};
 
@@ -113,17 +113,34 @@ fn fit<'a>(
     if let Some(capabilities) = adapter {
         return plans.clone().try_for_each(|plan| plan.check_fits(capabilities));
     }
-    let (needed, available) = (Plan::total_bytes(plans, None), available.unwrap_or(u64::MAX));
+    fit_in_memory(Plan::total_bytes(plans, None), available).map_err(|what| Error::model(format!("it {what}"), ""))
+}
+
+/// What to say where there are not `needed` bytes of memory.
+fn fit_in_memory(needed: u64, available: Option<u64>) -> std::result::Result<(), String> {
+    let available = available.unwrap_or(u64::MAX);
     if needed <= available {
         return Ok(());
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    let what = format!(
-        "it takes {} MiB of memory, {} MiB more than the system has left",
-        mib(needed),
-        mib(needed - available)
-    );
-    Err(Error::model(what, ""))
+    Err(format!("takes {} MiB of memory, {} MiB more than the system has left", mib(needed), mib(needed - available)))
+}
+
+/// Fails if there is no memory for what a run begins with: parameters, the optimiser's buffers and carried states. Asked
+/// before they are allocated; plans are checked later, with a device.
+///
+/// # Errors
+/// By how much they are too large.
+pub fn check_beginning(model: &dyn Model, optimizer: &dyn Optimizer, slots: usize) -> Result<()> {
+    let parameters = model.layout().len() as u64 * (1 + optimizer.buffers().len() as u64);
+    let states = model.states(slots).iter().map(|state| state.shape.iter().product::<usize>() as u64).sum::<u64>();
+    let needed = parameters.saturating_add(states).saturating_mul(size_of::<f32>() as u64);
+    fit_in_memory(needed, available_memory()).map_err(|what| {
+        Error::model(
+            format!("the model with its optimiser {what}"),
+            "use smaller sizes with --set, or a smaller --preset or --batch",
+        )
+    })
 }
 
 /// The error with the largest batch that fits, found by bisection: memory grows with the batch.

@@ -8,6 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use super::corpus::{corpus_of, read_corpus};
 use super::options::TrainOptions;
+use super::plans;
 use super::run_files::{BEST, LAST, run_name};
 use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest};
 use crate::gpu::Device;
@@ -105,6 +106,7 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     let validate_every = options.validate_every.unwrap_or(epoch.min(VALIDATE_EVERY));
     let optimizer = new_optimizer(options)?;
     let layout = model.layout();
+    plans::check_beginning(model.as_ref(), optimizer.as_ref(), batch)?;
     let zeros = |len: usize| vec![0.0; len];
     let resume = Resume {
         moments: optimizer.buffers().iter().map(|_| zeros(layout.len())).collect(),

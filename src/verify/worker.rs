@@ -66,8 +66,8 @@ const STEPS: usize = 64;
 const RUNS: usize = 5;
 const PATIENCE: f64 = 10.0;
 
-/// How far the losses of two short trainings in f32 may be apart, relative. An update of one training step is off by some
-/// 1e-5 of its norm at most (the bound that `kernels-tests/deepj.rs` derives for such a step), and losses of a smooth
+/// How far the losses of two short trainings in f32 may be apart, relative. One update is off by some
+/// 1e-5 of its norm at most (the bound that `kernels-tests/deepj.rs` derives for it), and losses of a smooth
 /// network follow their parameters: twenty updates leave less than ten times that, where a wrong gradient changes the second
 /// loss already in its second or third digit.
 const TOLERANCE: f64 = 1e-4;
@@ -95,7 +95,7 @@ impl Task {
             Self::Training => format!("short training, {UPDATES} updates"),
             Self::Generation => format!("generation, {STEPS} steps"),
             Self::RooflineLimits => "peaks".into(),
-            Self::Time(Timed::Training) => "timing a training step".into(),
+            Self::Time(Timed::Training) => "timing an update".into(),
             Self::Time(Timed::Generation) => "timing generation".into(),
         }
     }
@@ -321,9 +321,7 @@ fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell)
     // Above zero even by a clock that is coarse.
     let median = times[times.len() / 2].max(1e-9);
     let (name, rate) = match what {
-        Timed::Training => {
-            (format!("training step, paper, B={batch} T={steps}"), format!("{:.2} updates/s", 1.0 / median))
-        }
+        Timed::Training => (format!("update, paper, B={batch} T={steps}"), format!("{:.2} updates/s", 1.0 / median)),
         Timed::Generation => {
             let rate = format!("{:.0} time steps/s", steps as f64 / median);
             (format!("generation, paper, one piece, {steps} steps"), rate)
@@ -337,15 +335,15 @@ fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell
     let architecture = models::architecture(models::DEFAULT)?;
     let facts = models::CorpusFacts { styles: 4, ..profile::CORPUS };
     let (model, tell) = (models::configure(architecture, "paper", facts, &[])?, tell.clone());
-    let variants = KernelSelection {
+    let selection = KernelSelection {
         tune: if hardware { Tune::On } else { Tune::Off },
         observer: Some(Arc::new(move |_| tell(Event::Alive))),
         ..KernelSelection::default()
     };
     block_on(async {
         match what {
-            Timed::Training => Workload::train(model.as_ref(), Storage::default(), shape, device, variants).await,
-            Timed::Generation => Workload::generate(model.as_ref(), shape, device, variants).await,
+            Timed::Training => Workload::train(model.as_ref(), Storage::default(), shape, device, selection).await,
+            Timed::Generation => Workload::generate(model.as_ref(), shape, device, selection).await,
         }
     })
 }

@@ -199,6 +199,8 @@ fn wrong_use_ends_with_two_and_a_remedy() {
     let resume = ["train", "--resume", "--out", "run", "--data", "other"];
     fails(path, &resume, 2, &["another corpus", "fingerprint", "--data"]);
     fails(path, &["train", "--resume", "--out", "run", "--batch", "4"], 2, &["--batch 2, not 4"]);
+    #[cfg(target_os = "linux")]
+    fails(path, &["train", "--set", "time_units=65536"], 1, &["more than the system has left", "--set"]);
     // The variable stands for the flag.
     let output = program(path, &["train", "--explain"]).env("DEEPJ_DEVICE", "nonsense").output().unwrap();
     assert_eq!(output.status.code(), Some(2));

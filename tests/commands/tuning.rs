@@ -37,7 +37,7 @@ struct Said {
 }
 
 /// KernelSelection that are tuned and remembered in `file`, and what tuning will have said.
-fn variants(tune: Tune, file: &Path, overrides: &[(&str, &str)]) -> (KernelSelection, Arc<Mutex<Said>>) {
+fn selection(tune: Tune, file: &Path, overrides: &[(&str, &str)]) -> (KernelSelection, Arc<Mutex<Said>>) {
     let said = Arc::new(Mutex::new(Said::default()));
     let seen = said.clone();
     let observer = move |event: &Event<'_>| {
@@ -76,16 +76,16 @@ fn product(rows: usize) -> (Plan, View) {
     (Plan::compile("product", graph), y)
 }
 
-fn add(device: Device, variants: KernelSelection, plan: Plan) -> (Session, ProgramId) {
-    let mut session = Session::new(device, variants);
+fn add(device: Device, selection: KernelSelection, plan: Plan) -> (Session, ProgramId) {
+    let mut session = Session::new(device, selection);
     let id = block_on(session.add(plan)).unwrap();
     (session, id)
 }
 
 /// The variant that a session chooses for the one kernel of a product, why, and what tuning said.
 fn choice(device: Device, tune: Tune, file: &Path, overrides: &[(&str, &str)]) -> (&'static str, Origin, Said) {
-    let (variants, said) = variants(tune, file, overrides);
-    let (session, id) = add(device, variants, product(256).0);
+    let (selection, said) = selection(tune, file, overrides);
+    let (session, id) = add(device, selection, product(256).0);
     let [chosen] = session.chosen(id)[..] else { panic!("one node") };
     let said = said.lock().unwrap().clone();
     (chosen.variant, chosen.origin, said)
@@ -155,9 +155,9 @@ fn a_broken_file_is_said_once_and_written_anew() {
 fn measuring_touches_no_parameter_and_no_state() {
     on_adapters(|device| {
         let dir = folder();
-        let (variants, said) = variants(Tune::Force, &dir.path().join("tuning.json"), &[]);
+        let (selection, said) = selection(Tune::Force, &dir.path().join("tuning.json"), &[]);
         let (plan, _) = product(256);
-        let (mut session, first) = add(device(), variants, plan);
+        let (mut session, first) = add(device(), selection, plan);
         let params = session.plan(first).buffer(Kind::Params);
         let values: Vec<f32> = (0..params.len).map(|i| i as f32).collect();
         session.write(first, params, &values).unwrap();
@@ -190,9 +190,9 @@ fn a_tuned_run_is_the_remembered_one_to_the_bit() {
         let file = dir.path().join("tuning.json");
         let losses = |tune| {
             let options = TrainOptions { force: true, ..tiny(dir.path(), 3) };
-            let (variants, said) = variants(tune, &file, &[("gemm", "register")]);
+            let (selection, said) = selection(tune, &file, &[("gemm", "register")]);
             let (mut losses, never) = (Losses::default(), AtomicBool::new(false));
-            block_on(train(prepare(&options, &cpu()).unwrap(), device(), variants, &mut losses, &never)).unwrap();
+            block_on(train(prepare(&options, &cpu()).unwrap(), device(), selection, &mut losses, &never)).unwrap();
             let said = said.lock().unwrap().clone();
             (losses.0, said)
         };

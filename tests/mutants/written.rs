@@ -411,15 +411,15 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/forward_naive",
         "the losses of what does not play are not masked",
-        "if (MASKED >> head & 1u) == 1u {",
-        "if (MASKED >> head & 1u) == 2u {",
+        "if ((MASKED >> head) & 1u) == 1u {",
+        "if ((MASKED >> head) & 1u) == 2u {",
         "heads forward rows=37 N=1 H=7",
     ),
     mutant(
         "heads/forward_naive",
         "dynamics count where nothing plays",
-        "if (MASKED >> head & 1u) == 1u {",
-        "if (MASKED >> head & 1u) == 1u && head == 1u {",
+        "if ((MASKED >> head) & 1u) == 1u {",
+        "if ((MASKED >> head) & 1u) == 1u && head == 1u {",
         "heads forward rows=37 N=1 H=7",
     ),
     mutant(

@@ -31,7 +31,7 @@ pub struct ProfileCommand {
 
 #[derive(Subcommand)]
 enum Command {
-    /// A training step: forward, backward, update
+    /// An update: forward and backward pass, optimiser
     Train(ProfileOptions),
     /// Some time steps of generation in one submission
     Generate(ProfileOptions),
@@ -125,10 +125,10 @@ impl ProfileOptions {
             runs: self.runs.into(),
         };
         let device = self.device.open()?;
-        let variants = self.device.variants();
-        check(what, &settings, &device, &variants)?;
+        let selection = self.device.selection();
+        check(what, &settings, &device, &selection)?;
         let mut peaks = self.device.peaks(&device)?;
-        if peaks.matrix_gflops.is_none() && variants.overrides.iter().any(|(_, variant)| variant == "cooperative") {
+        if peaks.matrix_gflops.is_none() && selection.overrides.iter().any(|(_, variant)| variant == "cooperative") {
             // Matrix units run where they are asked for, as they are here.
             peaks = pollster::block_on(deepj::peaks::measure(&device))?;
         }
@@ -138,7 +138,7 @@ impl ProfileOptions {
             bar.set_message(what.to_string());
             bar.set_position((1000.0 * done) as u64);
         };
-        let profiled = pollster::block_on(profile(what, &settings, device, variants, peaks, progress));
+        let profiled = pollster::block_on(profile(what, &settings, device, selection, peaks, progress));
         bar.finish_and_clear();
         let profiled = profiled?;
         let text = self.format.text(&profiled, self.output.is_none());

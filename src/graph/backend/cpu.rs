@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::gpu::Clock;
 use crate::graph::Plan;
 use crate::graph::cpu::{self, CpuProgram, Shared};
+use crate::graph::selection::KernelSelection;
 use crate::graph::session::{Span, Timeline};
 use crate::ops::{Uniforms, View};
 
@@ -20,7 +21,7 @@ pub(in crate::graph) struct Cpu {
 }
 
 impl Backend for Cpu {
-    fn add(&mut self, plan: Plan) -> Task<'_, ()> {
+    fn add<'a>(&'a mut self, plan: Plan, _selection: &'a KernelSelection) -> Task<'a, ()> {
         cpu::grow(&mut self.shared, &plan);
         self.programs.push(CpuProgram::new(plan));
         Box::pin(async { Ok(()) })

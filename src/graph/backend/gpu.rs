@@ -19,7 +19,6 @@ pub(in crate::graph) struct OnGpu {
     shared: Vec<Option<Buffer>>,
     scratch: Option<Buffer>,
     programs: Vec<Runnable>,
-    selection: KernelSelection,
     tuner: Tuner,
 }
 
@@ -35,15 +34,15 @@ struct Runnable {
 }
 
 impl OnGpu {
-    pub fn new(gpu: Gpu, selection: KernelSelection) -> Self {
-        let tuner = Tuner::new(&selection, &gpu.capabilities);
-        Self { gpu, shared: vec![], scratch: None, programs: vec![], selection, tuner }
+    pub fn new(gpu: Gpu, selection: &KernelSelection) -> Self {
+        let tuner = Tuner::new(selection, &gpu.capabilities);
+        Self { gpu, shared: vec![], scratch: None, programs: vec![], tuner }
     }
 
     /// Chooses the plan's kernels, which may take seconds of measuring, allocates its buffers and those shared ones that it is
     /// the first to touch, and binds them.
-    async fn make_runnable(&mut self, plan: Plan) -> Result<()> {
-        let Self { gpu, shared, scratch, programs, selection, tuner } = self;
+    async fn make_runnable(&mut self, plan: Plan, selection: &KernelSelection) -> Result<()> {
+        let Self { gpu, shared, scratch, programs, tuner } = self;
         plan.check_fits(&gpu.capabilities)?;
         // Before the plan has buffers, so that those of tuning do not stand beside them.
         tuner.tune(gpu, &plan, selection).await?;
@@ -97,8 +96,8 @@ impl OnGpu {
 }
 
 impl Backend for OnGpu {
-    fn add(&mut self, plan: Plan) -> Task<'_, ()> {
-        Box::pin(self.make_runnable(plan))
+    fn add<'a>(&'a mut self, plan: Plan, selection: &'a KernelSelection) -> Task<'a, ()> {
+        Box::pin(self.make_runnable(plan, selection))
     }
 
     fn plan(&self, program: usize) -> &Plan {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::plan::Plan;
-use super::selection::Chosen;
+use super::selection::{Chosen, KernelSelection};
 use super::session::Timeline;
 use crate::error::Result;
 use crate::gpu::{Capabilities, Clock, Facts, PendingRead};
@@ -31,8 +31,8 @@ pub(super) enum Pending {
 /// A device with the memory that all programs of a session share, and those programs, by number from 0. Errors are those
 /// of [`Session`](super::Session)'s methods of the same name.
 pub(super) trait Backend {
-    /// Makes a plan runnable, as the program with the next number.
-    fn add(&mut self, plan: Plan) -> Task<'_, ()>;
+    /// Makes a plan runnable, on kernels chosen by `selection`, as the program with the next number.
+    fn add<'a>(&'a mut self, plan: Plan, selection: &'a KernelSelection) -> Task<'a, ()>;
     /// The plan of a program.
     fn plan(&self, program: usize) -> &Plan;
     /// Writes a view, which takes effect before the next run.
