@@ -1,4 +1,4 @@
-//! Times the kernels of the paper's training step and of generation, each distinct shape once, in every variant that the
+//! Times the kernels of the paper's training update and of generation, each distinct shape once, in every variant that the
 //! adapter has (on a software adapter in the likeliest two), and prints a line of JSON for each:
 //! `cargo bench --bench kernels -- [--kernel gemm] [--batch 16] [--seq 128] [--precision f32] [--runs 5] [--device cpu]
 //! [--variant KERNEL=NAME]`.
@@ -21,17 +21,17 @@ use deepj::graph::{Bench, Plan, candidates};
 use deepj::models::{Model, Precision, Storage};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::{Cost, Op};
-use deepj::profile::{Workload, training_plan};
+use deepj::profile::{CPU_VARIANT, Workload, training_plan};
 use deepj::{Error, Result};
 use serde_json::json;
 
-/// Times the kernels of the paper's training step and of generation
+/// Times the kernels of the paper's training update and of generation
 #[derive(Parser)]
 struct Flags {
     /// Only this kernel, or this op's, such as lstm_fwd or gemm; may be given several times
     #[arg(long = "kernel", value_name = "NAME")]
     kernels: Vec<String>,
-    /// Pieces side by side in the training step [default: 4 on the CPU, 16 on a GPU, 1 on a software adapter]
+    /// Pieces side by side in the training update [default: 4 on the CPU, 16 on a GPU, 1 on a software adapter]
     #[arg(long, value_name = "N", value_parser = common::size())]
     batch: Option<usize>,
     /// Time steps of its window [default: 128, on a software adapter 16]
@@ -76,7 +76,7 @@ fn is(op: &dyn Op, name: &str) -> bool {
 
 /// The variants of `op` to be timed: the overridden ones that it has, else all that are measured unasked.
 fn variants(flags: &Flags, device: &Device, op: &dyn Op) -> Vec<&'static str> {
-    let Some(capabilities) = device.capabilities() else { return vec!["mirror"] };
+    let Some(capabilities) = device.capabilities() else { return vec![CPU_VARIANT] };
     let overridden: Vec<&str> =
         flags.variants.iter().filter(|(kernel, _)| is(op, kernel)).map(|(_, variant)| variant.as_str()).collect();
     match overridden.is_empty() {
@@ -164,7 +164,7 @@ async fn bench(flags: Flags) -> Result<()> {
         }
         let Some(timer) = &mut timer else {
             let samples = on_cpu(job.op.clone(), &device, flags.common.runs()).await?;
-            report(&device, job, "mirror", samples)?;
+            report(&device, job, CPU_VARIANT, samples)?;
             continue;
         };
         for times in timer.times(job.op.as_ref(), &variants, flags.common.runs()).await {

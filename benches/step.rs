@@ -1,4 +1,4 @@
-//! Times one training step of DeepJ in the paper's sizes and prints a line of JSON:
+//! Times one training update of DeepJ in the paper's sizes and prints a line of JSON:
 //! `cargo bench --bench step -- [--batch 4] [--seq 128] [--runs 5] [--precision f32] [--recompute] [--device cpu]
 //! [--tune on] [--variant KERNEL=NAME]`.
 //!
@@ -15,7 +15,7 @@ use deepj::models::{Precision, Storage};
 use deepj::profile::Workload;
 use serde_json::json;
 
-/// Times one training step in the paper's sizes
+/// Times one training update in the paper's sizes
 #[derive(Parser)]
 struct Flags {
     /// Pieces side by side [default: 4 on the CPU, 16 on a GPU, 1 on a software adapter]
@@ -57,7 +57,7 @@ async fn bench(flags: Flags) -> Result<()> {
         figures[name] = value;
     }
     let [median, gflops] = ["median_s", "gflops"].map(|name| figures[name].as_f64().unwrap_or_default());
-    tell!("training step B={batch} T={seq}: {:.2} ms, {gflops:.1} GFLOP/s", 1e3 * median);
+    tell!("training update B={batch} T={seq}: {:.2} ms, {gflops:.1} GFLOP/s", 1e3 * median);
     print(&device, figures)
 }
 

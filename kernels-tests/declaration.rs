@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use deepj::gpu::{Access, Capabilities, Dispatch, Format, Shader};
 use deepj::ops::{Arg, Op, Recorder, TensorId, View};
-use naga::valid::{ModuleInfo, ValidationFlags, Validator};
+use naga::valid::{FunctionInfo, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 
 /// Checks all dispatches of `variant`, recorded with these capabilities for operands at `views`.
@@ -83,7 +83,7 @@ fn check_ranges(args: &[Arg], dispatch: &Dispatch, capabilities: &Capabilities, 
 }
 
 /// What the entry point uses is what the dispatch binds: buffers in order and with their access, as many parameter words,
-/// the step's words if and only if they are said to be used.
+/// the run's uniforms if and only if they are said to be used.
 fn check_interface(args: &[Arg], dispatch: &Dispatch, module: &Module, info: &ModuleInfo) -> Result<(), String> {
     let used = used(dispatch, module, info)?;
     let at = |group: u32, binding: u32| {
@@ -161,15 +161,18 @@ fn check_workgroup(
     {
         return Err(format!("a workgroup has {x} x {y} x {z} invocations"));
     }
-    let uses = info.get_entry_point(i);
-    let memory: u32 = module
-        .global_variables
-        .iter()
-        .filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !uses[*handle].is_empty())
-        .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16))
-        .sum();
+    let memory = workgroup_memory(module, info.get_entry_point(i));
     if memory > capabilities.max_compute_workgroup_storage_size {
         return Err(format!("a workgroup needs {memory} bytes of memory"));
     }
     Ok(())
+}
+
+/// Bytes of workgroup memory that an entry point uses.
+pub fn workgroup_memory(module: &Module, uses: &FunctionInfo) -> u32 {
+    let used = module
+        .global_variables
+        .iter()
+        .filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !uses[*handle].is_empty());
+    used.map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16)).sum()
 }

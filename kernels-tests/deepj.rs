@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::harness::adapters::Adapter;
 use super::harness::bounded::{HALF_ROUNDOFF, ROUNDOFF, within};
+use super::harness::comparison::Margin;
 use super::harness::gradient::central_difference;
-use super::harness::kernel::Margin;
 
 /// All layers, small: 13 notes, units 24 and 12.
 fn small() -> Config {
@@ -171,10 +171,10 @@ impl TrainingCase {
         let (batch, steps) = (self.batch, self.steps);
         let precision = if self.storage.precision == Precision::Mixed { " mixed" } else { "" };
         let recompute = if self.storage.recompute { " recompute" } else { "" };
-        format!("step B={batch} T={steps} N={notes} units {time_units} {note_units}{precision}{recompute}")
+        format!("update B={batch} T={steps} N={notes} units {time_units} {note_units}{precision}{recompute}")
     }
 
-    /// What is compared after a step: names, views, tolerances.
+    /// What is compared after an update: names, views, tolerances.
     fn results(&self) -> Vec<(String, View)> {
         let (plan, io) = (&self.plan, &self.io);
         let grads = plan.buffer(Kind::Grads);
@@ -225,7 +225,7 @@ impl TrainingCase {
         self.results().iter().map(get).collect()
     }
 
-    /// One step on a device; where the model is small twice from the same state, which must give the same bits.
+    /// One update on a device; where the model is small twice from the same state, which must give the same bits.
     fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<Vec<f64>>, String> {
         let outcome: crate::Result<Vec<Vec<Vec<f32>>>> = block_on(async {
             let mut session = Session::new(Device::Gpu(gpu), selection);
@@ -320,7 +320,7 @@ impl TrainingCase {
         let mut shared = cpu::shared::<f64>(&self.plan);
         let mut program = CpuProgram::<f64>::new(self.plan.clone());
         let weights = [1.0, 0.7, 1.3f32].map(f64::from);
-        // Runs a step from the given state, with one parameter shifted; returns the weighted loss.
+        // Computes the losses from the given state, with one parameter shifted; returns the weighted loss.
         let mut run = |shared: &mut cpu::Shared<f64>, place: usize, shift: f64| {
             for (view, values) in &self.given {
                 let target = program.get_mut(shared, *view);
@@ -370,7 +370,7 @@ const GAP: f64 = 1e-5;
 
 /// A random draw with another result than in the reference. From there on the pieces are different music.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Flip {
+pub struct OtherDraw {
     /// Which piece.
     pub piece: usize,
     /// Which time step.
@@ -381,7 +381,7 @@ pub struct Flip {
     pub gap: f64,
 }
 
-impl fmt::Display for Flip {
+impl fmt::Display for OtherDraw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { piece, step, note, gap } = self;
         write!(
@@ -462,7 +462,7 @@ impl GenerationCase {
     ///
     /// # Errors
     /// Other music.
-    pub fn check_cpu(&self) -> Result<(Margin, Vec<Flip>), String> {
+    pub fn check_cpu(&self) -> Result<(Margin, Vec<OtherDraw>), String> {
         self.compare(&self.run_on_cpu::<f32>())
     }
 
@@ -479,13 +479,13 @@ impl GenerationCase {
     ///
     /// # Errors
     /// A device that fails, or other music.
-    pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<(Margin, Vec<Flip>), String> {
+    pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<(Margin, Vec<OtherDraw>), String> {
         self.compare(&self.on_device(way.device(adapter)?, way.selection.clone())?)
     }
 
-    fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<Flip>), String> {
+    fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<OtherDraw>), String> {
         let wanted = self.oracle.get_or_init(|| self.run_on_cpu::<f64>());
-        let (mut margin, mut flips) = (Margin::none(), vec![]);
+        let (mut margin, mut other_draws) = (Margin::none(), vec![]);
         for piece in 0..self.pieces {
             let cells = (0..self.steps).flat_map(|t| (0..self.notes).map(move |n| (t, n)));
             for (step, note) in cells {
@@ -516,12 +516,12 @@ impl GenerationCase {
                     margin = Margin { share: gap / GAP, worst };
                 }
                 if flipped.is_some() {
-                    flips.push(Flip { piece, step, note, gap });
+                    other_draws.push(OtherDraw { piece, step, note, gap });
                     break;
                 }
             }
         }
-        Ok((margin, flips))
+        Ok((margin, other_draws))
     }
 }
 

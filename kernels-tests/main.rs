@@ -292,7 +292,7 @@ fn kind(op: &dyn Op) -> String {
 
 fn outcome(check: &Check, run: &Run) -> Result<(), String> {
     let start = Instant::now();
-    let ((verdict, flips), valid) = match &run.layer {
+    let ((verdict, other_draws), valid) = match &run.layer {
         Some(layer) if is_beneath(&check.on) => layer.watch(|| check.run()),
         _ => (check.run(), Ok(())),
     };
@@ -300,14 +300,14 @@ fn outcome(check: &Check, run: &Run) -> Result<(), String> {
         run.ran[check.pass as usize].fetch_add(1, Ordering::Relaxed);
     }
     run.report.took(check.name.clone(), start.elapsed());
-    flips.iter().for_each(|flip| println!("{}: {flip}", check.name));
+    other_draws.iter().for_each(|draw| println!("{}: {draw}", check.name));
     let correct = match verdict {
         Verdict::Passed(margin) => {
             run.report.enter(&check.row, &check.on, &check.name, &margin);
             Ok(())
         }
         Verdict::Failed(error) => Err(error),
-        Verdict::Mended(known, _) => Err(format!("passes, but is in known.rs: {} ({})", known.reason, known.link)),
+        Verdict::Fixed(known, _) => Err(format!("passes, but is in known.rs: {} ({})", known.reason, known.link)),
         Verdict::Known(known, error) => {
             println!("known failure of {}: {} ({}): {error}", check.name, known.reason, known.link);
             Ok(())

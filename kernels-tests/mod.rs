@@ -1,5 +1,5 @@
 //! Every op in every variant on an adapter against its f64 reference, with shapes that have tails, cuts and folded grids; and
-//! whole steps of the model. `deepj verify` runs this on testers' machines, `cargo test --test kernels` in development.
+//! whole updates of the model. `deepj verify` runs this on testers' machines, `cargo test --test kernels` in development.
 
 // The references are written with the indices of the formulas.
 #![allow(clippy::needless_range_loop)]
@@ -30,7 +30,7 @@ mod octave_conv;
 mod reduce;
 mod tanh_grad;
 
-use deepj::{Flip, GenerationCase, TrainingCase};
+use deepj::{GenerationCase, OtherDraw, TrainingCase};
 use harness::adapters::Adapter;
 use harness::comparison::Margin;
 use harness::{Case, Gradient, case, gradient, kernel};
@@ -105,18 +105,18 @@ impl Pass {
 /// What came of a check.
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// As it must be.
+    /// Within all bounds.
     Passed(Margin),
-    /// What is wrong.
+    /// An error.
     Failed(String),
-    /// What is wrong, and known to be.
+    /// An error that `known.rs` lists.
     Known(&'static Known, String),
-    /// As it must be, though it is known not to be: mended, here at least.
-    Mended(&'static Known, Margin),
+    /// Within all bounds, although `known.rs` lists it as failing.
+    Fixed(&'static Known, Margin),
 }
 
 /// Margin, and random draws with another result; or what is wrong.
-type Outcome = Result<(Margin, Vec<Flip>), String>;
+type Outcome = Result<(Margin, Vec<OtherDraw>), String>;
 
 /// Something that is computed with a shape, in one way, on one device, and held against what it must be.
 pub struct Check {
@@ -137,11 +137,11 @@ pub struct Check {
 impl Check {
     /// Runs it. Random draws of a generation with another result are no failure; they are
     /// told of beside the verdict.
-    pub fn run(&self) -> (Verdict, Vec<Flip>) {
+    pub fn run(&self) -> (Verdict, Vec<OtherDraw>) {
         match ((self.run)(), known::find(&self.name, &self.on)) {
-            (Ok((margin, flips)), None) => (Verdict::Passed(margin), flips),
+            (Ok((margin, other_draws)), None) => (Verdict::Passed(margin), other_draws),
             (Err(error), None) => (Verdict::Failed(error), vec![]),
-            (Ok((margin, flips)), Some(known)) => (Verdict::Mended(known, margin), flips),
+            (Ok((margin, other_draws)), Some(known)) => (Verdict::Fixed(known, margin), other_draws),
             (Err(error), Some(known)) => (Verdict::Known(known, error), vec![]),
         }
     }
@@ -233,8 +233,8 @@ impl Suite {
         batches(self.planned(adapter, variants, 1), adapter)
     }
 
-    /// The case that costs most of each op in each mode, format and with each thing that is special about cases; of those
-    /// that are cut as for a lesser device one for each op and way of being cut.
+    /// One case for each op, mode, format and special note: the costliest. Of the cases that are cut as for a lesser device, one
+    /// for each op and each limit.
     pub fn largest(&self) -> Vec<Arc<Case>> {
         let key = |case: &Case| {
             let label = case.op.label();
@@ -267,7 +267,7 @@ impl Suite {
         for training in self.trainings.iter().take(model) {
             for way in training.ways(adapter).into_iter().take(model) {
                 let (this, name) = (training.clone(), name(training.name(), way.name));
-                let place = Place::of_model("step", way.name);
+                let place = Place::of_model("update", way.name);
                 let run = move |on: &Adapter| Ok((this.check(on, &way)?, vec![]));
                 planned.push(Planned { place, name, run: Box::new(run) });
             }
@@ -311,12 +311,12 @@ impl Suite {
         }
         for training in &self.trainings {
             let (this, name) = (training.clone(), format!("deepj/{}/cpu f32/cpu", training.name()));
-            let place = Place::of_model("step", "cpu f32");
+            let place = Place::of_model("update", "cpu f32");
             checks.push(place.on_cpu(name, move || Ok((this.check_cpu()?, vec![]))));
         }
         for (wiring, training) in TrainingCase::of_wirings() {
             let name = format!("deepj/{} {wiring}/central differences/cpu", training.name());
-            let place = Place::of_model("step", "central differences");
+            let place = Place::of_model("update", "central differences");
             checks.push(place.on_cpu(name, move || training.check_gradients().map(|()| (Margin::none(), vec![]))));
         }
         let (this, name) = (self.generation.clone(), format!("deepj/{}/cpu f32/cpu", self.generation.name()));
@@ -326,8 +326,8 @@ impl Suite {
 }
 
 /// Puts checks that compile the same kernels together. On a software adapter they have devices of their own, since what
-/// a driver has compiled is in memory for as long as its device is: all kernels of lavapipe's take 4 GiB. On others, where
-/// opening a device takes long and the kernels take little, all have the same.
+/// a driver has compiled is in memory for as long as its device is: all of lavapipe's kernels together take 4 GiB. On others,
+/// where opening a device takes long and the kernels take little, all have the same.
 fn batches(planned: Vec<Planned>, adapter: &Arc<Adapter>) -> Vec<Check> {
     let mut groups: Vec<Vec<Planned>> = vec![];
     for check in planned {

@@ -10,8 +10,9 @@ use deepj::graph::Plan;
 use deepj::graph::session::KernelSelection;
 use deepj::ops::{Op, Recorder, View};
 use deepj::verify::kernels::harness::adapters::everything;
-use naga::AddressSpace;
 use naga::valid::{Capabilities as Language, ValidationFlags, Validator};
+
+use crate::declaration::workgroup_memory;
 
 /// What a shader asks of a device.
 #[derive(Debug)]
@@ -37,18 +38,11 @@ impl Needs {
         let at = |what: String| format!("shaders/{}.wgsl, `{}`: {what}", shader.op, shader.entry);
         let entry = module.entry_points.iter().position(|entry| entry.name == shader.entry);
         let entry = entry.ok_or_else(|| at("there is no such entry point".into()))?;
-        let uses = info.get_entry_point(entry);
-        let shared = module
-            .global_variables
-            .iter()
-            .filter(|(handle, variable)| variable.space == AddressSpace::WorkGroup && !uses[*handle].is_empty());
         let needs = Self {
             f16: needed(Language::SHADER_FLOAT16),
             subgroup: needed(Language::SUBGROUP),
             cooperative_matrix: needed(Language::COOPERATIVE_MATRIX),
-            memory: shared
-                .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16))
-                .sum(),
+            memory: workgroup_memory(&module, info.get_entry_point(entry)),
             invocations: module.entry_points[entry].workgroup_size.iter().product(),
         };
         // What naga finds stands in the text, and nothing of it where naga finds none.
@@ -115,8 +109,8 @@ fn devices() -> Vec<(&'static str, Capabilities)> {
     ]
 }
 
-/// No variant that one of these ops offers on a device needs what that lacks; and the first three of what devices may lack
-/// is needed by a variant on one that has all.
+/// Checks that no variant which an op offers on a device needs something the device lacks; and that f16, subgroups and
+/// cooperative matrices are each needed by some variant, so that the check is not empty.
 ///
 /// # Errors
 /// The op, its variant and what is needed; what no variant needs.

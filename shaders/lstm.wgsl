@@ -600,6 +600,7 @@ fn cells_grad(step: u32, row: u32, unit: u32, product: vec4<f32>, carried: vec4<
 
 var<workgroup> rows_dgates: array<vec4<S>, 4u * H * QUADS>; // [4H, QUADS] of 4 rows
 
+// Over 80 lines: its barriers must stand in the entry point's uniform control flow.
 @compute @workgroup_size(INVOCATIONS)
 fn backward_sequence(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,

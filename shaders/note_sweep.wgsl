@@ -59,6 +59,7 @@ var<workgroup> partial: array<f32, C * PARTS>;
 // What was chosen for the note below.
 var<workgroup> lower: array<f32, C>;
 
+// Over 80 lines: its barriers must stand in the entry point's uniform control flow.
 @compute @workgroup_size(INVOCATIONS)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,

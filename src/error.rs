@@ -93,13 +93,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The name among `known` that is nearest to `name`, whatever their case, if any is near.
+pub fn closest<T: AsRef<str>>(name: &str, known: impl IntoIterator<Item = T>) -> Option<T> {
+    let name = name.to_lowercase();
+    let similar = known.into_iter().map(|known| (strsim::jaro_winkler(&known.as_ref().to_lowercase(), &name), known));
+    let nearest = similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity > 0.6);
+    nearest.map(|(_, known)| known)
+}
+
 /// The nearest of `known`, if any is near, and the list of them.
 pub fn nearest(name: &str, known: BTreeSet<&str>) -> String {
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(known, name), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(similarity, _)| *similarity > 0.6);
-    let hint = nearest.map_or(String::new(), |(_, known)| format!("did you mean `{known}`? "));
+    let hint = closest(name, &known).map_or(String::new(), |known| format!("did you mean `{known}`? "));
     format!("{hint}there is {}", known.into_iter().collect::<Vec<_>>().join(", "))
 }

@@ -32,8 +32,8 @@ impl Channel {
     }
 }
 
-/// The most channels of a cell.
-pub const MAX_CHANNELS: usize = 4;
+/// The most channels of a cell: each once.
+const MAX_CHANNELS: usize = 3;
 
 /// The values of a cell in the order in which a model reads and writes them: distinct channels, [`Channel::Play`] first.
 /// Serialised as a list of names.
@@ -47,23 +47,19 @@ pub struct Channels {
 
 impl Channels {
     /// Notes with the loudness of their onsets: play, replay, dynamics. DeepJ's.
-    pub const PERFORMANCE: Self =
-        Self { list: [Channel::Play, Channel::Replay, Channel::Dynamics, Channel::Play], len: 3 };
+    pub const PERFORMANCE: Self = Self { list: [Channel::Play, Channel::Replay, Channel::Dynamics], len: 3 };
     /// Notes without loudness: play, replay.
-    pub const NOTES: Self = Self { list: [Channel::Play, Channel::Replay, Channel::Play, Channel::Play], len: 2 };
+    pub const NOTES: Self = Self { list: [Channel::Play, Channel::Replay, Channel::Play], len: 2 };
 
     /// The channels of `list`, in this order.
     ///
     /// # Errors
-    /// The list is empty or does not begin with [`Channel::Play`], names a channel twice, or is longer than
-    /// [`MAX_CHANNELS`].
+    /// The list is empty or does not begin with [`Channel::Play`], or names a channel twice.
     pub fn new(list: &[Channel]) -> Result<Self> {
         let wrong = if list.first() != Some(&Channel::Play) {
             "do not begin with play"
         } else if list.iter().enumerate().any(|(i, channel)| list[..i].contains(channel)) {
             "name one twice"
-        } else if list.len() > MAX_CHANNELS {
-            "are too many"
         } else {
             let mut channels = Self { list: [Channel::Play; MAX_CHANNELS], len: list.len() };
             channels.list[..list.len()].copy_from_slice(list);
@@ -72,7 +68,7 @@ impl Channels {
         let names: Vec<&str> = list.iter().map(|channel| channel.name()).collect();
         Err(Error::model(
             format!("the channels [{}] of a cell {wrong}", names.join(", ")),
-            format!("give play and then other channels, each once, at most {MAX_CHANNELS} in all"),
+            "give play and then other channels, each once",
         ))
     }
 

@@ -30,7 +30,7 @@ struct Layer {
     steps: u64,
 }
 
-/// A training step of the paper's wiring, f32, nothing computed again. `b`, `t` and `n` are batch, time steps and notes,
+/// A training update of the paper's wiring, f32, nothing computed again. `b`, `t` and `n` are batch, time steps and notes,
 /// `params` the parameters with their padding, `r` the cells of the batch: (time step, note) pairs of all pieces.
 struct Step {
     b: u64,
@@ -194,25 +194,28 @@ fn the_page_of_performance_has_these_figures() {
     let sums: u64 = step.layers().iter().map(|l| l.units * (l.inputs + l.units)).sum();
     let forward = 8 * step.r * sums;
     let giga = |amount: u64| format!("{:.2}", amount as f64 / 1e9);
+    // At the end of a row of the table.
+    let cell = |amount: u64| format!("| {} | |", giga(amount));
     let with = |precision, recompute| {
         let (cost, _) = plan(&config, Storage { precision, recompute }, 16, 128);
         format!("{:.1} TFLOP and {:.1} GB", cost.flops as f64 / 1e12, cost.bytes as f64 / 1e9)
     };
     let figures = [
-        giga(forward),
-        giga(step.layers_products() - forward),
-        giga(step.convolution_products()),
-        giga(step.cells().flops),
-        giga(step.rest().flops),
+        cell(forward),
+        cell(step.layers_products() - forward),
+        cell(step.convolution_products()),
+        cell(step.cells().flops),
+        cell(step.rest().flops),
         format!("{:.4} TFLOP", cost.flops as f64 / 1e12),
-        giga(4 * step.cells().moved),
-        giga(4 * step.rest().moved),
+        format!("= {} GB for the cells", giga(4 * step.cells().moved)),
+        format!("and {} for weights", giga(4 * step.rest().moved)),
         format!("{} FLOP a byte", cost.flops / cost.bytes),
         format!("{} GB", giga(cost.bytes)),
         with(Precision::Mixed, false),
         with(Precision::F32, true),
     ];
-    let page = include_str!("../docs/PERFORMANCE.md");
+    let page: Vec<&str> = include_str!("../docs/PERFORMANCE.md").split_whitespace().collect();
+    let page = page.join(" ");
     for figure in figures {
         assert!(page.contains(&figure), "docs/PERFORMANCE.md lacks {figure}");
     }

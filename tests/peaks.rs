@@ -1,4 +1,4 @@
-//! The measured peaks, on the CPU and on every adapter of the machine.
+//! The measured roofline limits, on the CPU and on every adapter of the machine.
 
 use std::sync::Arc;
 use std::time::Instant;

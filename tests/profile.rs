@@ -14,7 +14,7 @@ use pollster::block_on;
 /// The part of a run's wall time that may be unaccounted for.
 const UNACCOUNTED: f64 = 0.05;
 
-/// RooflineLimits that nothing depends on but shares.
+/// Roofline limits on which nothing but percentages depends.
 fn peaks() -> RooflineLimits {
     RooflineLimits {
         f32_gflops: 100.0,
@@ -193,7 +193,7 @@ fn ops_that_read_nothing_else_are_called_as_often_as_others() {
 }
 
 #[test]
-fn an_op_is_profiled_in_every_variant_or_in_the_pinned_one() {
+fn an_op_is_profiled_in_every_variant_or_in_the_overridden_one() {
     alone(|| {
         let what = What::Op { name: "gemm".into(), shape: Some("m=192,n=128,k=64".into()) };
         for (name, device) in devices() {

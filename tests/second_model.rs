@@ -2,8 +2,8 @@
 //! gradient descent. Its loss is an op of its own, without a GPU kernel.
 
 use deepj::graph::{Graph, Kind, Layout, session::KernelSelection};
-use deepj::models::network::{Inputs, Network, Outputs, register};
-use deepj::models::{CorpusFacts, DefaultOn, Loss, PresetInfo, RollShape, StateShape};
+use deepj::models::network::{Inputs, Network, Outputs};
+use deepj::models::{CorpusFacts, DefaultOn, Loss, PresetInfo, RollShape, StateShape, register};
 use deepj::nn::{dense::Dense, lstm, lstm::LstmLayer, optimizer};
 use deepj::ops::{Arg, Args, Cost, Op, Real, Tape, Uniforms, View, cpu_both, gemm, nadam::Nadam};
 use deepj::train::{Prepared, TrainOptions, prepare, train};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use deepj::gpu::{Capabilities, Machine};
 use deepj::verify::kernels::Pass;
-use deepj::verify::kernels::harness::kernel::Margin;
+use deepj::verify::kernels::harness::comparison::Margin;
 use deepj::verify::{DeviceReport, Event, Failure, Outcome, Report, Supervisor, Target, markdown, merged, targets};
 
 fn line(event: &Event) -> String {
@@ -19,8 +19,10 @@ fn checks(from: usize, tasks: usize) -> String {
     let check = |task| {
         let name = format!("add/{task}/portable/here");
         let begun = Event::Begun { task, name, row: Some(("add / portable".into(), Pass::Forward)) };
-        let passed =
-            Event::Checked { outcome: Outcome::Passed(Margin { share: 0.1, worst: "y[0]".into() }), flips: vec![] };
+        let passed = Event::Checked {
+            outcome: Outcome::Passed(Margin { share: 0.1, worst: "y[0]".into() }),
+            other_draws: vec![],
+        };
         line(&begun) + &line(&passed)
     };
     (from..tasks).map(check).collect()
@@ -274,7 +276,7 @@ fn the_summary_says_what_failed() {
     device.training =
         Some(Training { cpu: losses.clone(), losses, off_by: 0.3, tolerance: 1e-4, error: None, seconds: 1.0 });
     let error = Some("piece 0 is other music".into());
-    device.generation = Some(Generation { steps: 64, pieces: 4, margin: None, flips: vec![], error });
+    device.generation = Some(Generation { steps: 64, pieces: 4, margin: None, other_draws: vec![], error });
     let text = summary(device);
     assert!(
         text.contains("FAILED       short training") && text.contains("FAILED       generation: piece 0"),
@@ -312,6 +314,7 @@ fn devices_are_chosen_by_kind_index_or_name() {
     }
     assert!(targets("auto", &[]).unwrap().is_empty());
 }
+
 /// The reports that the project keeps.
 fn kept() -> Vec<std::path::PathBuf> {
     let runs = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/runs")).unwrap();

@@ -67,7 +67,7 @@ pub struct Chosen {
 
 impl Chosen {
     /// # Errors
-    /// Pins where the CPU computes.
+    /// Fixes where the CPU computes.
     pub fn variants(&self, device: &Device) -> Result<KernelSelection> {
         let variants = KernelSelection {
             overrides: self.overrides.clone(),
@@ -109,7 +109,7 @@ pub fn software(device: &Device) -> bool {
     device.capabilities().is_some_and(|capabilities| capabilities.device_type == DeviceType::Software)
 }
 
-/// Pieces and time steps of a training step on this device unless the user says otherwise.
+/// Pieces and time steps of a training update on this device unless the user says otherwise.
 pub fn default_shape(device: &Device) -> (usize, usize) {
     match device.capabilities() {
         None => (4, 128),
@@ -161,9 +161,9 @@ impl Spread {
     }
 }
 
-/// Times a workload, after a run that warms up, and tells what a whole step is told by: `flops` are those of a run.
+/// Times a workload, after a run that warms up, and tells what a whole update is told by: `flops` are those of a run.
 ///
-/// `replay_cpu_ms` is the time in which the CPU submits a step and encodes the next, which it does while a GPU works, and
+/// `replay_cpu_ms` is the time in which the CPU submits an update and encodes the next, which it does while a GPU works, and
 /// `replay_share` its part of the whole; `submit_share` is the part that the GPU waits for. A driver that computes within
 /// the submission, such as Mesa's GL in software, makes them all of it.
 ///

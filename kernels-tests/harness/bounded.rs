@@ -140,12 +140,12 @@ impl Bounded {
     /// Hyperbolic tangent, in any of three ways. What each rounds is relative to the result `y`, however small that is; in
     /// roundoffs `u`, half a unit in the last place:
     ///
-    /// - Shaders, `|x| < 1/2`: `x + x z p(z)` with `z = x^2` and a polynomial `p` whose truncation is off by 1.5e-8 of `y`,
-    ///   `u / 4`. Of `p` the first coefficient, -1/3, is all but a tenth, so it is good to 3 `u`; with three products `x z p` is
-    ///   good to 6, and it is at most a twelfth of `y`. The sum rounds once: in all below 2 `u`.
+    /// - Shaders, `|x| < 1/2`: `x + x z p(z)` with `z = x^2` and a polynomial `p` whose truncation is off by 1.6e-8 of `y`,
+    ///   0.27 `u`. The terms of `p` after the first are less than a tenth of it, so `p` is good to 3 `u` and, three roundings
+    ///   later, `x z p` to 6. It is at most a twelfth of `y`: `u / 2`. The final sum rounds once: in all below 2 `u`.
     /// - Shaders, elsewhere: `(1 - t) / (1 + t)` of `t = exp(-2|x|)`. The exponential's relative error times
-    ///   `(1 - y^2) / 2` reaches `y`, however small that is, which is why there is a polynomial. Two additions round once
-    ///   each, the division five times: 7 `u`.
+    ///   `(1 - y^2) / 2` is an absolute error of `y` that does not shrink with `x`, which is why there is a polynomial. Two
+    ///   additions round once each, and WGSL grants the division 2.5 units in the last place, 5 `u`: 7 `u`.
     /// - The CPU backend: `q / (q + 2)` of `q = e^(2x) - 1 = 2^n (e^r - 1) + (2^n - 1)` (`src/ops/real.rs`). `e^r - 1` as a
     ///   product is good to 2.6 `u`, and `r`, which is exact where `n = 0`, to `u`. What this comes to relative to `q` is
     ///   largest where the two summands cancel most, at `n = 1` and `r = -ln 2 / 2`: 6 `u`. It reaches `y` times

@@ -100,7 +100,7 @@ type Naive = dyn Fn(&Operands<'_>) -> Vec<Vec<Bounded>> + Send + Sync;
 pub struct Case {
     /// The op with its shape.
     pub op: Box<dyn Op>,
-    /// The words of the step.
+    /// The run's uniforms.
     pub uniforms: Uniforms,
     note: String,
     fills: Vec<Option<Fill>>,
@@ -142,7 +142,7 @@ impl Case {
         self
     }
 
-    /// The words of the step.
+    /// The run's uniforms.
     pub fn uniforms(mut self, uniforms: Uniforms) -> Self {
         self.uniforms = uniforms;
         self

@@ -11,7 +11,7 @@ use super::adapters::Adapter;
 use super::case::Case;
 use super::comparison::{UNWRITTEN, compare, held};
 
-pub use super::comparison::Margin;
+use super::comparison::Margin;
 
 /// Elements of a guard band. Bindings start on multiples of 64, so a kernel can reach up to 63 before its operand.
 const GUARD: usize = 128;

@@ -12,7 +12,7 @@ use super::bounded::Bounded;
 /// The operands of an op before it runs, by name.
 pub struct Operands<'a> {
     operands: Vec<Operand>,
-    /// The words of the step.
+    /// The run's uniforms.
     pub uniforms: &'a Uniforms,
 }
 

@@ -19,7 +19,9 @@ pub struct CorpusCommand {
     /// A folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Measure what a model without memory reaches: unigram and bigram of each pitch, fitted on the training pieces
+    /// Measure what two models that remember at most one time step reach: a unigram and a bigram of each pitch, fitted on
+    /// the training pieces
+    // An alias of earlier versions, for scripts.
     #[arg(long, alias = "floors")]
     baselines: bool,
     /// Seed of the split into training, validation and test pieces
@@ -45,6 +47,7 @@ struct Report<'a> {
     #[serde(flatten)]
     corpus: &'a CorpusReport,
     split: Counts,
+    /// Called as scripts have always read it.
     #[serde(rename = "floors", skip_serializing_if = "Option::is_none")]
     baselines: Option<HeldOut>,
 }

@@ -106,7 +106,7 @@ impl DeviceArguments {
         }
     }
 
-    /// Opens the device, whose dispatches will end before a watchdog ends them: by its peaks as remembered, else measured now.
+    /// Opens the device, whose dispatches will end before a watchdog ends them: by its roofline limits as remembered, else measured now.
     fn open_in_time(&self) -> Result<Device> {
         let device = self.open()?;
         let watched = device.capabilities().is_some_and(|capabilities| capabilities.budget.is_some());
@@ -114,7 +114,7 @@ impl DeviceArguments {
         Ok(self.in_time(device, peaks.as_ref()))
     }
 
-    /// The device, whose dispatches will end before a watchdog ends them if it has these peaks. With tuning off they are
+    /// The device, whose dispatches will end before a watchdog ends them if it has these roofline limits. With tuning off they are
     /// those of a slow GPU, so that nothing measured decides in which order sums are made.
     fn in_time(&self, device: Device, peaks: Option<&RooflineLimits>) -> Device {
         match peaks {
@@ -125,7 +125,7 @@ impl DeviceArguments {
 
     /// As [`Self::peaks`], but for a note where these cannot be measured.
     fn known_peaks(&self, device: &Device) -> Option<RooflineLimits> {
-        self.peaks(device).map_err(|e| eprintln!("note: the device's peaks are not known: {}", e.what)).ok()
+        self.peaks(device).map_err(|e| eprintln!("note: the device's roofline limits are not known: {}", e.what)).ok()
     }
 
     /// What the device can do at most, where that is remembered.
@@ -141,7 +141,7 @@ impl DeviceArguments {
     }
 }
 
-/// Where peaks are remembered; without tuning nowhere, since no file is touched then.
+/// Where roofline limits are remembered; without tuning nowhere, since no file is touched then.
 fn peaks_file(tune: Tune) -> Option<PathBuf> {
     deepj::peaks::file().filter(|_| tune != Tune::Off)
 }

@@ -16,7 +16,7 @@ use super::{bar, say, say_json, stop_flag};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Every kernel in every variant and many shapes, forward and backward, against the f64 reference on the CPU; a short training and a short
-piece against the CPU backend's; peaks and timings. It takes some minutes a device. The report names neither the machine nor its user.
+piece against the CPU backend's; roofline limits and timings. It takes some minutes a device. The report names neither the machine nor its user.
 
 Examples:
   deepj verify --report report.json              the CPU backend and all hardware adapters (without one: those in software)

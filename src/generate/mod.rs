@@ -7,6 +7,7 @@ use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, ProgramId, Session};
 use crate::models::{GenerationIo, RollShape};
+use crate::music::roll::MAX_STEPS;
 use crate::music::{Roll, StylePath};
 use crate::ops::Uniforms;
 use crate::{Error, Result};
@@ -31,9 +32,9 @@ pub struct Composition {
 /// What each silent step in a row adds to the temperature in the paper.
 pub const SILENCE: f32 = 0.1;
 /// The longest piece, in bars: three hours of music.
-pub const MAX_BARS: usize = 5_000;
+const MAX_BARS: usize = 5_000;
 /// The most pieces composed together.
-pub const MAX_PIECES: usize = 1_000;
+const MAX_PIECES: usize = 1_000;
 
 /// Pieces, as far as they were composed.
 #[derive(Clone, Debug)]
@@ -57,14 +58,14 @@ pub async fn generate(
     mut progress: impl FnMut(usize),
 ) -> Result<Composed> {
     check(checkpoint, options)?;
-    let RollShape { beats, notes, channels, .. } = checkpoint.model.roll();
+    let RollShape { beats, channels, .. } = checkpoint.model.roll();
     let pieces = options.styles.len();
     // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
     let bar = beats;
     let mut generator = Generator::new(checkpoint, pieces, bar, device, selection).await?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
     let total = primed + options.bars * bar;
-    let mut values: Vec<Vec<f32>> = vec![Vec::with_capacity(total * notes * channels.len()); pieces];
+    let mut values: Vec<Vec<f32>> = vec![vec![]; pieces];
     let mut uniforms = Uniforms {
         seed: options.seed,
         silence: options.silence,
@@ -114,6 +115,11 @@ fn check(checkpoint: &Checkpoint, options: &Composition) -> Result<()> {
             format!("a beginning with the pitches {}, but the model has {}", prime.range(), checkpoint.corpus.range),
             "read it in the model's range",
         ));
+    }
+    let (primed, bar) = (options.prime.as_ref().map_or(0, Roll::steps), checkpoint.model.roll().beats);
+    if options.bars.saturating_mul(bar).saturating_add(primed) > MAX_STEPS {
+        let what = format!("a beginning of {primed} time steps and {} bars of {bar}", options.bars);
+        return Err(Error::usage(what, format!("compose fewer bars: a piece has at most {MAX_STEPS} time steps")));
     }
     Ok(())
 }

@@ -91,9 +91,9 @@ fn longest(plan: &Plan, capabilities: &Capabilities, recorded: &Recorded, starts
     let Some((share, dispatch)) = shares.max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
     let node = &plan.nodes[starts.partition_point(|&start| start <= dispatch) - 1];
     let [gflops, gbs] = [budget.flops, budget.bytes].map(|amount| amount as f64 / WatchdogBudget::SECONDS / 1e9);
-    let peaks = if budget == WatchdogBudget::UNMEASURED { "unmeasured, taken for" } else { "of" };
+    let limits = if budget == WatchdogBudget::UNMEASURED { "unmeasured, taken for" } else { "of" };
     format!(
-        "longest dispatch: {:.1} ms at the peaks, {peaks} {gflops:.0} GFLOP/s and {gbs:.0} GB/s; {ms:.0} ms are allowed ({})\n",
+        "longest dispatch: {:.1} ms at the roofline limits, {limits} {gflops:.0} GFLOP/s and {gbs:.0} GB/s; {ms:.0} ms are allowed ({})\n",
         ms * share,
         node.label()
     )

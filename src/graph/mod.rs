@@ -12,6 +12,7 @@ pub mod plan;
 mod remembered;
 mod selection;
 pub mod session;
+mod timeline;
 mod tuner;
 
 pub use builder::{Graph, Kind, Node, Tensor};

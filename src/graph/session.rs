@@ -11,6 +11,7 @@ use crate::gpu::{self, Capabilities, Device, Facts};
 use crate::ops::{Uniforms, View};
 
 pub use super::selection::{Chosen, Event, KernelSelection, Observer, Origin, Tune, Tuned};
+pub use super::timeline::{Span, Timeline};
 
 /// Which program of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -206,30 +207,4 @@ impl Session {
     pub async fn wait(&self) -> Result<()> {
         self.backend.wait().await
     }
-}
-
-/// When a dispatch of a node ran, or on the CPU the node.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Span {
-    /// The node of the plan.
-    pub node: usize,
-    /// Nanoseconds since the first span's start by the device's clock, or since the run began by the CPU's.
-    pub start: u64,
-    /// The end.
-    pub end: u64,
-    /// CPU time in which the dispatch was encoded; zero on the CPU.
-    pub encoding: Duration,
-}
-
-/// When the nodes of a program ran; see [`gpu::Timeline`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Timeline {
-    /// What told the times; `None` on the CPU.
-    pub clock: Option<gpu::Clock>,
-    /// In the order in which they ran.
-    pub spans: Vec<Span>,
-    /// CPU time of the submission; zero on the CPU.
-    pub submitting: Duration,
-    /// From the beginning of the submission to the end of all work.
-    pub wall: Duration,
 }

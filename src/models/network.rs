@@ -242,8 +242,3 @@ impl<N: Network> Architecture for ArchitectureOf<N> {
         Ok(Arc::new(Built::new(config)?))
     }
 }
-
-/// Makes a kind of network known by its name, as those of this crate are.
-pub fn register<N: Network>() {
-    super::register(&ArchitectureOf::<N>::NEW);
-}

@@ -30,7 +30,7 @@ impl Baselines {
         let (Some(first), false) = (train.first(), held_out.is_empty()) else {
             return Err(Error::usage(
                 "baselines need at least one training and one held-out piece",
-                "give a corpus with 3 or more pieces of some composer",
+                "give a corpus with two or more pieces of some composer",
             ));
         };
         let range = first.borrow().roll.range();

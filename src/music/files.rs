@@ -102,7 +102,7 @@ impl Search<'_> {
         let top = Entries::read(self.dir)?;
         if top.folders.is_empty() {
             let what = match top.files.len() {
-                0 => "is empty: no genre's folder, no MIDI file".into(),
+                0 => "holds neither a genre's folder nor a MIDI file".into(),
                 files => format!("has no genre's folder, but {files} MIDI files of its own"),
             };
             return Err(Error::file(self.dir, what, LAYOUT));

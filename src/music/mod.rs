@@ -6,18 +6,18 @@
 
 pub mod baselines;
 pub mod batch;
-pub mod corpus;
+mod corpus;
 mod files;
 pub mod midi;
-pub mod piece;
-pub mod range;
-pub mod reading;
-pub mod report;
+mod piece;
+mod range;
+mod reading;
+mod report;
 pub mod roll;
 pub mod sampler;
 mod shuffle;
-pub mod split;
-pub mod stats;
+mod split;
+mod stats;
 pub mod styles;
 pub mod svg;
 

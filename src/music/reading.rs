@@ -28,6 +28,7 @@ pub struct Reading {
 impl Reading {
     /// Puts `score` on the grid: onsets and releases to the nearest time step (halves up), notes at least one time step
     /// long.
+    ///
     /// `name` is used in errors only.
     ///
     /// # Errors

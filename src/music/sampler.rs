@@ -65,7 +65,7 @@ pub struct Cursor {
 pub struct SlotCursor {
     /// Index into the sampler's pieces.
     pub piece: usize,
-    /// The next input time step; above -1, since a slot takes a new piece only when it begins it.
+    /// The time step that is the slot's next input, from 0 up: a slot that has not begun its piece has no cursor.
     pub next: i64,
 }
 
@@ -107,7 +107,7 @@ impl Sampler {
         sampler.order = sampler.shuffled();
         let slots = if sampler.cursor.bptt == Bptt::Stateful { shape.slots.total } else { 0 };
         let in_piece = |slot: &SlotCursor| {
-            slot.piece < sampler.source.pieces.len() && (-1..sampler.source.length(slot.piece) - 1).contains(&slot.next)
+            slot.piece < sampler.source.pieces.len() && (0..sampler.source.length(slot.piece) - 1).contains(&slot.next)
         };
         if sampler.cursor.slots.len() != slots
             || sampler.cursor.taken > sampler.order.len()

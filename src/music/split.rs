@@ -62,9 +62,9 @@ impl std::str::FromStr for Part {
 impl Corpus {
     /// Splits the pieces into training, validation and test, composer by composer.
     ///
-    /// Of n pieces of a composer, n/10 rounded go to the test and as many to the validation, but at least one to the
-    /// validation where n is 3 or more; of one or two pieces none, unless no composer has 3: then each that has two
-    /// gives one to the validation. Which ones depends on `seed` and on the composer's own pieces only.
+    /// Of a composer's n pieces, n/10 (rounded) go to the test and n/10 to the validation, which gets at least one where n is
+    /// 3 or more. Composers with one or two pieces give none. If no composer has three, each composer with two gives one to
+    /// the validation. Which ones depends on `seed` and on the composer's own pieces only.
     pub fn split(&self, seed: u64) -> Split {
         let mut split = Split { seed, train: Vec::new(), validation: Vec::new(), test: Vec::new() };
         let count = |style| self.pieces.iter().filter(|piece| piece.style == style).count();

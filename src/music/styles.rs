@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result, closest};
 
 /// A composer in a genre: one entry of the style vector. One composer in two genres has two entries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,13 +124,8 @@ impl Styles {
             format!("{genre} ({})", names.join(", "))
         });
         let list = list.collect::<Vec<_>>().join(", ");
-        let nearest = (0..self.len())
-            .map(|i| self.label(i))
-            .chain(genres.iter().map(|genre| genre.to_string()))
-            .map(|known| (strsim::jaro_winkler(&known.to_lowercase(), &name.to_lowercase()), known))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(similarity, _)| *similarity > 0.6);
-        let hint = nearest.map_or(String::new(), |(_, known)| format!("did you mean '{known}'? "));
+        let known = (0..self.len()).map(|i| self.label(i)).chain(genres.iter().map(|genre| genre.to_string()));
+        let hint = closest(name, known).map_or(String::new(), |known| format!("did you mean '{known}'? "));
         Error::usage(format!("'{name}' is no style of this model"), format!("{hint}it knows {list}"))
     }
 }
@@ -216,6 +211,8 @@ fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec
         ));
     }
     if explicit && (sum - 1.0).abs() > 1e-6 {
+        // Without the digits that rounding of a sum of decimals leaves.
+        let sum = (sum * 1e9).round() / 1e9;
         notices.push(format!("the weights of '{text}' summed to {sum}, normalised to 1"));
     }
     Ok(weights.iter().map(|weight| (weight / sum) as f32).collect())

@@ -46,7 +46,8 @@ impl Conditioning {
     /// `hidden` the layer `style`.
     pub fn concat(layout: &mut Layout, widths: Widths, hidden: bool) -> Self {
         let hidden = hidden.then(|| Dense::new(layout, "style", widths.style, widths.style));
-        let init = Init::Glorot { fan_in: widths.input + widths.style, fan_out: widths.gates };
+        // They are columns of the layer's input matrix, whose bounds are those of one gate.
+        let init = Init::Glorot { fan_in: widths.input + widths.style, fan_out: widths.gates / 4 };
         Self::Concat { hidden, weight: layout.param("style_input", &[widths.style, widths.gates], init) }
     }
 

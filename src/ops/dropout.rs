@@ -48,24 +48,32 @@ impl DropoutSite {
 
     /// `y = x * mask`, where the first element has the number `first`.
     pub fn apply<R: Real>(&self, uniforms: &Uniforms, first: usize, x: &[R], y: &mut [R]) {
-        // Elements whose numbers in the whole batch follow one another, so that the loop has no division and vectorises.
-        let run =
-            if uniforms.slots.count == uniforms.slots.total { usize::MAX } else { self.inner * uniforms.slots.count };
+        let slots = uniforms.slots;
+        if slots.count == slots.total {
+            return self.apply_run(uniforms, first as u32, x, y);
+        }
+        let run = self.inner * slots.count;
         let mut done = 0;
         while done < x.len() {
             let start = first + done;
-            let end = x.len().min(done.saturating_add(run - start % run));
-            let number = in_whole_batch(start as u32, self.inner as u32, uniforms.slots);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (i, (y, &x)) in y[done..end].iter_mut().zip(&x[done..end]).enumerate() {
-                        *y = x * self.factor_of_number::<R>(uniforms, number.wrapping_add(i as u32));
-                    }
-                },
-            );
+            let end = x.len().min(done + run - start % run);
+            let number = in_whole_batch(start as u32, self.inner as u32, slots);
+            self.apply_run(uniforms, number, &x[done..end], &mut y[done..end]);
             done = end;
         }
+    }
+
+    /// The same for elements whose numbers in the whole batch are `number` and those that follow: the loop has no division and
+    /// vectorises.
+    fn apply_run<R: Real>(&self, uniforms: &Uniforms, number: u32, x: &[R], y: &mut [R]) {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+                    *y = x * self.factor_of_number::<R>(uniforms, number.wrapping_add(i as u32));
+                }
+            },
+        );
     }
 
     /// Appends what `keep_mask` takes: elements of a slot, site, rate, factor of what is kept.

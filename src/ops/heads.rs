@@ -320,12 +320,9 @@ impl HeadsInputGrad {
                     let w: [&[R]; C] = std::array::from_fn(|head| &w[head][..s.units]);
                     for (grads, dx) in logit_grads[first * C..].chunks(C).zip(dx.chunks_exact_mut(s.units)) {
                         let d: [R; C] = scaled(grads, dlosses);
-                        for (j, dx) in dx.iter_mut().enumerate() {
-                            let mut sum = d[0] * w[0][j];
-                            for head in 1..C {
-                                sum += d[head] * w[head][j];
-                            }
-                            *dx = sum;
+                        dx.iter_mut().zip(w[0]).for_each(|(dx, &w)| *dx = d[0] * w);
+                        for head in 1..C {
+                            dx.iter_mut().zip(w[head]).for_each(|(dx, &w)| *dx += d[head] * w);
                         }
                     }
                 },
@@ -354,14 +351,13 @@ impl HeadsWeightGrad {
             vectorized(
                 #[inline(always)]
                 || {
-                    let sums = sums.each_mut().map(|sums| &mut sums[..s.units]);
+                    let mut sums = sums.each_mut().map(|sums| &mut sums[..s.units]);
                     for cell in first..first + cells {
                         let d: [R; C] = scaled(&logit_grads[cell * C..], dlosses);
                         dbias.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
-                        for (j, &x) in x[cell * s.units..][..s.units].iter().enumerate() {
-                            for head in 0..C {
-                                sums[head][j] += d[head] * x;
-                            }
+                        let x = &x[cell * s.units..][..s.units];
+                        for (sums, d) in sums.iter_mut().zip(d) {
+                            sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += d * x);
                         }
                     }
                 },

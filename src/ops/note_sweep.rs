@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Capabilities;
 
 /// Probabilities that the sweep reports of each note behind its channels: those of play and replay.
-pub const PROBABILITIES: usize = 2;
+const PROBABILITIES: usize = 2;
 /// Values of a piece's state: the clock and the number of silent steps so far.
 pub const STATE: usize = 2;
 

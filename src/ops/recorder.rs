@@ -70,7 +70,7 @@ impl<'a> Recorder<'a> {
         match capabilities.budget.map(|budget| recorded.longest(&budget)) {
             Some(share) if share > 1.0 => Err(Error::device(
                 format!(
-                    "{}: one of its dispatches would take {:.0} ms at the peak of {}, and drivers end those that take too \
+                    "{}: one of its dispatches would take {:.0} ms at the roofline limits of {}, and drivers end those that take too \
                      long: {:.0} ms are allowed",
                     op.label(),
                     1e3 * WatchdogBudget::SECONDS * share,

@@ -1,4 +1,4 @@
-//! The peaks of an adapter, by `shaders/peaks.wgsl`.
+//! The roofline limits of an adapter, by `shaders/peaks.wgsl`.
 //!
 //! A time is the wall clock around submitting and waiting, that of a submission of nothing left out; runs are encoded before.
 //! What disturbs a run only makes it slower, so that of several the fastest counts, in latencies too.
@@ -46,7 +46,7 @@ enum Rate {
     Workgroup,
 }
 
-/// One way to reach a peak.
+/// One way to reach a limit.
 struct Shape {
     rate: Rate,
     shader: Shader,
@@ -68,7 +68,7 @@ struct Candidate {
 /// Measures an adapter, its matrix units only if asked for.
 ///
 /// # Errors
-/// A lost device, too little memory, or a driver that refuses every shader of a peak that all adapters have.
+/// A lost device, too little memory, or a driver that refuses every shader of a limit that all adapters have.
 pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<RooflineLimits> {
     let bench = Bench::new(gpu).await?;
     let mut candidates = vec![];

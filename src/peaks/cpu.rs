@@ -1,4 +1,4 @@
-//! The peaks of the CPU, with the threads and the vector instructions that the CPU backend has.
+//! The roofline limits of the CPU, with the threads and the vector instructions that the CPU backend has.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -12,7 +12,7 @@ mod cpu;
 
 pub use adapter::shaders;
 
-/// The measured peaks of a device. Rates are in 10^9 a second, times in microseconds.
+/// The measured roofline limits of a device. Rates are in 10^9 a second, times in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RooflineLimits {
     /// Floating-point operations in f32, a multiply-add counts 2.
@@ -64,9 +64,10 @@ pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnM
     match recall(path, &machine) {
         Ok(Some(peaks)) => return Ok(peaks),
         Ok(None) => (),
-        Err(why) => {
-            notice(&format!("{}: not a file of remembered peaks ({why}), it will be written anew", path.display()))
-        }
+        Err(why) => notice(&format!(
+            "{}: not a file of remembered roofline limits ({why}), it will be written anew",
+            path.display()
+        )),
     }
     let peaks = measured(device, false).await?;
     if let Err(e) = remember(path, &machine, &peaks) {
@@ -79,13 +80,13 @@ pub async fn of(device: &Device, remembered: Option<&Path>, mut notice: impl FnM
 /// is not.
 ///
 /// # Errors
-/// A file that cannot be read, or is none of remembered peaks.
+/// A file that cannot be read, or is none of remembered limits.
 pub fn recall(path: &Path, machine: &Machine) -> std::result::Result<Option<RooflineLimits>, String> {
     let found: Option<Measured> = FILE.load(path, machine)?;
     Ok(found.map(|Measured { peaks }| peaks).filter(RooflineLimits::are_rates))
 }
 
-/// Keeps the peaks of a machine in the file at `path`, in place of those remembered of it.
+/// Keeps the limits of a machine in the file at `path`, in place of those remembered of it.
 ///
 /// # Errors
 /// A folder or file that cannot be written.
@@ -93,7 +94,7 @@ pub fn remember(path: &Path, machine: &Machine, peaks: &RooflineLimits) -> Resul
     FILE.save(path, machine, |_| Measured { peaks: peaks.clone() })
 }
 
-/// Where peaks are remembered unless someone says otherwise: in the user's cache folder, if there is one.
+/// Where limits are remembered unless someone says otherwise: in the user's cache folder, if there is one.
 pub fn file() -> Option<PathBuf> {
     cache_folder().map(|folder| folder.join("peaks.json"))
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::report::{Bound, Clock, Gap, Header, Kernel, Profile, Span, Summary, Track};
+use super::report::{Bound, CPU_VARIANT, Clock, Gap, Header, Kernel, Profile, Span, Summary, Track};
 use super::statistics::{median, quantile, sorted};
 use super::workload::Workload;
 use crate::error::Result;
@@ -100,7 +100,7 @@ impl Measuring {
         let (mut calls, mut kernel_of) = (Vec::<Calls>::new(), vec![]);
         let mut known = HashMap::new();
         for (i, node) in plan.nodes.iter().enumerate() {
-            let variant = chosen.get(i).map_or("mirror", |chosen| chosen.variant);
+            let variant = chosen.get(i).map_or(CPU_VARIANT, |chosen| chosen.variant);
             let (kernel, shape) = (node.op.kernel(), node.op.label());
             let facts = workload.session.facts(workload.program, i);
             let dispatches = if header.clock == Clock::Cpu { 1 } else { facts.len() };
@@ -299,7 +299,7 @@ fn flop_peak(variant: &str, peaks: &RooflineLimits) -> f64 {
     }
 }
 
-/// Which of a call's arithmetic, compulsory traffic and dispatches would take longest at the device's peaks.
+/// Which of a call's arithmetic, compulsory traffic and dispatches would take longest at the device's roofline limits.
 fn bound(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &RooflineLimits) -> Bound {
     let compute = cost.flops as f64 / flop_peak;
     let memory = cost.bytes as f64 / peaks.bandwidth_gbs;

@@ -26,7 +26,9 @@ mod table;
 mod trace;
 mod workload;
 
-pub use report::{Bound, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Span, Summary, Track, VERSION};
+pub use report::{
+    Bound, CPU_VARIANT, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Span, Summary, Track, VERSION,
+};
 pub use roofline::roofline;
 pub use table::{csv, markdown, table};
 pub use trace::trace;

@@ -13,6 +13,9 @@ pub const FORMAT: &str = "deepj profile";
 /// Version of the records' meaning; another one is refused.
 pub const VERSION: u32 = 1;
 
+/// What stands in place of a variant on the CPU, in files since their first version.
+pub const CPU_VARIANT: &str = "mirror";
+
 /// Where the times of kernels come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -55,7 +58,7 @@ pub struct Header {
     pub runs: usize,
     /// Steps of one run: 1, or of generation `seq`.
     pub steps_per_run: usize,
-    /// The machine's peaks, measured.
+    /// The machine's roofline limits, measured.
     pub peaks: RooflineLimits,
 }
 
@@ -87,7 +90,7 @@ impl fmt::Display for Bound {
 pub struct Kernel {
     /// Name of the kernel, by which its variants are overridden: `lstm_fwd`.
     pub kernel: String,
-    /// The variant that ran; on the CPU `mirror`, the name that files have always had for it.
+    /// The variant that ran; on the CPU [`CPU_VARIANT`].
     pub variant: String,
     /// Op, mode and shape: `gemm NN 768x1024x256`.
     pub shape: String,

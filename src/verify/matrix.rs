@@ -15,9 +15,9 @@ pub struct Column<'a> {
     pub device: &'a DeviceReport,
 }
 
-/// The devices of all reports, of each the report that says most: a whole one before a part, a newer one before an older
-/// one, of one day one with failures. A device is the same where its driver, the system and this program's build are. In the
-/// order in which they are met, CPU backends last.
+/// One column for each device. Two reports are of the same device if driver, system and this program's build are the same; then
+/// the complete one is taken, else the newer, else the one with more failures. Columns stand in the order of the reports, CPU
+/// backends last.
 pub fn merged(reports: &[Report]) -> Vec<Column<'_>> {
     let all = reports.iter().flat_map(|report| report.devices.iter().map(move |device| Column { report, device }));
     let same = |a: &Column, b: &Column| {
@@ -164,9 +164,9 @@ pub fn markdown(columns: &[Column]) -> String {
         }),
         line("the f64 reference's notes", &|column| match &column.device.generation {
             Some(generation) if generation.error.is_some() => "**other music**".into(),
-            Some(generation) => match generation.flips.first() {
+            Some(generation) => match generation.other_draws.first() {
                 None => format!("the same {} steps of {} pieces", generation.steps, generation.pieces),
-                Some(_) => generation.flips.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                Some(_) => generation.other_draws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             },
             None => "-".into(),
         }),
@@ -249,10 +249,10 @@ pub fn summary(device: &DeviceReport) -> String {
     }
     if let Some(generation) = device.generation.as_ref().filter(|generation| generation.error.is_none()) {
         let same = format!("{} steps of {} pieces like the f64 reference's", generation.steps, generation.pieces);
-        line("generation", generation.flips.first().map_or(same, ToString::to_string));
+        line("generation", generation.other_draws.first().map_or(same, ToString::to_string));
     }
     if let Some(peaks) = &device.peaks {
-        line("peaks", format!("{:.0} GFLOP/s in f32, {:.1} GB/s", peaks.f32_gflops, peaks.bandwidth_gbs));
+        line("limits", format!("{:.0} GFLOP/s in f32, {:.1} GB/s", peaks.f32_gflops, peaks.bandwidth_gbs));
     }
     for timing in &device.timings {
         line("time", format!("{}: {:.1} ms, {:.0} GFLOP/s, {}", timing.name, timing.ms, timing.gflops, timing.rate));

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::kernels::deepj::Flip;
-use super::kernels::harness::kernel::Margin;
+use super::kernels::deepj::OtherDraw;
+use super::kernels::harness::comparison::Margin;
 use super::kernels::{Pass, Verdict};
 use crate::files::refused;
 use crate::gpu::{Capabilities, Machine};
@@ -86,7 +86,8 @@ pub struct Row {
     /// The largest error as a share of its tolerance, of the cases that passed.
     pub worst: Margin,
     /// Random draws of a generation with another result than the f64 reference's.
-    pub flips: Vec<Flip>,
+    #[serde(rename = "flips")]
+    pub other_draws: Vec<OtherDraw>,
     /// The others.
     pub failures: Vec<Failure>,
 }
@@ -107,7 +108,7 @@ pub struct Failure {
 pub struct Training {
     /// The sum of the three losses of each update.
     pub losses: Vec<f64>,
-    /// The same on the CPU backend.
+    /// The same on the CPU backend. Reports have always called it `mirror`.
     #[serde(rename = "mirror")]
     pub cpu: Vec<f64>,
     /// The largest difference between the two, relative.
@@ -130,7 +131,8 @@ pub struct Generation {
     /// How far apart probabilities were, as a share of what they may be.
     pub margin: Option<Margin>,
     /// The first random draw of each piece with another result. The others have the same notes to the end.
-    pub flips: Vec<Flip>,
+    #[serde(rename = "flips")]
+    pub other_draws: Vec<OtherDraw>,
     /// Why it did not end, or where it is other music without a draw at its probability.
     pub error: Option<String>,
 }
@@ -159,7 +161,7 @@ impl Row {
     /// A row without cases.
     pub fn new(name: &str, pass: Pass) -> Self {
         let (name, worst) = (name.into(), Margin::none());
-        Self { name, pass, cases: 0, passed: 0, worst, flips: vec![], failures: vec![] }
+        Self { name, pass, cases: 0, passed: 0, worst, other_draws: vec![], failures: vec![] }
     }
 
     /// The row without its variant.
@@ -168,9 +170,9 @@ impl Row {
     }
 
     /// Enters what came of a case.
-    pub fn enter(&mut self, case: &str, verdict: Outcome, flips: Vec<Flip>) {
+    pub fn enter(&mut self, case: &str, verdict: Outcome, other_draws: Vec<OtherDraw>) {
         self.cases += 1;
-        self.flips.extend(flips);
+        self.other_draws.extend(other_draws);
         match verdict {
             Outcome::Passed(margin) => {
                 self.passed += 1;
@@ -197,7 +199,7 @@ impl From<Verdict> for Outcome {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Passed(margin) => Self::Passed(margin),
-            Verdict::Mended(_, margin) => Self::Passed(margin),
+            Verdict::Fixed(_, margin) => Self::Passed(margin),
             Verdict::Failed(error) => Self::Failed { error, known: None },
             Verdict::Known(known, error) => {
                 Self::Failed { error, known: Some(format!("{} ({})", known.reason, known.link)) }
@@ -283,7 +285,7 @@ impl DeviceReport {
         counts
     }
 
-    /// What is not as it must be and not known.
+    /// Failures that `known.rs` does not list, with those of the short training and the generation.
     pub fn defects(&self) -> Vec<String> {
         let cases: usize = self.checks.iter().map(|row| row.cases).sum();
         let of_checks = self.checks.iter().flat_map(|row| &row.failures);

@@ -16,20 +16,20 @@ use crate::gpu::{Capabilities, Machine};
 
 /// After so long without a word a worker hangs: drivers' own watchdogs act within seconds, but a software adapter may
 /// compile a large shader for a minute, and more beside other programs.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long listing the adapters may take: drivers are loaded for it.
 const LISTING: Duration = Duration::from_secs(60);
 /// How often a stop is looked for.
-const GLANCE: Duration = Duration::from_millis(100);
-/// How long a worker that has said all may take to unload its driver, and one that was ended to be gone.
-const FAREWELL: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a process may take to exit: after its last event, in which drivers are unloaded, or after it was killed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Workers of a device that may end badly before the rest of its tasks is given up.
-const CRASHES: usize = 8;
+const MAX_CRASHES: usize = 8;
 /// Times that a device is tried again which cannot be opened after a crash: a GPU that is being reset takes a second or more.
 const RETRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// Bytes of a worker's last words: the end of what it writes to standard error, where the cause stands.
-const LAST_WORDS: usize = 450;
+const STDERR_TAIL: usize = 450;
 
 /// How workers are started.
 pub struct Supervisor<'a> {
@@ -65,7 +65,7 @@ struct State {
 
 impl State {
     /// Enters what a worker tells.
-    fn hear(&mut self, event: Event) {
+    fn enter(&mut self, event: Event) {
         match event {
             Event::Tasks { tasks, machine } => {
                 self.total = tasks;
@@ -74,16 +74,16 @@ impl State {
                 }
             }
             Event::Begun { task, name, row } => {
-                self.lost();
+                self.fail_lost();
                 if task != self.next {
                     self.fail("verify", &format!("tasks {} to {task} told nothing", self.next));
                 }
                 self.next = task + 1;
                 self.current = Some(Current { name, row });
             }
-            Event::Checked { outcome, flips } => match self.current.take() {
+            Event::Checked { outcome, other_draws } => match self.current.take() {
                 Some(Current { name, row: Some((row, pass)) }) => {
-                    self.report.row(&row, pass).enter(&name, outcome, flips)
+                    self.report.row(&row, pass).enter(&name, outcome, other_draws)
                 }
                 _ => self.fail("verify", "a result came without its check"),
             },
@@ -107,7 +107,7 @@ impl State {
     }
 
     /// Fails the task that has begun, if one has.
-    fn blame(&mut self, error: &str) {
+    fn fail_current(&mut self, error: &str) {
         match self.current.take() {
             Some(Current { name, row: Some((row, pass)) }) => {
                 let failed = Outcome::Failed { error: error.into(), known: None };
@@ -118,8 +118,8 @@ impl State {
         }
     }
 
-    fn lost(&mut self) {
-        self.blame("its result was lost on the way: a driver may have written into the middle of it");
+    fn fail_lost(&mut self) {
+        self.fail_current("its result was lost on the way: a driver may have written into the middle of it");
     }
 
     fn left(&self) -> usize {
@@ -145,7 +145,7 @@ impl Supervisor<'_> {
             let from = state.next;
             let end = self.worker(target, from, |event| {
                 let begins = matches!(event, Event::Begun { .. });
-                state.hear(event);
+                state.enter(event);
                 if begins {
                     state.report.running = state.current.as_ref().map(|current| current.name.clone());
                     state.report.seconds = began.elapsed().as_secs_f64();
@@ -154,7 +154,7 @@ impl Supervisor<'_> {
             });
             match end {
                 End::Done => {
-                    state.lost();
+                    state.fail_lost();
                     if state.left() > 0 {
                         state.fail("verify", &format!("{} tasks told nothing", state.left()));
                     }
@@ -179,7 +179,7 @@ impl Supervisor<'_> {
                 End::Bad(why) => {
                     (crashes, retries) = (crashes + 1, 0);
                     if state.current.is_some() {
-                        state.blame(&why);
+                        state.fail_current(&why);
                     } else {
                         state.fail("between two tasks", &why);
                     }
@@ -188,8 +188,8 @@ impl Supervisor<'_> {
             if state.left() == 0 {
                 break;
             }
-            if crashes == CRASHES {
-                state.fail("verify", &format!("{} tasks were not tried after {CRASHES} crashes", state.left()));
+            if crashes == MAX_CRASHES {
+                state.fail("verify", &format!("{} tasks were not tried after {MAX_CRASHES} crashes", state.left()));
                 break;
             }
         }
@@ -199,7 +199,7 @@ impl Supervisor<'_> {
     }
 
     /// Runs one worker and hands on what it tells.
-    fn worker(&self, target: Target, from: usize, mut hear: impl FnMut(Event)) -> End {
+    fn worker(&self, target: Target, from: usize, mut enter: impl FnMut(Event)) -> End {
         let mut command = (self.command)(target, from);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Ctrl-C is for the supervisor, which ends the worker and keeps what was found.
@@ -209,32 +209,32 @@ impl Supervisor<'_> {
             Ok(child) => child,
             Err(e) => return End::Bad(format!("the program cannot start itself again: {e}")),
         };
-        let (events, words) = (listen(&mut child), last_words(&mut child));
-        let silence = self.silence.unwrap_or(SILENCE);
+        let (events, words) = (listen(&mut child), stderr_tail(&mut child));
+        let silence = self.silence.unwrap_or(SILENCE_TIMEOUT);
         let mut heard = Instant::now();
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 let _ = child.kill();
-                farewell(&mut child);
+                wait_for_exit(&mut child);
                 return End::Stopped;
             }
-            match events.recv_timeout(GLANCE) {
+            match events.recv_timeout(POLL_INTERVAL) {
                 Ok(Event::End) => {
                     // Some drivers crash or hang when they are unloaded; everything is told by then.
-                    if farewell(&mut child).is_none() {
+                    if wait_for_exit(&mut child).is_none() {
                         let _ = child.kill();
-                        farewell(&mut child);
+                        wait_for_exit(&mut child);
                     }
                     return End::Done;
                 }
                 Ok(event) => {
                     heard = Instant::now();
-                    hear(event);
+                    enter(event);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = farewell(&mut child).map_or("closed its output".into(), |status| ended(&status));
+                    let status = wait_for_exit(&mut child).map_or("closed its output".into(), |status| ended(&status));
                     let _ = child.kill();
-                    let words = words.recv_timeout(FAREWELL).unwrap_or_default();
+                    let words = words.recv_timeout(EXIT_TIMEOUT).unwrap_or_default();
                     // Where Ctrl-C reaches the worker too, as on Windows, that may end first.
                     if self.stop.load(Ordering::Relaxed) {
                         return End::Stopped;
@@ -243,7 +243,7 @@ impl Supervisor<'_> {
                 }
                 Err(RecvTimeoutError::Timeout) if heard.elapsed() > silence => {
                     let _ = child.kill();
-                    farewell(&mut child);
+                    wait_for_exit(&mut child);
                     return End::Bad(format!("no word for {} s: it hangs", silence.as_secs_f64()));
                 }
                 Err(RecvTimeoutError::Timeout) => (),
@@ -253,9 +253,9 @@ impl Supervisor<'_> {
 }
 
 /// Waits for a moment that the child is gone; `None` for one that stays, as a process can that hangs in its driver.
-fn farewell(child: &mut Child) -> Option<ExitStatus> {
+fn wait_for_exit(child: &mut Child) -> Option<ExitStatus> {
     let began = Instant::now();
-    while began.elapsed() < FAREWELL {
+    while began.elapsed() < EXIT_TIMEOUT {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) => thread::sleep(Duration::from_millis(10)),
@@ -283,14 +283,14 @@ fn listen(child: &mut Child) -> Receiver<Event> {
 }
 
 /// The end of what the child writes on standard error, once it is whole.
-fn last_words(child: &mut Child) -> Receiver<String> {
+fn stderr_tail(child: &mut Child) -> Receiver<String> {
     let (tell, words) = mpsc::channel();
     if let Some(mut errors) = child.stderr.take() {
         thread::spawn(move || {
             let (mut kept, mut buffer) = (vec![], [0; 4096]);
             while let Ok(read @ 1..) = errors.read(&mut buffer) {
                 kept.extend_from_slice(&buffer[..read]);
-                kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+                kept.drain(..kept.len().saturating_sub(STDERR_TAIL));
             }
             // Nobody may listen any more.
             let _ = tell.send(String::from_utf8_lossy(&kept).into_owned());
@@ -318,7 +318,7 @@ fn ended(status: &ExitStatus) -> String {
 pub fn adapters(mut command: Command) -> Result<Vec<Capabilities>, String> {
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = started.map_err(|e| format!("the program cannot start itself again: {e}"))?;
-    let words = last_words(&mut child);
+    let words = stderr_tail(&mut child);
     let (tell, lists) = mpsc::channel();
     if let Some(output) = child.stdout.take() {
         thread::spawn(move || {
@@ -327,9 +327,9 @@ pub fn adapters(mut command: Command) -> Result<Vec<Capabilities>, String> {
         });
     }
     let found = lists.recv_timeout(LISTING);
-    let status = farewell(&mut child).map_or("hangs".into(), |status| ended(&status));
+    let status = wait_for_exit(&mut child).map_or("hangs".into(), |status| ended(&status));
     let _ = child.kill();
-    found.map_err(|_| format!("the process {status} {}", words.recv_timeout(FAREWELL).unwrap_or_default().trim()))
+    found.map_err(|_| format!("the process {status} {}", words.recv_timeout(EXIT_TIMEOUT).unwrap_or_default().trim()))
 }
 
 /// This program.

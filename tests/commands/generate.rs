@@ -6,6 +6,7 @@ use deepj::checkpoint::Checkpoint;
 use deepj::evaluate::evaluate;
 use deepj::generate::{Composition, SILENCE, generate};
 use deepj::graph::session::KernelSelection;
+use deepj::music::roll::{MAX_STEPS, RollNote};
 use deepj::music::{CorpusOptions, NoteRange, Part, Roll, RollStats, StylePath};
 use deepj::shape::Channels;
 use deepj::train::read_corpus;
@@ -120,6 +121,8 @@ fn options_out_of_range_are_refused() {
     let checkpoint = trained(dir.path());
     let base = options(&checkpoint, &["plain"]);
     let never = AtomicBool::new(false);
+    let note = RollNote { pitch: 60, start: 0, end: MAX_STEPS, velocity: 64, replay: false };
+    let longest = Roll::from_notes(checkpoint.corpus.range, [note]).unwrap();
     for options in [
         Composition { bars: 0, ..base.clone() },
         Composition { bars: usize::MAX, ..base.clone() },
@@ -127,6 +130,8 @@ fn options_out_of_range_are_refused() {
         Composition { temperature: 0.0, ..base.clone() },
         Composition { temperature: f32::NAN, ..base.clone() },
         Composition { silence: -1.0, ..base.clone() },
+        // A beginning as long as a roll can be: nothing can follow.
+        Composition { prime: Some(longest), ..base.clone() },
     ] {
         let composed = generate(&checkpoint, &options, cpu(), KernelSelection::default(), &never, |_| ());
         let error = pollster::block_on(composed).unwrap_err();

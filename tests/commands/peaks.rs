@@ -1,4 +1,4 @@
-//! RooflineLimits as they are remembered, printed, and held against training's speed.
+//! Roofline limits as they are remembered, printed, and held against training's speed.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ const PEAKS: RooflineLimits = RooflineLimits {
     readback_us: 0.0,
 };
 
-/// The peaks of the CPU as remembered in `file`, and what was said.
+/// The roofline limits of the CPU as remembered in `file`, and what was said.
 fn peaks_of_cpu(file: Option<&Path>) -> (RooflineLimits, Vec<String>) {
     let mut notices = vec![];
     let device = Device::Cpu { why: String::new() };

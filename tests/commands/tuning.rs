@@ -36,7 +36,7 @@ struct Said {
     notices: Vec<String>,
 }
 
-/// KernelSelection that are tuned and remembered in `file`, and what tuning will have said.
+/// A kernel selection that is measured and remembered in `file`, and what tuning will have said.
 fn selection(tune: Tune, file: &Path, overrides: &[(&str, &str)]) -> (KernelSelection, Arc<Mutex<Said>>) {
     let said = Arc::new(Mutex::new(Said::default()));
     let seen = said.clone();
@@ -244,7 +244,7 @@ fn the_program_tunes_once_and_keeps_standard_output_clean() {
 }
 
 #[test]
-fn pins_of_what_there_is_not_are_wrong_use() {
+fn overrides_of_what_there_is_not_are_wrong_use() {
     let dir = folder();
     let path = dir.path();
     corpus(&path.join("corpus"), 4, 4, 48);

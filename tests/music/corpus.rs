@@ -84,7 +84,7 @@ fn wrong_layouts_are_explained() {
     let bytes = piece(1);
     let broken: &[u8] = b"words";
     for (files, message) in [
-        (&[][..], "is empty: no genre's folder"),
+        (&[][..], "holds neither a genre's folder"),
         (&[("a.mid", &bytes[..])], "no genre's folder, but 1 MIDI files"),
         (&[("bach/a.mid", &bytes)], "bach: is a genre without a composer's folder, but with 1 MIDI files"),
         (&[("baroque/bach/a.txt", &bytes)], "bach: is a composer without a MIDI file"),

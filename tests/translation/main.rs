@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     print(&run);
-    if lacking(&targets) { ExitCode::FAILURE } else { conclusion.exit_code() }
+    if lacking(&targets) || outdated(&run) { ExitCode::FAILURE } else { conclusion.exit_code() }
 }
 
 /// Translates all variants that devices of the target take, and asks the compiler, where it is here.
@@ -179,6 +179,18 @@ fn print(run: &Run) {
             println!("{count} translations to {} with the known {finding}", row.target);
         }
     }
+}
+
+/// Tells whether docs/DEVICES.md has another number of shader variants.
+fn outdated(run: &Run) -> bool {
+    let Some(Ok(variants)) = run.variants.get() else { return false };
+    let wanted = format!("all shaders, {} with their variants", variants.len());
+    let page: Vec<&str> = include_str!("../../docs/DEVICES.md").split_whitespace().collect();
+    let outdated = !page.join(" ").contains(&wanted);
+    if outdated {
+        println!("FAILED: docs/DEVICES.md lacks `{wanted}`");
+    }
+    outdated
 }
 
 /// Tells which compilers are missing, and whether one is that `DEEPJ_REQUIRE_COMPILERS` names, with commas between.

@@ -10,7 +10,7 @@ use crate::gpu::Clock;
 use crate::graph::Plan;
 use crate::graph::cpu::{self, CpuProgram, Shared};
 use crate::graph::selection::KernelSelection;
-use crate::graph::session::{Span, Timeline};
+use crate::graph::timeline::{Span, Timeline};
 use crate::ops::{Uniforms, View};
 
 /// Programs in host memory.

@@ -8,7 +8,7 @@ use crate::gpu::{self, Buffer, Capabilities, Clock, Facts, Format, Gpu, Program}
 use crate::graph::Plan;
 use crate::graph::placement::Home;
 use crate::graph::selection::{Chosen, KernelSelection};
-use crate::graph::session::{Span, Timeline};
+use crate::graph::timeline::{Span, Timeline};
 use crate::graph::tuner::Tuner;
 use crate::ops::{Recorded, Uniforms, View};
 

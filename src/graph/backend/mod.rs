@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plan::Plan;
 use super::selection::{Chosen, KernelSelection};
-use super::session::Timeline;
+use super::timeline::Timeline;
 use crate::error::Result;
 use crate::gpu::{Capabilities, Clock, Facts, PendingRead};
 use crate::ops::{Uniforms, View};

@@ -15,11 +15,11 @@ const DEFAULT_TEMPO: u32 = 500_000;
 
 /// Turns ticks of a file into quarter notes, seconds and ticks of a [`Score`](super::Score).
 pub(super) struct Clock {
-    /// Ticks of the score a quarter note.
+    /// Ticks of the score in a quarter note.
     pub(super) division: u32,
-    /// Whether ticks of the file are ticks of the score; else they are parts of a second.
+    /// Whether the file's ticks divide quarter notes (and are the score's ticks); else they divide seconds (SMPTE).
     metrical: bool,
-    /// Ticks of the file a quarter note, or a second.
+    /// Ticks of the file in a quarter note, or in a second.
     ticks: f64,
     /// Spans of one tempo, in order; the first begins at tick 0.
     spans: Vec<Span>,

@@ -64,8 +64,8 @@ struct Player {
     /// Keys with more note-ons than note-offs.
     lossy: BTreeSet<Key>,
     played: Played,
-    /// The notes that nothing has closed yet, oldest first, as indices into `played.notes`. No list is empty, so that the costs
-    /// follow the notes and not the keys.
+    /// The notes that nothing has closed yet, oldest first, as indices into `played.notes`. Empty lists
+    /// are removed, so that closing a range of keys costs what is open, not 128 keys a channel.
     open: BTreeMap<Key, VecDeque<usize>>,
     pedal_down: [bool; 16],
     /// Closed notes that the pedal lets sound on, by channel.

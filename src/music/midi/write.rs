@@ -18,7 +18,7 @@ impl Roll {
     /// a note-on on one tick, in this order, and every note is closed. The track ends with the roll.
     ///
     /// # Errors
-    /// `bpm` is not within 4..=1000, the tempos that MIDI players take.
+    /// `bpm` is not within 4..=1000. MIDI ends at 3.6, a tempo of 2^24 microseconds; 1000 is more than any piece asks for.
     pub fn to_midi(&self, bpm: f64) -> Result<Vec<u8>> {
         if !(4.0..=1000.0).contains(&bpm) {
             return Err(Error::usage(format!("a tempo of {bpm} bpm"), "give a tempo from 4 to 1000 bpm"));

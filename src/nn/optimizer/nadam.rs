@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Rule, Schedule};
+use super::rule::{Rule, Schedule};
 use crate::graph::{Graph, Kind};
 use crate::ops::nadam as op;
 use crate::ops::{Uniforms, View};

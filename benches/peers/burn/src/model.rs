@@ -212,7 +212,7 @@ impl DeepJ {
             let x = self.features(notes.unsqueeze_dim(1), beat.expand([pieces, 1, BEATS]));
             let x = through(0, x, &mut states[0]);
             let x = through(1, x, &mut states[1]).reshape([pieces, NOTES, TIME_UNITS]);
-            let coins = Tensor::<3>::random([pieces, NOTES, 2], Distribution::Uniform(0.0, 1.0), &device);
+            let draws = Tensor::<3>::random([pieces, NOTES, 2], Distribution::Uniform(0.0, 1.0), &device);
             let mut states: States = [None, None];
             let mut chosen = vec![Tensor::<3>::zeros([pieces, 1, CHANNELS], &device)];
             for n in 0..NOTES {
@@ -220,7 +220,7 @@ impl DeepJ {
                 let x = through(2, x, &mut states[0]);
                 let z = self.heads.forward(through(3, x, &mut states[1]));
                 let odds = activation::sigmoid(z.clone().slice_dim(2, 0..2));
-                let heads = coins.clone().slice_dim(1, n..n + 1).lower(odds).float();
+                let heads = draws.clone().slice_dim(1, n..n + 1).lower(odds).float();
                 let play = heads.clone().slice_dim(2, 0..1);
                 let rest = Tensor::cat(vec![heads.slice_dim(2, 1..2), z.slice_dim(2, 2..3)], 2);
                 chosen.push(Tensor::cat(vec![play.clone(), rest * play], 2));
