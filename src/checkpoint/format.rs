@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Checkpoint, CorpusInfo, Progress, Resume, Settings};
+use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer};
 use crate::graph::{Layout, Param};
 use crate::models;
 use crate::music::{NoteRange, Split, Styles};
@@ -85,6 +86,9 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::load`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        if is_lfs_pointer(bytes) {
+            return Err(Error::model(LFS_POINTER, LFS_REMEDY));
+        }
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(&e, bytes.len()))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(&e, bytes.len()))?;
         let Some(meta) = header.metadata() else {

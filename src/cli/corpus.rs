@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use deepj::Result;
+use deepj::music::Warning;
 use deepj::music::{Baselines, CorpusOptions, CorpusReport, NoteRange, Part};
 use deepj::train::read_corpus;
 use serde::Serialize;
@@ -33,7 +34,7 @@ pub struct CorpusCommand {
     /// Extend notes to the release of the sustain pedal
     #[arg(long)]
     pedal: bool,
-    /// Fail if one file cannot be used, instead of skipping it
+    /// Fail if one file cannot be used or is odd, instead of skipping it or warning
     #[arg(long)]
     strict: bool,
     /// Print as JSON
@@ -83,6 +84,9 @@ impl CorpusCommand {
         } else {
             None
         };
+        for Warning { file, warning } in &corpus.report.warnings {
+            eprintln!("warning: {file}: {warning}");
+        }
         if self.json {
             return say_json(&Report { corpus: &corpus.report, split: counts, baselines });
         }

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use deepj::Result;
+use deepj::checkpoint::Checkpoint;
 use deepj::files::make_folder;
 use deepj::generate::{Composed, Composition, SILENCE, generate};
-use deepj::music::{Reading, RollStats, StylePath, Styles};
+use deepj::music::{self, Reading, RollStats, StylePath, Styles};
+use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, load_checkpoint, roll, say, say_json, stop_flag};
+use super::{DeviceArguments, bar, load_checkpoint, roll, say, say_json, stop_flag, warn};
 
 /// Compose pieces
 #[derive(clap::Args)]
@@ -44,9 +45,12 @@ pub struct Generate {
     /// Quarter notes a minute [default: 120, or that of --prime]
     #[arg(long, value_name = "BPM")]
     tempo: Option<f64>,
-    /// Begin with this MIDI file and go on from there
+    /// Begin with this MIDI file, rests at its end included, and go on from there
     #[arg(long, value_name = "FILE.mid")]
     prime: Option<PathBuf>,
+    /// Fail if anything is odd about the file of --prime or left out of it, instead of warning
+    #[arg(long)]
+    strict: bool,
     /// The MIDI file to write [default: named by style and seed]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -68,6 +72,8 @@ struct Piece<'a> {
     interrupted: bool,
     /// Weight by style at the beginning and, where it moves, at the end.
     style: Vec<Vec<(String, f32)>>,
+    /// What was odd about the beginning, and left out of it.
+    warnings: &'a [String],
     #[serde(flatten)]
     stats: RollStats,
 }
@@ -84,11 +90,11 @@ impl Generate {
         for notice in notices {
             eprintln!("note: {notice}");
         }
-        let prime = match &self.prime {
-            Some(file) => Some(Reading::read(file, checkpoint.corpus.range, checkpoint.corpus.pedal)?),
-            None => None,
+        let Prime { roll: prime, tempo, warnings } = match &self.prime {
+            Some(file) => Prime::read(file, &checkpoint, self.strict)?,
+            None => Prime::default(),
         };
-        let tempo = self.tempo.or(prime.as_ref().map(|p| p.mean_bpm.clamp(4.0, 1000.0))).unwrap_or(120.0);
+        let tempo = self.tempo.or(tempo).unwrap_or(120.0);
         let seed = self.seed.unwrap_or_else(|| {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             now.map_or(0, |now| now.as_millis() as u32)
@@ -104,10 +110,11 @@ impl Generate {
             seed,
             temperature: self.temperature,
             silence: if self.no_silence_temperature { 0.0 } else { SILENCE },
-            prime: prime.map(|p| p.roll),
+            prime,
         };
+        options.check(&checkpoint)?;
         // A tempo that no file can have is found out before the work, not after it.
-        deepj::music::Roll::from_notes(checkpoint.corpus.range, [])?.to_midi(tempo)?;
+        music::Roll::from_notes(checkpoint.corpus.range, [])?.to_midi(tempo)?;
         let device = self.device.open_in_time()?;
         let stop = stop_flag();
         let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");
@@ -122,7 +129,8 @@ impl Generate {
             roll.write_midi(file, tempo)?;
             let ends = if style.is_constant() { vec![0.0] } else { vec![0.0, 1.0] };
             let style = ends.into_iter().map(|f| weights(&style.at(f), styles)).collect();
-            pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, stats: RollStats::new(roll) });
+            let (warnings, stats) = (warnings.as_slice(), RollStats::new(roll));
+            pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, warnings, stats });
         }
         if self.json {
             return say_json(&pieces);
@@ -136,6 +144,26 @@ impl Generate {
             roll::print_stats(&piece.stats);
         }
         Ok(())
+    }
+}
+
+/// A given beginning.
+#[derive(Default)]
+struct Prime {
+    roll: Option<music::Roll>,
+    tempo: Option<f64>,
+    warnings: Vec<String>,
+}
+
+impl Prime {
+    /// Reads `file` as the model hears it, and says what is odd about it or was left out.
+    fn read(file: &Path, checkpoint: &Checkpoint, strict: bool) -> Result<Self> {
+        let reading = Reading::read(file, checkpoint.corpus.range, checkpoint.corpus.pedal)?;
+        let mut warnings = reading.warnings.clone();
+        warnings.extend(reading.left_out());
+        warn(file, &warnings, strict)?;
+        let roll = reading.roll_with_rest().map_err(|e| Error::file(file, e.what, e.remedy))?;
+        Ok(Self { roll: Some(roll), tempo: Some(reading.mean_bpm.clamp(4.0, 1000.0)), warnings })
     }
 }
 

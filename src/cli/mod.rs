@@ -188,6 +188,24 @@ fn pair(text: &str) -> std::result::Result<(String, String), String> {
     Ok((key.trim().into(), value.trim().into()))
 }
 
+/// Writes what is odd about `file` to standard error, a line each; an error where that is to be `strict`.
+fn warn(file: &Path, warnings: &[String], strict: bool) -> Result<()> {
+    match warnings {
+        [first, rest @ ..] if strict => {
+            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+            Err(Error::file(
+                file,
+                format!("{first}{more}"),
+                "repair the file, or leave out --strict to go on with a warning",
+            ))
+        }
+        _ => {
+            warnings.iter().for_each(|warning| eprintln!("warning: {}: {warning}", file.display()));
+            Ok(())
+        }
+    }
+}
+
 /// Writes a line to standard output. A reader that has gone away, as in `deepj … | head`, ends the program quietly.
 fn say(line: impl Display) {
     if let Err(e) = writeln!(io::stdout(), "{line}") {

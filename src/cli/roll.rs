@@ -8,7 +8,7 @@ use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, RollStats};
 use serde::Serialize;
 
-use super::{say, say_json};
+use super::{say, say_json, warn};
 
 /// Turn a MIDI file into a piano roll and back, and show its figures
 #[derive(clap::Args)]
@@ -33,6 +33,9 @@ pub struct Roll {
     /// Extend notes to the release of the sustain pedal
     #[arg(long)]
     pedal: bool,
+    /// Fail if anything is odd about the file, instead of warning
+    #[arg(long)]
+    strict: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -43,11 +46,13 @@ struct Report<'a> {
     file: &'a Path,
     #[serde(flatten)]
     stats: &'a RollStats,
+    warnings: &'a [String],
 }
 
 impl Roll {
     pub fn run(self) -> Result<()> {
         let reading = Reading::read(&self.file, self.notes, self.pedal)?;
+        warn(&self.file, &reading.warnings, self.strict)?;
         if let Some(path) = &self.output {
             reading.roll.write_midi(path, reading.mean_bpm.clamp(4.0, 1000.0))?;
         }
@@ -58,10 +63,11 @@ impl Roll {
         }
         let stats = reading.stats();
         if self.json {
-            return say_json(&Report { file: &self.file, stats: &stats });
+            return say_json(&Report { file: &self.file, stats: &stats, warnings: &reading.warnings });
         }
         say(format_args!("{}", self.file.display()));
         print_stats(&stats);
+        say(format_args!("  {:.0} % of the onsets lay off the grid", 100.0 * stats.off_grid_share));
         Ok(())
     }
 }

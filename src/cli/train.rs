@@ -77,7 +77,7 @@ pub struct Train {
     /// Extend notes to the release of the sustain pedal
     #[arg(long)]
     pedal: bool,
-    /// Fail if one file of the corpus cannot be used, instead of skipping it
+    /// Fail if one file of the corpus cannot be used or is odd, instead of skipping it or reading what can be read
     #[arg(long)]
     strict: bool,
     /// Stop after so many updates

@@ -136,6 +136,17 @@ pub fn refused(path: &Path, done: &str, e: &io::Error) -> Error {
     Error::file(path, format!("cannot be {done}: {e}"), remedy)
 }
 
+/// What is wrong with a file of which [`is_lfs_pointer`] is true.
+pub const LFS_POINTER: &str =
+    "is a Git LFS pointer, a few lines of text in place of the file (`git lfs pull` fetches it)";
+/// What to do about it.
+pub const LFS_REMEDY: &str = "install Git LFS and run `git lfs pull` in the repository it is from";
+
+/// Whether `bytes` are what Git leaves in the place of a file that Git LFS has not fetched.
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

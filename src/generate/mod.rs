@@ -57,7 +57,7 @@ pub async fn generate(
     stop: &AtomicBool,
     mut progress: impl FnMut(usize),
 ) -> Result<Composed> {
-    check(checkpoint, options)?;
+    options.check(checkpoint)?;
     let RollShape { beats, channels, .. } = checkpoint.model.roll();
     let pieces = options.styles.len();
     // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
@@ -93,35 +93,56 @@ pub async fn generate(
     Ok(Composed { rolls, interrupted: done < total })
 }
 
-fn check(checkpoint: &Checkpoint, options: &Composition) -> Result<()> {
-    if options.styles.is_empty() || options.styles.len() > MAX_PIECES {
-        let what = format!("{} pieces at once", options.styles.len());
-        return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
+impl Composition {
+    /// Whether `checkpoint` can compose it; [`generate`] asks first.
+    ///
+    /// # Errors
+    /// Options out of range, or a beginning in another range of pitches.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if self.styles.is_empty() || self.styles.len() > MAX_PIECES {
+            let what = format!("{} pieces at once", self.styles.len());
+            return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
+        }
+        if self.bars == 0 || self.bars > MAX_BARS {
+            return Err(Error::usage(
+                format!("a piece of {} bars", self.bars),
+                format!("compose 1 to {MAX_BARS} bars"),
+            ));
+        }
+        if !(0.01..=100.0).contains(&self.temperature) {
+            let what = format!("a temperature of {}", self.temperature);
+            return Err(Error::usage(what, "give 0.01 to 100; 1 samples what was learned"));
+        }
+        if !(0.0..=100.0).contains(&self.silence) {
+            return Err(Error::usage(format!("a silence temperature of {}", self.silence), "give 0 to 100"));
+        }
+        // Before any work: a beginning is listened to in as much time as it takes to compose it.
+        let (beats, primed) = (checkpoint.model.roll().beats, self.prime.as_ref().map_or(0, Roll::steps));
+        if primed.div_ceil(beats) + self.bars > MAX_BARS {
+            let (given, bars) = (primed.div_ceil(beats), self.bars);
+            return Err(Error::usage(
+                format!("a beginning of {given} bars and {bars} more, but a piece has at most {MAX_BARS}"),
+                "give a shorter beginning, without a long rest at its end, or compose fewer bars",
+            ));
+        }
+        if self.bars.saturating_mul(beats).saturating_add(primed) > MAX_STEPS {
+            let what = format!("a beginning of {primed} time steps and {} bars of {beats}", self.bars);
+            return Err(Error::usage(what, format!("compose fewer bars: a piece has at most {MAX_STEPS} time steps")));
+        }
+        if let Some(prime) = &self.prime
+            && prime.range() != checkpoint.corpus.range
+        {
+            return Err(Error::usage(
+                format!(
+                    "a beginning with the pitches {}, but the model has {}",
+                    prime.range(),
+                    checkpoint.corpus.range
+                ),
+                "read it in the model's range",
+            ));
+        }
+        Ok(())
     }
-    if options.bars == 0 || options.bars > MAX_BARS {
-        return Err(Error::usage(format!("a piece of {} bars", options.bars), format!("compose 1 to {MAX_BARS} bars")));
-    }
-    if !(0.01..=100.0).contains(&options.temperature) {
-        let what = format!("a temperature of {}", options.temperature);
-        return Err(Error::usage(what, "give 0.01 to 100; 1 samples what was learned"));
-    }
-    if !(0.0..=100.0).contains(&options.silence) {
-        return Err(Error::usage(format!("a silence temperature of {}", options.silence), "give 0 to 100"));
-    }
-    if let Some(prime) = &options.prime
-        && prime.range() != checkpoint.corpus.range
-    {
-        return Err(Error::usage(
-            format!("a beginning with the pitches {}, but the model has {}", prime.range(), checkpoint.corpus.range),
-            "read it in the model's range",
-        ));
-    }
-    let (primed, bar) = (options.prime.as_ref().map_or(0, Roll::steps), checkpoint.model.roll().beats);
-    if options.bars.saturating_mul(bar).saturating_add(primed) > MAX_STEPS {
-        let what = format!("a beginning of {primed} time steps and {} bars of {bar}", options.bars);
-        return Err(Error::usage(what, format!("compose fewer bars: a piece has at most {MAX_STEPS} time steps")));
-    }
-    Ok(())
 }
 
 /// A generation program in a session of its own.

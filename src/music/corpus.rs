@@ -10,9 +10,11 @@ use super::files::{File, LAYOUT, search};
 use super::piece::Piece;
 use super::range::NoteRange;
 use super::reading::Reading;
-use super::report::{CorpusReport, Counts, Skipped};
+use super::report::{CorpusReport, Counts, Skipped, Warning};
 use super::styles::{Composer, Styles};
 use crate::{Error, Result};
+
+const STRICT: &str = "repair or remove the file, or leave out --strict to read it with a warning";
 
 /// How the files of a corpus are read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +23,8 @@ pub struct CorpusOptions {
     pub range: NoteRange,
     /// Whether notes sound on until the sustain pedal is released.
     pub pedal: bool,
-    /// Whether a file that cannot be used is an error; else it is skipped and reported.
+    /// Whether a file that cannot be used, or about which anything is odd, is an error; else it is skipped or read, and
+    /// reported.
     pub strict: bool,
 }
 
@@ -81,11 +84,17 @@ impl Corpus {
         let mut pieces = Vec::new();
         let mut counts = vec![Counts::default(); styles.len()];
         let mut last_error: BTreeMap<usize, String> = BTreeMap::new();
+        let mut warnings = Vec::new();
         let mut fingerprint = 0;
         for (file, reading) in files.into_iter().zip(readings) {
             let style = styles.index(&file.composer).unwrap_or_default();
             match reading {
                 Ok((reading, checksum)) => {
+                    if let Some(warning) = reading.warnings.first().filter(|_| options.strict) {
+                        return Err(Error::file(place.join(&file.name), warning, STRICT));
+                    }
+                    let warning = |warning| Warning { file: file.name.clone(), warning };
+                    warnings.extend(reading.warnings.iter().cloned().map(warning));
                     fingerprint = crc32c::crc32c_append(fingerprint, file.name.as_bytes());
                     fingerprint = crc32c::crc32c_append(fingerprint, &[0]);
                     fingerprint = crc32c::crc32c_append(fingerprint, &checksum.to_le_bytes());
@@ -111,7 +120,7 @@ impl Corpus {
                 format!("repair or replace its files, or remove the folder; {LAYOUT}"),
             ));
         }
-        let report = CorpusReport::new(&styles, &counts, skipped, fingerprint);
+        let report = CorpusReport::new(&styles, &counts, skipped, warnings, fingerprint);
         Ok(Self { styles, range: options.range, pieces, report })
     }
 

@@ -28,7 +28,7 @@ pub use midi::Score;
 pub use piece::Piece;
 pub use range::NoteRange;
 pub use reading::Reading;
-pub use report::CorpusReport;
+pub use report::{CorpusReport, Warning};
 pub use roll::Roll;
 pub use sampler::{Bptt, Cursor, Evaluation, Sampler};
 pub use split::{Part, Split};

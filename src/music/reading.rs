@@ -8,6 +8,9 @@ use super::roll::{Roll, RollMetre, RollNote, STEPS_PER_QUARTER};
 use super::stats::RollStats;
 use crate::{Error, Result};
 
+/// A larger share of onsets off the grid is worth a warning; triplets among eighths stay below it.
+const OFF_GRID_SHARE: f64 = 0.25;
+
 /// A roll read from MIDI, and what else the file held.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
@@ -23,6 +26,13 @@ pub struct Reading {
     pub mean_bpm: f64,
     /// Time signatures.
     pub metres: Vec<RollMetre>,
+    /// The share of the notes whose onset lies off the grid, by more than an eighth of a time step, 0..=1.
+    pub off_grid_share: f64,
+    /// Time steps from the roll's end to the end of the file: a rest.
+    pub rest: usize,
+    /// What is odd about the file, one sentence each without a final stop: [`Score::warnings`], and more onsets off the grid
+    /// than a quarter of all.
+    pub warnings: Vec<String>,
 }
 
 impl Reading {
@@ -42,13 +52,14 @@ impl Reading {
             score.notes.iter().map(|note| RollNote {
                 pitch: note.pitch,
                 velocity: note.velocity,
-                start: step(note.start),
-                end: step(note.end),
+                start: step(note.start.into()),
+                end: step(note.end.into()),
                 replay: false,
             }),
         )
         .map_err(|e| Error::file(name, e.what, e.remedy))?;
-        let notes = score.notes.iter().filter(|note| range.index(note.pitch).is_some()).count();
+        let within = || score.notes.iter().filter(|note| range.index(note.pitch).is_some());
+        let notes = within().count();
         if notes == 0 {
             return Err(Error::file(
                 name,
@@ -61,7 +72,24 @@ impl Reading {
             numerator: metre.numerator,
             denominator: metre.denominator,
         });
+        // Eighths of a time step to the nearest one, times the division.
+        let distance = |tick: u32| {
+            let phase = u64::from(STEPS_PER_QUARTER) * u64::from(tick) % division;
+            8 * phase.min(division - phase)
+        };
+        let off_grid = within().filter(|note| distance(note.start) > division).count();
+        let off_grid_share = off_grid as f64 / notes as f64;
+        let mut warnings = score.warnings.clone();
+        if off_grid_share > OFF_GRID_SHARE {
+            warnings.push(format!(
+                "{:.0} % of the onsets lie off the grid of four time steps a quarter note; they were moved to it",
+                100.0 * off_grid_share
+            ));
+        }
         Ok(Self {
+            rest: step(score.end).saturating_sub(roll.steps()),
+            off_grid_share,
+            warnings,
             roll,
             notes,
             out_of_range: score.notes.len() - notes,
@@ -87,6 +115,24 @@ impl Reading {
         Self::new(&path, &Score::read(&path, pedal)?, range)
     }
 
+    /// What was left out of the roll, in words; `None` if nothing was.
+    pub fn left_out(&self) -> Option<String> {
+        let range = self.roll.range();
+        let parts = [(self.out_of_range, format!("outside {range}")), (self.drums, "on channel 10 (drums)".into())];
+        let parts: Vec<String> =
+            parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, place)| format!("{n} {place}")).collect();
+        let all = self.notes + self.out_of_range + self.drums;
+        (!parts.is_empty()).then(|| format!("of {all} notes these were left out: {}", parts.join(", ")))
+    }
+
+    /// The roll with the rest that follows it in the file.
+    ///
+    /// # Errors
+    /// It would be longer than [`MAX_STEPS`](super::roll::MAX_STEPS).
+    pub fn roll_with_rest(&self) -> Result<Roll> {
+        self.roll.padded(self.roll.steps().saturating_add(self.rest))
+    }
+
     /// The statistics of the roll, with the counts of the file.
     pub fn stats(&self) -> RollStats {
         RollStats {
@@ -95,6 +141,7 @@ impl Reading {
             drums: self.drums,
             bpm: Some(self.mean_bpm),
             metres: self.metres.clone(),
+            off_grid_share: self.off_grid_share,
             ..RollStats::new(&self.roll)
         }
     }

@@ -16,6 +16,15 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// What is odd about a file that was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Its name within the corpus.
+    pub file: String,
+    /// What is odd about it.
+    pub warning: String,
+}
+
 /// What a set of files holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -31,6 +40,9 @@ pub struct Counts {
     pub out_of_range: usize,
     /// Notes dropped because they are on the drum channel.
     pub drums: usize,
+    /// What is odd about the files: the number of lines.
+    #[serde(rename = "warning_count")]
+    pub warnings: usize,
 }
 
 impl Counts {
@@ -43,6 +55,7 @@ impl Counts {
             steps: reading.roll.steps(),
             out_of_range: reading.out_of_range,
             drums: reading.drums,
+            warnings: reading.warnings.len(),
         }
     }
 
@@ -53,6 +66,7 @@ impl Counts {
         self.steps += other.steps;
         self.out_of_range += other.out_of_range;
         self.drums += other.drums;
+        self.warnings += other.warnings;
     }
 }
 
@@ -90,12 +104,20 @@ pub struct CorpusReport {
     pub genres: Vec<GenreReport>,
     /// Files that were not read.
     pub skipped: Vec<Skipped>,
+    /// What is odd about files that were read. Not in the table, since it belongs on standard error.
+    pub warnings: Vec<Warning>,
 }
 
 impl CorpusReport {
     /// The report on files of which `counts` holds those of each composer of `styles`.
-    pub(super) fn new(styles: &Styles, counts: &[Counts], skipped: Vec<Skipped>, fingerprint: u32) -> Self {
-        let mut report = Self { counts: Counts::default(), fingerprint, genres: Vec::new(), skipped };
+    pub(super) fn new(
+        styles: &Styles,
+        counts: &[Counts],
+        skipped: Vec<Skipped>,
+        warnings: Vec<Warning>,
+        fingerprint: u32,
+    ) -> Self {
+        let mut report = Self { counts: Counts::default(), fingerprint, genres: Vec::new(), skipped, warnings };
         for (composer, counts) in styles.composers().iter().zip(counts) {
             report.counts.add(counts);
             if report.genres.last().is_none_or(|genre| genre.genre != composer.genre) {
@@ -111,12 +133,20 @@ impl CorpusReport {
     }
 }
 
+/// A row of the table.
+fn line(name: &str, [files, notes, onsets, steps, out_of_range, drums, warnings]: &[String; 7]) -> String {
+    format!("{name:24} {files:>7} {notes:>9} {onsets:>9} {steps:>9} {out_of_range:>12} {drums:>7} {warnings:>8}")
+}
+
 impl fmt::Display for CorpusReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let row = |f: &mut fmt::Formatter, name: &str, c: &Counts| {
-            writeln!(f, "{name:24} {:>7} {:>9} {:>9} {:>9} {:>12}", c.files, c.notes, c.onsets, c.steps, c.out_of_range)
+            let Counts { files, notes, onsets, steps, out_of_range, drums, warnings } = c;
+            let numbers = [files, notes, onsets, steps, out_of_range, drums, warnings].map(ToString::to_string);
+            writeln!(f, "{}", line(name, &numbers))
         };
-        writeln!(f, "{:24} {:>7} {:>9} {:>9} {:>9} {:>12}", "", "files", "notes", "onsets", "steps", "out of range")?;
+        let heads = ["files", "notes", "onsets", "steps", "out of range", "drums", "warnings"].map(String::from);
+        writeln!(f, "{}", line("", &heads))?;
         for genre in &self.genres {
             row(f, &genre.genre, &genre.counts)?;
             for composer in &genre.composers {

@@ -77,6 +77,26 @@ pub struct RollNote {
     pub replay: bool,
 }
 
+/// A note while a roll is made: there may be millions.
+#[derive(Clone, Copy)]
+struct PackedNote {
+    /// Number within the range.
+    pitch: u8,
+    velocity: u8,
+    start: u32,
+    end: u32,
+}
+
+fn check_steps(steps: usize) -> Result<()> {
+    if steps > MAX_STEPS {
+        return Err(Error::model(
+            format!("a piano roll of {steps} steps, more than the {MAX_STEPS} allowed"),
+            "cut the piece into shorter ones",
+        ));
+    }
+    Ok(())
+}
+
 /// A piano roll of time steps by pitches.
 ///
 /// Every roll is canonical: a re-attack is only of a note that sounded on the time step before, and a note keeps the
@@ -96,37 +116,53 @@ impl Roll {
     /// # Errors
     /// A note ends after [`MAX_STEPS`].
     pub fn from_notes(range: NoteRange, notes: impl IntoIterator<Item = RollNote>) -> Result<Self> {
-        let mut notes: Vec<(usize, RollNote)> = notes
-            .into_iter()
-            .filter_map(|note| Some((range.index(note.pitch)?, note)))
-            .map(|(n, note)| (n, RollNote { end: note.end.max(note.start.saturating_add(1)), ..note }))
-            .collect();
-        let steps = notes.iter().map(|(_, note)| note.end).max().unwrap_or(0);
-        if steps > MAX_STEPS {
-            return Err(Error::model(
-                format!("a piano roll of {steps} steps, more than the {MAX_STEPS} allowed"),
-                "cut the piece into shorter ones",
-            ));
+        let mut steps = 0;
+        let mut packed = Vec::new();
+        for note in notes {
+            let Some(pitch) = range.index(note.pitch) else { continue };
+            let end = note.end.max(note.start.saturating_add(1));
+            steps = steps.max(end);
+            // A longer note is the error below.
+            if end <= MAX_STEPS {
+                packed.push(PackedNote {
+                    pitch: pitch as u8,
+                    velocity: note.velocity,
+                    start: note.start as u32,
+                    end: end as u32,
+                });
+            }
         }
-        notes.sort_unstable_by_key(|&(n, note)| (n, note.start, note.velocity));
+        check_steps(steps)?;
+        packed.sort_unstable_by_key(|note| (note.pitch, note.start, note.velocity));
 
         let mut roll = Self { range, cells: vec![Cell::SILENT; steps * range.len()] };
-        for pitch in notes.chunk_by(|a, b| a.0 == b.0) {
-            let n = pitch[0].0;
+        for pitch in packed.chunk_by(|a, b| a.pitch == b.pitch) {
+            let n = usize::from(pitch[0].pitch);
             let mut sounds_until = 0;
-            let mut onsets = pitch.chunk_by(|a, b| a.1.start == b.1.start).peekable();
+            let mut onsets = pitch.chunk_by(|a, b| a.start == b.start).peekable();
             while let Some(onset) = onsets.next() {
-                let start = onset[0].1.start;
+                let start = onset[0].start;
                 let replay = start > 0 && start <= sounds_until;
-                let velocity = onset[onset.len() - 1].1.velocity;
-                sounds_until = onset.iter().map(|(_, note)| note.end).fold(sounds_until, usize::max);
-                let next = onsets.peek().map_or(usize::MAX, |next| next[0].1.start);
+                let velocity = onset[onset.len() - 1].velocity;
+                sounds_until = onset.iter().map(|note| note.end).fold(sounds_until, u32::max);
+                let next = onsets.peek().map_or(u32::MAX, |next| next[0].start);
                 for t in start..sounds_until.min(next) {
-                    roll.cells[t * range.len() + n] = Cell::sounding(velocity, replay && t == start);
+                    roll.cells[t as usize * range.len() + n] = Cell::sounding(velocity, replay && t == start);
                 }
             }
         }
         Ok(roll)
+    }
+
+    /// The roll with silence after it, so that it has `steps` time steps, unless it has more.
+    ///
+    /// # Errors
+    /// More than [`MAX_STEPS`].
+    pub fn padded(&self, steps: usize) -> Result<Self> {
+        check_steps(steps)?;
+        let mut cells = self.cells.clone();
+        cells.resize(cells.len().max(steps * self.range.len()), Cell::SILENT);
+        Ok(Self { range: self.range, cells })
     }
 
     /// A roll of a model's `values`, `[steps, N, C]` of the C `channels`: play and replay count from 0.5 up, dynamics are

@@ -17,6 +17,8 @@ pub struct RollStats {
     pub out_of_range: usize,
     /// Notes dropped because they are on the drum channel.
     pub drums: usize,
+    /// The share of the file's onsets that lay off the grid, by more than an eighth of a time step, 0..=1.
+    pub off_grid_share: f64,
     /// Onsets on a note that sounded on the time step before.
     pub replays: usize,
     /// The share of time steps on which nothing sounds, 0..=1.
@@ -63,6 +65,7 @@ impl RollStats {
             steps,
             out_of_range: 0,
             drums: 0,
+            off_grid_share: 0.0,
             replays: notes.iter().filter(|note| note.replay).count(),
             silent_share: mean((steps - sounding) as f64, steps),
             mean_polyphony: mean(cells as f64, sounding),

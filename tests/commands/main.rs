@@ -5,6 +5,7 @@ mod cli;
 mod compare;
 mod devices;
 mod generate;
+mod odd_files;
 mod peaks;
 mod precision;
 mod profile;

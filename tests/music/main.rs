@@ -3,6 +3,7 @@
 mod batch;
 mod corpus;
 mod midi;
+mod odd;
 mod roll;
 
 /// Hand-made MIDI files, byte by byte.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use midly::Timing;
 
-use super::file::{Event, EventKind};
+use super::events::EventKind;
+use super::file::Event;
 use crate::{Error, Result};
 
 /// Ticks a quarter note of a [`Score`](super::Score) that came from a file with SMPTE division.
@@ -34,7 +35,7 @@ struct Span {
 }
 
 impl Clock {
-    pub(super) fn new(name: &Path, timing: Timing, events: &[Event]) -> Result<Self> {
+    pub(super) fn new(name: &Path, timing: Timing, events: impl Iterator<Item = Event>) -> Result<Self> {
         let (metrical, division, ticks) = match timing {
             Timing::Metrical(division) => (true, u32::from(division.as_int()), f64::from(division.as_int())),
             Timing::Timecode(fps, parts) => (false, SMPTE_DIVISION, f64::from(fps.as_f32()) * f64::from(parts)),
@@ -51,6 +52,8 @@ impl Clock {
         for event in events {
             if let EventKind::Tempo(tempo) = event.kind {
                 let (quarters, seconds) = clock.at(event.tick);
+                // Of tempos at one tick the last one holds.
+                clock.spans.pop_if(|span| span.tick == event.tick);
                 clock.spans.push(Span { tick: event.tick, quarters, seconds, tempo: f64::from(tempo) * 1e-6 });
             }
         }
@@ -74,10 +77,11 @@ impl Clock {
         if self.metrical { tick } else { (self.at(tick).0 * f64::from(self.division)).round() as u64 }
     }
 
-    /// Quarter notes a minute on the average from the beginning to `end`.
-    pub(super) fn mean_bpm(&self, end: u64) -> f64 {
-        let (quarters, seconds) = self.at(end);
-        let tempo = if seconds > 0.0 { seconds / quarters } else { self.span(end).tempo };
+    /// Quarter notes a minute on the average over the first `quarters` quarter notes.
+    pub(super) fn mean_bpm(&self, quarters: f64) -> f64 {
+        let span = &self.spans[self.spans.partition_point(|span| span.quarters <= quarters).max(1) - 1];
+        let seconds = span.seconds + (quarters - span.quarters) * span.tempo;
+        let tempo = if seconds > 0.0 { seconds / quarters } else { span.tempo };
         60.0 / tempo
     }
 }

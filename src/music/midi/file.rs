@@ -1,18 +1,27 @@
-//! The bytes of a MIDI file as events in ticks. `midly` reads headers and events; the chunks are read here, since `midly`
-//! quietly accepts a file that was cut off.
+//! The bytes of a MIDI file as events in ticks.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::path::Path;
 
-use midly::{EventIter, MetaMessage, MidiMessage, Timing, TrackEventKind};
+use midly::num::u15;
+use midly::{Fps, Timing};
 
+use super::events::{EventKind, EventReader};
+use super::tracks::{CHUNK_HEADER, HEADER, Track, TrackFinder};
+use super::warnings::{Oddity, Warnings};
+use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer};
 use crate::{Error, Result};
 
 /// The largest file that is read, in bytes; piano pieces take well under one MiB.
 pub const MAX_BYTES: u64 = 16 << 20;
 
-const SUSTAIN_PEDAL: u8 = 64;
-const ALL_SOUND_OFF: u8 = 120;
-const ALL_NOTES_OFF: u8 = 123;
+/// The content of a header chunk that is used: type, number of tracks, division.
+const HEADER_CONTENT: usize = 6;
+
+/// The ways in which bytes of a MIDI file begin: plain, or within a RIFF file.
+const RIFF: &[u8] = b"RIFF";
+const RIFF_MIDI: &[u8] = b"RMID";
 
 /// The content of the file at `path`, if it is an ordinary file of at most [`MAX_BYTES`].
 pub(in crate::music) fn read_file(path: &Path) -> Result<Vec<u8>> {
@@ -40,146 +49,181 @@ pub(super) struct Event {
     pub(super) kind: EventKind,
 }
 
-/// What happens at an event.
-pub(super) enum EventKind {
-    On { channel: u8, pitch: u8, velocity: u8 },
-    Off { channel: u8, pitch: u8 },
-    Pedal { channel: u8, down: bool },
-    Silence { channel: u8 },
-    Tempo(u32),
-    Metre { numerator: u8, denominator: u8 },
-    TrackEnd,
-}
-
-/// What a file holds, in its own ticks.
-pub(super) struct File {
+/// What a file holds, in its own ticks. Events are read from the bytes whenever they are asked for: as a list they would
+/// take many times the memory of the file.
+pub(super) struct File<'a> {
     /// The file's type: 0, 1 or 2.
     pub(super) format: u8,
     pub(super) timing: Timing,
-    /// The number of tracks.
-    pub(super) tracks: usize,
-    /// Ordered by tick; those of one tick in the file's order.
-    pub(super) events: Vec<Event>,
+    pub(super) tracks: Vec<Track>,
+    bytes: &'a [u8],
 }
 
-impl File {
-    pub(super) fn parse(name: &Path, bytes: &[u8]) -> Result<Self> {
+impl<'a> File<'a> {
+    /// Reads all of `bytes` once, so that nothing can go wrong later. The second result is what is odd about them.
+    pub(super) fn parse(name: &Path, bytes: &'a [u8]) -> Result<(Self, Warnings)> {
         let broken = |what: String| Error::file(name, what, "the file is damaged or was cut off; fetch it again");
         if bytes.is_empty() {
             return Err(broken("is empty (0 bytes)".into()));
         }
-        if !b"MThd".starts_with(&bytes[..bytes.len().min(4)]) && !bytes.starts_with(b"RIFF") {
+        if is_lfs_pointer(bytes) {
+            return Err(Error::file(name, LFS_POINTER, LFS_REMEDY));
+        }
+        if !HEADER.starts_with(&bytes[..bytes.len().min(HEADER.len())]) && !bytes.starts_with(RIFF) {
             return Err(Error::file(
                 name,
                 "is not a MIDI file (it does not begin with MThd)",
                 "give a Standard MIDI File, whatever its name ends in",
             ));
         }
-        let (header, chunks) = midly::parse(bytes).map_err(|e| broken(format!("has a damaged header: {e}")))?;
-        let announced = chunks.size_hint().0;
-        let mut rest = chunks.unread();
-        // `rest` is a part of `bytes`, also where the file stands in a RIFF wrapper.
-        let place = |part: &[u8]| part.as_ptr() as usize - bytes.as_ptr() as usize;
+        let mut warnings = Warnings::default();
+        let (start, bytes) = unwrap(bytes, &mut warnings).map_err(broken)?;
+        let Header { format, announced, timing, end } = Header::parse(bytes, start).map_err(broken)?;
+        let sequential = format == 2;
+        let mut finder = TrackFinder { bytes, announced, sequential, tracks: Vec::new(), warnings };
+        finder.search(end).map_err(broken)?;
+        let TrackFinder { tracks, mut warnings, .. } = finder;
+        if format == 0 && tracks.len() > 1 {
+            let text = || format!("a file of type 0 has one track, but {} are there; they play together", tracks.len());
+            warnings.add(Oddity::TrackCount, text);
+        }
+        Ok((Self { format, timing, tracks, bytes }, warnings))
+    }
 
-        let sequential = header.format == midly::Format::Sequential;
-        let (mut tracks, mut events, mut offset) = (0, Vec::new(), 0);
-        while !rest.is_empty() {
-            if rest.len() < 8 || (tracks == announced && !rest.starts_with(b"MTrk")) {
-                break; // a cut-off chunk header is found by the count of tracks below
-            }
-            let at = place(rest);
-            let length = u32::from_be_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
-            let (kind, body) = (&rest[..4], &rest[8..]);
-            if length > body.len() {
-                return Err(broken(format!(
-                    "is cut off: the part at byte {at} (track {} of {announced}) announces {length} bytes, {} are there",
-                    tracks + 1,
-                    body.len()
-                )));
-            }
-            if kind == b"MTrk" {
-                let end = read_track(&body[..length], tracks, offset, &mut events).map_err(|stop| {
-                    broken(format!("is malformed: no MIDI event at byte {} (track {})", place(stop), tracks + 1))
-                })?;
-                if sequential {
-                    offset = end;
-                }
-                tracks += 1;
-            }
-            rest = &body[length..];
-        }
-        if tracks < announced {
-            let end = bytes.len();
-            return Err(broken(format!(
-                "is cut off: it announces {announced} tracks and ends at byte {end} after {tracks}"
-            )));
-        }
-        let format = match header.format {
-            midly::Format::SingleTrack => 0,
-            midly::Format::Parallel => 1,
-            midly::Format::Sequential => 2,
+    /// All events, ordered by tick; those of one tick in the file's order.
+    pub(super) fn events(&self) -> Events<'_> {
+        let cursor = |track: &Track| Cursor {
+            reader: EventReader::new(&self.bytes[..track.end], track.start, track.offset),
+            next: None,
         };
-        events.sort_by_key(|event| event.tick); // stable: events of one tick keep the file's order
-        Ok(Self { format, timing: header.timing, tracks, events })
+        let mut events = Events { cursors: self.tracks.iter().map(cursor).collect(), order: BinaryHeap::new() };
+        for track in 0..events.cursors.len() {
+            let tick = events.cursors[track].advance();
+            events.order.extend(tick.map(|tick| Reverse((tick, track))));
+        }
+        events
     }
 }
 
-/// Appends the events of one track that begins at tick `offset`, and returns the tick at which it ends. The error is the
-/// part of the track at which reading stopped.
-fn read_track<'a>(
-    bytes: &'a [u8],
-    track: usize,
-    offset: u64,
-    events: &mut Vec<Event>,
-) -> std::result::Result<u64, &'a [u8]> {
-    let mut iter = EventIter::new(bytes);
-    let mut tick = offset;
-    let mut status = None;
-    loop {
-        let unread = iter.unread();
-        if unread.is_empty() {
-            break;
-        }
-        // Without its `strict` feature midly ends the iteration at a malformed event.
-        let Some(Ok(event)) = iter.next() else { return Err(unread) };
-        match iter.running_status() {
-            Some(_) => status = iter.running_status(),
-            None => *iter.running_status_mut() = status,
-        }
-        // At most MAX_BYTES events of less than 2^28 ticks each: no overflow.
-        tick += u64::from(event.delta.as_int());
-        let kind = match event.kind {
-            TrackEventKind::Midi { channel, message } => channel_event(channel.as_int(), message),
-            TrackEventKind::Meta(MetaMessage::Tempo(tempo)) if tempo.as_int() > 0 => {
-                Some(EventKind::Tempo(tempo.as_int()))
-            }
-            TrackEventKind::Meta(MetaMessage::TimeSignature(numerator, exponent, ..))
-                if numerator > 0 && exponent <= 6 =>
-            {
-                Some(EventKind::Metre { numerator, denominator: 1 << exponent })
-            }
-            TrackEventKind::Meta(MetaMessage::EndOfTrack) => break,
-            _ => None,
-        };
-        events.extend(kind.map(|kind| Event { tick, track, kind }));
-    }
-    events.push(Event { tick, track, kind: EventKind::TrackEnd });
-    Ok(tick)
+/// The events of all tracks, merged.
+pub(super) struct Events<'a> {
+    cursors: Vec<Cursor<'a>>,
+    /// Tick of the next event and number of the track, for each track that is not at its end. So events of one tick come in the
+    /// file's order.
+    order: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
-fn channel_event(channel: u8, message: MidiMessage) -> Option<EventKind> {
-    match message {
-        MidiMessage::NoteOn { key, vel } if vel.as_int() > 0 => {
-            Some(EventKind::On { channel, pitch: key.as_int(), velocity: vel.as_int() })
+struct Cursor<'a> {
+    reader: EventReader<'a>,
+    next: Option<EventKind>,
+}
+
+impl Cursor<'_> {
+    /// Goes to the next event that matters and returns its tick, unless the track is at its end.
+    fn advance(&mut self) -> Option<u64> {
+        if self.next == Some(EventKind::TrackEnd) {
+            return None;
         }
-        MidiMessage::NoteOn { key, .. } | MidiMessage::NoteOff { key, .. } => {
-            Some(EventKind::Off { channel, pitch: key.as_int() })
-        }
-        MidiMessage::Controller { controller, value } => match controller.as_int() {
-            SUSTAIN_PEDAL => Some(EventKind::Pedal { channel, down: value.as_int() >= 64 }),
-            ALL_SOUND_OFF | ALL_NOTES_OFF => Some(EventKind::Silence { channel }),
-            _ => None,
-        },
-        _ => None,
+        // What cannot be read, or is not there, is the end of a track that lacks its end-of-track event.
+        self.next = loop {
+            match self.reader.next() {
+                Ok(event) if event.kind.is_none() => {}
+                Ok(event) => break event.kind,
+                Err(_) => break Some(EventKind::TrackEnd),
+            }
+        };
+        Some(self.reader.tick)
     }
+}
+
+impl Iterator for Events<'_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        let mut first = self.order.peek_mut()?;
+        let Reverse((tick, track)) = *first;
+        let cursor = &mut self.cursors[track];
+        let kind = cursor.next?;
+        match cursor.advance() {
+            Some(next) => *first = Reverse((next, track)),
+            None => drop(std::collections::binary_heap::PeekMut::pop(first)),
+        }
+        Some(Event { tick, track, kind })
+    }
+}
+
+/// What the header chunk says.
+struct Header {
+    format: u8,
+    announced: usize,
+    timing: Timing,
+    /// The byte after it.
+    end: usize,
+}
+
+impl Header {
+    /// Reads the header chunk at byte `start`.
+    fn parse(bytes: &[u8], start: usize) -> std::result::Result<Self, String> {
+        let rest = &bytes[start..];
+        let there = rest.len();
+        let Some(&[_, _, _, _, l0, l1, l2, l3, f0, f1, t0, t1, d0, d1]) = rest.first_chunk() else {
+            return Err(format!("has a damaged header: it has {there} bytes, at least 14 are needed"));
+        };
+        if !rest.starts_with(HEADER) {
+            return Err(format!("has a damaged header: no MThd at byte {start}"));
+        }
+        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        if length < HEADER_CONTENT || length > there - CHUNK_HEADER {
+            let place = start + 4;
+            return Err(format!("has a damaged header: its length (byte {place}) is {length}, but should be 6"));
+        }
+        let format = u16::from_be_bytes([f0, f1]);
+        if format > 2 {
+            return Err(format!(
+                "has a damaged header: its type (byte {}) is {format}, but should be 0, 1 or 2",
+                start + 8
+            ));
+        }
+        let division = u16::from_be_bytes([d0, d1]);
+        let timing = if division < 0x8000 {
+            Timing::Metrical(u15::new(division))
+        } else {
+            let frames = d0.wrapping_neg();
+            let fps = Fps::from_int(frames).ok_or_else(|| {
+                format!(
+                    "has a damaged header: {frames} frames a second (byte {}), but 24, 25, 29 or 30 exist",
+                    start + 12
+                )
+            })?;
+            Timing::Timecode(fps, d1)
+        };
+        let announced = usize::from(u16::from_be_bytes([t0, t1]));
+        Ok(Self { format: format as u8, announced, timing, end: start + CHUNK_HEADER + length })
+    }
+}
+
+/// Where the MIDI data of `bytes` begins, and `bytes` to where it ends; these are a part if it stands in a RIFF file.
+fn unwrap<'a>(bytes: &'a [u8], warnings: &mut Warnings) -> std::result::Result<(usize, &'a [u8]), String> {
+    if !bytes.starts_with(RIFF) {
+        return Ok((0, bytes));
+    }
+    if bytes.get(8..12) != Some(RIFF_MIDI) {
+        return Err("is a RIFF file, but does not hold MIDI (no RMID at byte 8)".into());
+    }
+    let mut at = 12;
+    while let Some(&[a, b, c, d, l0, l1, l2, l3]) = bytes[at.min(bytes.len())..].first_chunk() {
+        let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        let start = at + 8;
+        if &[a, b, c, d] == b"data" {
+            let there = bytes.len() - start;
+            if length > there {
+                let text =
+                    || format!("its RIFF wrapper (byte {at}) announces {length} bytes of MIDI, {there} are there");
+                warnings.add(Oddity::Wrapper, text);
+            }
+            return Ok((start, &bytes[..start + length.min(there)]));
+        }
+        at = start.saturating_add(length).saturating_add(length % 2); // chunks begin at even bytes
+    }
+    Err("is a RIFF file without MIDI data (no chunk `data`)".into())
 }

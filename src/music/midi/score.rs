@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::clock::Clock;
-use super::file::{EventKind, File, read_file};
-use super::play::{Note, play};
+use super::events::EventKind;
+use super::file::{File, read_file};
+use super::play::{Note, Played, play};
+use super::warnings::{Oddity, Warnings};
 use crate::music::roll::{MAX_STEPS, STEPS_PER_QUARTER};
 use crate::{Error, Result};
 
@@ -36,8 +38,12 @@ pub struct Score {
     pub metres: Vec<Metre>,
     /// Notes dropped because they are on the drum channel.
     pub drums: usize,
-    /// Notes that had no note-off and were closed at their track's end.
+    /// Notes that had no note-off and were closed at their track's end, or before it by the rules of [`midi`](super).
     pub unclosed: usize,
+    /// The tick at which the last track ends; not before the last note's end, unless that is held by the pedal.
+    pub end: u64,
+    /// What is odd about the file, one sentence each without a final stop; where a place is known, with the byte.
+    pub warnings: Vec<String>,
 }
 
 impl Score {
@@ -57,23 +63,25 @@ impl Score {
     /// [`MAX_STEPS`] sixteenths.
     pub fn parse(name: impl AsRef<Path>, bytes: &[u8], pedal: bool) -> Result<Self> {
         let name = name.as_ref();
-        let file = File::parse(name, bytes)?;
-        let clock = Clock::new(name, file.timing, &file.events)?;
-        let played = play(&file, pedal);
+        let (file, mut warnings) = File::parse(name, bytes)?;
+        let clock = Clock::new(name, file.timing, file.events())?;
+        let mut played = play(&file, &clock, pedal);
+        let drums = played.percussion.notes();
         if played.notes.is_empty() {
-            return Err(match played.drums {
+            return Err(match drums {
                 0 => Error::file(name, "holds no notes", "give a MIDI file with notes in it"),
-                drums => Error::file(
+                _ => Error::file(
                     name,
                     format!("holds only drums ({drums} notes on channel 10)"),
                     "drums are left out; give a MIDI file with notes on another channel",
                 ),
             });
         }
+        warn_of_notes(&played, clock.division, &mut warnings);
 
         let last = played.notes.iter().map(|note| note.end).max().unwrap_or(0);
         let limit = MAX_STEPS as f64 / f64::from(STEPS_PER_QUARTER);
-        let quarters = clock.at(last).0;
+        let quarters = f64::from(last) / f64::from(clock.division);
         if quarters > limit {
             return Err(Error::file(
                 name,
@@ -82,27 +90,48 @@ impl Score {
             ));
         }
 
-        let mut notes: Vec<Note> = played
-            .notes
-            .iter()
-            .map(|note| Note { start: clock.tick(note.start), end: clock.tick(note.end), ..*note })
-            .collect();
-        notes.sort_by_key(|note| (note.start, note.pitch, note.end, note.velocity));
-        let metres = file.events.iter().filter_map(|event| match event.kind {
-            EventKind::Metre { numerator, denominator } if event.tick <= last => {
+        played.notes.sort_unstable_by_key(|note| (note.start, note.pitch, note.end, note.velocity));
+        let metres = file.events().filter_map(|event| match event.kind {
+            EventKind::Metre { numerator, denominator } => {
                 Some(Metre { tick: clock.tick(event.tick), numerator, denominator })
             }
             _ => None,
         });
         Ok(Self {
             format: file.format,
-            tracks: file.tracks,
+            tracks: file.tracks.len(),
             division: clock.division,
-            notes,
-            mean_bpm: clock.mean_bpm(last),
-            metres: metres.collect(),
-            drums: played.drums,
+            mean_bpm: clock.mean_bpm(quarters),
+            metres: metres.take_while(|metre| metre.tick <= u64::from(last)).collect(),
+            drums,
             unclosed: played.unclosed,
+            end: clock.tick(file.tracks.iter().map(|track| track.end_tick).max().unwrap_or(0)),
+            warnings: warnings.into_lines(),
+            notes: played.notes,
         })
+    }
+}
+
+/// Adds what is odd about the notes.
+fn warn_of_notes(played: &Played, division: u32, warnings: &mut Warnings) {
+    let (notes, lost) = (played.notes.len(), played.unclosed + played.struck_again);
+    if lost > 0 {
+        let text = || {
+            format!(
+                "{lost} of {notes} notes have no note-off; each ends when its key is struck again or its track ends, but lasts no \
+                 longer than the longest other note"
+            )
+        };
+        warnings.add(Oddity::NoNoteOff, text);
+    }
+    if played.stray_offs > 0 {
+        let text = || format!("{} note-offs came where no note was open; they were passed over", played.stray_offs);
+        warnings.add(Oddity::StrayNoteOff, text);
+    }
+    if let Some(signs) = played.percussion.piano(division) {
+        let drums = played.percussion.notes();
+        let text =
+            || format!("the {drums} notes on channel 10 were left out as drums, but look like a piano part ({signs})");
+        warnings.add(Oddity::Drums, text);
     }
 }
