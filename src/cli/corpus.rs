@@ -87,6 +87,9 @@ impl CorpusCommand {
         for Warning { file, warning } in &corpus.report.warnings {
             eprintln!("warning: {file}: {warning}");
         }
+        for note in &corpus.report.remarks {
+            eprintln!("note: {note}");
+        }
         if self.json {
             return say_json(&Report { corpus: &corpus.report, split: counts, baselines });
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::files::{File, LAYOUT, search};
+use super::names::{composed, folded};
 use super::piece::Piece;
 use super::range::NoteRange;
 use super::reading::Reading;
@@ -39,16 +40,19 @@ pub struct Corpus {
     pub pieces: Vec<Arc<Piece>>,
     /// What was read and what was not.
     pub report: CorpusReport,
+    /// The names of pieces that are equal to another one but for transposition, velocities and the rest before them.
+    pub(super) equal: BTreeSet<String>,
 }
 
 impl Corpus {
-    /// Reads the folder `dir`, laid out as `<genre>/<composer>/*.mid` (or `.midi`, in any case). Folders within a
-    /// composer's are searched as well, hidden files and folders are left out, and links are followed, but no folder
-    /// is searched twice for one composer.
+    /// Reads the folder `dir`, laid out as `<genre>/<composer>/*.mid` (or `.midi`, in any case; `.rmi`, `.kar`, `.smf` and files
+    /// without an ending if they begin as MIDI files do). Folders within a composer's are searched as well, hidden files and
+    /// folders are left out, and links are followed, but no folder is searched twice for one composer. Folders that are no
+    /// genre's or composer's are skipped and reported.
     ///
     /// # Errors
-    /// The folder or one within it cannot be read, it is not laid out so, a genre or composer has no usable file, or,
-    /// where `options` are strict, one file cannot be used.
+    /// The folder cannot be read, no folder within it is a composer's, a composer has no usable file, or, where `options` are
+    /// strict, a file cannot be used or is odd. All such files are named at once.
     pub fn read(dir: impl AsRef<Path>, options: &CorpusOptions) -> Result<Self> {
         let dir = dir.as_ref();
         let (files, stray) = search(dir)?;
@@ -71,19 +75,28 @@ impl Corpus {
         mut skipped: Vec<Skipped>,
         options: &CorpusOptions,
     ) -> Result<Self> {
+        let mut notes = one_form(&mut files);
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let composers: BTreeSet<&Composer> = files.iter().map(|file| &file.composer).collect();
         if composers.is_empty() {
             return Err(Error::file(place, "holds no MIDI file", LAYOUT));
         }
+        let wrong: Vec<Error> = composers.iter().filter_map(|composer| composer.check().err()).collect();
+        if let [first, ..] = wrong.as_slice() {
+            let all: Vec<&str> = wrong.iter().map(|e| e.what.as_str()).collect();
+            return Err(Error::file(place, all.join("; "), first.remedy.clone()));
+        }
         let styles =
             Styles::new(composers.into_iter().cloned().collect()).map_err(|e| Error::file(place, e.what, e.remedy))?;
+        notes.extend(similar_names(&styles));
 
         let readings: Vec<Result<(Reading, u32)>> = files.par_iter().map(|file| read(file, place, options)).collect();
 
         let mut pieces = Vec::new();
         let mut counts = vec![Counts::default(); styles.len()];
         let mut last_error: BTreeMap<usize, String> = BTreeMap::new();
+        let mut alike: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        let mut refused = Vec::new();
         let mut warnings = Vec::new();
         let mut fingerprint = 0;
         for (file, reading) in files.into_iter().zip(readings) {
@@ -91,8 +104,9 @@ impl Corpus {
             match reading {
                 Ok((reading, checksum)) => {
                     if let Some(warning) = reading.warnings.first().filter(|_| options.strict) {
-                        return Err(Error::file(place.join(&file.name), warning, STRICT));
+                        refused.push(Error::file(place.join(&file.name), warning, STRICT));
                     }
+                    alike.entry(reading.likeness).or_default().push(file.name.clone());
                     let warning = |warning| Warning { file: file.name.clone(), warning };
                     warnings.extend(reading.warnings.iter().cloned().map(warning));
                     fingerprint = crc32c::crc32c_append(fingerprint, file.name.as_bytes());
@@ -102,7 +116,7 @@ impl Corpus {
                     let (roll, mean_bpm) = (reading.roll, reading.mean_bpm);
                     pieces.push(Arc::new(Piece { name: file.name, style, roll, mean_bpm }));
                 }
-                Err(e) if options.strict => return Err(e),
+                Err(e) if options.strict => refused.push(e),
                 Err(e) => {
                     let prefix = format!("{}: ", place.join(&file.name).display());
                     let reason = e.what.strip_prefix(&prefix).unwrap_or(&e.what).to_owned();
@@ -111,17 +125,26 @@ impl Corpus {
                 }
             }
         }
-        if let Some(empty) = counts.iter().position(|counts| counts.files == 0) {
-            let Composer { genre, name } = &styles.composers()[empty];
-            let reason = last_error.remove(&empty).unwrap_or_default();
-            return Err(Error::file(
-                place.join(genre).join(name),
-                format!("has no usable MIDI file ({reason})"),
-                format!("repair or replace its files, or remove the folder; {LAYOUT}"),
-            ));
+        for (style, Composer { genre, name }) in styles.composers().iter().enumerate() {
+            if counts[style].files == 0 && !options.strict {
+                let reason = last_error.remove(&style).unwrap_or_default();
+                refused.push(Error::file(
+                    place.join(genre).join(name),
+                    format!("has no usable MIDI file ({reason})"),
+                    format!("repair or replace its files, or remove the folder; {LAYOUT}"),
+                ));
+            }
         }
-        let report = CorpusReport::new(&styles, &counts, skipped, warnings, fingerprint);
-        Ok(Self { styles, range: options.range, pieces, report })
+        if let Some(error) = all_at_once(refused) {
+            return Err(error);
+        }
+        alike.retain(|_, names| names.len() > 1);
+        notes.extend(alike.values().map(|names| {
+            format!("{} are one piece, but for key, velocities or a rest before it; it is not held out", listed(names))
+        }));
+        let equal = alike.into_values().flatten().collect();
+        let report = CorpusReport::new(&styles, &counts, skipped, warnings, notes, fingerprint);
+        Ok(Self { styles, range: options.range, pieces, report, equal })
     }
 
     /// A number that changes with the name or content of any piece: CRC-32C.
@@ -149,6 +172,68 @@ impl Corpus {
         }
         self.styles = styles.clone();
         Ok(self)
+    }
+}
+
+/// One error of several of one kind.
+fn all_at_once(mut errors: Vec<Error>) -> Option<Error> {
+    const MOST: usize = 20;
+    let count = errors.len();
+    let mut whats: Vec<String> = errors.iter().take(MOST).map(|e| e.what.clone()).collect();
+    if count > MOST {
+        whats.push(format!("and {} more", count - MOST));
+    }
+    let first = errors.drain(..).next()?;
+    Some(Error { what: whats.join("\n"), ..first })
+}
+
+/// Gives names Unicode's composed form, so that a corpus is the same on every system, and says which composers it made one.
+/// A name that another file has already in that form stays as it is.
+fn one_form(files: &mut [File]) -> Vec<String> {
+    let folders = |file: &File| file.name.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+    let mut spellings: BTreeMap<Composer, BTreeSet<String>> = BTreeMap::new();
+    let mut taken: BTreeSet<String> = files.iter().map(|file| file.name.clone()).collect();
+    for file in files {
+        spellings.entry(file.composer.clone()).or_default().insert(folders(file));
+        let name = composed(&file.name);
+        if name != file.name && taken.insert(name.clone()) {
+            file.name = name;
+        }
+    }
+    let notes = spellings.into_iter().filter(|(_, spellings)| spellings.len() > 1);
+    let note = |(Composer { genre, name }, spellings): (Composer, BTreeSet<String>)| {
+        format!(
+            "{} folders are named {genre}/{name}, in different Unicode forms; they are one composer",
+            spellings.len()
+        )
+    };
+    notes.map(note).collect()
+}
+
+/// Names of genres, and of composers, that differ in case or accents only.
+fn similar_names(styles: &Styles) -> Vec<String> {
+    let genres = styles.genres().into_iter().map(|genre| ("genres", genre));
+    let composers = styles.composers().iter().map(|composer| ("composers", composer.name.as_str()));
+    let mut similar: BTreeMap<(&str, String), BTreeSet<&str>> = BTreeMap::new();
+    for (kind, name) in genres.chain(composers) {
+        similar.entry((kind, folded(name))).or_default().insert(name);
+    }
+    let notes = similar.into_iter().filter(|(_, names)| names.len() > 1);
+    let note = |((kind, _), names): ((&str, String), BTreeSet<&str>)| {
+        let (count, names) = (names.len(), listed(&names.into_iter().collect::<Vec<_>>()));
+        format!("{names} are {count} {kind}, though their names are alike; rename the folders if they are one")
+    };
+    notes.map(note).collect()
+}
+
+/// `a, b and c`; of many names the first only.
+fn listed(names: &[impl AsRef<str>]) -> String {
+    const MOST: usize = 5;
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.split_last() {
+        _ if names.len() > MOST => format!("{} and {} more", names[..MOST].join(", "), names.len() - MOST),
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => names.concat(),
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::midi::read_file;
+use super::midi::{is_midi, read_file};
+use super::names::{composed, text};
 use super::report::Skipped;
 use super::styles::Composer;
+use crate::files::is_lfs_pointer;
 use crate::{Error, Result};
 
 /// The remedy for all that is wrong with a folder.
@@ -15,7 +18,7 @@ pub(super) const LAYOUT: &str =
 
 /// A MIDI file of a corpus.
 pub(super) struct File<'a> {
-    /// `<genre>/<composer>/<file>`, with `/` on every platform.
+    /// `<genre>/<composer>/<file>`, with `/` on every platform, as the system has it.
     pub(super) name: String,
     pub(super) composer: Composer,
     content: Content<'a>,
@@ -33,7 +36,7 @@ impl<'a> File<'a> {
         match (parts.next(), parts.next(), parts.next()) {
             (Some(genre), Some(composer), Some(_)) => Ok(Self {
                 name: name.into(),
-                composer: Composer { genre: genre.into(), name: composer.into() },
+                composer: Composer { genre: composed(genre), name: composed(composer) },
                 content: Content::Bytes(bytes),
             }),
             _ => Err(Error::file(name, "is in no composer's folder", LAYOUT)),
@@ -48,48 +51,90 @@ impl<'a> File<'a> {
     }
 }
 
-/// The MIDI files in the folder `dir`, laid out as `<genre>/<composer>/*.mid`, and those in no composer's folder.
+/// The MIDI files in the folder `dir`, laid out as `<genre>/<composer>/*.mid`, and what was left out of it.
 ///
 /// # Errors
-/// A folder that cannot be read or is not laid out so.
+/// The folder cannot be read, or holds no composer's folder with a MIDI file.
 pub(super) fn search(dir: &Path) -> Result<(Vec<File<'static>>, Vec<Skipped>)> {
-    let mut search = Search { dir, files: Vec::new(), stray: Vec::new() };
+    let mut search = Search { dir, files: Vec::new(), skipped: Vec::new() };
     search.genres()?;
-    Ok((search.files, search.stray))
+    Ok((search.files, search.skipped))
 }
 
 struct Search<'a> {
     dir: &'a Path,
     files: Vec<File<'static>>,
-    stray: Vec<Skipped>,
+    skipped: Vec<Skipped>,
 }
 
-/// The entries of a folder: folders and MIDI files, each ordered by name.
+/// The entries of a folder that matter, each ordered by name.
 struct Entries {
     folders: Vec<(String, PathBuf)>,
+    /// MIDI files.
     files: Vec<(String, PathBuf)>,
+    /// Files that may have been meant as such, and what they are.
+    others: Vec<(String, &'static str)>,
 }
 
 impl Entries {
     fn read(dir: &Path) -> Result<Self> {
         let unreadable = |e| Error::file(dir, format!("cannot be read: {e}"), "check the path and its rights");
-        let mut entries = Self { folders: Vec::new(), files: Vec::new() };
+        let mut entries = Self { folders: Vec::new(), files: Vec::new(), others: Vec::new() };
         for entry in std::fs::read_dir(dir).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            let name = text(path.file_name().unwrap_or_default());
             if name.starts_with('.') {
                 continue;
             } else if path.is_dir() {
                 entries.folders.push((name, path));
-            } else if extension == "mid" || extension == "midi" {
-                entries.files.push((name, path));
+                continue;
+            }
+            match FileKind::of(&path) {
+                FileKind::Midi => entries.files.push((name, path)),
+                FileKind::Skipped(reason) => entries.others.push((name, reason)),
+                FileKind::Other => {}
             }
         }
         entries.folders.sort();
         entries.files.sort();
+        entries.others.sort();
         Ok(entries)
     }
+}
+
+/// What a file is to a corpus.
+enum FileKind {
+    Midi,
+    /// Not to be read, and why; it may have been meant to be.
+    Skipped(&'static str),
+    /// Nobody would take it for a piece.
+    Other,
+}
+
+impl FileKind {
+    /// By the ending of its name, and where other files may have that too, by its content.
+    fn of(path: &Path) -> Self {
+        const ARCHIVES: [&str; 11] = ["zip", "tar", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar", "lzh", "sit"];
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+        match ending.as_deref() {
+            Some("mid" | "midi") => Self::Midi,
+            None | Some("rmi" | "kar" | "smf") if starts_as_midi(path) => Self::Midi,
+            None | Some("rmi" | "kar" | "smf") => Self::Skipped("is not a MIDI file (it does not begin with MThd)"),
+            Some(ending) if ARCHIVES.contains(&ending) => {
+                Self::Skipped("is an archive; unpack it if there are pieces in it")
+            }
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+/// Whether the file at `path` begins as a MIDI file does, or as what Git LFS leaves in the place of one, which is an error
+/// later. What is no ordinary file is not opened, since a pipe could block for ever.
+fn starts_as_midi(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let ordinary = path.metadata().is_ok_and(|metadata| metadata.is_file());
+    let mut read = || std::fs::File::open(path)?.take(64).read_to_end(&mut start);
+    ordinary && read().is_ok() && (is_midi(&start) || is_lfs_pointer(&start))
 }
 
 /// `path` without links.
@@ -107,27 +152,42 @@ impl Search<'_> {
             };
             return Err(Error::file(self.dir, what, LAYOUT));
         }
-        self.stray("", &top.files);
-        for (genre, genre_path) in top.folders {
-            let entries = Entries::read(&genre_path)?;
-            if entries.folders.is_empty() {
-                let what = match entries.files.len() {
-                    0 => "is a genre without a composer's folder".into(),
-                    files => format!("is a genre without a composer's folder, but with {files} MIDI files of its own"),
-                };
-                return Err(Error::file(genre_path, what, LAYOUT));
+        self.left_out("", &top);
+        for (genre, path) in &top.folders {
+            if let Err(e) = self.genre(genre, path) {
+                self.skip(genre, path, &e);
             }
-            self.stray(&format!("{genre}/"), &entries.files);
-            for (name, path) in entries.folders {
-                let composer = Composer { genre: genre.clone(), name };
-                let before = self.files.len();
-                let prefix = format!("{}/{}/", composer.genre, composer.name);
-                // A link from a composer up to here must not make others' pieces its own.
-                let mut searched = [real(self.dir)?, real(&genre_path)?].into();
-                self.composer(&composer, &prefix, &path, &mut searched)?;
-                if self.files.len() == before {
-                    return Err(Error::file(path, "is a composer without a MIDI file", LAYOUT));
-                }
+        }
+        if !self.files.is_empty() {
+            return Ok(());
+        }
+        let wrong: Vec<String> =
+            self.skipped.iter().map(|Skipped { file, reason }| format!("{file}: {reason}")).collect();
+        let what = format!("holds no composer's folder with a MIDI file ({})", wrong.join("; "));
+        Err(Error::file(self.dir, what, LAYOUT))
+    }
+
+    /// Whatever is wrong with one folder is an error of it alone: archives and tools leave folders of their own.
+    fn genre(&mut self, genre: &str, path: &Path) -> Result<()> {
+        let entries = Entries::read(path)?;
+        if entries.folders.is_empty() {
+            let what = match entries.files.len() {
+                0 => "is a genre without a composer's folder".into(),
+                files => format!("is a genre without a composer's folder, but with {files} MIDI files of its own"),
+            };
+            return Err(Error::file(path, what, LAYOUT));
+        }
+        self.left_out(&format!("{genre}/"), &entries);
+        for (name, folder) in &entries.folders {
+            let place = format!("{genre}/{name}");
+            let composer = Composer { genre: composed(genre), name: composed(name) };
+            let before = self.files.len();
+            // A link from a composer up to here must not make others' pieces its own.
+            let mut searched = [real(self.dir)?, real(path)?].into();
+            if let Err(e) = self.composer(&composer, &format!("{place}/"), folder, &mut searched) {
+                self.skip(&place, folder, &e);
+            } else if self.files.len() == before {
+                self.skip(&place, folder, &Error::file(folder, "is a composer without a MIDI file", LAYOUT));
             }
         }
         Ok(())
@@ -144,23 +204,35 @@ impl Search<'_> {
             return Ok(()); // a link back
         }
         let entries = Entries::read(path)?;
+        self.skip_others(prefix, &entries);
         self.files.extend(entries.files.into_iter().map(|(name, path)| File {
             name: format!("{prefix}{name}"),
             composer: composer.clone(),
             content: Content::Path(path),
         }));
         for (name, path) in entries.folders {
-            self.composer(composer, &format!("{prefix}{name}/"), &path, searched)?;
+            if let Err(e) = self.composer(composer, &format!("{prefix}{name}/"), &path, searched) {
+                self.skip(&format!("{prefix}{name}"), &path, &e);
+            }
         }
         Ok(())
     }
 
-    fn stray(&mut self, prefix: &str, files: &[(String, PathBuf)]) {
-        self.stray.extend(
-            files.iter().map(|(name, _)| Skipped {
-                file: format!("{prefix}{name}"),
-                reason: "is in no composer's folder".into(),
-            }),
-        );
+    /// Takes note of the files of a folder that is no composer's.
+    fn left_out(&mut self, prefix: &str, entries: &Entries) {
+        let reason = "is in no composer's folder";
+        self.skipped.extend(entries.files.iter().map(|(name, _)| Skipped::new(format!("{prefix}{name}"), reason)));
+        self.skip_others(prefix, entries);
+    }
+
+    fn skip_others(&mut self, prefix: &str, entries: &Entries) {
+        self.skipped
+            .extend(entries.others.iter().map(|(name, reason)| Skipped::new(format!("{prefix}{name}"), *reason)));
+    }
+
+    /// Takes note of the folder `name` at `path`, which is of no use because of `e`.
+    fn skip(&mut self, name: &str, path: &Path, e: &Error) {
+        let prefix = format!("{}: ", path.display());
+        self.skipped.push(Skipped::new(name, e.what.strip_prefix(&prefix).unwrap_or(&e.what)));
     }
 }

@@ -9,6 +9,7 @@ pub mod batch;
 mod corpus;
 mod files;
 pub mod midi;
+mod names;
 mod piece;
 mod range;
 mod reading;

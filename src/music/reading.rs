@@ -1,5 +1,6 @@
 //! A MIDI file as a roll.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use super::midi::Score;
@@ -10,6 +11,26 @@ use crate::{Error, Result};
 
 /// A larger share of onsets off the grid is worth a warning; triplets among eighths stay below it.
 const OFF_GRID_SHARE: f64 = 0.25;
+
+/// Time steps of a bar of 4/4.
+const BAR: usize = 4 * STEPS_PER_QUARTER as usize;
+
+/// Time steps of a bar in `metre`.
+fn bar(metre: &RollMetre) -> usize {
+    BAR * usize::from(metre.numerator) / usize::from(metre.denominator)
+}
+
+/// A number that two scores share if they are equal but for transposition, velocities and the rest before the first note.
+fn likeness(score: &Score, step: impl Fn(u64) -> usize) -> u64 {
+    let notes = || score.notes.iter().map(|note| (step(note.start.into()), step(note.end.into()), note.pitch));
+    let first = notes().map(|(start, ..)| start).min().unwrap_or(0);
+    let lowest = notes().map(|(.., pitch)| pitch).min().unwrap_or(0);
+    let mut hasher = DefaultHasher::new();
+    for (start, end, pitch) in notes() {
+        (start - first, end - first, pitch - lowest).hash(&mut hasher);
+    }
+    hasher.finish()
+}
 
 /// A roll read from MIDI, and what else the file held.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +51,8 @@ pub struct Reading {
     pub off_grid_share: f64,
     /// Time steps from the roll's end to the end of the file: a rest.
     pub rest: usize,
+    /// The same for pieces of the same notes on the grid, whatever their key, velocities and the rest before them.
+    pub likeness: u64,
     /// What is odd about the file, one sentence each without a final stop: [`Score::warnings`], and more onsets off the grid
     /// than a quarter of all.
     pub warnings: Vec<String>,
@@ -87,6 +110,7 @@ impl Reading {
             ));
         }
         Ok(Self {
+            likeness: likeness(score, step),
             rest: step(score.end).saturating_sub(roll.steps()),
             off_grid_share,
             warnings,
@@ -113,6 +137,21 @@ impl Reading {
     /// Those of the two.
     pub fn read(path: impl AsRef<Path>, range: NoteRange, pedal: bool) -> Result<Self> {
         Self::new(&path, &Score::read(&path, pedal)?, range)
+    }
+
+    /// Whether a bar of it is not as long as one of 4/4.
+    pub(super) fn other_metres(&self) -> bool {
+        self.metres.iter().any(|metre| bar(metre) != BAR)
+    }
+
+    /// Whether its first note is not on the beginning of a bar, or its first bar is a short one.
+    pub(super) fn upbeat(&self) -> bool {
+        let first = self.metres.first().map_or(BAR, bar);
+        let short =
+            |pair: &[RollMetre]| pair[0].step == 0 && bar(&pair[0]) == pair[1].step && bar(&pair[0]) < bar(&pair[1]);
+        let sounds = |&step: &usize| self.roll.step(step).iter().any(|cell| cell.play());
+        let onset = (0..self.roll.steps()).find(sounds).unwrap_or(0);
+        self.metres.windows(2).take(1).any(short) || !onset.is_multiple_of(first.max(1))
     }
 
     /// What was left out of the roll, in words; `None` if nothing was.

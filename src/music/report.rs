@@ -16,6 +16,12 @@ pub struct Skipped {
     pub reason: String,
 }
 
+impl Skipped {
+    pub(super) fn new(file: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { file: file.into(), reason: reason.into() }
+    }
+}
+
 /// What is odd about a file that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
@@ -43,6 +49,10 @@ pub struct Counts {
     /// What is odd about the files: the number of lines.
     #[serde(rename = "warning_count")]
     pub warnings: usize,
+    /// Files with a bar that is not as long as one of 4/4.
+    pub other_metres: usize,
+    /// Files whose first note is not on the beginning of a bar, or whose first bar is a short one.
+    pub upbeats: usize,
 }
 
 impl Counts {
@@ -56,6 +66,8 @@ impl Counts {
             out_of_range: reading.out_of_range,
             drums: reading.drums,
             warnings: reading.warnings.len(),
+            other_metres: usize::from(reading.other_metres()),
+            upbeats: usize::from(reading.upbeat()),
         }
     }
 
@@ -67,6 +79,8 @@ impl Counts {
         self.out_of_range += other.out_of_range;
         self.drums += other.drums;
         self.warnings += other.warnings;
+        self.other_metres += other.other_metres;
+        self.upbeats += other.upbeats;
     }
 }
 
@@ -106,6 +120,8 @@ pub struct CorpusReport {
     pub skipped: Vec<Skipped>,
     /// What is odd about files that were read. Not in the table, since it belongs on standard error.
     pub warnings: Vec<Warning>,
+    /// What is odd about the corpus as a whole: names that may be one, pieces that are one.
+    pub remarks: Vec<String>,
 }
 
 impl CorpusReport {
@@ -115,9 +131,11 @@ impl CorpusReport {
         counts: &[Counts],
         skipped: Vec<Skipped>,
         warnings: Vec<Warning>,
+        remarks: Vec<String>,
         fingerprint: u32,
     ) -> Self {
-        let mut report = Self { counts: Counts::default(), fingerprint, genres: Vec::new(), skipped, warnings };
+        let mut report =
+            Self { counts: Counts::default(), fingerprint, genres: Vec::new(), skipped, warnings, remarks };
         for (composer, counts) in styles.composers().iter().zip(counts) {
             report.counts.add(counts);
             if report.genres.last().is_none_or(|genre| genre.genre != composer.genre) {
@@ -141,7 +159,7 @@ fn line(name: &str, [files, notes, onsets, steps, out_of_range, drums, warnings]
 impl fmt::Display for CorpusReport {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let row = |f: &mut fmt::Formatter, name: &str, c: &Counts| {
-            let Counts { files, notes, onsets, steps, out_of_range, drums, warnings } = c;
+            let Counts { files, notes, onsets, steps, out_of_range, drums, warnings, .. } = c;
             let numbers = [files, notes, onsets, steps, out_of_range, drums, warnings].map(ToString::to_string);
             writeln!(f, "{}", line(name, &numbers))
         };
@@ -154,6 +172,12 @@ impl fmt::Display for CorpusReport {
             }
         }
         row(f, "total", &self.counts)?;
+        let Counts { files, other_metres, upbeats, .. } = self.counts;
+        writeln!(
+            f,
+            "{other_metres} of {files} pieces are not in 4/4 throughout, {upbeats} begin with an upbeat: bars of 16 time steps are not \
+             their bars"
+        )?;
         for Skipped { file, reason } in &self.skipped {
             writeln!(f, "skipped {file}: {reason}")?;
         }

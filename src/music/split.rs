@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::corpus::Corpus;
+use super::names::composed;
 use super::piece::Piece;
 use super::shuffle::SplitMix64;
 use super::styles::Composer;
@@ -64,7 +65,8 @@ impl Corpus {
     ///
     /// Of a composer's n pieces, n/10 (rounded) go to the test and n/10 to the validation, which gets at least one where n is
     /// 3 or more. Composers with one or two pieces give none. If no composer has three, each composer with two gives one to
-    /// the validation. Which ones depends on `seed` and on the composer's own pieces only.
+    /// the validation. Which ones depends on `seed` and on the composer's own pieces only. Pieces that are
+    /// equal to another, of any composer, go to training, so that none is in two parts.
     pub fn split(&self, seed: u64) -> Split {
         let mut split = Split { seed, train: Vec::new(), validation: Vec::new(), test: Vec::new() };
         let count = |style| self.pieces.iter().filter(|piece| piece.style == style).count();
@@ -76,9 +78,11 @@ impl Corpus {
             SplitMix64::new(seed, stream).shuffle(&mut names);
             let tenth = (names.len() + 5) / 10;
             let validation = if names.len() >= 3 || scarce && names.len() == 2 { tenth.max(1) } else { 0 };
-            split.validation.extend(names.drain(..validation));
-            split.test.extend(names.drain(..tenth.min(names.len().saturating_sub(1))));
-            split.train.extend(names);
+            // What is also in training would measure memory.
+            let (equal, mut names): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| self.equal.contains(name));
+            split.validation.extend(names.drain(..validation.min(names.len())));
+            split.test.extend(names.drain(..tenth.min((names.len() + equal.len()).saturating_sub(1)).min(names.len())));
+            split.train.extend(names.into_iter().chain(equal));
         }
         for part in [&mut split.train, &mut split.validation, &mut split.test] {
             part.sort();
@@ -97,7 +101,9 @@ impl Corpus {
             Part::Test => &split.test,
             Part::All => return Ok(self.pieces.clone()),
         };
-        let piece = |name: &String| match self.pieces.binary_search_by(|piece| piece.name.cmp(name)) {
+        let find = |name: &String| self.pieces.binary_search_by(|piece| piece.name.cmp(name));
+        // Names of older checkpoints have the Unicode form of the system that they are from.
+        let piece = |name: &String| match find(name).or_else(|_| find(&composed(name))) {
             Ok(i) => Ok(self.pieces[i].clone()),
             Err(_) => Err(Error::usage(
                 format!("{name} of the {part} split is not in this corpus"),

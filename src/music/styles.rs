@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::names::composed;
 use crate::error::{Error, Result, closest};
 
 /// A composer in a genre: one entry of the style vector. One composer in two genres has two entries.
@@ -14,6 +15,29 @@ pub struct Composer {
     pub genre: String,
     /// Name of the composer's folder.
     pub name: String,
+}
+
+impl Composer {
+    /// # Errors
+    /// A name cannot stand in a style expression: it is empty, or holds `,`, `:`, `/` or `->`.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = |part: &&String| {
+            let part = part.as_str();
+            part.trim().is_empty() || part.trim() != part || [",", ":", "/", "->"].iter().any(|s| part.contains(s))
+        };
+        match [&self.genre, &self.name].into_iter().find(wrong) {
+            None => Ok(()),
+            Some(part) => Err(Error::usage(
+                format!("'{part}' cannot be the name of a genre or composer"),
+                "rename the folder: no comma, colon or '->', no space at the ends",
+            )),
+        }
+    }
+
+    /// With both names in Unicode's composed normal form.
+    fn composed(&self) -> Self {
+        Self { genre: composed(&self.genre), name: composed(&self.name) }
+    }
 }
 
 /// The composers that a model knows, in the order of its style vector.
@@ -45,18 +69,8 @@ impl Styles {
         if composers.is_empty() {
             return Err(Error::model("no composer is given", "a model needs at least one style"));
         }
-        for (i, Composer { genre, name }) in composers.iter().enumerate() {
-            for part in [genre, name] {
-                if part.trim().is_empty()
-                    || part.trim() != part
-                    || [",", ":", "/", "->"].iter().any(|s| part.contains(s))
-                {
-                    return Err(Error::usage(
-                        format!("'{part}' cannot be the name of a genre or composer"),
-                        "rename the folder: no comma, colon or '->', no space at the ends",
-                    ));
-                }
-            }
+        for (i, composer @ Composer { genre, name }) in composers.iter().enumerate() {
+            composer.check()?;
             if composers[..i].contains(&composers[i]) {
                 return Err(Error::model(format!("the composer {genre}/{name} is given twice"), "give each one once"));
             }
@@ -75,9 +89,10 @@ impl Styles {
         self.0.len()
     }
 
-    /// The index of a composer in the style vector.
+    /// The index of a composer in the style vector; names compare in Unicode's normal form.
     pub fn index(&self, composer: &Composer) -> Option<usize> {
-        self.0.iter().position(|known| known == composer)
+        let same = |known: &Composer| known == composer || known.composed() == composer.composed();
+        self.0.iter().position(same)
     }
 
     /// The shortest name that means entry `i` only: the composer's, or genre/composer where two genres have that
@@ -103,10 +118,10 @@ impl Styles {
     }
 
     /// The entries that `name` means: a composer (all entries of that name), genre/composer, or a genre. Letter case
-    /// counts only where two names differ in nothing else.
+    /// counts only where two names differ in nothing else; the Unicode form never does.
     fn entries(&self, name: &str) -> Result<Vec<usize>> {
         let full = |composer: &Composer| format!("{}/{}", composer.genre, composer.name);
-        let loose = |a: &str| a.to_lowercase() == name.to_lowercase();
+        let loose = |a: &str| composed(a).to_lowercase() == composed(name).to_lowercase();
         let found = [
             self.named(|composer| composer.name == name || full(composer) == name),
             self.named(|composer| composer.genre == name),

@@ -4,6 +4,7 @@ mod batch;
 mod corpus;
 mod midi;
 mod odd;
+mod odd_corpora;
 mod roll;
 
 /// Hand-made MIDI files, byte by byte.

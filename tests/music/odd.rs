@@ -351,8 +351,8 @@ fn a_pointer_of_git_lfs() {
 fn a_riff_wrapper_that_is_wrong() {
     let inner = file(0, 1, &[whole(&scale())]);
     let wrapped = |length: u32, before: &[u8]| {
-        let length = length.to_le_bytes();
-        [&b"RIFF\0\0\0\0RMID"[..], before, b"data", &length, &inner, b"LIST\0\0\0\0"].concat()
+        let content = [b"RMID", before, b"data", &length.to_le_bytes(), &inner, b"LIST\0\0\0\0"].concat();
+        [b"RIFF", &(content.len() as u32).to_le_bytes()[..], &content].concat()
     };
     let right = inner.len() as u32;
     assert_eq!(score(&wrapped(right, b"")).warnings, [""; 0]);
@@ -364,6 +364,14 @@ fn a_riff_wrapper_that_is_wrong() {
         long.warnings
     );
     assert!(refused(&wrapped(right - 5, b"")).contains("is cut off"), "the place counts from the file's beginning");
+    let mut short = wrapped(right, b"");
+    short[4] -= 9;
+    let short = score(&short);
+    assert!(
+        short.notes.len() == 8 && short.warnings[0].contains("RIFF wrapper (byte 0) announces"),
+        "{:?}",
+        short.warnings
+    );
     assert!(refused(b"RIFF\0\0\0\0WAVE").contains("is a RIFF file, but does not hold MIDI"));
     assert!(refused(b"RIFF\0\0\0\0RMID").contains("without MIDI data"));
 }

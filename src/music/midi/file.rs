@@ -59,6 +59,11 @@ pub(super) struct File<'a> {
     bytes: &'a [u8],
 }
 
+/// Whether `bytes`, the beginning of a file, are those of a MIDI file, whatever its name ends in.
+pub(in crate::music) fn is_midi(bytes: &[u8]) -> bool {
+    bytes.starts_with(HEADER) || bytes.starts_with(RIFF) && bytes.get(8..12) == Some(RIFF_MIDI)
+}
+
 impl<'a> File<'a> {
     /// Reads all of `bytes` once, so that nothing can go wrong later. The second result is what is odd about them.
     pub(super) fn parse(name: &Path, bytes: &'a [u8]) -> Result<(Self, Warnings)> {
@@ -209,6 +214,11 @@ fn unwrap<'a>(bytes: &'a [u8], warnings: &mut Warnings) -> std::result::Result<(
     }
     if bytes.get(8..12) != Some(RIFF_MIDI) {
         return Err("is a RIFF file, but does not hold MIDI (no RMID at byte 8)".into());
+    }
+    let [announced, there] = [u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) as usize, bytes.len() - 8];
+    if announced != there && announced + announced % 2 != there {
+        let text = || format!("its RIFF wrapper (byte 0) announces {announced} bytes, {there} are there");
+        warnings.add(Oddity::Wrapper, text);
     }
     let mut at = 12;
     while let Some(&[a, b, c, d, l0, l1, l2, l3]) = bytes[at.min(bytes.len())..].first_chunk() {

@@ -32,6 +32,6 @@ mod warnings;
 mod write;
 
 pub use file::MAX_BYTES;
-pub(super) use file::read_file;
+pub(super) use file::{is_midi, read_file};
 pub use play::Note;
 pub use score::{Metre, Score};
