@@ -2,6 +2,7 @@
 
 mod batch;
 mod corpus;
+mod hostile;
 mod midi;
 mod odd;
 mod odd_corpora;
