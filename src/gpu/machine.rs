@@ -60,16 +60,6 @@ fn processor() -> Option<String> {
     Some(line.trim_start_matches([' ', '\t', ':']).trim().into())
 }
 
-/// Bytes of memory that the system could give to this process; `None` where it does not say.
-pub fn available_memory() -> Option<u64> {
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { adapter, backend, driver, driver_info, .. } = self;
