@@ -43,6 +43,12 @@ pub struct Settings {
     pub recompute: bool,
     /// Updates between two validations.
     pub validate_every: u64,
+    /// Updates between two checkpoints; as often as validations in checkpoints from before this was stored.
+    #[serde(default)]
+    pub save_every: Option<u64>,
+    /// Bars of the pieces that are composed at the end, where it was said.
+    #[serde(default)]
+    pub samples: Option<usize>,
     /// When to stop.
     pub budget: StopConditions,
 }
@@ -104,6 +110,9 @@ pub struct Progress {
     pub best: Option<Best>,
     /// The device, for people.
     pub device: String,
+    /// When this was saved, in seconds since 1970 (UTC); 0 in checkpoints from before this was stored.
+    #[serde(default)]
+    pub saved: u64,
 }
 
 impl Progress {
@@ -119,6 +128,7 @@ impl Progress {
             validated: None,
             best: None,
             device: String::new(),
+            saved: 0,
         }
     }
 }

@@ -8,7 +8,7 @@ use deepj::music::{Baselines, CorpusOptions, CorpusReport, NoteRange, Part};
 use deepj::train::read_corpus;
 use serde::Serialize;
 
-use super::{say, say_json};
+use super::{say, say_json, tell};
 
 /// Report what a corpus holds
 #[derive(clap::Args)]
@@ -85,10 +85,10 @@ impl CorpusCommand {
             None
         };
         for Warning { file, warning } in &corpus.report.warnings {
-            eprintln!("warning: {file}: {warning}");
+            tell(format_args!("warning: {file}: {warning}"));
         }
         for note in &corpus.report.remarks {
-            eprintln!("note: {note}");
+            tell(format_args!("note: {note}"));
         }
         if self.json {
             return say_json(&Report { corpus: &corpus.report, split: counts, baselines });

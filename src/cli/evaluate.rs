@@ -1,14 +1,15 @@
 //! `deepj evaluate`.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use deepj::Result;
 use deepj::evaluate::{Metrics, evaluate};
 use deepj::music::Part;
 use deepj::train::corpus_of;
-use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, load_checkpoint, say, say_json, stop_flag};
+use super::{DeviceArguments, bar, load_checkpoint, say, say_json, signals::Signals, tell};
 
 /// Measure a model's losses on pieces
 #[derive(clap::Args)]
@@ -45,15 +46,23 @@ struct Report<'a> {
 }
 
 impl Evaluate {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         let corpus = corpus_of(&checkpoint, self.data.as_deref(), false)?.with_styles(&checkpoint.styles)?;
         for skipped in &corpus.report.skipped {
-            eprintln!("note: skipped {}: {}", skipped.file, skipped.reason);
+            tell(format_args!("note: skipped {}: {}", skipped.file, skipped.reason));
+        }
+        if corpus.fingerprint() != checkpoint.corpus.fingerprint {
+            tell(format_args!(
+                "note: this is not the corpus of the training (fingerprint {:08x}, not {:08x}): pieces that the model has not \
+                 seen, or has seen otherwise, may be among them",
+                corpus.fingerprint(),
+                checkpoint.corpus.fingerprint
+            ));
         }
         let pieces = corpus.part(&checkpoint.split, self.split)?;
         let device = self.device.open_in_time()?;
-        let stop = stop_flag();
+        let signals = Signals::listen("stopping");
         let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
         let bar = bar(total as u64, "{wide_bar} {percent}% ETA {eta}");
         let done = |steps: usize| bar.set_position(steps as u64);
@@ -63,16 +72,17 @@ impl Evaluate {
             self.batch,
             device,
             self.device.selection(),
-            &stop,
+            &signals.stop,
             done,
         ));
         bar.finish_and_clear();
         let Some(metrics) = metrics? else {
-            return Err(Error::run("interrupted", ""));
+            tell("interrupted: nothing was measured");
+            return Ok(signals.exit_code());
         };
         if self.json {
             let (checkpoint, split) = (path.display().to_string(), self.split.to_string());
-            return say_json(&Report { checkpoint, split, metrics: &metrics });
+            return say_json(&Report { checkpoint, split, metrics: &metrics }).map(|()| ExitCode::SUCCESS);
         }
         let m = &metrics;
         say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, self.split));
@@ -85,6 +95,6 @@ impl Evaluate {
             }
         }
         say(format_args!("loss      {:.5}", m.losses.total()));
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,16 +1,18 @@
 //! `deepj generate`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::SystemTime;
 
 use deepj::checkpoint::Checkpoint;
-use deepj::files::make_folder;
+use deepj::files::{Outputs, is_stdout, serialize_path};
 use deepj::generate::{Composed, Composition, SILENCE, generate};
 use deepj::music::{self, Reading, RollStats, StylePath, Styles};
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, load_checkpoint, roll, say, say_json, stop_flag, warn};
+use super::{DeviceArguments, MIDI, bar, claim, load_checkpoint, roll, say, say_json, signals::Signals, tell, warn};
 
 /// Compose pieces
 #[derive(clap::Args)]
@@ -64,6 +66,7 @@ pub struct Generate {
 /// What is printed as JSON of one piece.
 #[derive(Serialize)]
 struct Piece<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     seed: u32,
     /// Number within the batch, from 0.
@@ -79,7 +82,7 @@ struct Piece<'a> {
 }
 
 impl Generate {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         let styles = &checkpoint.styles;
         let expression = self.style.clone().unwrap_or_else(|| {
@@ -88,7 +91,7 @@ impl Generate {
         });
         let (style, notices) = StylePath::parse(&expression, styles)?;
         for notice in notices {
-            eprintln!("note: {notice}");
+            tell(format_args!("note: {notice}"));
         }
         let Prime { roll: prime, tempo, warnings } = match &self.prime {
             Some(file) => Prime::read(file, &checkpoint, self.strict)?,
@@ -101,9 +104,18 @@ impl Generate {
         });
         let name = self.style.as_deref().unwrap_or("all");
         let output = self.output.clone().unwrap_or_else(|| default_name(name, seed));
-        if let Some(folder) = output.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            make_folder(folder)?;
+        if is_stdout(&output) && (self.count > 1 || self.json) {
+            return Err(Error::usage(
+                "more than one piece, or JSON as well, on standard output",
+                "name a file with -o",
+            ));
         }
+        let files: Vec<PathBuf> = (0..self.count).map(|i| numbered(&output, i, self.count)).collect();
+        // A piece is worth the time it took: what cannot be written is found out before.
+        let mut outputs = Outputs::default();
+        outputs.reads(&path);
+        self.prime.iter().for_each(|prime| outputs.reads(prime));
+        files.iter().try_for_each(|file| claim(&mut outputs, Some(file), MIDI))?;
         let options = Composition {
             styles: vec![style.clone(); self.count],
             bars: self.bars,
@@ -116,15 +128,20 @@ impl Generate {
         // A tempo that no file can have is found out before the work, not after it.
         music::Roll::from_notes(checkpoint.corpus.range, [])?.to_midi(tempo)?;
         let device = self.device.open_in_time()?;
-        let stop = stop_flag();
+        let signals = Signals::listen("stopping after this bar, and writing what there is");
         let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");
         let progress = |bars: usize| bar.set_position(bars as u64);
-        let composed =
-            pollster::block_on(generate(&checkpoint, &options, device, self.device.selection(), &stop, progress));
+        let composed = pollster::block_on(generate(
+            &checkpoint,
+            &options,
+            device,
+            self.device.selection(),
+            &signals.stop,
+            progress,
+        ));
         bar.finish_and_clear();
         let Composed { rolls, interrupted } = composed?;
         let mut pieces = vec![];
-        let files: Vec<PathBuf> = (0..rolls.len()).map(|i| numbered(&output, i, rolls.len())).collect();
         for (i, (roll, file)) in rolls.iter().zip(&files).enumerate() {
             roll.write_midi(file, tempo)?;
             let ends = if style.is_constant() { vec![0.0] } else { vec![0.0, 1.0] };
@@ -132,8 +149,13 @@ impl Generate {
             let (warnings, stats) = (warnings.as_slice(), RollStats::new(roll));
             pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, warnings, stats });
         }
+        let code = if interrupted { signals.exit_code() } else { ExitCode::SUCCESS };
         if self.json {
-            return say_json(&pieces);
+            return say_json(&pieces).map(|()| code);
+        }
+        // Standard output is the piece.
+        if is_stdout(&output) {
+            return Ok(code);
         }
         if interrupted {
             say("interrupted: this is what was composed so far");
@@ -143,7 +165,7 @@ impl Generate {
             say(piece.file.display());
             roll::print_stats(&piece.stats);
         }
-        Ok(())
+        Ok(code)
     }
 }
 
@@ -178,15 +200,24 @@ fn numbered(output: &Path, i: usize, count: usize) -> PathBuf {
     if count == 1 {
         return output.to_path_buf();
     }
-    let stem = output.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = output.extension().map_or("mid".into(), |e| e.to_string_lossy());
     let digits = count.to_string().len();
-    output.with_file_name(format!("{stem}-{:0digits$}.{extension}", i + 1))
+    let mut name = output.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{:0digits$}.", i + 1));
+    name.push(output.extension().unwrap_or(OsStr::new("mid")));
+    output.with_file_name(name)
 }
+
+/// Bytes of the style's part of a file name.
+const LONGEST_NAME: usize = 100;
 
 /// A file name from what was asked for.
 fn default_name(style: &str, seed: u32) -> PathBuf {
     let plain: String = style.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
     let words: Vec<&str> = plain.split_whitespace().collect();
-    format!("{}-{seed}.mid", words.join("-")).into()
+    let mut name = words.join("-");
+    // A long expression makes a long name, and file systems take 255 bytes.
+    while name.len() > LONGEST_NAME {
+        name.pop();
+    }
+    format!("{name}-{seed}.mid").into()
 }

@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
+use deepj::files::Outputs;
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::{Event, KernelSelection, Observer, Tune};
 use deepj::models::Loss;
@@ -26,6 +26,7 @@ mod inspect;
 mod peaks;
 mod profile;
 mod roll;
+mod signals;
 mod train;
 mod verify;
 
@@ -69,7 +70,7 @@ impl DeviceArgument {
     fn open(&self) -> Result<Device> {
         let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default()))?;
         if let (Device::Cpu { why }, DeviceChoice::Auto) = (&device, &self.device) {
-            eprintln!("{why}: computing on the CPU");
+            tell(format_args!("{why}: computing on the CPU"));
         }
         Ok(device)
     }
@@ -125,7 +126,9 @@ impl DeviceArguments {
 
     /// As [`Self::peaks`], but for a note where these cannot be measured.
     fn known_peaks(&self, device: &Device) -> Option<RooflineLimits> {
-        self.peaks(device).map_err(|e| eprintln!("note: the device's roofline limits are not known: {}", e.what)).ok()
+        self.peaks(device)
+            .map_err(|e| tell(format_args!("note: the device's roofline limits are not known: {}", e.what)))
+            .ok()
     }
 
     /// What the device can do at most, where that is remembered.
@@ -136,7 +139,7 @@ impl DeviceArguments {
     /// What the device can do at most: as remembered, else measured now.
     fn peaks(&self, device: &Device) -> Result<RooflineLimits> {
         let file = peaks_file(self.tune);
-        let known = deepj::peaks::of(device, file.as_deref(), |text| eprintln!("note: {text}"));
+        let known = deepj::peaks::of(device, file.as_deref(), |text| tell(format_args!("note: {text}")));
         pollster::block_on(known)
     }
 }
@@ -161,22 +164,23 @@ fn quiet_wayland() {
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_wayland();
+    let whole = |()| ExitCode::SUCCESS;
     let done = match Arguments::parse().command {
         Command::Train(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Evaluate(command) => command.run(),
-        Command::Roll(command) => command.run(),
-        Command::Corpus(command) => command.run(),
-        Command::Inspect(command) => command.run(),
-        Command::Adapters(command) => command.run(),
-        Command::Peaks(command) => command.run(),
-        Command::Profile(command) => command.run(),
+        Command::Roll(command) => command.run().map(whole),
+        Command::Corpus(command) => command.run().map(whole),
+        Command::Inspect(command) => command.run().map(whole),
+        Command::Adapters(command) => command.run().map(whole),
+        Command::Peaks(command) => command.run().map(whole),
+        Command::Profile(command) => command.run().map(whole),
         Command::Verify(command) => command.run(),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
-            eprintln!("error: {e}");
+            tell(format_args!("error: {e}"));
             ExitCode::from(e.exit_code())
         }
     }
@@ -200,7 +204,7 @@ fn warn(file: &Path, warnings: &[String], strict: bool) -> Result<()> {
             ))
         }
         _ => {
-            warnings.iter().for_each(|warning| eprintln!("warning: {}: {warning}", file.display()));
+            warnings.iter().for_each(|warning| tell(format_args!("warning: {}: {warning}", file.display())));
             Ok(())
         }
     }
@@ -211,10 +215,27 @@ fn say(line: impl Display) {
     if let Err(e) = writeln!(io::stdout(), "{line}") {
         let quiet = e.kind() == io::ErrorKind::BrokenPipe;
         if !quiet {
-            eprintln!("error: standard output: {e}");
+            tell(format_args!("error: standard output: {e}"));
         }
         std::process::exit(i32::from(!quiet));
     }
+}
+
+/// Writes a line to standard error. What nobody can read is not worth any work: a closed or full standard error is passed
+/// over.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Endings of MIDI files.
+const MIDI: &[&str] = &["mid", "midi"];
+
+/// Takes note of a file to be written, if one was named, and says which folder was made for it.
+fn claim(outputs: &mut Outputs, path: Option<&Path>, endings: &[&str]) -> Result<()> {
+    if let Some(folder) = path.map_or(Ok(None), |path| outputs.claim(path, endings))? {
+        tell(format_args!("note: made the folder {}", folder.display()));
+    }
+    Ok(())
 }
 
 /// Writes a value as one line of JSON.
@@ -232,22 +253,6 @@ fn nats(losses: &[Loss], value: f64, named: bool) -> String {
         true => format!(", {} {value:.3} nats a step", loss.label),
         false => format!(", {value:.3} nats a step"),
     })
-}
-
-/// A flag that Ctrl-C sets; a second Ctrl-C ends the program at once.
-fn stop_flag() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = stop.clone();
-    let set = ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping and saving; Ctrl-C again ends at once");
-    });
-    if let Err(e) = set {
-        eprintln!("note: Ctrl-C will end at once, without saving: {e}");
-    }
-    stop
 }
 
 /// A bar on standard error, hidden where that is not a terminal.
@@ -270,18 +275,18 @@ fn tuning_observer() -> Observer {
             bar.reset();
             bar.set_length(*kernels as u64);
             if bar.is_hidden() {
-                eprintln!("tuning {kernels} kernels of `{plan}`");
+                tell(format_args!("tuning {kernels} kernels of `{plan}`"));
             }
         }
         Event::Measuring { done, label } => {
             bar.set_message(label.to_string());
             bar.set_position(*done as u64);
         }
-        Event::Notice(text) if bar.is_hidden() => eprintln!("note: {text}"),
+        Event::Notice(text) if bar.is_hidden() => tell(format_args!("note: {text}")),
         Event::Notice(text) => bar.println(format!("note: {text}")),
         Event::Finished(tuned) => {
             bar.finish_and_clear();
-            eprintln!("{tuned}");
+            tell(tuned);
         }
     })
 }

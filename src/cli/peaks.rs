@@ -9,7 +9,7 @@ use deepj::graph::session::Tune;
 use deepj::peaks::{self, RooflineLimits};
 use serde::Serialize;
 
-use super::{DeviceArgument, peaks_file, say, say_json};
+use super::{DeviceArgument, peaks_file, say, say_json, tell};
 
 /// Measure what a device can do at most: FLOP/s, bandwidths, latencies
 #[derive(clap::Args)]
@@ -51,7 +51,7 @@ impl PeaksCommand {
         if let Some(path) = &remembered
             && let Err(e) = peaks::remember(path, &machine, &peaks)
         {
-            eprintln!("note: {}", e.what);
+            tell(format_args!("note: {}", e.what));
             remembered = None;
         }
         if self.json {
@@ -89,8 +89,8 @@ impl PeaksCommand {
             }
         }
         match remembered {
-            Some(path) => eprintln!("measured in {seconds:.1} s (remembered in {})", path.display()),
-            None => eprintln!("measured in {seconds:.1} s (not remembered)"),
+            Some(path) => tell(format_args!("measured in {seconds:.1} s (remembered in {})", path.display())),
+            None => tell(format_args!("measured in {seconds:.1} s (not remembered)")),
         }
         Ok(())
     }

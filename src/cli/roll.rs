@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use deepj::Result;
-use deepj::files::refused;
+use deepj::files::{Outputs, serialize_path, write_output};
 use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, RollStats};
 use serde::Serialize;
 
-use super::{say, say_json, warn};
+use super::{MIDI, claim, say, say_json, warn};
 
 /// Turn a MIDI file into a piano roll and back, and show its figures
 #[derive(clap::Args)]
@@ -43,6 +43,7 @@ pub struct Roll {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(serialize_with = "serialize_path")]
     file: &'a Path,
     #[serde(flatten)]
     stats: &'a RollStats,
@@ -51,6 +52,10 @@ struct Report<'a> {
 
 impl Roll {
     pub fn run(self) -> Result<()> {
+        let mut outputs = Outputs::default();
+        outputs.reads(&self.file);
+        claim(&mut outputs, self.output.as_deref(), MIDI)?;
+        claim(&mut outputs, self.svg.as_deref(), &["svg"])?;
         let reading = Reading::read(&self.file, self.notes, self.pedal)?;
         warn(&self.file, &reading.warnings, self.strict)?;
         if let Some(path) = &self.output {
@@ -59,7 +64,7 @@ impl Roll {
         if let Some(path) = &self.svg {
             let title = self.file.file_name().unwrap_or_default().to_string_lossy();
             let picture = Picture { title: &title, metres: &reading.metres, bpm: Some(reading.mean_bpm) };
-            std::fs::write(path, draw(&reading.roll, &picture)).map_err(|e| refused(path, "written", &e))?;
+            write_output(path, draw(&reading.roll, &picture).as_bytes())?;
         }
         let stats = reading.stats();
         if self.json {

@@ -1,21 +1,26 @@
 //! `deepj train`.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use deepj::checkpoint::{Checkpoint, StopConditions};
+use deepj::files::path_text;
 use deepj::models::{Loss, LossValues, Precision};
 use deepj::music::{Bptt, NoteRange};
 use deepj::train::{
-    End, Observer, Outcome, Started, TrainOptions, UpdateRecord, ValidationRecord, explain, prepare, train,
+    End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
+    prepare, train,
 };
 use deepj::{Result, generate};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, nats, pair, say, say_json, stop_flag};
+use super::{DeviceArguments, bar, nats, pair, say, say_json, signals::Signals, tell};
 
 /// Train a model; without arguments on the pieces within the program
 #[derive(Args)]
@@ -32,9 +37,10 @@ pub struct Train {
     /// The run's folder [default: runs/<date-time>-<preset>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in --out [default: the newest in runs] exactly where it was saved last
-    #[arg(long)]
-    resume: bool,
+    /// Go on with the run in --out [default: the newest in runs] exactly where it was saved last; with `auto` begin where there is
+    /// none
+    #[arg(long, value_name = "auto", num_args = 0..=1, default_missing_value = "always")]
+    resume: Option<Resume>,
     /// Replace the run in --out
     #[arg(long, conflicts_with = "resume")]
     force: bool,
@@ -98,9 +104,9 @@ pub struct Train {
     /// Updates between checkpoints [default: as validations]
     #[arg(long, value_name = "N")]
     save_every: Option<u64>,
-    /// Bars of the pieces composed at the end, one a genre; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    samples: usize,
+    /// Bars of the pieces composed at the end, one a genre; 0 for none [default: 16]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
     /// Print what would run, with its cost and memory, and end
     #[arg(long)]
     explain: bool,
@@ -112,11 +118,11 @@ pub struct Train {
 }
 
 impl Train {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         let options = TrainOptions {
             data: self.data,
             out: self.out,
-            resume: self.resume,
+            resume: self.resume.map_or(ResumeMode::Never, ResumeMode::from),
             force: self.force,
             model: None,
             preset: self.preset,
@@ -142,6 +148,7 @@ impl Train {
             },
             validate_every: self.validate_every,
             save_every: self.save_every,
+            samples: self.samples,
         };
         let device = self.device.open()?;
         let selection = self.device.selection();
@@ -149,33 +156,58 @@ impl Train {
         if self.explain {
             let device = self.device.in_time(device.clone(), self.device.remembered_peaks(&device).as_ref());
             say(explain(&prepared, &device, &selection)?.trim_end());
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
-        let stop = stop_flag();
+        let signals = Signals::listen("stopping and saving");
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
-        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops));
-        let trained = train(prepared, device.clone(), selection.clone(), &mut progress, &stop);
+        let bars = prepared.state.settings.samples.unwrap_or(SAMPLE_BARS);
+        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops), signals.save.clone());
+        let trained = train(prepared, device.clone(), selection.clone(), &mut progress, &signals.stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
         let outcome = outcome?;
         let mut samples = vec![];
-        if let (Some(best), true) = (&outcome.best_checkpoint, self.samples > 0 && outcome.end != End::Interrupted) {
+        if let (Some(best), true) = (&outcome.best_checkpoint, bars > 0 && outcome.end != End::Interrupted) {
             let checkpoint = Checkpoint::load(best)?;
-            let composed = generate::samples(&checkpoint, self.samples, device, selection, &stop);
+            let composed = generate::samples(&checkpoint, bars, device, selection, &signals.stop);
             for (genre, roll) in pollster::block_on(composed)?.into_iter().flatten() {
-                let file = best.with_file_name(format!("sample-{genre}.mid"));
+                let file = best.with_file_name(format!("{SAMPLE}{genre}.mid"));
                 roll.write_midi(&file, SAMPLE_TEMPO)?;
                 samples.push(file);
             }
         }
-        if self.json {
-            return say_json(&Report { outcome: &outcome, samples: &samples });
+        match self.json {
+            true => {
+                say_json(&Report { outcome: &outcome, samples: samples.iter().map(|path| path_text(path)).collect() })?
+            }
+            false => print_outcome(&outcome, progress.losses, &samples),
         }
-        print_outcome(&outcome, progress.losses, &samples);
-        Ok(())
+        // Also where a signal came while the samples were composed.
+        Ok(if signals.stop.load(Ordering::Relaxed) { signals.exit_code() } else { ExitCode::SUCCESS })
     }
 }
+
+/// What `--resume` may say.
+#[derive(Clone, Copy, ValueEnum)]
+enum Resume {
+    /// Without a value.
+    #[value(hide = true)]
+    Always,
+    Auto,
+}
+
+impl From<Resume> for ResumeMode {
+    fn from(resume: Resume) -> Self {
+        match resume {
+            Resume::Always => Self::Always,
+            Resume::Auto => Self::Auto,
+        }
+    }
+}
+
+/// Bars of the pieces composed at the end.
+const SAMPLE_BARS: usize = 16;
 
 /// Quarter notes a minute of the pieces composed at the end.
 const SAMPLE_TEMPO: f64 = 120.0;
@@ -185,7 +217,7 @@ const SAMPLE_TEMPO: f64 = 120.0;
 struct Report<'a> {
     #[serde(flatten)]
     outcome: &'a Outcome,
-    samples: &'a [PathBuf],
+    samples: Vec<String>,
 }
 
 fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
@@ -196,7 +228,8 @@ fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
         End::Patience => "the validation loss has stopped falling",
         End::Interrupted => "interrupted; --resume goes on from here",
     };
-    let took = HumanDuration(Duration::from_secs_f64(outcome.seconds));
+    // Seconds of a damaged checkpoint may be beyond what a duration can hold.
+    let took = HumanDuration(Duration::try_from_secs_f64(outcome.seconds).unwrap_or(Duration::MAX));
     say(format_args!("{} updates, {:.2} epochs in {took}: {end}", outcome.step, outcome.epochs));
     if let Some(best) = outcome.best {
         say(format_args!(
@@ -224,6 +257,10 @@ struct Progress {
     began: (Instant, f64),
     /// Whether there was a line.
     told: bool,
+    /// Set where a checkpoint is wanted now.
+    save: Arc<AtomicBool>,
+    /// Whether it is still to be said that there is one.
+    saving: bool,
 }
 
 /// Sums since the last line.
@@ -249,14 +286,24 @@ const TEXT_EVERY: Duration = Duration::from_secs(1);
 const BAR: u64 = 10_000;
 
 impl Progress {
-    fn new(peak: Option<f64>) -> Self {
+    fn new(peak: Option<f64>, save: Arc<AtomicBool>) -> Self {
         let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
-        Self { bar, flops: 0, peak, losses: &[], since: Mean::new(&[]), began: (Instant::now(), 0.0), told: false }
+        Self {
+            bar,
+            flops: 0,
+            peak,
+            losses: &[],
+            since: Mean::new(&[]),
+            began: (Instant::now(), 0.0),
+            told: false,
+            save,
+            saving: false,
+        }
     }
 
     fn line(&self, text: impl Display) {
         if self.bar.is_hidden() {
-            eprintln!("{text}");
+            tell(text);
         } else {
             self.bar.println(text.to_string());
         }
@@ -276,9 +323,9 @@ impl Progress {
 impl Observer for Progress {
     fn started(&mut self, s: &Started) {
         for notice in &s.notices {
-            eprintln!("note: {notice}");
+            tell(format_args!("note: {notice}"));
         }
-        eprintln!(
+        tell(format_args!(
             "{}: {} parameters on {}, {} training and {} validation pieces, {:.1} GFLOP an update, {:.0} MiB",
             s.out,
             s.parameters,
@@ -287,12 +334,12 @@ impl Observer for Progress {
             s.validation_files,
             s.flops as f64 / 1e9,
             s.memory_bytes as f64 / f64::from(1 << 20)
-        );
+        ));
         if let Some(peak) = self.peak {
-            eprintln!("measured peak of the device in f32: {peak:.1} GFLOP/s");
+            tell(format_args!("measured peak of the device in f32: {peak:.1} GFLOP/s"));
         }
         if s.step > 0 {
-            eprintln!("going on after update {}", s.step);
+            tell(format_args!("going on after update {}", s.step));
         }
         self.flops = s.flops;
         self.losses = s.losses;
@@ -330,7 +377,7 @@ impl Observer for Progress {
             r.done.map_or(String::new(), |done| self.eta(done))
         );
         if self.bar.is_hidden() {
-            eprintln!("{text}");
+            tell(text);
         } else {
             self.bar.set_message(text);
         }
@@ -356,5 +403,18 @@ impl Observer for Progress {
             if r.best { ", the best so far" } else { "" }
         ));
         self.since = Mean::new(self.losses);
+    }
+
+    fn wants_checkpoint(&mut self) -> bool {
+        let wanted = self.save.swap(false, Ordering::Relaxed);
+        self.saving |= wanted;
+        wanted
+    }
+
+    fn saved(&mut self, path: &Path) {
+        if self.saving && path.ends_with(LAST) {
+            self.saving = false;
+            self.line(format_args!("saved {}", path.display()));
+        }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use deepj::files::Outputs;
 use deepj::verify::{self, Event, INSTALL, Report, Supervisor, Target, Tell, merged};
 use deepj::{Error, Result};
 
-use super::{bar, say, say_json, stop_flag};
+use super::{bar, claim, say, say_json, signals::Signals, tell};
 
 /// Whether everything works on this machine's devices, and how fast
 #[derive(clap::Args)]
@@ -50,7 +51,7 @@ pub struct VerifyCommand {
 }
 
 impl VerifyCommand {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         if let Some(device) = &self.worker {
             let target = match (device.as_str(), device.parse()) {
                 ("cpu", _) => Target::Cpu,
@@ -58,11 +59,11 @@ impl VerifyCommand {
                 (name, _) => return Err(Error::usage(format!("--worker {name}"), "leave it to the program itself")),
             };
             // A listener that has gone ends the worker.
-            let tell: Tell = Arc::new(|event| tell(&event));
-            return verify::work(target, self.from, self.only.as_deref(), &tell);
+            let tell: Tell = Arc::new(|event| report(&event));
+            return verify::work(target, self.from, self.only.as_deref(), &tell).map(|()| ExitCode::SUCCESS);
         }
         if !self.merge.is_empty() {
-            return self.show();
+            return self.show().map(|()| ExitCode::SUCCESS);
         }
         self.verify()
     }
@@ -79,8 +80,9 @@ impl VerifyCommand {
         Ok(())
     }
 
-    fn verify(&self) -> Result<()> {
-        self.check_path()?;
+    fn verify(&self) -> Result<ExitCode> {
+        let mut outputs = Outputs::default();
+        claim(&mut outputs, self.report.as_deref(), &["json"])?;
         let program = verify::this_program()?;
         let mut report = Report::new();
         let mut listing = Command::new(&program);
@@ -95,15 +97,15 @@ impl VerifyCommand {
             report.note("no adapter is here: only the CPU backend is verified; what to install:");
             INSTALL.iter().for_each(|line| report.note(line));
         }
-        report.notes.iter().for_each(|note| eprintln!("{note}"));
+        report.notes.iter().for_each(tell);
         if let Some(part) = &self.only {
             report.note(&format!("only checks whose name contains `{part}` were to be run"));
         }
         let chosen = if unlisted.is_some() { vec![] } else { verify::targets(&self.device, &adapters)? };
 
         let command = |target: Target, from: usize| self.command(&program, target, from);
-        let stop = stop_flag();
-        let supervisor = Supervisor { command: &command, stop: &stop, silence: None };
+        let signals = Signals::listen("stopping, and writing the report of what was found");
+        let supervisor = Supervisor { command: &command, stop: &signals.stop, silence: None };
         let adapters = chosen.iter().map(|&i| (Target::Adapter(i), Some(adapters[i].clone())));
         let targets: Vec<_> = std::iter::once((Target::Cpu, None)).chain(adapters).collect();
         let all = targets.len();
@@ -130,7 +132,7 @@ impl VerifyCommand {
                 }
                 report.devices.push(device);
             }
-            let stopped = stop.load(Ordering::Relaxed);
+            let stopped = signals.stop.load(Ordering::Relaxed);
             report.complete = place == all && self.only.is_none() && unlisted.is_none() && !stopped;
             self.save(&report)?;
             if stopped {
@@ -141,30 +143,19 @@ impl VerifyCommand {
             say_json(&report)?;
         }
         if let Some(path) = &self.report {
-            eprintln!("the report is in {}", path.display());
+            tell(format_args!("the report is in {}", path.display()));
         }
         if let Some(why) = unlisted {
             return Err(Error::device(format!("the adapters cannot be listed: {why}"), "update or remove the drivers"));
         }
-        self.verdict(&report, stop.load(Ordering::Relaxed))
+        if signals.stop.load(Ordering::Relaxed) {
+            tell("stopped before all was verified; what was found until then is reported");
+            return Ok(signals.exit_code());
+        }
+        self.verdict(&report).map(|()| ExitCode::SUCCESS)
     }
 
-    /// Fails now, not after minutes, where the report cannot be written; leaves a file that is there as it is.
-    fn check_path(&self) -> Result<()> {
-        let Some(path) = &self.report else { return Ok(()) };
-        let remedy = "name a file in a folder that can be written";
-        if path.is_dir() {
-            return Err(Error::file(path, "is a folder", remedy));
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let probe = tempfile::tempfile_in(folder);
-        probe.map(drop).map_err(|e| Error::file(path, format!("cannot be written: {e}"), remedy))
-    }
-
-    fn verdict(&self, report: &Report, stopped: bool) -> Result<()> {
-        if stopped {
-            return Err(Error::run("stopped before all was verified", "what was found until then is reported"));
-        }
+    fn verdict(&self, report: &Report) -> Result<()> {
         let failing: Vec<String> =
             report.devices.iter().filter(|device| !device.defects().is_empty()).map(|device| device.name()).collect();
         if !failing.is_empty() {
@@ -218,14 +209,14 @@ impl Shown {
         self.bar.set_position(done as u64);
         self.bar.set_message(task.to_string());
         if self.bar.is_hidden() && self.told.is_none_or(|told| told.elapsed() > Self::PAUSE) {
-            eprintln!("{}: {done} of {tasks}, {task}", self.device);
+            tell(format_args!("{}: {done} of {tasks}, {task}", self.device));
             self.told = Some(Instant::now());
         }
     }
 }
 
 /// Writes an event as a line of its own, in one piece, whatever a driver has written before on standard output.
-fn tell(event: &Event) {
+fn report(event: &Event) {
     if let Ok(text) = serde_json::to_string(event)
         && std::io::stdout().lock().write_all(format!("\n{text}\n").as_bytes()).is_err()
     {

@@ -11,6 +11,8 @@ use web_time::Instant;
 use super::{folder_of, refused};
 use crate::{Error, Result};
 
+/// The file within a folder that is locked for it.
+pub(super) const LOCK: &str = ".lock";
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -79,7 +81,7 @@ impl Drop for FileLock {
 /// The file that is locked for `path`.
 fn beside(path: &Path) -> PathBuf {
     if path.is_dir() {
-        return path.join(".lock");
+        return path.join(LOCK);
     }
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

@@ -7,22 +7,59 @@ use super::run_files::RunFiles;
 use crate::Result;
 
 /// The curve's file.
-const NAME: &str = "curve.jsonl";
+pub const NAME: &str = "curve.jsonl";
+/// Lines that could not be read when a run went on.
+const UNREADABLE: &str = "curve-unreadable.jsonl";
+
+/// Whether a file of this name is a curve or a part of one.
+pub fn is_one(name: &str) -> bool {
+    name == NAME || name.starts_with("curve-") && name.ends_with(".jsonl")
+}
 
 /// Begins a curve, or goes on with the one that is there, from which lines after `step` are removed: a run that was killed
-/// may have gone further than its checkpoint.
+/// may have gone further than its checkpoint. Lines that cannot be read are put into a file of their own; returns what is to be
+/// said of them.
 ///
 /// # Errors
 /// What the file system refuses.
-pub fn begin(files: &mut dyn RunFiles, step: u64) -> Result<()> {
-    let before = if step > 0 { files.read(NAME)? } else { None };
-    let text = before.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    let kept = |line: &&str| {
-        let value: Option<Value> = serde_json::from_str(line).ok();
-        value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= step)
-    };
-    let kept: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-    files.write(NAME, kept.as_bytes())
+pub fn begin(files: &mut dyn RunFiles, step: u64) -> Result<Option<String>> {
+    let before = if step > 0 { files.read(NAME)?.unwrap_or_default() } else { vec![] };
+    let (mut kept, mut unreadable, mut count) = (vec![], vec![], 0);
+    for line in before.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let value: Option<Value> = serde_json::from_slice(line).ok();
+        let to = match value.and_then(|value| value["step"].as_u64()) {
+            Some(update) if update <= step => &mut kept,
+            Some(_) => continue,
+            None => {
+                count += 1;
+                &mut unreadable
+            }
+        };
+        to.extend(line);
+        to.push(b'\n');
+    }
+    // First to the other file: what happens in between may double a line, but loses none.
+    if count > 0 {
+        files.append(UNREADABLE, &unreadable)?;
+    }
+    files.write(NAME, &kept)?;
+    let path = || files.path(UNREADABLE).display().to_string();
+    Ok((count > 0).then(|| format!("{count} lines of the learning curve cannot be read; they are kept in {}", path())))
+}
+
+/// Keeps the curve of a run that got to no checkpoint under another name; returns what is to be said of it.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn keep_aside(files: &mut dyn RunFiles) -> Result<Option<String>> {
+    let Some(bytes) = files.read(NAME)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+    let names = files.names()?;
+    let mut numbered = (1..).map(|number| format!("curve-{number}.jsonl"));
+    let Some(name) = numbered.find(|name| !names.contains(name)) else { return Ok(None) };
+    files.write(&name, &bytes)?;
+    files.remove(NAME)?;
+    let path = files.path(&name);
+    Ok(Some(format!("the run before this one got to no checkpoint; its curve is kept in {}", path.display())))
 }
 
 /// Appends one line: `record` with its `kind`.

@@ -3,14 +3,16 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::checkpoint::Best;
+use crate::files::path_text;
 
 mod corpus;
 mod curve;
 mod observer;
 mod options;
+mod place;
 mod plans;
 mod prepare;
 mod run;
@@ -20,7 +22,8 @@ mod trainer;
 
 pub use corpus::{corpus_of, read_corpus};
 pub use observer::{Observer, Started, UpdateRecord, ValidationRecord};
-pub use options::TrainOptions;
+pub use options::{ResumeMode, TrainOptions};
+pub use place::{Place, SAMPLE};
 pub(crate) use plans::fitting_plan;
 pub(crate) use prepare::batch_shape;
 pub use prepare::{Prepared, prepare};
@@ -58,7 +61,13 @@ pub struct Outcome {
     /// The best validation.
     pub best: Option<Best>,
     /// The best checkpoint, where one was written.
+    #[serde(serialize_with = "serialize_each")]
     pub best_checkpoint: Option<PathBuf>,
     /// The last checkpoint.
+    #[serde(serialize_with = "crate::files::serialize_path")]
     pub last_checkpoint: PathBuf,
+}
+
+fn serialize_each<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    path.as_deref().map(path_text).serialize(serializer)
 }

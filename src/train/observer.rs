@@ -89,7 +89,7 @@ pub struct ValidationRecord {
     pub seconds: f64,
 }
 
-/// Is told how training goes. All methods do nothing unless implemented.
+/// Is told how training goes, and may ask for a checkpoint. All methods do nothing unless implemented.
 pub trait Observer {
     /// Before the first update.
     fn started(&mut self, _: &Started) {}
@@ -101,6 +101,10 @@ pub trait Observer {
     fn validating(&mut self, _done: usize, _total: usize) {}
     /// After each validation.
     fn validated(&mut self, _: &ValidationRecord) {}
+    /// Asked before each update: whether a checkpoint is wanted now, after which training goes on.
+    fn wants_checkpoint(&mut self) -> bool {
+        false
+    }
     /// A checkpoint has been written.
     fn saved(&mut self, _: &Path) {}
 }

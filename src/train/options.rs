@@ -13,8 +13,8 @@ pub struct TrainOptions {
     pub data: Option<PathBuf>,
     /// The run's folder: one named by date and preset in `runs` unless given, to resume the newest there.
     pub out: Option<PathBuf>,
-    /// Go on with the run in `out`.
-    pub resume: bool,
+    /// Whether to go on with the run in `out`.
+    pub resume: ResumeMode,
     /// Replace the run in `out`.
     pub force: bool,
     /// The kind of network, by its name among [`crate::models`]: DeepJ unless given.
@@ -55,4 +55,19 @@ pub struct TrainOptions {
     pub validate_every: Option<u64>,
     /// Updates between checkpoints: as often as validations, unless given.
     pub save_every: Option<u64>,
+    /// Bars of the pieces that the program composes at the end. The library only remembers it for a resumed run.
+    pub samples: Option<usize>,
+}
+
+/// Whether a run goes on with one that was saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResumeMode {
+    /// It begins.
+    #[default]
+    Never,
+    /// It goes on, and fails where there is nothing to go on with.
+    Always,
+    /// It goes on where there is something to go on with, and begins where there is not: one line serves a first start and the
+    /// next.
+    Auto,
 }

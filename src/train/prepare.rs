@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde_json::{Map, Number, Value};
 
 use super::corpus::{corpus_of, read_corpus};
-use super::options::TrainOptions;
+use super::options::{ResumeMode, TrainOptions};
+use super::place::{self, Place};
 use super::plans;
-use super::run_files::{BEST, LAST, run_name};
+use super::run_files::{LAST, run_name};
 use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest};
+use crate::files::refused;
 use crate::gpu::Device;
 use crate::models::{self, CorpusFacts, DefaultOn, Model, Precision};
 use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, Part, Piece, Sampler};
@@ -24,6 +26,8 @@ use crate::{Error, Result};
 pub struct Prepared {
     /// The run's folder.
     pub out: PathBuf,
+    /// What the folder may hold.
+    pub place: Place,
     /// Where training stands, the optimiser's buffers and carried states included: at its beginning, or where the resumed run
     /// was.
     pub state: Checkpoint,
@@ -43,6 +47,8 @@ pub struct Prepared {
 const CPU_MINUTES: f64 = 8.0;
 /// Validations without progress after which to stop when no budget is given.
 const PATIENCE: u64 = 10;
+/// Epochs of a training that has no validation loss to go by, when nothing is said.
+const UNVALIDATED_EPOCHS: f64 = 100.0;
 /// Longest time between two validations, in updates, when nothing is said.
 const VALIDATE_EVERY: u64 = 200;
 
@@ -51,7 +57,12 @@ const VALIDATE_EVERY: u64 = 200;
 /// # Errors
 /// Anything that cannot be read or does not fit together, values out of range, or a folder that holds a run already.
 pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
-    let prepared = if options.resume { resumed(options)? } else { fresh(options, device)? };
+    let prepared = match options.resume {
+        ResumeMode::Never => fresh(options, device)?,
+        ResumeMode::Always => resumed(options)?,
+        ResumeMode::Auto if there_is_a_run(options)? => resumed(options)?,
+        ResumeMode::Auto => fresh(options, device)?,
+    };
     let settings = &prepared.state.settings;
     let positive = |flag: &str, value: Option<f64>| match value {
         Some(v) if v.is_nan() || v <= 0.0 => Err(Error::usage(format!("{flag} {v}"), "give a number above 0")),
@@ -70,14 +81,14 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     let on_cpu = device.capabilities().is_none();
     let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
     let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
-    let out = options.out.clone().unwrap_or_else(|| Path::new(RUNS).join(run_name(preset.name)));
-    for name in [LAST, BEST] {
-        let path = out.join(name);
-        if path.exists() && !options.force {
-            let remedy = "go on with it by --resume, replace it by --force, or name another folder with --out";
-            return Err(Error::file(path, "the folder holds a run already", remedy));
-        }
-    }
+    let (out, place) = match (&options.out, options.resume, options.force) {
+        (None, ..) => (Path::new(RUNS).join(run_name(preset.name)), Place::New),
+        (Some(out), _, true) => (out.clone(), Place::Replaced),
+        (Some(out), ResumeMode::Auto, _) => (out.clone(), Place::Begun),
+        (Some(out), ..) => (out.clone(), Place::Free),
+    };
+    // Found out again when the folder is locked; here before anything is read.
+    place::check(&out, place)?;
     let range = options.notes.unwrap_or_default();
     let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
     let corpus = read_corpus(options.data.as_deref(), &reading)?;
@@ -132,13 +143,15 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
             precision: options.precision.unwrap_or_default(),
             recompute: options.recompute,
             validate_every,
+            save_every: options.save_every,
+            samples: options.samples,
             budget,
         },
         progress: Progress::beginning(sampler.cursor().clone()),
         model,
     };
     let save_every = options.save_every.unwrap_or(validate_every);
-    Ok(Prepared { out, state, sampler, train_files, validation, save_every, notices })
+    Ok(Prepared { out, place, state, sampler, train_files, validation, save_every, notices })
 }
 
 /// When a new run stops, and what its user should know of the defaults that were taken: `other_preset` are the preset that the
@@ -170,6 +183,13 @@ fn defaults(
     if nothing_held_out {
         notices.push("no composer has two pieces, so nothing is held out for validation".into());
     }
+    if nothing_held_out && [budget.steps.is_none(), budget.epochs.is_none(), budget.minutes.is_none()] == [true; 3] {
+        // Patience alone would wait for ever: there is no validation loss that could stop falling.
+        budget.epochs = Some(UNVALIDATED_EPOCHS);
+        notices.push(format!(
+            "so training stops after {UNVALIDATED_EPOCHS} epochs; set --steps, --epochs or --minutes for another end"
+        ));
+    }
     notices.extend(skipped(corpus));
     (budget, notices)
 }
@@ -185,6 +205,14 @@ fn new_optimizer(options: &TrainOptions) -> Result<Arc<dyn Optimizer>> {
         }
     }
     optimizer::make(options.optimizer.as_deref().unwrap_or(optimizer::DEFAULT), Value::Object(settings))
+}
+
+/// Whether there is a run to go on with.
+fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
+    match &options.out {
+        Some(out) => Ok(out.join(LAST).try_exists().map_err(|e| refused(out, "read", &e))?),
+        None => Ok(newest(Path::new(RUNS), LAST).is_ok()),
+    }
 }
 
 fn resumed(options: &TrainOptions) -> Result<Prepared> {
@@ -247,9 +275,11 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
     }
     settings.recompute |= options.recompute;
     settings.validate_every = options.validate_every.unwrap_or(settings.validate_every);
-    let save_every = options.save_every.unwrap_or(settings.validate_every);
+    settings.save_every = options.save_every.or(settings.save_every);
+    settings.samples = options.samples.or(settings.samples);
+    let save_every = settings.save_every.unwrap_or(settings.validate_every);
     let out = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-    Ok(Prepared { out, state, sampler, train_files, validation, save_every, notices })
+    Ok(Prepared { out, place: Place::Resumed, state, sampler, train_files, validation, save_every, notices })
 }
 
 /// Fails on a flag with another value than the run was begun with; one that says it again is welcome.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use web_time::Instant;
+use serde::Serialize;
+use web_time::{Instant, SystemTime};
 
 use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
+use super::place::{self, Place};
 use super::plans::{self, Plans};
-use super::run_files::{BEST, Folder, LAST, RunFiles};
+use super::run_files::{BEST, LAST, RunFiles};
 use super::tensorboard::EventFile;
 use super::trainer::{Snapshot, Start, Trainer, Update};
 use super::{End, Outcome, Prepared, curve};
@@ -24,14 +26,21 @@ use crate::{Error, Result};
 /// A device that fails, a loss that is not finite (the checkpoints stay as they were before), or a file that cannot be
 /// written.
 pub async fn train(
-    prepared: Prepared,
+    mut prepared: Prepared,
     device: Device,
     selection: KernelSelection,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let plans = plans::checked(&prepared, &device, &selection)?;
-    let mut files = Folder::make(&prepared.out)?;
+    let mut files = place::open(&prepared.out, prepared.place)?;
+    prepared.out = files.folder().into();
+    if prepared.place == Place::Resumed
+        && Checkpoint::load(prepared.out.join(LAST))?.progress != prepared.state.progress
+    {
+        let what = "another process has gone on with the run in the meantime";
+        return Err(Error::file(&prepared.out, what, "go on again from where it ended"));
+    }
     Run::begin(&mut files, prepared, plans, device, selection, observer, stop).await?.go().await
 }
 
@@ -95,7 +104,7 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        let Prepared { out, state, sampler, train_files, validation, save_every, notices } = prepared;
+        let Prepared { out, place, state, sampler, train_files, validation, save_every, notices } = prepared;
         let Checkpoint { model, styles, split, corpus, settings, mut progress, params, resume } = state;
         progress.device = match &device {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
@@ -118,7 +127,13 @@ impl<'a> Run<'a> {
         let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
         let trainer = Trainer::new(start, plans, device, selection).await?;
         started.memory_bytes += trainer.scratch_bytes();
-        curve::begin(files, step)?;
+        // Not before all that can fail for a beginning has not: what is removed was a run.
+        match place {
+            Place::Replaced => place::clear(files)?,
+            Place::Begun => started.notices.extend(curve::keep_aside(files)?),
+            Place::New | Place::Free | Place::Resumed => {}
+        }
+        started.notices.extend(curve::begin(files, step)?);
         let events = EventFile::create(files, step)?;
         let began = Instant::now();
         let run = Self {
@@ -147,7 +162,7 @@ impl<'a> Run<'a> {
             let step = self.trainer.submitted();
             let every = |n: u64| step > 0 && step.is_multiple_of(n);
             let validation_due = every(self.trainer.settings().validate_every);
-            let save_due = validation_due || every(self.save_every);
+            let save_due = self.observer.wants_checkpoint() || validation_due || every(self.save_every);
             let mut end = self.end();
             if save_due || end.is_some() {
                 if let Some(update) = self.trainer.finish().await? {
@@ -164,6 +179,9 @@ impl<'a> Run<'a> {
                 }
             }
             if let Some(end) = end {
+                // What tells a run that has ended from one that was killed.
+                let record = EndRecord { step, end, seconds: self.seconds() };
+                curve::push(self.files, "end", &record)?;
                 return Ok(self.outcome(end));
             }
             if let Some(update) = self.trainer.step().await? {
@@ -271,7 +289,10 @@ impl<'a> Run<'a> {
             Some(snapshot) => snapshot,
             None => snapshot.insert(self.trainer.snapshot().await?),
         };
-        self.trainer.progress_mut().seconds = self.seconds();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = self.seconds();
+        let progress = self.trainer.progress_mut();
+        (progress.seconds, progress.saved) = (seconds, now.map_or(0, |now| now.as_secs()));
         let checkpoint = Checkpoint {
             model: self.trainer.model().clone(),
             styles: self.styles.clone(),
@@ -301,6 +322,15 @@ impl<'a> Run<'a> {
             last_checkpoint: self.files.path(LAST),
         }
     }
+}
+
+/// The last line of the curve of a run that was not killed.
+#[derive(Serialize)]
+struct EndRecord {
+    /// Updates made.
+    step: u64,
+    end: End,
+    seconds: f64,
 }
 
 /// Losses and likelihoods under the names that TensorBoard shows.

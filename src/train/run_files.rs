@@ -13,6 +13,8 @@ use crate::files::{FileLock, make_folder, refused, write_whole};
 pub const LAST: &str = "last.safetensors";
 /// The state with the best validation loss.
 pub const BEST: &str = "best.safetensors";
+/// Runs of one second and one preset that get names of their own.
+const MOST_NAMES: usize = 1000;
 
 /// Where a run keeps its files, by name.
 pub trait RunFiles {
@@ -59,11 +61,44 @@ impl Folder {
     /// The folder at `path`, made with those above it where it is not there, and locked for as long as this value is there.
     ///
     /// # Errors
-    /// Another run that works on the folder, or what the file system refuses.
-    pub fn make(path: &Path) -> Result<Self> {
+    /// Another run that works on the folder, whose process is named, or what the file system refuses.
+    pub fn open(path: &Path) -> Result<Self> {
         make_folder(path)?;
         Ok(Self { path: path.into(), _lock: FileLock::acquire(path)?, open: HashMap::new() })
     }
+
+    /// A folder that nobody else has made, locked: where the name is taken, with a number behind it.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn make_new(path: &Path) -> Result<Self> {
+        Self::open(&new_folder(path)?)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Makes a folder that was not there, named as `path` or as that with a number.
+fn new_folder(path: &Path) -> Result<PathBuf> {
+    if let Some(above) = path.parent() {
+        make_folder(above)?;
+    }
+    let mut taken = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+    for number in 1..=MOST_NAMES {
+        let mut name = path.as_os_str().to_owned();
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        match std::fs::create_dir(&name) {
+            Ok(()) => return Ok(name.into()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => taken = e,
+            Err(e) => return Err(refused(Path::new(&name), "made", &e)),
+        }
+    }
+    Err(refused(path, "made", &taken))
 }
 
 impl RunFiles for Folder {
@@ -155,10 +190,10 @@ mod tests {
     fn a_folder_has_one_run_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run");
-        let first = Folder::make(&path).unwrap();
-        let error = Folder::make(&path).unwrap_err();
+        let first = Folder::open(&path).unwrap();
+        let error = Folder::open(&path).unwrap_err();
         assert!(error.what.contains("run: process") && error.what.contains("is working on it"), "{error}");
         drop(first);
-        Folder::make(&path).unwrap();
+        Folder::open(&path).unwrap();
     }
 }

@@ -13,6 +13,11 @@ use crate::Result;
 const MARK: &str = ".deepj.";
 const PREFIX: &str = "events.out.tfevents.";
 
+/// Whether a file of this name is one of ours.
+pub fn is_one(name: &str) -> bool {
+    name.starts_with(PREFIX) && name.contains(MARK)
+}
+
 /// An event file that is appended to.
 #[derive(Debug)]
 pub struct EventFile {
@@ -20,22 +25,18 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file for a run that goes on after `step`; a new run removes those of the run it replaces. TensorBoard then
-    /// forgets what earlier files of the folder say about later updates.
+    /// Begins a file for a run that goes on after `step`. TensorBoard then forgets what earlier files of the folder say about
+    /// later updates.
     ///
     /// # Errors
     /// What the file system refuses.
     pub fn create(files: &mut dyn RunFiles, step: u64) -> Result<Self> {
-        if step == 0 {
-            for name in files.names()?.iter().filter(|name| name.starts_with(PREFIX) && name.contains(MARK)) {
-                files.remove(name)?;
-            }
-        }
         let events = Self { name: format!("{PREFIX}{}{MARK}{step}", now() as u64) };
         files.write(&events.name, &[])?;
         events.push(files, 0, &length_delimited(3, b"brain.Event:2"))?;
-        // SessionLog { status: START } is what makes TensorBoard forget.
-        events.push(files, step, &length_delimited(7, &[1 << 3, 1]))?;
+        // SessionLog { status: START } is what makes TensorBoard forget, from its own step on.
+        let next = if step == 0 { 0 } else { step + 1 };
+        events.push(files, next, &length_delimited(7, &[1 << 3, 1]))?;
         Ok(events)
     }
 
@@ -152,11 +153,10 @@ mod tests {
     #[test]
     fn scalars_read_back() {
         let mut files = Memory::default();
-        files.write("events.out.tfevents.1.deepj.0", b"old").unwrap();
         let file = EventFile::create(&mut files, 0).unwrap();
         file.scalars(&mut files, 300, &[("train/loss".into(), 0.25), ("train/play".into(), -3.5)]).unwrap();
         let names = files.names().unwrap();
-        assert_eq!(names.len(), 1, "the old run's file is removed");
+        assert!(names.len() == 1 && is_one(&names[0]) && !is_one("events.out.tfevents.1.other"), "{names:?}");
         let events = records(&files.read(&names[0]).unwrap().unwrap());
         assert_eq!(events.len(), 3);
         assert_eq!(fields(&events[0])[2], (3, 2, b"brain.Event:2".to_vec()));
@@ -176,6 +176,18 @@ mod tests {
             })
             .collect();
         assert_eq!(values, [("train/loss".into(), 0.25), ("train/play".into(), -3.5)]);
+    }
+
+    /// TensorBoard forgets what has the marker's step or a later one, so the marker must not have that of the last update.
+    #[test]
+    fn a_run_that_goes_on_keeps_every_update() {
+        for (step, marker) in [(0u64, 0u64), (7, 8)] {
+            let mut files = Memory::default();
+            EventFile::create(&mut files, step).unwrap();
+            let names = files.names().unwrap();
+            let events = records(&files.read(&names[0]).unwrap().unwrap());
+            assert_eq!(fields(&events[1])[1], (2, 0, marker.to_le_bytes().to_vec()));
+        }
     }
 
     /// The check value of CRC-32C for `123456789`, masked.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use deepj::checkpoint::{Checkpoint, newest};
 use deepj::files::write_whole;
@@ -201,17 +201,34 @@ fn loading_names_the_file() {
 }
 
 #[test]
-fn the_newest_run_is_the_one_written_last() {
+fn the_newest_run_is_the_one_that_says_so() {
     let dir = folder();
     let error = newest(dir.path(), "best.safetensors").unwrap_err();
     assert!(error.remedy.contains("deepj train"), "{error}");
-    for (name, age) in [("b", 20), ("a", 10), ("c", 30)] {
+    // When it was saved, in seconds since 1970, and how many seconds ago its file was written: a copy is younger than what it
+    // is a copy of.
+    let hour_ago = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 3600;
+    let checkpoint = |saved: &str| {
+        let metadata = HashMap::from([("progress".to_string(), saved.to_string())]);
+        safetensors::serialize(Vec::<(String, TensorView)>::new(), Some(metadata)).unwrap()
+    };
+    for (name, bytes, age) in [
+        ("copied", checkpoint("{\"saved\": 1000}"), 10),
+        ("newest", checkpoint(&format!("{{\"step\": 3, \"saved\": {hour_ago}}}")), 30),
+        ("from before it was said", checkpoint("{\"step\": 3}"), 4000),
+        ("broken", b"broken".to_vec(), 0),
+        ("foreign", safetensors::serialize(Vec::<(String, TensorView)>::new(), None).unwrap(), 0),
+    ] {
         let run = dir.path().join(name);
         std::fs::create_dir(&run).unwrap();
-        let file = std::fs::File::create(run.join("best.safetensors")).unwrap();
-        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        std::fs::write(run.join("best.safetensors"), bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(run.join("best.safetensors")).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     }
-    assert_eq!(newest(dir.path(), "best.safetensors").unwrap(), dir.path().join("a/best.safetensors"));
+    assert_eq!(newest(dir.path(), "best.safetensors").unwrap(), dir.path().join("newest/best.safetensors"));
+    std::fs::remove_dir_all(dir.path().join("newest")).unwrap();
+    let second = newest(dir.path(), "best.safetensors").unwrap();
+    assert_eq!(second, dir.path().join("from before it was said/best.safetensors"));
 }
 
 /// A folder that cannot be written to. Permission bits do not bind root, so the path leads through a file.

@@ -42,7 +42,8 @@ fn train_prints_json_and_keeps_progress_off_standard_output() {
     for file in ["best.safetensors", "last.safetensors", "curve.jsonl"] {
         assert!(dir.path().join("run").join(file).exists(), "{file}");
     }
-    let out = json(&succeeds(dir.path(), &["train", "--resume", "--out", "run", "--steps", "4", "--json"]));
+    let out =
+        json(&succeeds(dir.path(), &["train", "--resume", "--out", "run", "--steps", "4", "--samples", "2", "--json"]));
     assert_eq!(out["step"].as_u64(), Some(4));
     assert_eq!(out["samples"].as_array().map(Vec::len), Some(2), "one a genre");
     assert!(dir.path().join("run/sample-plain.mid").exists());
@@ -91,7 +92,7 @@ fn generate_writes_the_files_it_names() {
     fails(path, &[&one[..], &["--tempo", "0"]].concat(), 2, &["tempo"]);
     fails(path, &[&one[..], &["--temperature", "0"]].concat(), 2, &["temperature of 0"]);
     fails(path, &[&one[..], &["--prime", "nowhere.mid"]].concat(), 1, &["nowhere.mid"]);
-    fails(path, &[&one[..], &["-o", "corpus"]].concat(), 1, &["corpus: cannot be written"]);
+    fails(path, &[&one[..], &["-o", "corpus"]].concat(), 1, &["corpus: is a folder"]);
     fails(path, &[&one[..], &["-o", "c-1.mid/x.mid"]].concat(), 1, &["c-1.mid", "another folder"]);
 }
 
@@ -292,29 +293,4 @@ fn a_reader_that_goes_away_is_no_failure() {
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert!(child.wait().unwrap().success() && !errors.contains("panicked"), "{errors}");
-}
-
-#[cfg(unix)]
-#[test]
-fn control_c_saves_and_ends() {
-    let dir = folder();
-    let path = dir.path();
-    corpus(&path.join("corpus"), 4, 4, 48);
-    let mut child = program(path, &tiny_arguments(&["--steps", "100000000", "--validate-every", "50", "--json"]))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !path.join("run/last.safetensors").exists() && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(interrupt.success());
-    let mut out = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-    assert!(child.wait().unwrap().success());
-    let out = json(&out);
-    assert_eq!(out["end"].as_str(), Some("interrupted"));
-    let inspected = json(&succeeds(path, &["inspect", "run/last.safetensors", "--json"]));
-    assert_eq!(inspected["progress"]["step"], out["step"], "saved where it stopped");
 }

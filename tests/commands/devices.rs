@@ -8,7 +8,7 @@ use deepj::generate::{Composition, SILENCE, generate};
 use deepj::gpu::{self, Capabilities, Device, DeviceChoice};
 use deepj::graph::session::KernelSelection;
 use deepj::music::{CorpusOptions, Part, StylePath};
-use deepj::train::{Observer, TrainOptions, UpdateRecord, prepare, read_corpus, train};
+use deepj::train::{Observer, ResumeMode, TrainOptions, UpdateRecord, prepare, read_corpus, train};
 
 use crate::{cpu, folder, tiny};
 
@@ -73,7 +73,10 @@ fn a_gpu_resumes_to_the_bit() {
         let out = Some(dir.path().join("parts"));
         let mut found = losses(&TrainOptions { out: out.clone(), ..tiny(dir.path(), 3) }, device());
         let budget = StopConditions { steps: Some(5), ..StopConditions::default() };
-        found.extend(losses(&TrainOptions { out, resume: true, budget, ..TrainOptions::default() }, device()));
+        found.extend(losses(
+            &TrainOptions { out, resume: ResumeMode::Always, budget, ..TrainOptions::default() },
+            device(),
+        ));
         assert_eq!(expected, found, "{adapter}");
     });
 }

@@ -6,9 +6,14 @@ mod compare;
 mod devices;
 mod generate;
 mod odd_files;
+mod outputs;
 mod peaks;
 mod precision;
 mod profile;
+#[cfg(unix)]
+mod runs;
+#[cfg(unix)]
+mod signals;
 mod train;
 mod tuning;
 mod verify;

@@ -10,7 +10,7 @@ use deepj::models::{Precision, Storage};
 use deepj::nn::loss_scale::LossScale;
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::profile::training_plan;
-use deepj::train::{Observer, TrainOptions, UpdateRecord, prepare, train};
+use deepj::train::{Observer, ResumeMode, TrainOptions, UpdateRecord, prepare, train};
 
 use crate::{cpu, deepj, fails, folder, succeeds, tiny, tiny_arguments};
 
@@ -75,7 +75,7 @@ fn mixed_precision_resumes_to_the_bit() {
     let out = Some(dir.path().join("parts"));
     let mut parts = watch(&mixed(TrainOptions { out: out.clone(), ..tiny(dir.path(), 3) }), None, cpu());
     let budget = StopConditions { steps: Some(5), ..StopConditions::default() };
-    let rest = watch(&TrainOptions { out, resume: true, budget, ..TrainOptions::default() }, None, cpu());
+    let rest = watch(&TrainOptions { out, resume: ResumeMode::Always, budget, ..TrainOptions::default() }, None, cpu());
     parts.updates.extend(rest.updates);
     parts.scales.extend(rest.scales);
     assert_eq!(whole, parts);

@@ -69,9 +69,13 @@ fn wrong_use_is_answered() {
         (&["profile", "train", "--preset", "paper", "--batch", "4000"], 1, &["MiB more", "would fit"]),
         (&["profile", "train", "--set", "unit=3"], 2, &["--set unit"]),
         (&["profile", "train", "--variant", "gemm=naive"], 2, &["the CPU computes"]),
-        (&["profile", "train", "--format", "trace", "-o", "no/trace.json"], 1, &["no/trace.json", "cannot be written"]),
-        (&["profile", "train", "--format", "trace", "-o", "folder"], 1, &["folder", "cannot be written"]),
-        (&["profile", "train", "--roofline", "no/roofline.svg"], 1, &["no/roofline.svg", "cannot be written"]),
+        (
+            &["profile", "train", "--format", "trace", "-o", "no/no/trace.json"],
+            1,
+            &["no/no/trace.json", "cannot be written"],
+        ),
+        (&["profile", "train", "--format", "trace", "-o", "folder"], 1, &["folder", "is a folder"]),
+        (&["profile", "train", "--roofline", "no/no/roofline.svg"], 1, &["no/no/roofline.svg", "cannot be written"]),
         (&["profile", "compare", "none.jsonl", "none.jsonl"], 1, &["none.jsonl"]),
     ] {
         fails(at, arguments, code, texts);

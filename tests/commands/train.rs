@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::music::Bptt;
-use deepj::train::{End, Observer, TrainOptions, UpdateRecord, ValidationRecord, prepare};
+use deepj::train::{End, Observer, ResumeMode, TrainOptions, UpdateRecord, ValidationRecord, prepare};
 use serde_json::Value;
 
 use crate::{corpus, cpu, folder, run, run_quietly, tiny};
@@ -56,7 +56,7 @@ fn record(options: &TrainOptions, stop_after: Option<u64>) -> (Record, deepj::tr
 fn last(options: &TrainOptions) -> Checkpoint {
     let path = options.out.as_ref().unwrap().join("last.safetensors");
     let mut checkpoint = Checkpoint::load(path).unwrap();
-    checkpoint.progress.seconds = 0.0;
+    (checkpoint.progress.seconds, checkpoint.progress.saved) = (0.0, 0);
     checkpoint.settings.budget = StopConditions::default();
     checkpoint
 }
@@ -76,7 +76,7 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
         assert_eq!((outcome.end, outcome.step), (End::Interrupted, 3));
         let go_on = |steps| TrainOptions {
             out: parts.out.clone(),
-            resume: true,
+            resume: ResumeMode::Always,
             budget: StopConditions { steps: Some(steps), ..StopConditions::default() },
             ..TrainOptions::default()
         };
@@ -101,9 +101,15 @@ fn the_curve_has_every_update_once_also_after_a_crash() {
     text.push_str("{\"kind\":\"train\",\"step\":5,\"loss\":1.0}\n{\"kind\":\"train\",\"st");
     std::fs::write(&path, text).unwrap();
     let budget = StopConditions { steps: Some(6), ..StopConditions::default() };
-    run_quietly(&TrainOptions { resume: true, out: options.out, budget, ..TrainOptions::default() }).unwrap();
+    run_quietly(&TrainOptions { resume: ResumeMode::Always, out: options.out, budget, ..TrainOptions::default() })
+        .unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ends = lines.iter().filter(|line| line["kind"] == "end").map(|line| (&line["step"], &line["end"]));
+    assert_eq!(ends.collect::<Vec<_>>(), [(&4.into(), &"steps".into()), (&6.into(), &"steps".into())]);
+    let unreadable = std::fs::read_to_string(dir.path().join("run/curve-unreadable.jsonl")).unwrap();
+    assert_eq!(unreadable, "{\"kind\":\"train\",\"st\n", "kept, though it cannot be read");
+    let lines: Vec<Value> = lines.into_iter().filter(|line| line["kind"] != "end").collect();
     let of = |kind: &str| lines.iter().filter(|l| l["kind"] == kind).map(|l| l["step"].as_u64().unwrap()).collect();
     let (train, validation): (Vec<u64>, Vec<u64>) = (of("train"), of("validation"));
     assert_eq!(train, [1, 2, 3, 4, 5, 6]);
@@ -153,14 +159,17 @@ fn epochs_and_minutes_end_a_run() {
 #[test]
 fn a_loss_that_is_not_finite_names_the_op_and_leaves_the_checkpoints() {
     let dir = folder();
-    let good = tiny(dir.path(), 2);
-    run_quietly(&good).unwrap();
-    let before = last(&good);
     // The first update moves every parameter by about the learning rate; the next forward pass overflows.
-    let bad = TrainOptions { lr: Some(1e38), force: true, validate_every: Some(100), ..tiny(dir.path(), 9) };
+    let bad = TrainOptions {
+        lr: Some(1e38),
+        out: Some(dir.path().join("bad")),
+        validate_every: Some(100),
+        save_every: Some(1),
+        ..tiny(dir.path(), 9)
+    };
     let error = run_quietly(&bad).unwrap_err().to_string();
     assert!(error.contains("not finite, first in the op `") && error.contains("--lr"), "{error}");
-    assert_eq!(before, last(&good));
+    assert_eq!(last(&bad).progress.step, 1, "saved before it went wrong");
 }
 
 #[test]
@@ -181,7 +190,7 @@ fn what_a_run_was_begun_with_cannot_be_changed_by_resuming() {
     let dir = folder();
     let options = tiny(dir.path(), 2);
     run_quietly(&options).unwrap();
-    let resume = TrainOptions { resume: true, ..options.clone() };
+    let resume = TrainOptions { resume: ResumeMode::Always, ..options.clone() };
     assert!(prepare(&resume, &cpu()).is_ok(), "the same flags again are welcome");
     let other = dir.path().join("other");
     corpus(&other, 4, 4, 50);
@@ -199,7 +208,8 @@ fn what_a_run_was_begun_with_cannot_be_changed_by_resuming() {
         let error = prepare(&options, &cpu()).unwrap_err();
         assert!(error.what.contains(text) && !error.remedy.is_empty(), "{error}");
     }
-    let nothing = TrainOptions { out: Some(dir.path().join("nothing")), resume: true, ..TrainOptions::default() };
+    let nothing =
+        TrainOptions { out: Some(dir.path().join("nothing")), resume: ResumeMode::Always, ..TrainOptions::default() };
     assert!(prepare(&nothing, &cpu()).unwrap_err().what.contains("no run to go on with"));
     // The best checkpoint has no moments.
     std::fs::copy(dir.path().join("run/best.safetensors"), dir.path().join("run/last.safetensors")).unwrap();

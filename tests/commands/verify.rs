@@ -94,7 +94,7 @@ fn an_interrupted_verification_leaves_its_report() {
     let report = Report::read(&dir.path().join("report.json")).unwrap();
     assert!(!report.complete && report.devices[0].running.is_some(), "{:?}", report.devices);
     std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     let report = Report::read(&dir.path().join("report.json")).unwrap();
     assert!(!report.complete);
     let [cpu] = &report.devices[..] else { panic!("{} devices", report.devices.len()) };

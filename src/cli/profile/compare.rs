@@ -8,7 +8,7 @@ use deepj::profile::compare::{Change, Comparison, Estimate, Verdict, comparable,
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use crate::cli::{say, say_json};
+use crate::cli::{say, say_json, tell};
 
 /// Compare two profiles of the same work on the same machine
 #[derive(clap::Args)]
@@ -82,7 +82,7 @@ impl Compare {
         let profiles = [Profile::read(&self.first)?, Profile::read(&self.second)?];
         let [a, b] = &profiles;
         match comparable(&a.header, &b.header) {
-            Err(e) if self.force => eprintln!("note: {}", e.what),
+            Err(e) if self.force => tell(format_args!("note: {}", e.what)),
             other => other?,
         }
         let comparison = compare(a, b);

@@ -1,15 +1,15 @@
 //! `deepj profile`.
 
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use deepj::files::{refused, write_whole};
+use deepj::Result;
+use deepj::files::{Outputs, write_output};
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
-use deepj::{Error, Result};
 
-use super::{DeviceArguments, bar, pair, say};
+use super::{DeviceArguments, bar, claim, pair, say, tell};
 
 mod compare;
 
@@ -111,9 +111,9 @@ impl ProfileCommand {
 
 impl ProfileOptions {
     fn run(self, what: &What) -> Result<()> {
-        for file in self.output.iter().chain(&self.roofline) {
-            writable(file)?;
-        }
+        let mut outputs = Outputs::default();
+        claim(&mut outputs, self.output.as_deref(), self.format.endings())?;
+        claim(&mut outputs, self.roofline.as_deref(), &["svg"])?;
         let settings = Settings {
             model: None,
             preset: self.preset,
@@ -144,20 +144,31 @@ impl ProfileOptions {
         let text = self.format.text(&profiled, self.output.is_none());
         match &self.output {
             Some(file) => {
-                write_whole(file, text.as_bytes())?;
-                eprintln!("profile: {}", file.display());
+                write_output(file, text.as_bytes())?;
+                tell(format_args!("profile: {}", file.display()));
             }
             None => say(text.trim_end()),
         }
         if let Some(file) = &self.roofline {
-            write_whole(file, roofline(&profiled).as_bytes())?;
-            eprintln!("roofline: {}", file.display());
+            write_output(file, roofline(&profiled).as_bytes())?;
+            tell(format_args!("roofline: {}", file.display()));
         }
         Ok(())
     }
 }
 
 impl Format {
+    /// Of names of files in this format.
+    fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Table => &["txt"],
+            Self::Csv => &["csv"],
+            Self::Jsonl => &["jsonl"],
+            Self::Trace => &["json"],
+            Self::Markdown => &["md"],
+        }
+    }
+
     fn text(self, profile: &Profile, printed: bool) -> String {
         match self {
             Self::Table => {
@@ -173,18 +184,4 @@ impl Format {
             Self::Markdown => markdown(profile),
         }
     }
-}
-
-/// Fails where a file cannot be written, before minutes of work go into what would be in it.
-fn writable(path: &Path) -> Result<()> {
-    if path.exists() && !path.is_file() {
-        return Err(Error::file(
-            path,
-            "cannot be written: it is no ordinary file",
-            "leave it out to print, or name another",
-        ));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The file is written beside and renamed, so the folder must take one.
-    tempfile::tempfile_in(folder).map(|_| ()).map_err(|e| refused(path, "written", &e))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use midly::num::{u4, u7, u15, u24, u28};
 use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, TrackEvent, TrackEventKind};
 
+use crate::files::write_output;
 use crate::music::roll::{Roll, STEPS_PER_QUARTER};
 use crate::{Error, Result};
 
@@ -52,13 +53,11 @@ impl Roll {
         Ok(bytes)
     }
 
-    /// Writes [`Roll::to_midi`] to the file at `path`.
+    /// Writes [`Roll::to_midi`] to the file at `path`, whole or not at all; `-` is standard output.
     ///
     /// # Errors
     /// Those of [`Roll::to_midi`], and a file that cannot be written.
     pub fn write_midi(&self, path: impl AsRef<Path>, bpm: f64) -> Result<()> {
-        let path = path.as_ref();
-        std::fs::write(path, self.to_midi(bpm)?)
-            .map_err(|e| Error::file(path, format!("cannot be written: {e}"), "check the folder, its rights and space"))
+        write_output(path.as_ref(), &self.to_midi(bpm)?)
     }
 }

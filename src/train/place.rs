@@ -1,0 +1,76 @@
+//! What the folder of a run may hold when the run begins, and what of it gives way.
+
+use std::path::Path;
+
+use super::run_files::{BEST, Folder, LAST, RunFiles};
+use super::{curve, tensorboard};
+use crate::{Error, Result};
+
+/// The beginning of the names of pieces that the program composes at a run's end.
+pub const SAMPLE: &str = "sample-";
+
+/// What the folder of a run may hold when the run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing: the name is this program's own choice, and another is taken where it is in use.
+    New,
+    /// No run.
+    Free,
+    /// Another run, which is removed before the first update.
+    Replaced,
+    /// No checkpoint; the curve of a run that did not get so far is kept under another name.
+    Begun,
+    /// The run that goes on.
+    Resumed,
+}
+
+/// The folder of a run that begins or goes on, locked.
+///
+/// # Errors
+/// Another run that works on the folder, whose process is named; files that it must not hold; what the file system refuses.
+pub(super) fn open(path: &Path, place: Place) -> Result<Folder> {
+    if place == Place::New {
+        return Folder::make_new(path);
+    }
+    let folder = Folder::open(path)?;
+    check(path, place)?;
+    Ok(folder)
+}
+
+/// Fails where the folder at `path` holds what a run that is to be there would take the place of.
+///
+/// # Errors
+/// The file in the way, and how to go on.
+pub(super) fn check(path: &Path, place: Place) -> Result<()> {
+    let forbidden: &[&str] = match place {
+        Place::Free => &[LAST, BEST, curve::NAME],
+        Place::Begun => &[LAST, BEST],
+        Place::New | Place::Replaced | Place::Resumed => &[],
+    };
+    let Some(name) = forbidden.iter().find(|name| path.join(name).exists()) else { return Ok(()) };
+    let (what, remedy) = match *name {
+        curve::NAME => (
+            "the folder holds the curve of a run that ended before its first checkpoint",
+            "keep it by --resume auto, which begins anew, replace it by --force, or name another folder with --out",
+        ),
+        _ => (
+            "the folder holds a run already",
+            "go on with it by --resume, replace it by --force, or name another folder with --out",
+        ),
+    };
+    Err(Error::file(path.join(name), what, remedy))
+}
+
+/// Removes all that a run leaves.
+///
+/// # Errors
+/// What the file system refuses.
+pub(super) fn clear(files: &mut dyn RunFiles) -> Result<()> {
+    for name in files.names()? {
+        let sample = name.starts_with(SAMPLE) && name.ends_with(".mid");
+        if [LAST, BEST].contains(&name.as_str()) || sample || curve::is_one(&name) || tensorboard::is_one(&name) {
+            files.remove(&name)?;
+        }
+    }
+    Ok(())
+}

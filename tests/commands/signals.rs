@@ -1,0 +1,154 @@
+//! Signals, and a standard error that nobody reads: neither may cost work.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{corpus, folder, program, succeeds, tiny_arguments};
+
+fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Waits until `met`, as long as the process runs.
+fn wait_until(child: &mut Child, what: &str, met: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !met() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before {what}");
+        assert!(began.elapsed() < Duration::from_secs(120), "no {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn printed(child: &mut Child) -> String {
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    out
+}
+
+/// Whether programs that this process starts ignore SIGHUP, where the system tells.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// `deepj` by a shell, which sets up something before: `program arguments` stand for `"$@"` in `script`.
+fn by_shell(dir: &Path, script: &str, arguments: &[&str]) -> Command {
+    let program = program(dir, arguments);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(program.get_program()).args(program.get_args()).current_dir(dir);
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+}
+
+/// A training without end in `dir`, which has saved once.
+fn endless(mut command: Command, dir: &Path) -> Child {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until(&mut child, "checkpoint", || dir.join("run/last.safetensors").exists());
+    child
+}
+
+const ENDLESS: [&str; 5] = ["--steps", "100000000", "--validate-every", "50", "--json"];
+
+/// The number of updates in the last checkpoint.
+fn saved(dir: &Path) -> Option<u64> {
+    let inspected: Value =
+        serde_json::from_str(&succeeds(dir, &["inspect", "run/last.safetensors", "--json"])).unwrap();
+    inspected["progress"]["step"].as_u64()
+}
+
+#[test]
+fn signals_save_and_end_with_codes_of_their_own() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        if signal == "HUP" && hangups_are_ignored() {
+            println!("skipped: these tests run under nohup or the like, and so do the programs they start");
+            continue;
+        }
+        let dir = folder();
+        let path = dir.path();
+        corpus(&path.join("corpus"), 4, 4, 48);
+        let mut child = endless(program(path, &tiny_arguments(&ENDLESS)), path);
+        send(&child, signal);
+        let out = printed(&mut child);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        let out: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(out["end"].as_str(), Some("interrupted"), "{signal}");
+        assert_eq!(saved(path), out["step"].as_u64(), "{signal}: saved where it stopped");
+    }
+}
+
+#[test]
+fn sigusr1_saves_and_training_goes_on() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    let rarely = ["--steps", "100000000", "--validate-every", "100000000"];
+    let mut child =
+        program(path, &tiny_arguments(&rarely)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until(&mut child, "curve", || path.join("run/curve.jsonl").exists());
+    send(&child, "USR1");
+    wait_until(&mut child, "checkpoint", || path.join("run/last.safetensors").exists());
+    let first = saved(path).unwrap();
+    let before = std::fs::metadata(path.join("run/curve.jsonl")).unwrap().len();
+    wait_until(&mut child, "update", || std::fs::metadata(path.join("run/curve.jsonl")).unwrap().len() > before);
+    send(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(saved(path).unwrap() > first);
+}
+
+/// As `nohup` starts it.
+#[test]
+fn a_hangup_that_was_to_be_ignored_is_ignored() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    let mut child = endless(by_shell(path, "trap '' HUP; exec \"$@\"", &tiny_arguments(&ENDLESS)), path);
+    send(&child, "HUP");
+    let before = std::fs::metadata(path.join("run/curve.jsonl")).unwrap().len();
+    wait_until(&mut child, "update", || {
+        std::fs::metadata(path.join("run/curve.jsonl")).unwrap().len() > before + 10_000
+    });
+    send(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn what_was_composed_until_a_signal_is_written() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    succeeds(path, &tiny_arguments(&["--steps", "2"]));
+    let many = ["generate", "--checkpoint", "run", "--bars", "5000", "--count", "8", "-o", "piece.mid", "--json"];
+    let mut child = program(path, &many).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    send(&child, "TERM");
+    let out = printed(&mut child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let out: Value = serde_json::from_str(&out).unwrap();
+    let pieces = out.as_array().unwrap();
+    assert!(pieces.len() == 8 && pieces.iter().all(|piece| piece["interrupted"] == true), "{out}");
+    assert!(path.join("piece-1.mid").exists() && path.join("piece-8.mid").exists());
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_costs_no_work() {
+    let scripts = ["exec \"$@\" 2>&-", "exec \"$@\" 2>/dev/full", "{ \"$@\"; echo $? >code; } 2>&1 >/dev/null | true"];
+    for script in scripts.iter().filter(|script| !script.contains("/dev/full") || Path::new("/dev/full").exists()) {
+        let dir = folder();
+        let path = dir.path();
+        corpus(&path.join("corpus"), 4, 4, 48);
+        let arguments = tiny_arguments(&["--steps", "20", "--validate-every", "5"]);
+        let output = by_shell(path, script, &arguments).output().unwrap();
+        assert!(output.status.success(), "{script}: {:?}", output.status);
+        if let Ok(code) = std::fs::read_to_string(path.join("code")) {
+            assert_eq!(code.trim(), "0", "{script}");
+        }
+        assert_eq!(saved(path), Some(20), "{script}");
+        succeeds(path, &["generate", "--checkpoint", "run", "--bars", "1", "-o", "piece.mid"]);
+    }
+}
