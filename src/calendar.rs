@@ -8,7 +8,7 @@ pub(crate) fn today() -> String {
     date(now())
 }
 
-/// The date and the time, for names that sort by age: `2026-01-31-235959`.
+/// The date and the time, for names that sort by age: `2026-01-31-235959Z`; Z says that it is UTC.
 pub(crate) fn run_stamp() -> String {
     stamp(now())
 }
@@ -19,7 +19,7 @@ fn date(at: Timestamp) -> String {
 }
 
 fn stamp(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%d-%H%M%S").to_string()
+    at.strftime("%Y-%m-%d-%H%M%SZ").to_string()
 }
 
 /// By `web_time`, which knows the browser's clock; 1970 where the clock is set to before that, or after the year 9999.
@@ -34,13 +34,13 @@ mod tests {
 
     #[test]
     fn dates_and_times_are_written_year_first() {
-        // From `date -u -d @SECONDS +%F-%H%M%S`.
+        // From `date -u -d @SECONDS +%F-%H%M%SZ`.
         for (seconds, expected) in [
-            (0, "1970-01-01-000000"),
-            (951_782_400 + 86_399, "2000-02-29-235959"),
-            (1_767_225_599, "2025-12-31-235959"),
-            (1_767_229_445, "2026-01-01-010405"),
-            (4_107_542_400, "2100-03-01-000000"),
+            (0, "1970-01-01-000000Z"),
+            (951_782_400 + 86_399, "2000-02-29-235959Z"),
+            (1_767_225_599, "2025-12-31-235959Z"),
+            (1_767_229_445, "2026-01-01-010405Z"),
+            (4_107_542_400, "2100-03-01-000000Z"),
         ] {
             let at = Timestamp::from_second(seconds).unwrap();
             assert_eq!(stamp(at), expected);

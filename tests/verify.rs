@@ -300,17 +300,26 @@ fn devices_are_chosen_by_kind_index_or_name() {
         backend: backend.into(),
         ..Capabilities::portable()
     };
-    let here =
-        [adapter("Arc", Discrete, "vulkan"), adapter("Arc", Discrete, "dx12"), adapter("WARP", Software, "dx12")];
-    for (choice, expected) in
-        [("auto", vec![0, 1]), ("all", vec![0, 1, 2]), ("cpu", vec![]), ("2", vec![2]), ("DX12", vec![1, 2])]
-    {
+    let here = [
+        adapter("Arc A770", Discrete, "vulkan"),
+        adapter("Arc A770", Discrete, "dx12"),
+        adapter("WARP", Software, "dx12"),
+    ];
+    for (choice, expected) in [
+        ("auto", vec![0, 1]),
+        ("all", vec![0, 1, 2]),
+        ("cpu", vec![]),
+        ("2", vec![2]),
+        ("DX12", vec![1, 2]),
+        ("CPU", vec![]),
+        ("770", vec![0, 1]),
+    ] {
         assert_eq!(targets(choice, &here).unwrap(), expected, "{choice}");
     }
     assert_eq!(targets("auto", &here[2..]).unwrap(), [0], "without hardware those in software");
     for choice in ["nvidia", "3", "", "-1"] {
         let error = targets(choice, &here).unwrap_err().to_string();
-        assert!(error.contains("1: Arc [dx12, discrete]"), "{error}");
+        assert!(error.contains("1: Arc A770 [dx12, discrete]"), "{error}");
     }
     assert!(targets("auto", &[]).unwrap().is_empty());
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use deepj::checkpoint::Checkpoint;
 use deepj::files::{Outputs, is_stdout, serialize_path};
-use deepj::generate::{Composed, Composition, SILENCE, generate};
+use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate};
 use deepj::music::{self, Reading, RollStats, StylePath, Styles};
 use deepj::{Error, Result};
 use serde::Serialize;
@@ -85,14 +85,7 @@ impl Generate {
     pub fn run(self) -> Result<ExitCode> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         let styles = &checkpoint.styles;
-        let expression = self.style.clone().unwrap_or_else(|| {
-            let all: Vec<String> = (0..styles.len()).map(|i| styles.label(i)).collect();
-            all.join(",")
-        });
-        let (style, notices) = StylePath::parse(&expression, styles)?;
-        for notice in notices {
-            tell(format_args!("note: {notice}"));
-        }
+        let (expression, style) = self.style(styles)?;
         let Prime { roll: prime, tempo, warnings } = match &self.prime {
             Some(file) => Prime::read(file, &checkpoint, self.strict)?,
             None => Prime::default(),
@@ -102,20 +95,8 @@ impl Generate {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             now.map_or(0, |now| now.as_millis() as u32)
         });
-        let name = self.style.as_deref().unwrap_or("all");
-        let output = self.output.clone().unwrap_or_else(|| default_name(name, seed));
-        if is_stdout(&output) && (self.count > 1 || self.json) {
-            return Err(Error::usage(
-                "more than one piece, or JSON as well, on standard output",
-                "name a file with -o",
-            ));
-        }
-        let files: Vec<PathBuf> = (0..self.count).map(|i| numbered(&output, i, self.count)).collect();
         // A piece is worth the time it took: what cannot be written is found out before.
-        let mut outputs = Outputs::default();
-        outputs.reads(&path);
-        self.prime.iter().for_each(|prime| outputs.reads(prime));
-        files.iter().try_for_each(|file| claim(&mut outputs, Some(file), MIDI))?;
+        let (files, _outputs) = self.files(&path, seed)?;
         let options = Composition {
             styles: vec![style.clone(); self.count],
             bars: self.bars,
@@ -154,7 +135,7 @@ impl Generate {
             return say_json(&pieces).map(|()| code);
         }
         // Standard output is the piece.
-        if is_stdout(&output) {
+        if files.iter().any(|file| is_stdout(file)) {
             return Ok(code);
         }
         if interrupted {
@@ -166,6 +147,43 @@ impl Generate {
             roll::print_stats(&piece.stats);
         }
         Ok(code)
+    }
+
+    /// The style, and the expression for it.
+    fn style(&self, styles: &Styles) -> Result<(String, StylePath)> {
+        let expression = self.style.clone().unwrap_or_else(|| {
+            let all: Vec<String> = (0..styles.len()).map(|i| styles.label(i)).collect();
+            all.join(",")
+        });
+        let (style, notices) = StylePath::parse(&expression, styles)?;
+        if style.stations() > self.bars {
+            let (stations, bars) = (style.stations(), self.bars);
+            tell(format_args!("note: the style has {stations} stations, and {bars} bars do not come by all of them"));
+        }
+        for notice in notices {
+            tell(format_args!("note: {notice}"));
+        }
+        Ok((expression, style))
+    }
+
+    /// The files to be written, which can be.
+    fn files(&self, checkpoint: &Path, seed: u32) -> Result<(Vec<PathBuf>, Outputs)> {
+        if self.count == 0 || self.count > MAX_PIECES {
+            let what = format!("--count {}", self.count);
+            return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
+        }
+        let name = self.style.as_deref().unwrap_or("all");
+        let output = self.output.clone().unwrap_or_else(|| default_name(name, seed));
+        if is_stdout(&output) && (self.count > 1 || self.json) {
+            let what = "more than one piece, or JSON as well, on standard output";
+            return Err(Error::usage(what, "name a file with -o"));
+        }
+        let files: Vec<PathBuf> = (0..self.count).map(|i| numbered(&output, i, self.count)).collect();
+        let mut outputs = Outputs::default();
+        outputs.reads(checkpoint);
+        self.prime.iter().for_each(|prime| outputs.reads(prime));
+        files.iter().try_for_each(|file| claim(&mut outputs, Some(file), MIDI))?;
+        Ok((files, outputs))
     }
 }
 

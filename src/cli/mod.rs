@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::files::Outputs;
@@ -68,11 +69,30 @@ struct DeviceArgument {
 impl DeviceArgument {
     /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
-        let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default()))?;
+        say_ignored_variables();
+        let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default())).map_err(|mut e| {
+            if let Some(variable) = variable_of("--device") {
+                e.what = format!("{variable}: {}", e.what);
+            }
+            e
+        })?;
         if let (Device::Cpu { why }, DeviceChoice::Auto) = (&device, &self.device) {
             tell(format_args!("{why}: computing on the CPU"));
         }
         Ok(device)
+    }
+}
+
+/// Says of variables that wgpu's other programs heed, or that it would misread, that they do nothing here.
+fn say_ignored_variables() {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    if let Some(name) = set("WGPU_ADAPTER_NAME") {
+        tell(format_args!("note: WGPU_ADAPTER_NAME={name} has no effect; use --device or DEEPJ_DEVICE"));
+    }
+    let known = ["vulkan", "vk", "dx12", "d3d12", "metal", "mtl", "opengl", "gles", "gl", "webgpu"];
+    let backends = set("WGPU_BACKEND").unwrap_or_default().to_lowercase();
+    for unknown in backends.split(',').map(str::trim).filter(|name| !name.is_empty() && !known.contains(name)) {
+        tell(format_args!("note: WGPU_BACKEND: there is no `{unknown}`; there are vulkan, dx12, metal and gl"));
     }
 }
 
@@ -160,12 +180,46 @@ fn quiet_wayland() {
     }
 }
 
+/// The variables that stand for flags.
+const VARIABLES: [(&str, &str); 2] = [("--device", "DEEPJ_DEVICE"), ("--tune", "DEEPJ_TUNE")];
+
+/// Lets an empty variable be one that is not set, as scripts mean it.
+fn unset_empty_variables() {
+    for (_, variable) in VARIABLES {
+        if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
+            // SAFETY: no other thread runs yet.
+            unsafe { std::env::remove_var(variable) };
+        }
+    }
+}
+
+/// The variable from which a flag has its value, with it, where the flag itself was not given.
+fn variable_of(flag: &str) -> Option<String> {
+    let given = std::env::args().any(|argument| argument == flag || argument.starts_with(&format!("{flag}=")));
+    let (_, variable) = VARIABLES.iter().find(|(known, _)| *known == flag && !given)?;
+    let value = std::env::var_os(variable)?;
+    Some(format!("{variable}={}", value.display()))
+}
+
+/// The arguments, or the end of the program with what is wrong with them; of a variable's value with its name.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|e| {
+        if let Some(ContextValue::String(argument)) = e.get(ContextKind::InvalidArg)
+            && let Some(variable) = argument.split(' ').next().and_then(variable_of)
+        {
+            tell(format_args!("note: {variable} is set in the environment"));
+        }
+        e.exit()
+    })
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_wayland();
+    unset_empty_variables();
     let whole = |()| ExitCode::SUCCESS;
-    let done = match Arguments::parse().command {
+    let done = match arguments().command {
         Command::Train(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Evaluate(command) => command.run(),

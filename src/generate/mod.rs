@@ -34,7 +34,7 @@ pub const SILENCE: f32 = 0.1;
 /// The longest piece, in bars: three hours of music.
 const MAX_BARS: usize = 5_000;
 /// The most pieces composed together.
-const MAX_PIECES: usize = 1_000;
+pub const MAX_PIECES: usize = 1_000;
 
 /// Pieces, as far as they were composed.
 #[derive(Clone, Debug)]

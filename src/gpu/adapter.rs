@@ -17,7 +17,7 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU backend.
     Cpu,
-    /// The adapter at this place of [`adapters`].
+    /// The adapter at this place of [`adapters`]; where there are not so many, the first whose line contains the number: 3060.
     Index(usize),
     /// The first adapter whose line in the listing contains this text, in either case.
     Name(String),
@@ -27,11 +27,12 @@ impl FromStr for DeviceChoice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.trim() {
+        let name = text.trim();
+        match name.to_lowercase().as_str() {
             "" => Err(Error::usage("an empty device name", "use auto, cpu, an adapter's index, or a part of its name")),
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
-            name => Ok(name.parse().map_or_else(|_| Self::Name(name.into()), Self::Index)),
+            _ => Ok(name.parse().map_or_else(|_| Self::Name(name.into()), Self::Index)),
         }
     }
 }
@@ -88,13 +89,12 @@ pub async fn open(choice: &DeviceChoice, options: OpenOptions) -> Result<Device>
         return Ok(Device::Cpu { why: "the CPU was asked for".into() });
     }
     let found = enumerate().await;
+    let named = |part: &str| found.iter().position(|(capabilities, _)| capabilities.is_called(part));
     let chosen = match choice {
         DeviceChoice::Auto | DeviceChoice::Cpu => return Ok(auto(found, options).await),
-        DeviceChoice::Index(index) => (*index < found.len()).then_some(*index),
-        DeviceChoice::Name(part) => {
-            let part = part.to_lowercase();
-            found.iter().position(|(capabilities, _)| capabilities.to_string().to_lowercase().contains(&part))
-        }
+        DeviceChoice::Index(index) if *index < found.len() => Some(*index),
+        DeviceChoice::Index(number) => named(&number.to_string()),
+        DeviceChoice::Name(part) => named(part),
     };
     match chosen.and_then(|index| found.get(index)) {
         Some((_, adapter)) => Gpu::open(adapter, options).await.map(Device::Gpu),
@@ -124,7 +124,7 @@ async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -
 
 fn unknown_device<'a>(choice: &DeviceChoice, found: impl Iterator<Item = &'a Capabilities>) -> Error {
     let what = match choice {
-        DeviceChoice::Index(index) => format!("there is no adapter {index}"),
+        DeviceChoice::Index(index) => format!("there is no adapter {index}, and none whose name contains that"),
         DeviceChoice::Name(part) => format!("no adapter's name contains `{part}`"),
         DeviceChoice::Auto | DeviceChoice::Cpu => "no adapter".into(),
     };
@@ -164,6 +164,7 @@ mod tests {
         let parse = |text: &str| text.parse::<DeviceChoice>();
         assert_eq!(parse("auto").unwrap(), DeviceChoice::Auto);
         assert_eq!(parse("cpu").unwrap(), DeviceChoice::Cpu);
+        assert_eq!([parse("CPU").unwrap(), parse("Auto").unwrap()], [DeviceChoice::Cpu, DeviceChoice::Auto]);
         assert_eq!(parse("1").unwrap(), DeviceChoice::Index(1));
         assert_eq!(parse("RTX 30").unwrap(), DeviceChoice::Name("RTX 30".into()));
         assert_eq!(parse(" ").unwrap_err().exit_code(), 2);

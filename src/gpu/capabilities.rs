@@ -76,6 +76,11 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Whether the adapter's line in the listing contains `part`, in either case.
+    pub fn is_called(&self, part: &str) -> bool {
+        self.to_string().to_lowercase().contains(&part.to_lowercase())
+    }
+
     /// WebGPU's default limits and no optional feature: what the portable variant of every op must run with.
     pub fn portable() -> Self {
         let info = wgpu::AdapterInfo::new(wgpu::DeviceType::Other, wgpu::Backend::BrowserWebGpu);

@@ -167,6 +167,11 @@ impl StylePath {
         Ok((Self { stations }, notices))
     }
 
+    /// Stations of the path, at least one.
+    pub fn stations(&self) -> usize {
+        self.stations.len()
+    }
+
     /// Whether the style stays the same.
     pub fn is_constant(&self) -> bool {
         self.stations.windows(2).all(|pair| pair[0] == pair[1])

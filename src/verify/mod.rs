@@ -38,18 +38,16 @@ pub const INSTALL: [&str; 5] = [
 pub fn targets(choice: &str, adapters: &[Capabilities]) -> Result<Vec<usize>> {
     let software = |i: &usize| adapters[*i].device_type == DeviceType::Software;
     let all = 0..adapters.len();
-    let found: Vec<usize> = match (choice.trim(), choice.trim().parse::<usize>()) {
+    let found: Vec<usize> = match (choice.trim().to_lowercase().as_str(), choice.trim().parse::<usize>()) {
         ("cpu", _) => return Ok(vec![]),
         ("all", _) => return Ok(all.collect()),
         ("auto", _) => {
             let hardware: Vec<usize> = all.clone().filter(|i| !software(i)).collect();
             return Ok(if hardware.is_empty() { all.collect() } else { hardware });
         }
-        (_, Ok(index)) => all.filter(|i| *i == index).collect(),
-        (part, _) => {
-            let part = part.to_lowercase();
-            all.filter(|i| !part.is_empty() && adapters[*i].to_string().to_lowercase().contains(&part)).collect()
-        }
+        (_, Ok(index)) if index < adapters.len() => vec![index],
+        ("", _) => vec![],
+        (part, _) => all.filter(|i| adapters[*i].is_called(part)).collect(),
     };
     if found.is_empty() {
         let lines: Vec<String> = adapters.iter().enumerate().map(|(i, adapter)| format!("{i}: {adapter}")).collect();

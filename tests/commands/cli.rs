@@ -203,8 +203,22 @@ fn wrong_use_ends_with_two_and_a_remedy() {
     #[cfg(target_os = "linux")]
     fails(path, &["train", "--set", "time_units=65536"], 1, &["more than the system has left", "--set"]);
     // The variable stands for the flag.
-    let output = program(path, &["train", "--explain"]).env("DEEPJ_DEVICE", "nonsense").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    let with = |name: &str, value: &str| program(path, &["train", "--explain"]).env(name, value).output().unwrap();
+    for (name, value) in [("DEEPJ_DEVICE", "nonsense"), ("DEEPJ_TUNE", "sometimes")] {
+        let output = with(name, value);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(&format!("{name}={value}")), "{said}");
+    }
+    for (name, value) in [("DEEPJ_TUNE", ""), ("DEEPJ_DEVICE", "CPU")] {
+        assert!(with(name, value).status.success(), "{name}={value}");
+    }
+    for (name, value) in [("WGPU_BACKEND", "directx"), ("WGPU_ADAPTER_NAME", "some card")] {
+        let said = String::from_utf8_lossy(&with(name, value).stderr).into_owned();
+        assert!(said.contains(name) && said.contains(value), "{said}");
+    }
+    let path_of_three = ["generate", "--checkpoint", "run", "--style", "smith -> jones -> smith", "--bars", "2"];
+    let said = String::from_utf8_lossy(&deepj(path, &path_of_three).stderr).into_owned();
+    assert!(said.contains("3 stations"), "{said}");
 }
 
 #[test]

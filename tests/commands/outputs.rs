@@ -30,6 +30,7 @@ fn what_cannot_be_written_as_asked_is_refused_before_the_work() {
         (generate(&["-o", "none/none/piece.mid"]), 1, "cannot be written"),
         (generate(&["-o", "-", "--json"]), 2, "standard output"),
         (generate(&["-o", "-", "--count", "2"]), 2, "standard output"),
+        (generate(&["--count", "100000000000"]), 2, "1 to 1000 pieces"),
         (vec!["roll", "in.mid", "-o", "./in.mid"], 1, "is read by this command"),
         (vec!["roll", "in.mid", "--svg", "in.png"], 2, "only as .svg"),
         (vec!["roll", "in.mid", "-o", "both", "--svg", "both"], 1, "written twice"),
