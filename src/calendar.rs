@@ -1,4 +1,6 @@
-//! Dates of today, in UTC.
+//! The date and time of now, in UTC.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -22,10 +24,17 @@ fn stamp(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d-%H%M%SZ").to_string()
 }
 
-/// By `web_time`, which knows the browser's clock; 1970 where the clock is set to before that, or after the year 9999.
+/// The time since 1970 (UTC), by `web_time`, which knows the browser's clock; zero where the clock is set to before that.
+pub(crate) fn since_1970() -> Duration {
+    web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// 1970 where the clock is set to after the year 9999.
 fn now() -> Timestamp {
-    let since = web_time::SystemTime::now().duration_since(web_time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or_default()
+    i64::try_from(since_1970().as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod files;
 pub mod generate;
 pub mod gpu;
 pub mod graph;
+mod memory;
 pub mod models;
 pub mod music;
 pub mod nn;

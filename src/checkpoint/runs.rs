@@ -1,13 +1,10 @@
 //! The folder of runs.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::Deserialize;
-
+use super::Checkpoint;
 use crate::{Error, Result};
 
 /// The folder in which runs are kept unless another is named.
@@ -31,33 +28,13 @@ pub fn newest(runs: &Path, name: &str) -> Result<PathBuf> {
     })
 }
 
-/// The largest header of a checkpoint that is looked at, in bytes.
-const MOST_HEADER: u64 = 64 << 20;
-
-/// When the checkpoint at `path` was saved, in seconds since 1970, as its header says or, of an older one that does not, its file;
-/// `None` if it is no checkpoint.
+/// When the checkpoint at `path` was saved, in seconds since 1970, as it says or, of an older one that does not, its file; `None`
+/// if it is no checkpoint.
 fn saved(path: &Path) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Header {
-        #[serde(rename = "__metadata__")]
-        metadata: HashMap<String, String>,
+    let progress = Checkpoint::read_progress(path).ok()?;
+    if progress.saved > 0 {
+        return Some(progress.saved);
     }
-    #[derive(Deserialize)]
-    struct Saved {
-        #[serde(default)]
-        saved: u64,
-    }
-    let mut file = fs::File::open(path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= MOST_HEADER)?;
-    let mut header = vec![];
-    (&mut file).take(length).read_to_end(&mut header).ok()?;
-    let header: Header = serde_json::from_slice(&header).ok()?;
-    let Saved { saved } = serde_json::from_str(header.metadata.get("progress")?).ok()?;
-    if saved > 0 {
-        return Some(saved);
-    }
-    let modified = file.metadata().ok()?.modified().ok()?;
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
     modified.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs())
 }

@@ -158,7 +158,9 @@ impl Generate {
         let (style, notices) = StylePath::parse(&expression, styles)?;
         if style.stations() > self.bars {
             let (stations, bars) = (style.stations(), self.bars);
-            tell(format_args!("note: the style has {stations} stations, and {bars} bars do not come by all of them"));
+            tell(format_args!(
+                "note: the style has {stations} stations but the piece only {bars} bars, so not all of them are heard"
+            ));
         }
         for notice in notices {
             tell(format_args!("note: {notice}"));

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use deepj::Result;
-use deepj::files::{Outputs, serialize_path, write_output};
+use deepj::files::{Outputs, is_stdout, serialize_path, write_output};
 use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, RollStats};
+use deepj::{Error, Result};
 use serde::Serialize;
 
 use super::{MIDI, claim, say, say_json, warn};
@@ -52,6 +52,10 @@ struct Report<'a> {
 
 impl Roll {
     pub fn run(self) -> Result<()> {
+        let piped = self.output.iter().chain(&self.svg).any(|file| is_stdout(file));
+        if piped && self.json {
+            return Err(Error::usage("a file and JSON, both on standard output", "name a file"));
+        }
         let mut outputs = Outputs::default();
         outputs.reads(&self.file);
         claim(&mut outputs, self.output.as_deref(), MIDI)?;
@@ -69,6 +73,10 @@ impl Roll {
         let stats = reading.stats();
         if self.json {
             return say_json(&Report { file: &self.file, stats: &stats, warnings: &reading.warnings });
+        }
+        // Standard output is the file.
+        if piped {
+            return Ok(());
         }
         say(format_args!("{}", self.file.display()));
         print_stats(&stats);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::files::path_text;
 use deepj::models::{Loss, LossValues, Precision};
@@ -40,7 +40,7 @@ pub struct Train {
     /// Go on with the run in --out [default: the newest in runs] exactly where it was saved last; with `auto` begin where there is
     /// none
     #[arg(long, value_name = "auto", num_args = 0..=1, default_missing_value = "always")]
-    resume: Option<Resume>,
+    resume: Option<ResumeMode>,
     /// Replace the run in --out
     #[arg(long, conflicts_with = "resume")]
     force: bool,
@@ -122,7 +122,7 @@ impl Train {
         let options = TrainOptions {
             data: self.data,
             out: self.out,
-            resume: self.resume.map_or(ResumeMode::Never, ResumeMode::from),
+            resume: self.resume.unwrap_or_default(),
             force: self.force,
             model: None,
             preset: self.preset,
@@ -178,31 +178,11 @@ impl Train {
             }
         }
         match self.json {
-            true => {
-                say_json(&Report { outcome: &outcome, samples: samples.iter().map(|path| path_text(path)).collect() })?
-            }
+            true => say_json(&Report { outcome: &outcome, samples: samples.iter().map(path_text).collect() })?,
             false => print_outcome(&outcome, progress.losses, &samples),
         }
         // Also where a signal came while the samples were composed.
         Ok(if signals.stop.load(Ordering::Relaxed) { signals.exit_code() } else { ExitCode::SUCCESS })
-    }
-}
-
-/// What `--resume` may say.
-#[derive(Clone, Copy, ValueEnum)]
-enum Resume {
-    /// Without a value.
-    #[value(hide = true)]
-    Always,
-    Auto,
-}
-
-impl From<Resume> for ResumeMode {
-    fn from(resume: Resume) -> Self {
-        match resume {
-            Resume::Always => Self::Always,
-            Resume::Auto => Self::Auto,
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use deepj::files::Outputs;
+use deepj::files::{Outputs, is_stdout};
 use deepj::verify::{self, Event, INSTALL, Report, Supervisor, Target, Tell, merged};
 use deepj::{Error, Result};
 
@@ -81,6 +81,10 @@ impl VerifyCommand {
     }
 
     fn verify(&self) -> Result<ExitCode> {
+        // It is written again and again while devices are verified.
+        if self.report.as_deref().is_some_and(is_stdout) {
+            return Err(Error::usage("--report -: a report is a file", "use --json for standard output"));
+        }
         let mut outputs = Outputs::default();
         claim(&mut outputs, self.report.as_deref(), &["json"])?;
         let program = verify::this_program()?;

@@ -153,12 +153,12 @@ fn make_last(folder: &Path) -> io::Result<bool> {
     }
 }
 
-/// A path as text: what of it is not UTF-8 is written as `\xNN`, byte by byte.
-pub fn path_text(path: &Path) -> String {
+/// A path, or a part of one, as text: bytes that are no UTF-8 are escaped, as in `Dvo\xF8\xE1k`, so that two names stay two.
+pub fn path_text(path: impl AsRef<OsStr>) -> String {
     let mut text = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+    for chunk in path.as_ref().as_encoded_bytes().utf8_chunks() {
         text.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02X}")));
     }
     text
 }
@@ -248,6 +248,6 @@ mod tests {
     fn names_beyond_utf8_are_escaped() {
         use std::os::unix::ffi::OsStrExt;
         let name = Path::new(OsStr::from_bytes(b"caf\xe9/\xff\xc3\xa9"));
-        assert_eq!(path_text(name), "caf\\xe9/\\xff\u{e9}");
+        assert_eq!(path_text(name), "caf\\xE9/\\xFF\u{e9}");
     }
 }

@@ -10,7 +10,6 @@ mod device;
 mod errors;
 mod kernel;
 mod machine;
-mod memory;
 mod options;
 mod pipeline;
 #[cfg(not(target_arch = "wasm32"))]
@@ -30,7 +29,6 @@ pub use check::Workgroup;
 pub use device::Gpu;
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader, with_writable};
 pub use machine::Machine;
-pub use memory::available_memory;
 pub use options::{Checks, Limits, OpenOptions};
 pub use program::{Facts, Program};
 pub use read::PendingRead;

@@ -6,10 +6,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::midi::{is_midi, read_file};
-use super::names::{composed, text};
+use super::names::composed;
 use super::report::Skipped;
 use super::styles::Composer;
-use crate::files::is_lfs_pointer;
+use crate::files::{is_lfs_pointer, path_text, refused};
 use crate::{Error, Result};
 
 /// The remedy for all that is wrong with a folder.
@@ -78,11 +78,11 @@ struct Entries {
 
 impl Entries {
     fn read(dir: &Path) -> Result<Self> {
-        let unreadable = |e| Error::file(dir, format!("cannot be read: {e}"), "check the path and its rights");
+        let unreadable = |e| refused(dir, "read", &e);
         let mut entries = Self { folders: Vec::new(), files: Vec::new(), others: Vec::new() };
         for entry in std::fs::read_dir(dir).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            let name = text(path.file_name().unwrap_or_default());
+            let name = path_text(path.file_name().unwrap_or_default());
             if name.starts_with('.') {
                 continue;
             } else if path.is_dir() {
@@ -139,7 +139,7 @@ fn starts_as_midi(path: &Path) -> bool {
 
 /// `path` without links.
 fn real(path: &Path) -> Result<PathBuf> {
-    path.canonicalize().map_err(|e| Error::file(path, format!("cannot be read: {e}"), "check the path and its rights"))
+    path.canonicalize().map_err(|e| refused(path, "read", &e))
 }
 
 impl Search<'_> {

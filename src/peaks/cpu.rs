@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use web_time::{Duration, Instant};
 
 use super::RooflineLimits;
-use crate::gpu::available_memory;
+use crate::memory::available_memory;
 use crate::{Error, Result};
 
 /// How long multiply-adds are tried with each number of chains, and how long copies are.

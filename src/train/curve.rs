@@ -12,7 +12,7 @@ pub const NAME: &str = "curve.jsonl";
 const UNREADABLE: &str = "curve-unreadable.jsonl";
 
 /// Whether a file of this name is a curve or a part of one.
-pub fn is_one(name: &str) -> bool {
+pub fn is_curve(name: &str) -> bool {
     name == NAME || name.starts_with("curve-") && name.ends_with(".jsonl")
 }
 

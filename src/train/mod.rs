@@ -10,9 +10,9 @@ use crate::files::path_text;
 
 mod corpus;
 mod curve;
+mod destination;
 mod observer;
 mod options;
-mod place;
 mod plans;
 mod prepare;
 mod run;
@@ -21,9 +21,9 @@ mod tensorboard;
 mod trainer;
 
 pub use corpus::{corpus_of, read_corpus};
+pub use destination::{Destination, SAMPLE};
 pub use observer::{Observer, Started, UpdateRecord, ValidationRecord};
 pub use options::{ResumeMode, TrainOptions};
-pub use place::{Place, SAMPLE};
 pub(crate) use plans::fitting_plan;
 pub(crate) use prepare::batch_shape;
 pub use prepare::{Prepared, prepare};

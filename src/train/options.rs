@@ -1,10 +1,12 @@
 //! What a training run is asked to do.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::checkpoint::StopConditions;
 use crate::models::Precision;
 use crate::music::{Bptt, NoteRange};
+use crate::{Error, Result};
 
 /// What to do. `None` is the default, or in a resumed run what it was begun with.
 #[derive(Clone, Debug, Default)]
@@ -70,4 +72,16 @@ pub enum ResumeMode {
     /// It goes on where there is something to go on with, and begins where there is not: one line serves a first start and the
     /// next.
     Auto,
+}
+
+impl FromStr for ResumeMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "always" => Ok(Self::Always),
+            "auto" => Ok(Self::Auto),
+            _ => Err(Error::usage(format!("`{text}` is no way to resume"), "leave it out, or use auto")),
+        }
+    }
 }

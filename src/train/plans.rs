@@ -2,9 +2,10 @@
 
 use super::Prepared;
 use crate::evaluate::EvaluationPlan;
-use crate::gpu::{Capabilities, Device, available_memory};
+use crate::gpu::{Capabilities, Device};
 use crate::graph::Plan;
 use crate::graph::session::KernelSelection;
+use crate::memory::available_memory;
 use crate::models::{Model, SequenceIo};
 use crate::nn::optimizer::{self, Optimizer};
 use crate::ops::View;

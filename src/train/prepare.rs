@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::{Map, Number, Value};
 
 use super::corpus::{corpus_of, read_corpus};
+use super::destination::{self, Destination};
 use super::options::{ResumeMode, TrainOptions};
-use super::place::{self, Place};
 use super::plans;
 use super::run_files::{LAST, run_name};
 use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest};
@@ -27,7 +27,7 @@ pub struct Prepared {
     /// The run's folder.
     pub out: PathBuf,
     /// What the folder may hold.
-    pub place: Place,
+    pub destination: Destination,
     /// Where training stands, the optimiser's buffers and carried states included: at its beginning, or where the resumed run
     /// was.
     pub state: Checkpoint,
@@ -81,14 +81,14 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     let on_cpu = device.capabilities().is_none();
     let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
     let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
-    let (out, place) = match (&options.out, options.resume, options.force) {
-        (None, ..) => (Path::new(RUNS).join(run_name(preset.name)), Place::New),
-        (Some(out), _, true) => (out.clone(), Place::Replaced),
-        (Some(out), ResumeMode::Auto, _) => (out.clone(), Place::Begun),
-        (Some(out), ..) => (out.clone(), Place::Free),
+    let (out, destination) = match (&options.out, options.resume, options.force) {
+        (None, ..) => (Path::new(RUNS).join(run_name(preset.name)), Destination::New),
+        (Some(out), _, true) => (out.clone(), Destination::Replaced),
+        (Some(out), ResumeMode::Auto, _) => (out.clone(), Destination::Begun),
+        (Some(out), ..) => (out.clone(), Destination::Free),
     };
     // Found out again when the folder is locked; here before anything is read.
-    place::check(&out, place)?;
+    destination::check(&out, destination)?;
     let range = options.notes.unwrap_or_default();
     let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
     let corpus = read_corpus(options.data.as_deref(), &reading)?;
@@ -151,7 +151,7 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
         model,
     };
     let save_every = options.save_every.unwrap_or(validate_every);
-    Ok(Prepared { out, place, state, sampler, train_files, validation, save_every, notices })
+    Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices })
 }
 
 /// When a new run stops, and what its user should know of the defaults that were taken: `other_preset` are the preset that the
@@ -279,7 +279,16 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
     settings.samples = options.samples.or(settings.samples);
     let save_every = settings.save_every.unwrap_or(settings.validate_every);
     let out = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-    Ok(Prepared { out, place: Place::Resumed, state, sampler, train_files, validation, save_every, notices })
+    Ok(Prepared {
+        out,
+        destination: Destination::Resumed,
+        state,
+        sampler,
+        train_files,
+        validation,
+        save_every,
+        notices,
+    })
 }
 
 /// Fails on a flag with another value than the run was begun with; one that says it again is welcome.

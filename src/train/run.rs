@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
-use web_time::{Instant, SystemTime};
+use web_time::Instant;
 
+use super::destination::{self, Destination};
 use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
-use super::place::{self, Place};
 use super::plans::{self, Plans};
 use super::run_files::{BEST, LAST, RunFiles};
 use super::tensorboard::EventFile;
 use super::trainer::{Snapshot, Start, Trainer, Update};
 use super::{End, Outcome, Prepared, curve};
+use crate::calendar::since_1970;
 use crate::checkpoint::{Best, Checkpoint, CorpusInfo, StopConditions};
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
@@ -33,10 +34,10 @@ pub async fn train(
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let plans = plans::checked(&prepared, &device, &selection)?;
-    let mut files = place::open(&prepared.out, prepared.place)?;
+    let mut files = destination::open(&prepared.out, prepared.destination)?;
     prepared.out = files.folder().into();
-    if prepared.place == Place::Resumed
-        && Checkpoint::load(prepared.out.join(LAST))?.progress != prepared.state.progress
+    if prepared.destination == Destination::Resumed
+        && Checkpoint::read_progress(&prepared.out.join(LAST))? != prepared.state.progress
     {
         let what = "another process has gone on with the run in the meantime";
         return Err(Error::file(&prepared.out, what, "go on again from where it ended"));
@@ -104,7 +105,7 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        let Prepared { out, place, state, sampler, train_files, validation, save_every, notices } = prepared;
+        let Prepared { out, destination, state, sampler, train_files, validation, save_every, notices } = prepared;
         let Checkpoint { model, styles, split, corpus, settings, mut progress, params, resume } = state;
         progress.device = match &device {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
@@ -128,10 +129,10 @@ impl<'a> Run<'a> {
         let trainer = Trainer::new(start, plans, device, selection).await?;
         started.memory_bytes += trainer.scratch_bytes();
         // Not before all that can fail for a beginning has not: what is removed was a run.
-        match place {
-            Place::Replaced => place::clear(files)?,
-            Place::Begun => started.notices.extend(curve::keep_aside(files)?),
-            Place::New | Place::Free | Place::Resumed => {}
+        match destination {
+            Destination::Replaced => destination::clear(files)?,
+            Destination::Begun => started.notices.extend(curve::keep_aside(files)?),
+            Destination::New | Destination::Free | Destination::Resumed => {}
         }
         started.notices.extend(curve::begin(files, step)?);
         let events = EventFile::create(files, step)?;
@@ -289,10 +290,9 @@ impl<'a> Run<'a> {
             Some(snapshot) => snapshot,
             None => snapshot.insert(self.trainer.snapshot().await?),
         };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let seconds = self.seconds();
         let progress = self.trainer.progress_mut();
-        (progress.seconds, progress.saved) = (seconds, now.map_or(0, |now| now.as_secs()));
+        (progress.seconds, progress.saved) = (seconds, since_1970().as_secs());
         let checkpoint = Checkpoint {
             model: self.trainer.model().clone(),
             styles: self.styles.clone(),

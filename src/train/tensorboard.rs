@@ -4,17 +4,16 @@
 //! The few messages needed are encoded by hand: fields are (number << 3 | wire type), then a varint (type 0), 8 bytes
 //! (1), a varint length with bytes (2), or 4 bytes (5).
 
-use web_time::SystemTime;
-
 use super::run_files::RunFiles;
 use crate::Result;
+use crate::calendar::since_1970;
 
 /// The part of the name by which files of this program are told from others.
 const MARK: &str = ".deepj.";
 const PREFIX: &str = "events.out.tfevents.";
 
 /// Whether a file of this name is one of ours.
-pub fn is_one(name: &str) -> bool {
+pub fn is_event_file(name: &str) -> bool {
     name.starts_with(PREFIX) && name.contains(MARK)
 }
 
@@ -31,7 +30,7 @@ impl EventFile {
     /// # Errors
     /// What the file system refuses.
     pub fn create(files: &mut dyn RunFiles, step: u64) -> Result<Self> {
-        let events = Self { name: format!("{PREFIX}{}{MARK}{step}", now() as u64) };
+        let events = Self { name: format!("{PREFIX}{}{MARK}{step}", since_1970().as_secs()) };
         files.write(&events.name, &[])?;
         events.push(files, 0, &length_delimited(3, b"brain.Event:2"))?;
         // SessionLog { status: START } is what makes TensorBoard forget, from its own step on.
@@ -58,7 +57,7 @@ impl EventFile {
     /// Writes `Event { wall_time, step, <what> }` as one TFRecord: length, its checksum, data, their checksum.
     fn push(&self, files: &mut dyn RunFiles, step: u64, what: &[u8]) -> Result<()> {
         let mut event = vec![1 << 3 | 1];
-        event.extend(now().to_le_bytes());
+        event.extend(since_1970().as_secs_f64().to_le_bytes());
         event.push(2 << 3);
         varint(&mut event, step);
         event.extend(what);
@@ -69,11 +68,6 @@ impl EventFile {
         record.extend(masked_crc(&event).to_le_bytes());
         files.append(&self.name, &record)
     }
-}
-
-/// Seconds since 1970.
-fn now() -> f64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -156,7 +150,10 @@ mod tests {
         let file = EventFile::create(&mut files, 0).unwrap();
         file.scalars(&mut files, 300, &[("train/loss".into(), 0.25), ("train/play".into(), -3.5)]).unwrap();
         let names = files.names().unwrap();
-        assert!(names.len() == 1 && is_one(&names[0]) && !is_one("events.out.tfevents.1.other"), "{names:?}");
+        assert!(
+            names.len() == 1 && is_event_file(&names[0]) && !is_event_file("events.out.tfevents.1.other"),
+            "{names:?}"
+        );
         let events = records(&files.read(&names[0]).unwrap().unwrap());
         assert_eq!(events.len(), 3);
         assert_eq!(fields(&events[0])[2], (3, 2, b"brain.Event:2".to_vec()));

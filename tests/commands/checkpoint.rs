@@ -208,14 +208,26 @@ fn the_newest_run_is_the_one_that_says_so() {
     // When it was saved, in seconds since 1970, and how many seconds ago its file was written: a copy is younger than what it
     // is a copy of.
     let hour_ago = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 3600;
-    let checkpoint = |saved: &str| {
-        let metadata = HashMap::from([("progress".to_string(), saved.to_string())]);
-        safetensors::serialize(Vec::<(String, TensorView)>::new(), Some(metadata)).unwrap()
+    let bytes = trained(dir.path());
+    std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+    let checkpoint = |saved: Option<u64>| {
+        changed(
+            &bytes,
+            |_, _, _, _| true,
+            |strings| {
+                let mut progress: serde_json::Value = serde_json::from_str(&strings["progress"]).unwrap();
+                match saved {
+                    Some(saved) => progress["saved"] = saved.into(),
+                    None => drop(progress.as_object_mut().unwrap().remove("saved")),
+                }
+                strings.insert("progress".into(), progress.to_string());
+            },
+        )
     };
     for (name, bytes, age) in [
-        ("copied", checkpoint("{\"saved\": 1000}"), 10),
-        ("newest", checkpoint(&format!("{{\"step\": 3, \"saved\": {hour_ago}}}")), 30),
-        ("from before it was said", checkpoint("{\"step\": 3}"), 4000),
+        ("copied", checkpoint(Some(1000)), 10),
+        ("newest", checkpoint(Some(hour_ago)), 30),
+        ("from before it was said", checkpoint(None), 4000),
         ("broken", b"broken".to_vec(), 0),
         ("foreign", safetensors::serialize(Vec::<(String, TensorView)>::new(), None).unwrap(), 0),
     ] {

@@ -36,6 +36,9 @@ fn what_cannot_be_written_as_asked_is_refused_before_the_work() {
         (vec!["roll", "in.mid", "-o", "both", "--svg", "both"], 1, "written twice"),
         (vec!["profile", "train", "--format", "csv", "-o", "figures.json"], 2, "only as .csv"),
         (vec!["verify", "--report", "report.txt"], 2, "only as .json"),
+        (vec!["verify", "--report", "-"], 2, "use --json"),
+        (vec!["roll", "in.mid", "-o", "-", "--json"], 2, "standard output"),
+        (vec!["roll", "in.mid", "-o", "-", "--svg", "-"], 2, "two outputs on standard output"),
     ] {
         fails(path, &arguments, code, &[text]);
     }
@@ -52,7 +55,11 @@ fn a_piece_goes_to_standard_output() {
     let output = deepj(dir.path(), &[&GENERATE[..], &["-o", "-"]].concat());
     assert!(output.status.success());
     succeeds(dir.path(), &[&GENERATE[..], &["-o", "piece.mid"]].concat());
-    assert_eq!(output.stdout, std::fs::read(dir.path().join("piece.mid")).unwrap());
+    let piece = std::fs::read(dir.path().join("piece.mid")).unwrap();
+    assert_eq!(output.stdout, piece);
+    let output = deepj(dir.path(), &["roll", "piece.mid", "-o", "-"]);
+    succeeds(dir.path(), &["roll", "piece.mid", "-o", "heard.mid"]);
+    assert_eq!(output.stdout, std::fs::read(dir.path().join("heard.mid")).unwrap(), "and nothing else");
 }
 
 #[test]
@@ -76,6 +83,6 @@ fn names_beyond_utf8_work_in_json_too() {
     let output = command.args(["--count", "2", "--json", "-o"]).arg(name).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(printed[1]["file"], "caf\\xe9-2.mid");
+    assert_eq!(printed[1]["file"], "caf\\xE9-2.mid");
     assert!(dir.path().join(OsStr::from_bytes(b"caf\xe9-2.mid")).exists());
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use deepj::checkpoint::Checkpoint;
-use deepj::train::{Place, ResumeMode, TrainOptions, prepare};
+use deepj::train::{Destination, ResumeMode, TrainOptions, prepare};
 
 use crate::{corpus, cpu, deepj, fails, folder, program, run_quietly, succeeds, tiny, tiny_arguments};
 
@@ -131,7 +131,7 @@ fn what_was_asked_for_is_kept_when_a_run_goes_on() {
         ..TrainOptions::default()
     };
     let prepared = prepare(&options, &cpu()).unwrap();
-    assert_eq!(prepared.place, Place::Resumed);
+    assert_eq!(prepared.destination, Destination::Resumed);
     assert_eq!((prepared.save_every, prepared.state.settings.validate_every), (7, 5));
     assert_eq!(prepared.state.settings.samples, Some(3));
 }

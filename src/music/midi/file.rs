@@ -10,7 +10,7 @@ use midly::{Fps, Timing};
 use super::events::{EventKind, EventReader};
 use super::tracks::{CHUNK_HEADER, HEADER, Track, TrackFinder};
 use super::warnings::{Oddity, Warnings};
-use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer};
+use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer, refused};
 use crate::{Error, Result};
 
 /// The largest file that is read, in bytes; piano pieces take well under one MiB.
@@ -25,8 +25,7 @@ const RIFF_MIDI: &[u8] = b"RMID";
 
 /// The content of the file at `path`, if it is an ordinary file of at most [`MAX_BYTES`].
 pub(in crate::music) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let unreadable =
-        |e: std::io::Error| Error::file(path, format!("cannot be read: {e}"), "check the path and its rights");
+    let unreadable = |e: std::io::Error| refused(path, "read", &e);
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     // A pipe or a device could block for ever or never end.
     if !metadata.is_file() {

@@ -6,7 +6,7 @@ use std::path::Path;
 /// Bytes of memory that the system could give to this process; `None` where it does not say. On Linux the least of what is free,
 /// of what each memory cgroup around the process leaves (version 1 and 2), and of what its limit of address space leaves
 /// (`ulimit -v`).
-pub fn available_memory() -> Option<u64> {
+pub(crate) fn available_memory() -> Option<u64> {
     if !cfg!(target_os = "linux") {
         return None;
     }

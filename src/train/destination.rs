@@ -11,7 +11,7 @@ pub const SAMPLE: &str = "sample-";
 
 /// What the folder of a run may hold when the run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Destination {
     /// Nothing: the name is this program's own choice, and another is taken where it is in use.
     New,
     /// No run.
@@ -28,24 +28,24 @@ pub enum Place {
 ///
 /// # Errors
 /// Another run that works on the folder, whose process is named; files that it must not hold; what the file system refuses.
-pub(super) fn open(path: &Path, place: Place) -> Result<Folder> {
-    if place == Place::New {
+pub(super) fn open(path: &Path, destination: Destination) -> Result<Folder> {
+    if destination == Destination::New {
         return Folder::make_new(path);
     }
     let folder = Folder::open(path)?;
-    check(path, place)?;
+    check(path, destination)?;
     Ok(folder)
 }
 
-/// Fails where the folder at `path` holds what a run that is to be there would take the place of.
+/// Fails where the folder at `path` holds what a run that is to be there would overwrite.
 ///
 /// # Errors
 /// The file in the way, and how to go on.
-pub(super) fn check(path: &Path, place: Place) -> Result<()> {
-    let forbidden: &[&str] = match place {
-        Place::Free => &[LAST, BEST, curve::NAME],
-        Place::Begun => &[LAST, BEST],
-        Place::New | Place::Replaced | Place::Resumed => &[],
+pub(super) fn check(path: &Path, destination: Destination) -> Result<()> {
+    let forbidden: &[&str] = match destination {
+        Destination::Free => &[LAST, BEST, curve::NAME],
+        Destination::Begun => &[LAST, BEST],
+        Destination::New | Destination::Replaced | Destination::Resumed => &[],
     };
     let Some(name) = forbidden.iter().find(|name| path.join(name).exists()) else { return Ok(()) };
     let (what, remedy) = match *name {
@@ -68,7 +68,11 @@ pub(super) fn check(path: &Path, place: Place) -> Result<()> {
 pub(super) fn clear(files: &mut dyn RunFiles) -> Result<()> {
     for name in files.names()? {
         let sample = name.starts_with(SAMPLE) && name.ends_with(".mid");
-        if [LAST, BEST].contains(&name.as_str()) || sample || curve::is_one(&name) || tensorboard::is_one(&name) {
+        if [LAST, BEST].contains(&name.as_str())
+            || sample
+            || curve::is_curve(&name)
+            || tensorboard::is_event_file(&name)
+        {
             files.remove(&name)?;
         }
     }
