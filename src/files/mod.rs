@@ -1,6 +1,6 @@
 //! The file system: files that are whole at any time, locks between processes, and errors that say what to do.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,6 @@ pub use output::{Outputs, is_stdout, path_text, serialize_path, write_output};
 
 /// Symbolic links that are followed from a path; as many as Linux follows.
 const MOST_LINKS: usize = 40;
-/// The end of a temporary file's name.
-const TEMPORARY: &str = ".tmp";
 /// A temporary file that nobody wrote to for so long was left behind by a process that was killed.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -41,14 +39,13 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let target = followed(path)?;
     let folder = folder_of(&target);
-    let mut prefix = OsString::from(".");
-    prefix.push(target.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
-    prefix.push(".");
-    remove_abandoned(folder, &prefix);
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    remove_temporaries(folder, ABANDONED, |of| of == name.as_encoded_bytes());
+    let prefix: OsString = [OsStr::new("."), name, OsStr::new(".")].into_iter().collect();
     // Opened by hand, since tempfile's own files are readable by their owner only.
     let mut file = tempfile::Builder::new()
         .prefix(&prefix)
-        .suffix(TEMPORARY)
+        .suffix(".tmp")
         .make_in(folder, |beside| OpenOptions::new().write(true).create_new(true).open(beside))?;
     file.as_file_mut().write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -75,18 +72,22 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Removes what processes that were killed left in `folder` of the file whose temporary names begin with `prefix`. That is no
-/// more than tidy, so failures are passed over.
-fn remove_abandoned(folder: &Path, prefix: &OsString) {
+/// Removes the temporary files in `folder` that nobody wrote to for `age`, as processes that were killed leave them, of the files
+/// whose names, as encoded bytes, are `chosen`. That is no more than tidy, so failures are passed over.
+pub fn remove_temporaries(folder: &Path, age: Duration, chosen: impl Fn(&[u8]) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        let ours = name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(TEMPORARY.as_bytes());
-        let modified = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if ours && modified().is_some_and(|age| age > ABANDONED) {
+        let since = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        let ours = temporary_of(entry.file_name().as_encoded_bytes()).is_some_and(&chosen);
+        if ours && (age.is_zero() || since().is_some_and(|since| since > age)) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// The name of the file that is to be replaced by a temporary one of this name: `.FILE.RANDOM.tmp`.
+fn temporary_of(name: &[u8]) -> Option<&[u8]> {
+    let name = name.strip_prefix(b".")?.strip_suffix(b".tmp")?;
+    Some(&name[..name.iter().rposition(|byte| *byte == b'.')?])
 }
 
 /// A folder whose entries can be made durable.
@@ -115,12 +116,43 @@ impl OpenFolder {
     }
 }
 
-/// Makes the folder and those above it.
+/// Makes the folder and those above it, so that they outlive a power failure.
 ///
 /// # Errors
 /// What the system refuses.
 pub fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| refused(path, "made", &e))
+    fn make(path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        make(folder_of(path))?;
+        match make_new_folder(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            made => made,
+        }
+    }
+    make(path).map_err(|e| refused(path, "made", &e))
+}
+
+/// Makes a folder that is not there yet, in one that is, so that it outlives a power failure.
+///
+/// # Errors
+/// What the system refuses.
+pub fn make_new_folder(path: &Path) -> io::Result<()> {
+    let above = OpenFolder::of(folder_of(path))?;
+    fs::create_dir(path)?;
+    above.sync()
+}
+
+/// Removes a file so that it does not come back after a power failure.
+///
+/// # Errors
+/// What the system refuses.
+pub fn remove(path: &Path) -> Result<()> {
+    let folder = OpenFolder::of(folder_of(path));
+    folder
+        .and_then(|folder| fs::remove_file(path).and_then(|()| folder.sync()))
+        .map_err(|e| refused(path, "removed", &e))
 }
 
 /// An error of the file system as ours; `done` completes "cannot be".

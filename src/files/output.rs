@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serializer;
 
 use super::lock::LOCK;
-use super::{FileLock, folder_of, followed, refused, write_whole};
+use super::{FileLock, folder_of, followed, make_new_folder, refused, write_whole};
 use crate::{Error, Result};
 
 /// What stands for standard output where a file is to be named.
@@ -144,7 +144,7 @@ fn same(a: &Path, b: &Path) -> bool {
 
 /// Makes the folder if that above it is there; returns whether it was made.
 fn make_last(folder: &Path) -> io::Result<bool> {
-    match fs::create_dir(folder) {
+    match make_new_folder(folder) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         // `.` and the like.

@@ -1,9 +1,11 @@
 //! What the folder of a run may hold when the run begins, and what of it gives way.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::run_files::{BEST, Folder, LAST, RunFiles};
 use super::{curve, tensorboard};
+use crate::files::remove_temporaries;
 use crate::{Error, Result};
 
 /// The beginning of the names of pieces that the program composes at a run's end.
@@ -34,6 +36,8 @@ pub(super) fn open(path: &Path, destination: Destination) -> Result<Folder> {
     }
     let folder = Folder::open(path)?;
     check(path, destination)?;
+    // The lock is ours, so nobody writes them any more.
+    remove_temporaries(path, Duration::ZERO, |name| str::from_utf8(name).is_ok_and(is_of_a_run));
     Ok(folder)
 }
 
@@ -67,14 +71,15 @@ pub(super) fn check(path: &Path, destination: Destination) -> Result<()> {
 /// What the file system refuses.
 pub(super) fn clear(files: &mut dyn RunFiles) -> Result<()> {
     for name in files.names()? {
-        let sample = name.starts_with(SAMPLE) && name.ends_with(".mid");
-        if [LAST, BEST].contains(&name.as_str())
-            || sample
-            || curve::is_curve(&name)
-            || tensorboard::is_event_file(&name)
-        {
+        if is_of_a_run(&name) {
             files.remove(&name)?;
         }
     }
     Ok(())
+}
+
+/// Whether a run of ours leaves a file of this name.
+fn is_of_a_run(name: &str) -> bool {
+    let sample = name.starts_with(SAMPLE) && name.ends_with(".mid");
+    [LAST, BEST].contains(&name) || sample || curve::is_curve(name) || tensorboard::is_event_file(name)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Result;
 use crate::calendar::run_stamp;
-use crate::files::{FileLock, make_folder, refused, write_whole};
+use crate::files::{FileLock, make_folder, make_new_folder, refused, remove, write_whole};
 
 /// The last state of a run, in its folder: what `--resume` reads.
 pub const LAST: &str = "last.safetensors";
@@ -92,7 +92,7 @@ fn new_folder(path: &Path) -> Result<PathBuf> {
         if number > 1 {
             name.push(format!("-{number}"));
         }
-        match std::fs::create_dir(&name) {
+        match make_new_folder(Path::new(&name)) {
             Ok(()) => return Ok(name.into()),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => taken = e,
             Err(e) => return Err(refused(Path::new(&name), "made", &e)),
@@ -104,6 +104,10 @@ fn new_folder(path: &Path) -> Result<PathBuf> {
 impl RunFiles for Folder {
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.open.remove(name);
+        // A checkpoint must not be ahead of its curve after a power failure.
+        for (name, file) in &self.open {
+            file.sync_data().map_err(|e| refused(&self.path.join(name), "written", &e))?;
+        }
         write_whole(&self.path.join(name), bytes)
     }
 
@@ -135,8 +139,7 @@ impl RunFiles for Folder {
 
     fn remove(&mut self, name: &str) -> Result<()> {
         self.open.remove(name);
-        let path = self.path.join(name);
-        std::fs::remove_file(&path).map_err(|e| refused(&path, "removed", &e))
+        remove(&self.path.join(name))
     }
 
     fn path(&self, name: &str) -> PathBuf {

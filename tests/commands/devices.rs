@@ -29,8 +29,8 @@ fn losses(options: &TrainOptions, device: Device) -> Vec<[f64; 4]> {
     losses.0
 }
 
-/// Runs `test` on every adapter.
-fn on_adapters(test: impl Fn(&Capabilities, &dyn Fn() -> Device)) {
+/// Runs `test` on every adapter, with its index.
+pub fn on_adapters(test: impl Fn(usize, &Capabilities, &dyn Fn() -> Device)) {
     let adapters = pollster::block_on(gpu::adapters());
     if adapters.is_empty() {
         println!("skipped: no adapter here");
@@ -38,7 +38,7 @@ fn on_adapters(test: impl Fn(&Capabilities, &dyn Fn() -> Device)) {
     for (index, adapter) in adapters.iter().enumerate() {
         println!("{adapter}");
         let choice = DeviceChoice::Index(index);
-        test(adapter, &|| pollster::block_on(gpu::open(&choice, gpu::OpenOptions::default())).unwrap());
+        test(index, adapter, &|| pollster::block_on(gpu::open(&choice, gpu::OpenOptions::default())).unwrap());
     }
 }
 
@@ -46,7 +46,7 @@ fn on_adapters(test: impl Fn(&Capabilities, &dyn Fn() -> Device)) {
 /// gradient is nearly 0, Nadam moves the parameter by the learning rate in the direction of its sign.
 #[test]
 fn a_gpu_trains_as_the_cpu_does() {
-    on_adapters(|adapter, device| {
+    on_adapters(|_, adapter, device| {
         let dir = folder();
         let options = tiny(dir.path(), 6);
         let expected = losses(&options, cpu());
@@ -66,7 +66,7 @@ fn a_gpu_trains_as_the_cpu_does() {
 
 #[test]
 fn a_gpu_resumes_to_the_bit() {
-    on_adapters(|adapter, device| {
+    on_adapters(|_, adapter, device| {
         let dir = folder();
         let whole = tiny(dir.path(), 5);
         let expected = losses(&whole, device());
@@ -83,7 +83,7 @@ fn a_gpu_resumes_to_the_bit() {
 
 #[test]
 fn a_gpu_evaluates_as_the_cpu_does_and_composes_the_same_twice() {
-    on_adapters(|adapter, device| {
+    on_adapters(|_, adapter, device| {
         let dir = folder();
         losses(&tiny(dir.path(), 20), cpu());
         let checkpoint = Checkpoint::load(dir.path().join("run/best.safetensors")).unwrap();

@@ -3,17 +3,28 @@
 mod checkpoint;
 mod cli;
 mod compare;
+#[cfg(target_os = "linux")]
+mod crashes;
 mod devices;
+#[cfg(target_os = "linux")]
+mod faults;
 mod generate;
+#[cfg(target_os = "linux")]
+mod kills;
 mod odd_files;
 mod outputs;
 mod peaks;
 mod precision;
 mod profile;
+mod repeats;
+mod resumes;
 #[cfg(unix)]
 mod runs;
 #[cfg(unix)]
 mod signals;
+mod states;
+#[cfg(target_os = "linux")]
+mod system_calls;
 mod train;
 mod tuning;
 mod verify;
@@ -30,6 +41,25 @@ use deepj::train::{Observer, Outcome, TrainOptions, prepare, train};
 
 /// Fields of the configuration that make a network of 3,000 parameters.
 const TINY: [(&str, &str); 4] = [("time_units", "8"), ("note_units", "8"), ("filters", "4"), ("style_width", "4")];
+
+/// Whether `DEEPJ_LONG` asks for tests as long as docs/TRUST.md tells of.
+fn is_long() -> bool {
+    std::env::var_os("DEEPJ_LONG").is_some_and(|value| !value.is_empty())
+}
+
+/// How often a test does something that it could do for ever.
+fn repeats(few: usize, many: usize) -> usize {
+    if is_long() { many } else { few }
+}
+
+/// The next number of a SplitMix64 generator, which is the same on every machine.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
+}
 
 /// A folder that goes away with the test.
 fn folder() -> tempfile::TempDir {

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::{corpus, folder, program, succeeds, tiny_arguments};
 
-fn send(child: &Child, signal: &str) {
+pub fn send(child: &Child, signal: &str) {
     let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 /// Waits until `met`, as long as the process runs.
-fn wait_until(child: &mut Child, what: &str, met: impl Fn() -> bool) {
+pub fn wait_until(child: &mut Child, what: &str, met: impl Fn() -> bool) {
     let began = Instant::now();
     while !met() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before {what}");
@@ -31,7 +31,7 @@ fn printed(child: &mut Child) -> String {
 }
 
 /// Whether programs that this process starts ignore SIGHUP, where the system tells.
-fn hangups_are_ignored() -> bool {
+pub fn hangups_are_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
