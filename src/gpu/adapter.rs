@@ -119,7 +119,20 @@ async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -
         let names: Vec<_> = found.iter().map(|(capabilities, _)| capabilities.to_string()).collect();
         why.push_str(&format!(" ({} only if named)", names.join(", ")));
     }
+    if reasons.is_empty() {
+        why.push_str(gpu_of_windows(&std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()));
+    }
     Device::Cpu { why }
+}
+
+/// How programs get at the GPU in the Windows Subsystem for Linux, where `release` is the name of its kernel; nothing elsewhere.
+/// Mesa has drivers on Direct3D 12 there, of which that for Vulkan, Dozen, passes no conformance tests.
+fn gpu_of_windows(release: &str) -> &'static str {
+    if !release.to_lowercase().contains("microsoft") {
+        return "";
+    }
+    "; in WSL, set GALLIUM_DRIVER=d3d12 for Mesa's OpenGL on Windows' GPU, or, where Mesa's Dozen driver is installed, \
+     WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1 for its Vulkan; a build for Windows needs neither"
 }
 
 fn unknown_device<'a>(choice: &DeviceChoice, found: impl Iterator<Item = &'a Capabilities>) -> Error {
@@ -168,6 +181,14 @@ mod tests {
         assert_eq!(parse("1").unwrap(), DeviceChoice::Index(1));
         assert_eq!(parse("RTX 30").unwrap(), DeviceChoice::Name("RTX 30".into()));
         assert_eq!(parse(" ").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_way_to_a_gpu_is_said_in_wsl_alone() {
+        for release in ["5.15.167.4-microsoft-standard-WSL2\n", "4.4.0-19041-Microsoft\n"] {
+            assert!(gpu_of_windows(release).contains("GALLIUM_DRIVER=d3d12"), "{release}");
+        }
+        assert_eq!([gpu_of_windows("6.1.0-28-amd64\n"), gpu_of_windows("")], ["", ""]);
     }
 
     #[test]

@@ -137,6 +137,10 @@ impl Line<'_> {
             Record::Kernel(kernel) if kernel.samples_us.is_empty() => {
                 return Err(self.broken(&format!("the kernel `{}` has no samples", kernel.shape)));
             }
+            // A clock too coarse for it, or one that stands still: no ratio can be made of that.
+            Record::Kernel(kernel) if kernel.samples_us.iter().all(|time| *time == 0.0) => {
+                return Err(self.broken(&format!("all samples of the kernel `{}` are 0 us", kernel.shape)));
+            }
             Record::Kernel(k) => negative(&[
                 ("total_ms", &[k.total_ms]),
                 ("share", &[k.share]),
@@ -151,6 +155,9 @@ impl Line<'_> {
             Record::Gap(_) => None,
             Record::Summary(summary) if summary.samples_ms.is_empty() => {
                 return Err(self.broken("the summary has no samples"));
+            }
+            Record::Summary(summary) if summary.samples_ms.contains(&0.0) || summary.step_ms == 0.0 => {
+                return Err(self.broken("the summary has a time of 0 ms"));
             }
             Record::Summary(s) => {
                 negative(&[("step_ms", &[s.step_ms]), ("profiled_ms", &[s.profiled_ms]), ("samples_ms", &s.samples_ms)])
@@ -283,6 +290,12 @@ mod tests {
             refused(text.replace(times, &format!("\"samples_us\":[1.0,{bad}]")), &["line 2", wanted, "profile again"]);
         }
         refused(text.replace(times, "\"samples_us\":[]"), &["line 2", "`gemm NN 2x2x2` has no samples"]);
+        refused(
+            text.replace(times, "\"samples_us\":[0.0,0.0]"),
+            &["line 2", "all samples of", "are 0 us", "profile again"],
+        );
+        assert!(parse(text.replace(times, "\"samples_us\":[0.0,1.0]")).is_ok());
+        refused(text.replace("\"samples_ms\":[", "\"samples_ms\":[0.0,"), &["line 5", "a time of 0 ms"]);
         refused(text.replace("\"step_ms\":", "\"step_ms\":-"), &["line 5", "`step_ms` is -"]);
         refused(text.replace("\"launch_us\":", "\"launch_us\":-"), &["line 1", "`launch_us` is -"]);
         let unwritable = fixtures::profile(&[("add", "add 4", &[f64::NAN])]).to_jsonl();
