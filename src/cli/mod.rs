@@ -276,9 +276,9 @@ fn say(line: impl Display) {
 }
 
 /// Writes a line to standard error. What nobody can read is not worth any work: a closed or full standard error is passed
-/// over.
+/// over. The line is written at once, so that it stays one among those of other processes.
 fn tell(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Endings of MIDI files.

@@ -190,7 +190,7 @@ fn defaults(
             "so training stops after {UNVALIDATED_EPOCHS} epochs; set --steps, --epochs or --minutes for another end"
         ));
     }
-    notices.extend(skipped(corpus));
+    notices.extend(notices_of(corpus));
     (budget, notices)
 }
 
@@ -259,7 +259,7 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
             "give the corpus it was begun with by --data, or start a new run in another folder",
         ));
     }
-    let notices = Vec::from_iter(skipped(&corpus));
+    let notices = notices_of(&corpus);
     let corpus = corpus.with_styles(&state.styles)?;
     let train = corpus.part(&state.split, Part::Train)?;
     let validation = corpus.part(&state.split, Part::Validation)?;
@@ -332,10 +332,15 @@ pub(crate) fn batch_shape(model: &dyn Model, slots: usize, steps: usize) -> Resu
     Ok(crate::evaluate::batch_shape(model, Slots::all(slots), steps))
 }
 
-/// A notice for files that were left out.
-fn skipped(corpus: &Corpus) -> Option<String> {
-    let skipped = &corpus.report.skipped;
-    let first = skipped.first()?;
-    let more = if skipped.len() > 1 { format!(" and {} more", skipped.len() - 1) } else { String::new() };
-    Some(format!("skipped {} ({}){more}; `deepj corpus` lists them", first.file, first.reason))
+/// Notices for files that were left out, and for what is odd about those that were read.
+fn notices_of(corpus: &Corpus) -> Vec<String> {
+    let more = |count: usize| if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+    let (skipped, odd) = (&corpus.report.skipped, &corpus.report.warnings);
+    let skipped = skipped.first().map(|first| {
+        format!("skipped {} ({}){}; `deepj corpus` lists them", first.file, first.reason, more(skipped.len()))
+    });
+    let odd = odd.first().map(|first| {
+        format!("warning: {}: {}{}; `deepj corpus` lists them", first.file, first.warning, more(odd.len()))
+    });
+    skipped.into_iter().chain(odd).collect()
 }

@@ -128,3 +128,14 @@ fn a_beginning_is_heard_whole_or_said() {
     }
     fails(path, &["inspect", "lfs.safetensors"], 1, &["lfs.safetensors", "git lfs pull"]);
 }
+
+#[test]
+fn train_warns_of_odd_files_too() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    write(path, "corpus/plain/smith/odd.mid", &odd());
+    let (_, errors) = both(path, &tiny_arguments(&["--steps", "1"]));
+    let warning = "warning: plain/smith/odd.mid: byte 61 is 255, a value above 127; it was taken for 127";
+    assert!(errors.contains(warning) && errors.contains("`deepj corpus` lists them"), "{errors}");
+}
