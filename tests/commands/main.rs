@@ -5,6 +5,8 @@ mod cli;
 mod compare;
 mod devices;
 mod generate;
+#[cfg(target_os = "linux")]
+mod network;
 mod odd_files;
 mod outputs;
 mod peaks;
