@@ -1,7 +1,7 @@
 //! Checkpoints as bytes: the safetensors layout, and all that is checked when one is read.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -21,9 +21,12 @@ use crate::{Error, Result};
 pub const FORMAT: &str = "deepj";
 /// The value of the metadata's `version`: files of another version are refused.
 pub const VERSION: &str = "1";
+/// The metadata's field that holds the checksum of all the rest; files from before there was one lack it.
+const CHECKSUM: &str = "crc32c";
 const RETRAIN: &str = "take another checkpoint (a run keeps best.safetensors and last.safetensors), or train again";
 
 /// A tensor on its way to a file.
+#[derive(Clone, Copy)]
 struct Tensor<'a> {
     shape: &'a [usize],
     data: &'a [f32],
@@ -72,7 +75,7 @@ impl Checkpoint {
         for (state, data) in states.iter().zip(self.resume.iter().flat_map(|r| &r.states)) {
             tensors.push((state.name.clone(), Tensor { shape: &state.shape, data }));
         }
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             ("format".to_string(), FORMAT.to_string()),
             ("version".to_string(), VERSION.to_string()),
             ("model".to_string(), self.model.architecture().to_string()),
@@ -83,11 +86,14 @@ impl Checkpoint {
             ("settings".to_string(), json(&self.settings)?),
             ("progress".to_string(), json(&self.progress)?),
         ]);
+        metadata
+            .insert(CHECKSUM.to_string(), checksum(&metadata, tensors.iter().map(|(name, tensor)| (name, *tensor))));
         safetensors::serialize(tensors, Some(metadata))
             .map_err(|e| Error::run(format!("the checkpoint cannot be laid out: {e}"), ""))
     }
 
-    /// Reads how far training had come from the header of the checkpoint at `path` alone, which takes no time.
+    /// Reads how far training had come from the header of the checkpoint at `path` alone, which takes no time; the checksum,
+    /// which is of the whole file, is not held against it.
     ///
     /// # Errors
     /// The file cannot be read, or does not begin as a checkpoint does.
@@ -138,6 +144,7 @@ impl Checkpoint {
                 ));
             }
         }
+        verify_checksum(meta, &tensors)?;
         // Files from before there was a choice of models do not name theirs.
         let name = meta.get("model").map_or(models::DEFAULT, String::as_str);
         let model = models::architecture(name)?.model(field(meta, "config")?);
@@ -179,6 +186,46 @@ impl Checkpoint {
         }
         Ok(Self { model, styles, split, corpus, settings, progress, params, resume })
     }
+}
+
+/// The CRC-32C, in hexadecimal, of all that a file says: the metadata but for the checksum itself, and each tensor with its name,
+/// type, shape and bytes. Both are taken in the order of their names, as safetensors stores neither in a certain order, and
+/// lengths stand before what they count, so that no byte can move from one part to the next unnoticed.
+fn checksum(
+    metadata: &HashMap<String, String>,
+    tensors: impl Iterator<Item = (impl AsRef<str>, impl Stored)>,
+) -> String {
+    let mut crc = 0;
+    let mut add = |bytes: &[u8]| {
+        crc = crc32c::crc32c_append(crc, &(bytes.len() as u64).to_le_bytes());
+        crc = crc32c::crc32c_append(crc, bytes);
+    };
+    let metadata: BTreeMap<_, _> = metadata.iter().filter(|(name, _)| *name != CHECKSUM).collect();
+    for (name, value) in metadata {
+        add(name.as_bytes());
+        add(value.as_bytes());
+    }
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+    for (name, tensor) in tensors {
+        add(name.as_ref().as_bytes());
+        add(format!("{} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
+        add(&tensor.data());
+    }
+    format!("{crc:08x}")
+}
+
+/// Holds the content of a file against the checksum that was saved with it, if one was.
+fn verify_checksum(metadata: &HashMap<String, String>, tensors: &SafeTensors) -> Result<()> {
+    let Some(saved) = metadata.get(CHECKSUM) else { return Ok(()) };
+    let found = checksum(metadata, tensors.iter());
+    if *saved == found {
+        return Ok(());
+    }
+    Err(Error::model(
+        format!("is damaged: its content has the checksum {found}, not {saved}, which was saved with it"),
+        format!("copy it again from where it was saved, {RETRAIN}"),
+    ))
 }
 
 fn json(value: &impl Serialize) -> Result<String> {

@@ -132,3 +132,21 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resumed run goes on from the very numbers of the run before.
+    #[test]
+    fn numbers_are_read_as_they_were_written() {
+        let cursor = Cursor { bptt: Bptt::Windowed, seed: 1, epoch: 0, taken: 0, finished: 0, slots: vec![] };
+        let mut progress = Progress::beginning(cursor);
+        for _ in 0..1000 {
+            progress.schedule.product *= 0.999_173;
+            progress.seconds += 0.1;
+            let text = serde_json::to_string(&progress).unwrap();
+            assert_eq!(serde_json::from_str::<Progress>(&text).unwrap(), progress);
+        }
+    }
+}

@@ -4,7 +4,8 @@
 //! or LSTM matrix is `[inputs, outputs]`, the gates of an LSTM are in the order i, f, g, o. A file to resume from also
 //! holds the optimiser's buffers, such as Nadam's moments `optimizer.m.<name>` and `optimizer.v.<name>`, and the states that
 //! the model carries from window to window, such as DeepJ's `state.time.<layer>.h` and `.c`, `[B, N, H]`. The metadata are
-//! strings: `format`, `version`, `model`, and as JSON `config`, `styles`, `split`, `corpus`, `settings`, `progress`.
+//! strings: `format`, `version`, `model`, as JSON `config`, `styles`, `split`, `corpus`, `settings`, `progress`, and `crc32c`, a
+//! checksum of all the rest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -79,7 +80,7 @@ impl Checkpoint {
     /// Reads the file at `path` and checks all of it.
     ///
     /// # Errors
-    /// A file that cannot be read, is damaged, is of another format or version, or in which any name, shape, type or
+    /// A file that cannot be read, is damaged (its content does not have the checksum that it names), is of another format or version, or in which any name, shape, type or
     /// number is not what its own configuration asks for.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();

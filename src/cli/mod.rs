@@ -1,13 +1,15 @@
 //! The command line: one file per command.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use deepj::checkpoint::{Checkpoint, RUNS, newest};
 use deepj::files::Outputs;
 use deepj::gpu::{self, Device, DeviceChoice};
@@ -183,14 +185,17 @@ fn quiet_wayland() {
 /// The variables that stand for flags.
 const VARIABLES: [(&str, &str); 2] = [("--device", "DEEPJ_DEVICE"), ("--tune", "DEEPJ_TUNE")];
 
-/// Lets an empty variable be one that is not set, as scripts mean it.
-fn unset_empty_variables() {
-    for (_, variable) in VARIABLES {
-        if std::env::var_os(variable).is_some_and(|value| value.is_empty()) {
-            // SAFETY: no other thread runs yet.
-            unsafe { std::env::remove_var(variable) };
-        }
+/// The command line, on which an empty variable gives no value to its flag, as scripts mean it.
+fn command_line() -> clap::Command {
+    fn without_empty_variables(command: clap::Command) -> clap::Command {
+        let is_empty = |variable: &OsStr| std::env::var_os(variable).is_some_and(|value| value.is_empty());
+        let command = command.mut_args(|arg| match arg.get_env() {
+            Some(variable) if is_empty(variable) => arg.env(Resettable::Reset),
+            _ => arg,
+        });
+        command.mut_subcommands(without_empty_variables)
     }
+    without_empty_variables(Arguments::command())
 }
 
 /// The variable from which a flag has its value, with it, where the flag itself was not given.
@@ -203,7 +208,8 @@ fn variable_of(flag: &str) -> Option<String> {
 
 /// The arguments, or the end of the program with what is wrong with them; of a variable's value with its name.
 fn arguments() -> Arguments {
-    Arguments::try_parse().unwrap_or_else(|e| {
+    let matches = command_line().try_get_matches();
+    matches.and_then(|matches| Arguments::from_arg_matches(&matches)).unwrap_or_else(|e| {
         if let Some(ContextValue::String(argument)) = e.get(ContextKind::InvalidArg)
             && let Some(variable) = argument.split(' ').next().and_then(variable_of)
         {
@@ -217,7 +223,6 @@ fn arguments() -> Arguments {
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_wayland();
-    unset_empty_variables();
     let whole = |()| ExitCode::SUCCESS;
     let done = match arguments().command {
         Command::Train(command) => command.run(),

@@ -75,6 +75,8 @@ impl Corpus {
         mut skipped: Vec<Skipped>,
         options: &CorpusOptions,
     ) -> Result<Self> {
+        // Before, so that which of two spellings becomes the common one does not depend on the order of `files`.
+        files.sort_by(|a, b| a.name.cmp(&b.name));
         let mut notes = one_form(&mut files);
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let composers: BTreeSet<&Composer> = files.iter().map(|file| &file.composer).collect();

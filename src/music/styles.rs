@@ -192,8 +192,8 @@ impl StylePath {
 fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec<f32>> {
     const FORM: &str = "give for example bach, baroque, \"bach:0.7,chopin:0.3\" or \"bach -> chopin\"";
     let text = text.trim();
-    let mut weights = vec![0.0f64; styles.len()];
-    let (mut sum, mut explicit) = (0.0, false);
+    let mut parts: Vec<(f64, Vec<usize>)> = Vec::new();
+    let mut explicit = false;
     for item in text.split(',') {
         let (name, weight) = match item.split_once(':') {
             Some((name, weight)) => (name.trim(), Some(weight.trim())),
@@ -219,11 +219,9 @@ fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec
         if entries.len() > 1 && entries.iter().all(|&i| styles.0[i].name == styles.0[entries[0]].name) {
             notices.push(format!("{name} stands for {} in equal parts", composers.join(" and ")));
         }
-        sum += weight;
-        for &i in &entries {
-            weights[i] += weight / entries.len() as f64;
-        }
+        parts.push((weight, entries));
     }
+    let sum: f64 = parts.iter().map(|(weight, _)| weight).sum();
     if sum <= 0.0 || !sum.is_finite() {
         return Err(Error::usage(
             format!("the weights of the style '{text}' sum to {sum}"),
@@ -235,7 +233,14 @@ fn mixture(text: &str, styles: &Styles, notices: &mut Vec<String>) -> Result<Vec
         let sum = (sum * 1e9).round() / 1e9;
         notices.push(format!("the weights of '{text}' summed to {sum}, normalised to 1"));
     }
-    Ok(weights.iter().map(|weight| (weight / sum) as f32).collect())
+    let mut weights = vec![0.0f64; styles.len()];
+    for (weight, entries) in parts {
+        for &i in &entries {
+            // First by the sum: a part of the smallest weights would be 0.
+            weights[i] += weight / sum / entries.len() as f64;
+        }
+    }
+    Ok(weights.into_iter().map(|weight| weight as f32).collect())
 }
 
 #[cfg(test)]
@@ -281,6 +286,7 @@ mod tests {
     #[test]
     fn normalised_and_said() {
         assert_eq!(at("bach:1,chopin:3", 0.0), [0.25, 0.0, 0.0, 0.0, 0.75]);
+        assert_eq!(at("baroque:5e-324", 0.0), [0.5, 0.5, 0.0, 0.0, 0.0]);
         assert!(notices("bach:1,chopin:0.4")[0].contains("summed to 1.4"), "{:?}", notices("bach:1,chopin:0.4"));
     }
 

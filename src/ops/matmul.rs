@@ -50,7 +50,7 @@ pub fn matmul<R: Real>(dst: &mut [R], stride: usize, a: Mat<'_, R>, b: Mat<'_, R
         return;
     }
     let parallelism = if threads { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    // Safety: the asserts here and in `Mat::new` keep every address that the strides reach inside the slices, and `dst`
+    // SAFETY: the asserts here and in `Mat::new` keep every address that the strides reach inside the slices, and `dst`
     // is borrowed mutably, so it overlaps neither `a` nor `b`.
     unsafe {
         gemm::gemm(

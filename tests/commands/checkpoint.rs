@@ -56,7 +56,7 @@ fn others_can_read_it_by_the_documented_names() {
     let bias: Vec<f32> = bias.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     assert!(bias.iter().enumerate().all(|(i, b)| (b - if i / 8 == 1 { 1.0 } else { 0.0 }).abs() < 0.1), "{bias:?}");
     let metadata = header.metadata().as_ref().unwrap();
-    for key in ["format", "version", "config", "styles", "split", "corpus", "settings", "progress"] {
+    for key in ["format", "version", "config", "styles", "split", "corpus", "settings", "progress", "crc32c"] {
         assert!(metadata.contains_key(key), "{key}");
     }
 }
@@ -78,23 +78,46 @@ fn a_file_cut_off_anywhere_is_an_error() {
     assert!(refused(&longer, "longer").contains("bytes too many"));
 }
 
-#[test]
-fn no_byte_of_the_header_can_make_it_panic() {
-    let dir = folder();
-    let mut bytes = trained(dir.path());
-    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    for at in 0..header {
-        for other in [bytes[at] ^ 1, bytes[at] ^ 0x80, b'9'] {
-            let before = std::mem::replace(&mut bytes[at], other);
-            // Some changes make another valid file, such as one in the styles' names; the rest are errors.
-            let _ = Checkpoint::from_bytes(&bytes);
-            bytes[at] = before;
-        }
+/// A flipped bit is an error, or in a place that means nothing, such as the name of the checksum itself.
+fn same_or_refused(bytes: &[u8], as_saved: &Checkpoint, case: &str) {
+    if let Ok(read) = Checkpoint::from_bytes(bytes) {
+        assert!(read == *as_saved, "{case}: loads with other content");
     }
-    assert!(Checkpoint::from_bytes(&bytes).is_ok());
 }
 
-/// The file with tensors and metadata changed.
+#[test]
+fn no_damaged_byte_loads_as_something_else() {
+    let dir = folder();
+    let intact = trained(dir.path());
+    let (mut bytes, as_saved) = (intact.clone(), Checkpoint::from_bytes(&intact).unwrap());
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut damage = |at: usize, other: u8| {
+        let before = std::mem::replace(&mut bytes[at], other);
+        same_or_refused(&bytes, &as_saved, &format!("{other:#x} for {before:#x} at byte {at}"));
+        bytes[at] = before;
+    };
+    // In all of the header, and at one of 41 bytes of the tensors.
+    for (at, byte) in intact.iter().enumerate().filter(|(at, _)| *at < header || at % 41 == 0) {
+        damage(at, byte ^ 1 << (at % 8));
+        damage(at, b'9');
+    }
+    let last = bytes.len() - 4;
+    bytes[last] ^= 1;
+    let error = Checkpoint::from_bytes(&bytes).unwrap_err();
+    assert!(error.what.contains("is damaged: its content has the checksum"), "{error}");
+    assert!(error.remedy.contains("copy it again"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_from_before_there_was_a_checksum_loads() {
+    let dir = folder();
+    let bytes = trained(dir.path());
+    let old = changed(&bytes, |_, _, _, _| true, |_| {});
+    assert!(!SafeTensors::read_metadata(&old).unwrap().1.metadata().as_ref().unwrap().contains_key("crc32c"));
+    assert_eq!(Checkpoint::from_bytes(&old).unwrap(), Checkpoint::from_bytes(&bytes).unwrap());
+}
+
+/// The file without its checksum, and with tensors and metadata changed.
 fn changed(
     bytes: &[u8],
     tensors: impl Fn(&str, &mut Vec<u8>, &mut Vec<usize>, &mut Dtype) -> bool,
@@ -102,6 +125,7 @@ fn changed(
 ) -> Vec<u8> {
     let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
     let mut strings = header.metadata().clone().unwrap();
+    strings.remove("crc32c").unwrap();
     metadata(&mut strings);
     let parts: Vec<_> = SafeTensors::deserialize(bytes)
         .unwrap()

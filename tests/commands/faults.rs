@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use crate::kills::temporaries;
 use crate::states::{Uninterrupted, updates};
 use crate::system_calls::{Call, calls, can_be_traced, traced};
-use crate::{corpus, folder, is_long, program, random, repeats, succeeds, tiny, tiny_arguments};
+use crate::{corpus, folder, is_long, program, random, repeats, started_by, succeeds, tiny, tiny_arguments};
 
 const REASONS: [&str; 5] = ["ENOSPC", "EIO", "EINTR", "EACCES", "EMFILE"];
 const STEPS: u64 = 3;
@@ -153,12 +153,9 @@ fn a_disk_that_is_full_after_any_byte_costs_a_training_nothing_that_was_saved() 
         // Half of them within the small files.
         let most = if i % 2 == 0 { largest + 100 } else { 3000 };
         let limit = random(&mut seed) % most;
-        let program = program(&path, &arguments);
         let mut shell = Command::new("sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", "prlimit", &format!("--fsize={limit}")]);
-        shell.arg(program.get_program()).args(program.get_args()).current_dir(&path);
-        shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let output = shell.output().unwrap();
+        let output = started_by(shell, &program(&path, &arguments)).output().unwrap();
         assert_whole(&path, &mut training, &output, &format!("files of {limit} bytes at most"));
         failed += usize::from(!output.status.success());
     }

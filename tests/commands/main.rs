@@ -11,6 +11,8 @@ mod faults;
 mod generate;
 #[cfg(target_os = "linux")]
 mod kills;
+#[cfg(target_os = "linux")]
+mod network;
 mod odd_files;
 mod outputs;
 mod peaks;
@@ -124,6 +126,16 @@ fn program(dir: &Path, arguments: &[&str]) -> Command {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     command.current_dir(dir).env("DEEPJ_DEVICE", "cpu").env("XDG_CACHE_HOME", cache).args(arguments);
     command
+}
+
+/// `program` started by `starter`, a command that runs the one behind its own arguments.
+fn started_by(mut starter: Command, program: &Command) -> Command {
+    starter.arg(program.get_program()).args(program.get_args());
+    starter.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = program.get_current_dir() {
+        starter.current_dir(folder);
+    }
+    starter
 }
 
 fn deepj(dir: &Path, arguments: &[&str]) -> Output {

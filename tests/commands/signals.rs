@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{corpus, folder, program, succeeds, tiny_arguments};
+use crate::{corpus, folder, program, started_by, succeeds, tiny_arguments};
 
 pub fn send(child: &Child, signal: &str) {
     let sent = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap();
@@ -39,11 +39,9 @@ pub fn hangups_are_ignored() -> bool {
 
 /// `deepj` by a shell, which sets up something before: `program arguments` stand for `"$@"` in `script`.
 fn by_shell(dir: &Path, script: &str, arguments: &[&str]) -> Command {
-    let program = program(dir, arguments);
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(program.get_program()).args(program.get_args()).current_dir(dir);
-    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell
+    shell.args(["-c", script, "sh"]);
+    started_by(shell, &program(dir, arguments))
 }
 
 /// A training without end in `dir`, which has saved once.

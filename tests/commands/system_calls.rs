@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::started_by;
+
 /// All that changes files.
 const CALLS: &str = "openat,write,writev,pwrite64,pwritev,sendfile,copy_file_range,fallocate,fsync,fdatasync,sync_file_range,\
                      rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,rmdir,mkdir,mkdirat,ftruncate,\
@@ -71,12 +73,8 @@ pub fn can_be_traced() -> bool {
 pub fn traced(program: &Command, log: &Path, more: &[&str]) -> Command {
     let mut command = Command::new("strace");
     command.args(["-f", "--seccomp-bpf", "-qq", "-y", "-xx", "-s", "100000000", "-e"]);
-    command.arg(format!("trace={CALLS}")).arg("-o").arg(log).args(more).arg(program.get_program());
-    command.args(program.get_args()).envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if let Some(folder) = program.get_current_dir() {
-        command.current_dir(folder);
-    }
-    command
+    command.arg(format!("trace={CALLS}")).arg("-o").arg(log).args(more);
+    started_by(command, program)
 }
 
 /// The calls in a log of [`traced`], in the order in which they came back, of a program that ran in `current`.
