@@ -4,6 +4,7 @@ mod checkpoint;
 mod cli;
 mod compare;
 mod devices;
+mod failing_devices;
 mod generate;
 mod odd_files;
 mod outputs;
