@@ -13,6 +13,8 @@ pub enum Kind {
     File,
     /// A GPU or its driver (exit code 1).
     Device,
+    /// A shader that the driver refuses, and will refuse until either of them changes (exit code 1).
+    Shader,
     /// Memory of the device or of the system ran out; the same may succeed when others have released theirs, or with a smaller
     /// batch (exit code 1).
     Memory,
@@ -70,6 +72,17 @@ impl Error {
     /// A run that cannot go on.
     pub fn run(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::new(Kind::Run, what, remedy)
+    }
+
+    /// Whether a device failed, or memory ran out, rather than that something is wrong with what was asked for.
+    pub fn is_of_device(&self) -> bool {
+        matches!(self.kind, Kind::Device | Kind::Memory)
+    }
+
+    /// The same error with what was being done, and one more line of what to do about it.
+    pub fn during(self, doing: impl fmt::Display, remedy: impl fmt::Display) -> Self {
+        let remedy = if self.remedy.is_empty() { remedy.to_string() } else { format!("{}\n  {remedy}", self.remedy) };
+        Self { what: format!("{doing}: {}", self.what), remedy, ..self }
     }
 
     /// The program's exit code for this error: 2 for wrong use, 1 otherwise.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use deepj::error::Kind;
 use deepj::gpu::{
     Access, Binding, Capabilities, Checks, Cost, Device, DeviceChoice, Dispatch, Format, Gpu, Limits, OpenOptions,
     Shader, WatchdogBudget, adapters, open,
@@ -407,6 +408,10 @@ fn a_wrong_shader_is_an_error_that_names_the_op() {
             let error = program_error(gpu, dispatch);
             assert!(error.contains("shaders/wrong_op.wgsl") && error.contains(reason), "{error}, expected {reason}");
         }
+        let refused = wrong("@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }");
+        let y = block_on(gpu.buffer("y", 64)).unwrap();
+        let error = block_on(gpu.program("wrong", &[(refused, &[&y, &y])])).err().expect("an error");
+        assert_eq!(error.kind, Kind::Shader, "{error}");
         let missing = Shader { consts: vec![("TILE", 1)], ..shader("wrong_op", SAXPY) };
         let error = program_error(gpu, Dispatch { shader: missing, ..saxpy(1.0, 64, 0, 1, 0) });
         assert!(error.contains("wrong_op") && error.contains("TILE"), "{error}");

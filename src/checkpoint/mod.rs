@@ -80,8 +80,8 @@ impl Checkpoint {
     /// Reads the file at `path` and checks all of it.
     ///
     /// # Errors
-    /// A file that cannot be read, is damaged (its content does not have the checksum that it names), is of another format or version, or in which any name, shape, type or
-    /// number is not what its own configuration asks for.
+    /// A file that cannot be read, is damaged (its content does not have the checksum that it names), is of another format or
+    /// version, or in which any name, shape, type or number is not what its own configuration asks for.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let meta = std::fs::metadata(path).map_err(|e| refused(path, "read", &e))?;

@@ -63,6 +63,7 @@ impl Evaluate {
         let pieces = corpus.part(&checkpoint.split, self.split)?;
         let device = self.device.open_in_time()?;
         let signals = Signals::listen("stopping");
+        let device = device.waited_for(signals.wait_options());
         let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
         let bar = bar(total as u64, "{wide_bar} {percent}% ETA {eta}");
         let done = |steps: usize| bar.set_position(steps as u64);

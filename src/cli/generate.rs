@@ -110,8 +110,13 @@ impl Generate {
         music::Roll::from_notes(checkpoint.corpus.range, [])?.to_midi(tempo)?;
         let device = self.device.open_in_time()?;
         let signals = Signals::listen("stopping after this bar, and writing what there is");
+        let device = device.waited_for(signals.wait_options());
         let bar = bar(self.bars as u64, "{wide_bar} bar {pos}/{len} ETA {eta}");
-        let progress = |bars: usize| bar.set_position(bars as u64);
+        let mut bars = 0;
+        let progress = |done: usize| {
+            bars = done;
+            bar.set_position(done as u64);
+        };
         let composed = pollster::block_on(generate(
             &checkpoint,
             &options,
@@ -121,7 +126,10 @@ impl Generate {
             progress,
         ));
         bar.finish_and_clear();
-        let Composed { rolls, interrupted } = composed?;
+        let Composed { rolls, interrupted, failure } = composed.map_err(|e| match e.is_of_device() {
+            true => e.during("composing the first bar", "no bar was composed, and nothing was written"),
+            false => e,
+        })?;
         let mut pieces = vec![];
         for (i, (roll, file)) in rolls.iter().zip(&files).enumerate() {
             roll.write_midi(file, tempo)?;
@@ -130,23 +138,27 @@ impl Generate {
             let (warnings, stats) = (warnings.as_slice(), RollStats::new(roll));
             pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, warnings, stats });
         }
-        let code = if interrupted { signals.exit_code() } else { ExitCode::SUCCESS };
         if self.json {
-            return say_json(&pieces).map(|()| code);
+            say_json(&pieces)?;
+        // Unless standard output is the piece.
+        } else if !files.iter().any(|file| is_stdout(file)) {
+            if interrupted {
+                say("interrupted: this is what was composed so far");
+            }
+            say(format_args!("composed with {}, style {expression}, seed {seed}", path.display()));
+            for piece in &pieces {
+                say(piece.file.display());
+                roll::print_stats(&piece.stats);
+            }
         }
-        // Standard output is the piece.
-        if files.iter().any(|file| is_stdout(file)) {
-            return Ok(code);
+        match failure {
+            Some(e) => {
+                let doing = format!("composing bar {} of {}", bars + 1, self.bars);
+                Err(e.during(doing, "what was composed until then is written"))
+            }
+            None if interrupted => Ok(signals.exit_code()),
+            None => Ok(ExitCode::SUCCESS),
         }
-        if interrupted {
-            say("interrupted: this is what was composed so far");
-        }
-        say(format_args!("composed with {}, style {expression}, seed {seed}", path.display()));
-        for piece in &pieces {
-            say(piece.file.display());
-            roll::print_stats(&piece.stats);
-        }
-        Ok(code)
     }
 
     /// The style, and the expression for it.

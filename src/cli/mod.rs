@@ -182,6 +182,17 @@ fn quiet_wayland() {
     }
 }
 
+/// Keeps a panic quiet by which wgpu says that a device is lost: the library catches it and makes an error of it.
+fn leave_lost_devices_to_errors() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if !text.is_some_and(|text| text.starts_with("Error in Device::poll")) {
+            usual(panic);
+        }
+    }));
+}
+
 /// The variables that stand for flags.
 const VARIABLES: [(&str, &str); 2] = [("--device", "DEEPJ_DEVICE"), ("--tune", "DEEPJ_TUNE")];
 
@@ -223,6 +234,7 @@ fn arguments() -> Arguments {
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_wayland();
+    leave_lost_devices_to_errors();
     let whole = |()| ExitCode::SUCCESS;
     let done = match arguments().command {
         Command::Train(command) => command.run(),

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use deepj::gpu::WaitOptions;
+
 use super::tell;
 
 /// What signals have asked for since they were first listened to.
@@ -27,6 +29,12 @@ impl Signals {
         signals
     }
 
+    /// How to wait for a GPU meanwhile: no longer than it takes to know that it hangs, once a signal has come.
+    pub fn wait_options(&self) -> WaitOptions {
+        let notice = |text: &str| tell(format_args!("note: {text}"));
+        WaitOptions { stop: self.stop.clone(), notice: Some(Arc::new(notice)), timeout: None }
+    }
+
     /// The exit code of a command that a signal has ended early: 128 and the signal's number, as shells have it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(exit_code(self.by.load(Ordering::Relaxed)))
@@ -34,7 +42,7 @@ impl Signals {
 
     fn stop(&self, signal: i32, doing: &str) {
         if self.stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(exit_code(signal)));
+            system::exit(i32::from(exit_code(signal)));
         }
         self.by.store(signal, Ordering::Relaxed);
         tell(format_args!("\n{}: {doing}; once more ends at once", name(signal)));
@@ -69,6 +77,11 @@ mod system {
         Ok(())
     }
 
+    /// Ends the process without what others have it do at its end: a driver may wait there for a GPU that hangs.
+    pub fn exit(code: i32) {
+        signal_hook::low_level::exit(code)
+    }
+
     /// Whether the process was started with this signal ignored.
     fn is_ignored(signal: i32) -> bool {
         // SAFETY: without a new action `sigaction` only writes the present one to where it is told, a whole value of its type,
@@ -86,6 +99,8 @@ mod system {
 
     /// The number of Ctrl-C where signals have numbers.
     const SIGINT: i32 = 2;
+
+    pub use std::process::exit;
 
     pub fn listen(signals: Signals, doing: &'static str) -> Result<(), ctrlc::Error> {
         ctrlc::set_handler(move || signals.stop(SIGINT, doing))

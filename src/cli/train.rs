@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::files::path_text;
+use deepj::gpu::Device;
+use deepj::graph::session::KernelSelection;
 use deepj::models::{Loss, LossValues, Precision};
 use deepj::music::{Bptt, NoteRange};
 use deepj::train::{
@@ -159,6 +161,7 @@ impl Train {
             return Ok(ExitCode::SUCCESS);
         }
         let signals = Signals::listen("stopping and saving");
+        let device = device.waited_for(signals.wait_options());
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
         let bars = prepared.state.settings.samples.unwrap_or(SAMPLE_BARS);
@@ -167,23 +170,43 @@ impl Train {
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
         let outcome = outcome?;
-        let mut samples = vec![];
-        if let (Some(best), true) = (&outcome.best_checkpoint, bars > 0 && outcome.end != End::Interrupted) {
-            let checkpoint = Checkpoint::load(best)?;
-            let composed = generate::samples(&checkpoint, bars, device, selection, &signals.stop);
-            for (genre, roll) in pollster::block_on(composed)?.into_iter().flatten() {
-                let file = best.with_file_name(format!("{SAMPLE}{genre}.mid"));
-                roll.write_midi(&file, SAMPLE_TEMPO)?;
-                samples.push(file);
+        let (samples, failure) = match &outcome.best_checkpoint {
+            Some(best) if bars > 0 && outcome.end != End::Interrupted => {
+                let mut samples = vec![];
+                let composed = compose_samples(best, bars, device, selection, &signals.stop, &mut samples);
+                (samples, composed.err())
             }
-        }
+            _ => (vec![], None),
+        };
         match self.json {
             true => say_json(&Report { outcome: &outcome, samples: samples.iter().map(path_text).collect() })?,
             false => print_outcome(&outcome, progress.losses, &samples),
         }
+        if let Some(e) = failure {
+            return Err(e.during("composing samples", "the run itself has ended and is saved"));
+        }
         // Also where a signal came while the samples were composed.
         Ok(if signals.stop.load(Ordering::Relaxed) { signals.exit_code() } else { ExitCode::SUCCESS })
     }
+}
+
+/// Composes a piece of each genre with the checkpoint `best`, beside it, and lists the files written in `samples`.
+fn compose_samples(
+    best: &Path,
+    bars: usize,
+    device: Device,
+    selection: KernelSelection,
+    stop: &AtomicBool,
+    samples: &mut Vec<PathBuf>,
+) -> Result<()> {
+    let checkpoint = Checkpoint::load(best)?;
+    let composed = generate::samples(&checkpoint, bars, device, selection, stop);
+    for (genre, roll) in pollster::block_on(composed)?.into_iter().flatten() {
+        let file = best.with_file_name(format!("{SAMPLE}{genre}.mid"));
+        roll.write_midi(&file, SAMPLE_TEMPO)?;
+        samples.push(file);
+    }
+    Ok(())
 }
 
 /// Bars of the pieces composed at the end.

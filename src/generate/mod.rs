@@ -37,18 +37,20 @@ const MAX_BARS: usize = 5_000;
 pub const MAX_PIECES: usize = 1_000;
 
 /// Pieces, as far as they were composed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Composed {
     /// One roll a piece, the given beginning included.
     pub rolls: Vec<Roll>,
-    /// Whether `stop` ended it early.
+    /// Whether `stop` or a failure ended it early.
     pub interrupted: bool,
+    /// Why the device failed after some bars, if it did.
+    pub failure: Option<Error>,
 }
 
 /// Composes. `progress` is told the bars done after each submission, `stop` ends it after a bar.
 ///
 /// # Errors
-/// Options out of range, a device that fails, or a model whose probabilities are not finite.
+/// Options out of range, a device that fails before a bar is composed, or a model whose probabilities are not finite.
 pub async fn generate(
     checkpoint: &Checkpoint,
     options: &Composition,
@@ -72,25 +74,28 @@ pub async fn generate(
         temperature: options.temperature,
         ..Uniforms::default()
     };
-    let mut done = 0;
+    let (mut done, mut failure) = (0, None);
     while done < total && !stop.load(Ordering::Relaxed) {
         // Up to the end of the beginning, then to the next border of the window.
         let until = if done < primed { primed } else { total }.min((done / bar + 1) * bar);
         let forced = options.prime.as_ref().filter(|_| done < primed);
         uniforms.forced = if forced.is_some() { 1.0 } else { 0.0 };
-        if let Some(prime) = forced {
-            generator.force(prime, done..until)?;
-        }
         // The first composed bar has the path's first style, the last one its last.
         let place = (done.saturating_sub(primed) / bar) as f64 / (options.bars - 1).max(1) as f64;
-        generator.style(&options.styles, place)?;
-        generator.run(done..until, &uniforms, &mut values).await?;
-        done = until;
+        match generator.run(done..until, forced, (&options.styles, place), &uniforms, &mut values).await {
+            Ok(()) => done = until,
+            // The bars before it were read back.
+            Err(e) if e.is_of_device() && done > primed => {
+                failure = Some(e);
+                break;
+            }
+            Err(e) => return Err(e),
+        }
         progress(done.saturating_sub(primed).div_ceil(bar));
     }
     let range = checkpoint.corpus.range;
     let rolls = values.iter().map(|values| Roll::from_values(range, channels, values)).collect::<Result<_>>()?;
-    Ok(Composed { rolls, interrupted: done < total })
+    Ok(Composed { rolls, interrupted: done < total, failure })
 }
 
 impl Composition {
@@ -194,8 +199,20 @@ impl Generator {
         self.session.write(self.program, self.io.forced, &forced)
     }
 
-    /// Runs steps of one window and appends the channels of each piece's notes to its values.
-    async fn run(&mut self, steps: std::ops::Range<usize>, uniforms: &Uniforms, values: &mut [Vec<f32>]) -> Result<()> {
+    /// Runs steps of one window, of the beginning `forced` if that is given, in these styles at a part of the way, and appends
+    /// the channels of each piece's notes to its values.
+    async fn run(
+        &mut self,
+        steps: std::ops::Range<usize>,
+        forced: Option<&Roll>,
+        (styles, place): (&[StylePath], f64),
+        uniforms: &Uniforms,
+        values: &mut [Vec<f32>],
+    ) -> Result<()> {
+        if let Some(prime) = forced {
+            self.force(prime, steps.clone())?;
+        }
+        self.style(styles, place)?;
         self.session.run(self.program, steps.len() as u32, uniforms)?;
         self.session.prepare(self.program, steps.len() as u32)?;
         let roll = self.session.read(self.program, &[self.io.roll]).await?.swap_remove(0);
@@ -244,6 +261,9 @@ pub async fn samples(
     };
     let selection = KernelSelection { overrides_elsewhere: true, ..selection };
     let composed = generate(checkpoint, &options, device, selection, stop, |_| ()).await?;
+    if let Some(failure) = composed.failure {
+        return Err(failure);
+    }
     let names = genres.iter().map(|genre| genre.to_string());
     Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
 }

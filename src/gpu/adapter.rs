@@ -7,7 +7,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Capabilities, DeviceType, Gpu, Machine, OpenOptions, WatchdogBudget};
+use super::{Capabilities, DeviceType, Gpu, Machine, OpenOptions, WaitOptions, WatchdogBudget};
 use crate::{Error, Result};
 
 /// Which device to compute on, as `--device` and `DEEPJ_DEVICE` name it.
@@ -62,6 +62,14 @@ impl Device {
             && gpu.capabilities.budget.is_some()
         {
             Arc::make_mut(&mut gpu.capabilities).budget = Some(budget);
+        }
+        self
+    }
+
+    /// The same device, waited for as `options` say.
+    pub fn waited_for(mut self, options: WaitOptions) -> Self {
+        if let Self::Gpu(gpu) = &mut self {
+            gpu.wait_options = options;
         }
         self
     }

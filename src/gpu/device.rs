@@ -6,8 +6,10 @@ use parking_lot::Mutex;
 
 use super::Capabilities;
 use super::errors::Faults;
-use super::options::{Limits, OpenOptions};
+use super::options::{Limits, OpenOptions, WaitOptions};
 use super::pipeline::Pipelines;
+#[cfg(not(target_arch = "wasm32"))]
+use super::silence::Activity;
 use crate::{Error, Result};
 
 /// An open GPU. Clones are the same device.
@@ -18,6 +20,8 @@ use crate::{Error, Result};
 pub struct Gpu {
     /// Those of the device as it was opened, which may be less than the adapter has.
     pub capabilities: Arc<Capabilities>,
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code))]
+    pub(super) wait_options: WaitOptions,
     pub(super) inner: Arc<Inner>,
 }
 
@@ -28,6 +32,8 @@ pub(super) struct Inner {
     pub pipelines: Pipelines,
     /// Buffers that results were read through, kept for later reads, the one used last at the end.
     pub staging: Mutex<Vec<wgpu::Buffer>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub activity: Arc<Activity>,
 }
 
 impl Gpu {
@@ -60,8 +66,50 @@ impl Gpu {
         let capabilities = Arc::new(Capabilities::of_device(adapter, &device));
         Ok(Self {
             capabilities,
-            inner: Arc::new(Inner { device, queue, faults, pipelines, staging: Mutex::default() }),
+            wait_options: WaitOptions::default(),
+            inner: Arc::new(Inner {
+                device,
+                queue,
+                faults,
+                pipelines,
+                staging: Mutex::default(),
+                #[cfg(not(target_arch = "wasm32"))]
+                activity: Arc::default(),
+            }),
         })
+    }
+
+    /// Gives the device up at once, with its memory: whatever is submitted or waited for from now on, on any clone, is an error
+    /// as on a device that was lost.
+    pub fn destroy(&self) {
+        self.inner.device.destroy();
+        self.inner.faults.give_up("the device is lost (destroyed)".into(), "open it again");
+    }
+
+    /// Has the next call meet a fault of this kind.
+    #[cfg(test)]
+    pub(crate) fn inject(&self, kind: crate::error::Kind) {
+        self.inner.faults.inject(kind);
+    }
+
+    /// Has nothing finish from now on.
+    #[cfg(test)]
+    pub(crate) fn hang(&self) {
+        self.inner.activity.hang();
+    }
+
+    /// Submits commands, whose end is noticed by those who wait.
+    pub(super) fn submit_buffers(
+        &self,
+        commands: impl IntoIterator<Item = wgpu::CommandBuffer>,
+    ) -> wgpu::SubmissionIndex {
+        let index = self.inner.queue.submit(commands);
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let activity = self.inner.activity.clone();
+            self.inner.queue.on_submitted_work_done(move || activity.finish());
+        }
+        index
     }
 
     /// Bytes of device memory that are allocated for buffers, where the backend's allocator tells (Vulkan, DX12).

@@ -17,9 +17,15 @@ pub(super) struct Faults {
 /// What the driver reported outside of any call.
 #[derive(Default)]
 struct Reported {
-    lost: Mutex<Option<String>>,
+    lost: Mutex<Option<Fault>>,
     uncaptured: Mutex<Option<Fault>>,
 }
+
+const LOST: &str =
+    "the driver gave up, was updated, or the device was removed; start again, with a smaller batch if it recurs";
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) const HUNG: &str = "start again with a smaller batch or on another --device, and update the driver if it recurs; a GPU that \
+                    stays hung works again after a restart of the machine";
 
 /// An error of the driver, in words for the user.
 struct Fault {
@@ -34,7 +40,8 @@ impl Faults {
         let reported = Arc::new(Reported::default());
         let listening = reported.clone();
         device.set_device_lost_callback(move |reason, message| {
-            listening.lost.lock().get_or_insert(format!("{reason:?} {message}").trim().to_string());
+            let what = format!("the device is lost ({})", format!("{reason:?} {message}").trim());
+            listening.lost.lock().get_or_insert(Fault { kind: Kind::Device, what, remedy: LOST });
         });
         let listening = reported.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -64,16 +71,24 @@ impl Faults {
         }
     }
 
+    /// Counts the device as lost from now on.
+    pub fn give_up(&self, what: String, remedy: &'static str) {
+        self.reported.lost.lock().get_or_insert(Fault { kind: Kind::Device, what, remedy });
+    }
+
+    /// Has the next call meet a fault of this kind.
+    #[cfg(test)]
+    pub fn inject(&self, kind: Kind) {
+        *self.reported.uncaptured.lock() = Some(Fault { kind, what: "injected".into(), remedy: "" });
+    }
+
     /// Whether the driver has reported nothing; `asked` says what is being done.
     ///
     /// # Errors
     /// What the driver reported since the last call; at every call, once the device is lost.
     pub fn check(&self, asked: impl Fn() -> String) -> Result<()> {
-        if let Some(reason) = &*self.reported.lost.lock() {
-            return Err(Error::device(
-                format!("{}: the device is lost ({reason})", asked()),
-                "the driver gave up, was updated, or the device was removed; start again, with a smaller batch if it recurs",
-            ));
+        if let Some(fault) = &*self.reported.lost.lock() {
+            return Err(fault.met(&asked()));
         }
         match self.reported.uncaptured.lock().take() {
             Some(fault) => Err(fault.met(&asked())),
@@ -102,7 +117,7 @@ impl Fault {
         Self { kind, what, remedy }
     }
 
-    fn met(self, asked: &str) -> Error {
+    fn met(&self, asked: &str) -> Error {
         Error::new(self.kind, format!("{asked}: {}", self.what), self.remedy)
     }
 }

@@ -17,6 +17,8 @@ mod pipeline_cache;
 mod program;
 mod read;
 mod remembered;
+#[cfg(not(target_arch = "wasm32"))]
+mod silence;
 mod timeline;
 mod wait;
 
@@ -29,7 +31,7 @@ pub use check::Workgroup;
 pub use device::Gpu;
 pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader, with_writable};
 pub use machine::Machine;
-pub use options::{Checks, Limits, OpenOptions};
+pub use options::{Checks, Limits, Notice, OpenOptions, WaitOptions};
 pub use program::{Facts, Program};
 pub use read::PendingRead;
 pub(crate) use remembered::Remembered;
@@ -38,9 +40,51 @@ pub use timeline::{Clock, Stamp, Timeline};
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
 
     use super::wait::Signal;
     use super::*;
+
+    /// Opens an adapter, to be waited for like this; `None` where there is none.
+    async fn first_adapter(options: WaitOptions) -> Option<Gpu> {
+        if adapters().await.is_empty() {
+            println!("skipped: no adapter here");
+            return None;
+        }
+        match open(&DeviceChoice::Index(0), OpenOptions::default()).await.unwrap().waited_for(options) {
+            Device::Gpu(gpu) => Some(gpu),
+            Device::Cpu { why } => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn a_hung_gpu_is_given_up_at_its_time_or_when_someone_stops() {
+        pollster::block_on(async {
+            for stopped in [false, true] {
+                let timeout = Some(Duration::from_secs(if stopped { 60 } else { 1 }));
+                let options = WaitOptions { timeout, ..WaitOptions::default() };
+                let Some(gpu) = first_adapter(options.clone()).await else { return };
+                let buffer = gpu.buffer("buffer", 10).await.unwrap();
+                gpu.wait().await.unwrap();
+                let pending = gpu.begin_read(&[(&buffer, 0, 10)]).await.unwrap();
+                gpu.hang();
+                options.stop.store(stopped, Ordering::Relaxed);
+                let began = Instant::now();
+                let error = gpu.finish_read(pending).await.unwrap_err();
+                let seconds = began.elapsed().as_secs_f64();
+                let expected = if stopped { 5.0 } else { 1.0 };
+                assert!((expected..expected + 3.0).contains(&seconds), "{seconds} s");
+                let text = error.to_string();
+                assert!(text.contains("does not answer") && text.contains("--device"), "{text}");
+                assert_eq!(text.contains("a stop was asked for"), stopped, "{text}");
+                // Nobody waits for it again.
+                assert!(gpu.wait().await.unwrap_err().to_string().contains("does not answer"));
+                drop((buffer, gpu));
+                assert!(began.elapsed().as_secs_f64() < seconds + 1.0);
+            }
+        });
+    }
 
     #[test]
     fn a_lost_device_is_an_error_of_every_call() {

@@ -13,6 +13,7 @@ use super::kernel::{Access, Dispatch, Shader, with_writable};
 use super::options::Checks;
 #[cfg(not(target_arch = "wasm32"))]
 use super::pipeline_cache::PipelineCache;
+use crate::error::Kind;
 use crate::{Error, Result};
 
 /// Bytes of the uniforms: `Uniforms` in `shaders/common.wgsl`.
@@ -96,7 +97,14 @@ impl Pipelines {
 
         let name = dispatch.name();
         let began = Instant::now();
-        let (raw, layout) = faults.scoped(|| format!("compiling {name}"), || self.compile(&key, &name, text)).await?;
+        let compiling = || format!("compiling {name}");
+        let made = faults.scoped(compiling, || self.compile(&key, &name, text)).await;
+        let (raw, layout) = match made {
+            Err(e) if e.kind == Kind::Device && faults.check(compiling).is_ok() => {
+                return Err(Error { kind: Kind::Shader, ..e });
+            }
+            made => made?,
+        };
         let compile = began.elapsed();
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(cache) = &self.cache {

@@ -301,7 +301,7 @@ impl Gpu {
             self.write_bytes(buffer, 0, bytemuck::cast_slice(uniforms));
         }
         for (together, _) in cut(commands.into_iter(), |commands| commands.share) {
-            self.inner.queue.submit(together.into_iter().map(|commands| commands.raw));
+            self.submit_buffers(together.into_iter().map(|commands| commands.raw));
         }
         self.inner.faults.check(asked)
     }

@@ -75,7 +75,7 @@ impl Gpu {
             }
             offset += len;
         }
-        let submission = self.inner.queue.submit([encoder.finish()]);
+        let submission = self.submit_buffers([encoder.finish()]);
         let mapped = Arc::new(Signal::default());
         let signal = mapped.clone();
         staging.map_async(wgpu::MapMode::Read, ..size, move |result| {
@@ -98,7 +98,10 @@ impl Gpu {
         let size = sizes.iter().sum::<u64>();
         let asked = || reading_back(size);
         let refused = |error: String| Error::device(format!("{}: {error}", asked()), "");
-        self.arrival(&mapped, Some(submission), asked).await?.map_err(refused)?;
+        let mapped = self.arrival(&mapped, Some(submission), asked).await?;
+        // What became of the device says more than that a buffer cannot be mapped.
+        self.inner.faults.check(asked)?;
+        mapped.map_err(refused)?;
 
         let view = staging.get_mapped_range(..size).map_err(|error| refused(error.to_string()))?;
         let mut rest = &view[..];

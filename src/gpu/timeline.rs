@@ -99,7 +99,7 @@ impl Gpu {
         for time in &mut times {
             let commands = self.inner.device.create_command_encoder(&Default::default()).finish();
             let began = Instant::now();
-            self.inner.queue.submit([commands]);
+            self.submit_buffers([commands]);
             self.wait().await?;
             *time = began.elapsed();
         }

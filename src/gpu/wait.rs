@@ -4,14 +4,18 @@ use std::future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 #[cfg(not(target_arch = "wasm32"))]
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::atomic::Ordering, time::Duration};
 
 use parking_lot::Mutex;
+#[cfg(not(target_arch = "wasm32"))]
+use web_time::Instant;
 
 use super::Gpu;
 #[cfg(not(target_arch = "wasm32"))]
-use crate::Error;
+use super::{errors::HUNG, silence::Silence};
 use crate::Result;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::{Error, gpu::DeviceType};
 
 /// A value that a callback of the driver delivers.
 pub(super) struct Signal<T>(Mutex<(Option<T>, Option<Waker>)>);
@@ -50,7 +54,7 @@ impl Gpu {
     /// Waits until all that was submitted has run.
     ///
     /// # Errors
-    /// A device that is lost or out of memory.
+    /// A device that is lost, out of memory, or given up ([`WaitOptions`](super::WaitOptions)).
     pub async fn wait(&self) -> Result<()> {
         let asked = || "waiting for the GPU".to_string();
         self.inner.faults.check(asked)?;
@@ -74,20 +78,24 @@ impl Gpu {
         #[cfg(target_arch = "wasm32")]
         let _ = submission;
         #[cfg(not(target_arch = "wasm32"))]
-        let mut silence = 0;
+        let (mut unheard, mut silence) = (0, Silence::new(&self.inner.activity));
         future::poll_fn(move |context| {
             if let Poll::Ready(value) = signal.poll(context) {
                 return Poll::Ready(Ok(value));
             }
             #[cfg(not(target_arch = "wasm32"))]
             {
+                let began = Instant::now();
                 let finished = self.poll_for_a_while(submission.clone(), &asked);
+                silence.polled(began.elapsed());
                 if let Poll::Ready(value) = signal.poll(context) {
                     return Poll::Ready(Ok(value));
                 }
                 if finished? {
-                    silence += 1;
-                    self.bear_silence(silence, &asked)?;
+                    unheard += 1;
+                    self.await_callback(unheard, &asked)?;
+                } else {
+                    self.bear(&silence, &asked)?;
                 }
                 context.waker().wake_by_ref();
             }
@@ -103,6 +111,11 @@ impl Gpu {
     fn poll_for_a_while(&self, submission: Option<wgpu::SubmissionIndex>, asked: &impl Fn() -> String) -> Result<bool> {
         const SLICE: Duration = Duration::from_millis(50);
         let poll = wgpu::PollType::Wait { submission_index: submission, timeout: Some(SLICE) };
+        #[cfg(test)]
+        if self.inner.activity.hangs() {
+            std::thread::sleep(SLICE);
+            return Ok(false);
+        }
         // wgpu panics here when it finds the device lost, after it has told the callback for lost devices.
         let reason = match std::panic::catch_unwind(AssertUnwindSafe(|| self.inner.device.poll(poll))) {
             Ok(Ok(_)) => return Ok(true),
@@ -114,10 +127,36 @@ impl Gpu {
         Err(Error::device(format!("{}: {reason}", asked()), "update the driver, or choose another device"))
     }
 
+    /// Gives the device up where it has been silent for too long.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn bear(&self, silence: &Silence<'_>, asked: &impl Fn() -> String) -> Result<()> {
+        let options = &self.wait_options;
+        let timeout = options.timeout(self.capabilities.device_type == DeviceType::Software);
+        let stopped = options.stop.load(Ordering::Relaxed) && silence.outlasts_a_stop();
+        let seconds = silence.lasted().as_secs();
+        if stopped || silence.lasted() >= timeout {
+            let until = if stopped { ", and a stop was asked for" } else { "" };
+            let what = format!("the GPU does not answer: it has finished nothing for {seconds} s{until}");
+            self.inner.faults.give_up(what, HUNG);
+            // Dropping a queue waits for its submissions, which a hung GPU never finishes.
+            std::mem::forget(self.inner.queue.clone());
+        } else if silence.is_worth_saying()
+            && let Some(notice) = &options.notice
+            && self.inner.activity.first_to_say()
+        {
+            let limit = timeout.as_secs();
+            notice(&format!(
+                "{}: the GPU has finished nothing for {seconds} s; it is given up after {limit} s",
+                asked()
+            ));
+        }
+        self.inner.faults.check(asked)
+    }
+
     /// The work is finished, but the signal is not set. Another thread that polled first may be about to set it, so this
     /// pauses; after about ten seconds it is an error.
     #[cfg(not(target_arch = "wasm32"))]
-    fn bear_silence(&self, count: u32, asked: &impl Fn() -> String) -> Result<()> {
+    fn await_callback(&self, count: u32, asked: &impl Fn() -> String) -> Result<()> {
         const PAUSE: Duration = Duration::from_millis(1);
         const PATIENCE: u32 = 10_000;
         if count > PATIENCE {

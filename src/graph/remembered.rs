@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::gpu::{Machine, Remembered};
 use crate::ops::Op;
 
-/// Microseconds of each supported variant of a kernel on one shape; `None` for one that does not run on the adapter.
+/// Microseconds of each supported variant of a kernel on one shape; `None` for one that the driver refuses.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Measured {
     /// Checksum of the text of all variants' shaders: other text, other times.

@@ -13,7 +13,7 @@ use web_time::{Duration, Instant};
 use super::plan::Plan;
 use super::remembered::{self, Kernels, Key, Measured};
 use super::selection::{Event, KernelSelection, Tune, Tuned};
-use crate::error::{self, Result};
+use crate::error::{Kind, Result};
 use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Machine, Program, Shader};
 use crate::ops::{Arg, Op, Recorded, Recorder, TensorId, View};
 
@@ -112,7 +112,7 @@ impl Tuner {
             };
             if let Some(fastest) = times.measured.fastest(&job.supported) {
                 self.fastest.insert(job.key.clone(), fastest);
-                // A variant for which memory ran out may run another time.
+                // What has failed for a reason that may pass is tried again another time.
                 if !times.may_pass {
                     found.insert(job.key.clone(), times.measured);
                 }
@@ -318,8 +318,8 @@ impl<'a> Bench<'a> {
         Ok(Candidate { variant, program, once, samples: vec![] })
     }
 
-    /// What remains of a failure, once `notice` is told: whether it may pass, as memory that ran out may be free another
-    /// time.
+    /// What remains of a failure, once `notice` is told: whether it may pass. Memory that ran out may be free another time, and
+    /// a driver that failed may work; a shader that it refuses it refuses again.
     ///
     /// # Errors
     /// The failure itself where the device is lost.
@@ -328,7 +328,7 @@ impl<'a> Bench<'a> {
             return Err(e);
         }
         notice(&format!("{} is left out: {} ({})", variant, e.what, job.label));
-        Ok(e.kind == error::Kind::Memory)
+        Ok(e.kind != Kind::Shader)
     }
 
     /// The times of all variants; `None` where it got too late.
@@ -400,9 +400,14 @@ fn median(values: &mut [f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use pollster::block_on;
+
     use super::*;
-    use crate::gpu::Format;
-    use crate::graph::selection::Origin;
+    use crate::error;
+    use crate::gpu::{Device, DeviceChoice, Format, OpenOptions, WaitOptions, adapters, open};
+    use crate::graph::selection::{Observer, Origin};
     use crate::graph::{Graph, Kind};
     use crate::ops::gemm::{Gemm, Layout};
 
@@ -440,6 +445,66 @@ mod tests {
             let expected = if of == &with { ("subgroup", Origin::Tuned, 0) } else { ("register", Origin::Default, 1) };
             assert_eq!(chosen(&with), expected);
         }
+    }
+
+    /// A product of 64 rows, too small for an excerpt.
+    fn small_product() -> Plan {
+        let mut graph = Graph::without_params();
+        let [a, b] = ["a", "b"].map(|name| graph.temp(name, 64 * 64));
+        let c = graph.tensor("c", 64 * 64, Kind::Output);
+        graph.apply(Gemm::new(Layout::NN, 64, 64, 64), &[a, b, c]);
+        Plan::compile("test", graph)
+    }
+
+    /// What fails while the first variant is measured is remembered only where the driver would refuse it again.
+    #[test]
+    fn failures_that_may_pass_are_not_remembered() {
+        type Failing = fn(&Gpu);
+        // With the timeout, and whether tuning goes on.
+        let passing: [(Failing, Option<u64>, bool); 4] = [
+            (|gpu| gpu.inject(error::Kind::Memory), None, true),
+            (|gpu| gpu.inject(error::Kind::Device), None, true),
+            (Gpu::destroy, None, false),
+            (Gpu::hang, Some(1), false),
+        ];
+        if block_on(adapters()).is_empty() {
+            println!("skipped: no adapter here");
+            return;
+        }
+        let open = |timeout: Option<u64>| {
+            let options = WaitOptions { timeout: timeout.map(Duration::from_secs), ..WaitOptions::default() };
+            match block_on(open(&DeviceChoice::Index(0), OpenOptions::default())).unwrap().waited_for(options) {
+                Device::Gpu(gpu) => gpu,
+                Device::Cpu { why } => panic!("{why}"),
+            }
+        };
+        let plan = small_product();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tuning.json");
+        // What tuning a new device comes to, and the times that are remembered then.
+        let tune = |fail: Option<Failing>, timeout| {
+            let gpu = open(timeout);
+            let failing = gpu.clone();
+            let observer: Observer = Arc::new(move |event| {
+                if let (Event::Measuring { .. }, Some(fail)) = (event, fail) {
+                    fail(&failing);
+                }
+            });
+            let (remembered, observer) = (Some(file.clone()), Some(observer));
+            let selection = KernelSelection { tune: Tune::On, remembered, observer, ..KernelSelection::default() };
+            let done = block_on(Tuner::new(&selection, &gpu.capabilities).tune(&gpu, &plan, &selection));
+            let kernels = remembered::load(&file, &Machine::of(&gpu.capabilities)).unwrap();
+            println!("{:?}", done.as_ref().err());
+            (done.is_ok(), kernels.into_values().next().map(|measured| measured.us))
+        };
+        for (i, (fail, timeout, goes_on)) in passing.into_iter().enumerate() {
+            assert_eq!(tune(Some(fail), timeout), (goes_on, None), "failure {i}");
+        }
+        let (_, refused) = tune(Some(|gpu| gpu.inject(error::Kind::Shader)), None);
+        assert_eq!(refused.unwrap().values().filter(|us| us.is_none()).count(), 1);
+        std::fs::remove_file(&file).unwrap();
+        let (_, measured) = tune(None, None);
+        assert!(measured.unwrap().values().all(Option::is_some));
     }
 
     #[test]

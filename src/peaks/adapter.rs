@@ -6,6 +6,7 @@
 use web_time::Instant;
 
 use super::RooflineLimits;
+use crate::error::Kind;
 use crate::gpu::{Access, Binding, Buffer, Capabilities, Cost, DeviceType, Dispatch, Format, Gpu, Program, Shader};
 use crate::{Error, Result};
 
@@ -76,11 +77,9 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<RooflineLimits>
     for shape in shapes(&gpu.capabilities, matrices) {
         match bench.candidate(&shape).await {
             Ok(candidate) => candidates.push(candidate),
-            Err(e) => {
-                // Another shape may do, on a device that is not lost.
-                gpu.wait().await?;
-                refused = Some(e);
-            }
+            // Another shape may do. What else fails may work another time, and limits without it would be remembered.
+            Err(e) if e.kind == Kind::Shader => refused = Some(e),
+            Err(e) => return Err(e),
         }
     }
     let sampling = SAMPLING[bench.software];

@@ -24,8 +24,8 @@ use crate::{Error, Result};
 /// Trains as prepared, until a limit is reached or `stop` is set.
 ///
 /// # Errors
-/// A device that fails, a loss that is not finite (the checkpoints stay as they were before), or a file that cannot be
-/// written.
+/// A device that fails (the error names the last checkpoint), a loss that is not finite (the checkpoints stay as they were
+/// before), or a file that cannot be written.
 pub async fn train(
     mut prepared: Prepared,
     device: Device,
@@ -90,6 +90,10 @@ struct Run<'a> {
     events: EventFile,
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
+    /// What it does now, for the error of a device that fails.
+    doing: &'static str,
+    /// The update of the checkpoint to go on from, where there is one.
+    resumable: Option<u64>,
     began: Instant,
     /// Seconds of the parts before this one.
     seconds_before: f64,
@@ -126,7 +130,13 @@ impl<'a> Run<'a> {
         };
         let (step, seconds_before) = (progress.step, progress.seconds);
         let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
-        let trainer = Trainer::new(start, plans, device, selection).await?;
+        let resumable = (destination == Destination::Resumed).then_some(step);
+        let trainer = match Trainer::new(start, plans, device, selection).await {
+            Err(e) if e.is_of_device() && resumable.is_some() => {
+                return Err(e.during("preparing the device", last_checkpoint(files, resumable)));
+            }
+            trainer => trainer?,
+        };
         started.memory_bytes += trainer.scratch_bytes();
         // Not before all that can fail for a beginning has not: what is removed was a run.
         match destination {
@@ -148,6 +158,8 @@ impl<'a> Run<'a> {
             events,
             observer,
             stop,
+            doing: "training",
+            resumable,
             began,
             seconds_before,
         };
@@ -157,8 +169,19 @@ impl<'a> Run<'a> {
     }
 
     async fn go(&mut self) -> Result<Outcome> {
+        self.run_updates().await.map_err(|e| {
+            if !e.is_of_device() {
+                return e;
+            }
+            let doing = format!("{} after update {}", self.doing, self.trainer.progress().step);
+            e.during(doing, last_checkpoint(self.files, self.resumable))
+        })
+    }
+
+    async fn run_updates(&mut self) -> Result<Outcome> {
         let mut saved = None;
         loop {
+            self.doing = "training";
             // Nothing is due in the middle of an update: where something may be, the one under way is waited for.
             let step = self.trainer.submitted();
             let every = |n: u64| step > 0 && step.is_multiple_of(n);
@@ -245,6 +268,7 @@ impl<'a> Run<'a> {
 
     /// Measures the losses on the held-out pieces, and keeps the model if it is the best so far.
     async fn validate(&mut self, snapshot: &mut Option<Snapshot>) -> Result<()> {
+        self.doing = "validating";
         let total = self.validation.iter().map(|piece| piece.roll.steps()).sum();
         let observer = &mut *self.observer;
         let progress = |done| observer.validating(done, total);
@@ -286,6 +310,7 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint of the last update, read from the device unless it was already.
     async fn write(&mut self, name: &str, snapshot: &mut Option<Snapshot>, resumable: bool) -> Result<()> {
+        self.doing = "saving";
         let Snapshot { params, resume } = match snapshot {
             Some(snapshot) => snapshot,
             None => snapshot.insert(self.trainer.snapshot().await?),
@@ -304,6 +329,9 @@ impl<'a> Run<'a> {
             resume: resumable.then(|| resume.clone()),
         };
         self.files.write(name, &checkpoint.to_bytes()?)?;
+        if name == LAST {
+            self.resumable = Some(checkpoint.progress.step);
+        }
         self.observer.saved(&self.files.path(name));
         Ok(())
     }
@@ -321,6 +349,20 @@ impl<'a> Run<'a> {
             best_checkpoint: Some(BEST).filter(is_there).map(|name| self.files.path(name)),
             last_checkpoint: self.files.path(LAST),
         }
+    }
+}
+
+/// Where a run whose device failed can be taken up again.
+fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>) -> String {
+    let Some(step) = step else {
+        return "this run has written no checkpoint yet; --save-every has it do so sooner".into();
+    };
+    let path = files.path(LAST);
+    let last = format!("the last checkpoint, of update {step}, is {}", path.display());
+    // Files in memory are in no folder.
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => format!("{last}; `deepj train --resume --out {}` goes on from there", folder.display()),
+        None => last,
     }
 }
 

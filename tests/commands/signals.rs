@@ -1,6 +1,6 @@
 //! Signals, and a standard error that nobody reads: neither may cost work.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -131,6 +131,58 @@ fn what_was_composed_until_a_signal_is_written() {
     let pieces = out.as_array().unwrap();
     assert!(pieces.len() == 8 && pieces.iter().all(|piece| piece["interrupted"] == true), "{out}");
     assert!(path.join("piece-1.mid").exists() && path.join("piece-8.mid").exists());
+}
+
+/// Where Debian's package `chromium` has SwiftShader. Other drivers in software compute within the submission.
+const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+/// Whoever wants to stop cannot tell a GPU that hangs from one that is far too slow: here SwiftShader, in the first update at the
+/// paper's size.
+#[test]
+fn a_signal_ends_a_command_whose_gpu_does_not_answer() {
+    if !Path::new(SWIFTSHADER).exists() {
+        println!("skipped: no SwiftShader here");
+        return;
+    }
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 40, 48);
+    let paper = ["--preset", "paper", "--batch", "8", "--seq", "128", "--tune", "off", "--device", "swiftshader"];
+    let arguments = [&["train", "--data", "corpus", "--out", "run"], &paper[..]].concat();
+    let mut command = program(path, &arguments);
+    let mut child = command.env("VK_ADD_DRIVER_FILES", SWIFTSHADER).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said = lines.by_ref().find(|line| line.contains("the GPU has finished nothing for 10 s")).expect("a note");
+    assert!(said.starts_with("note: ") && said.contains("given up after 3600 s"), "{said}");
+    let began = Instant::now();
+    send(&child, "INT");
+    let rest = lines.collect::<Vec<_>>().join("\n");
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let why = "the GPU does not answer: it has finished nothing for 1";
+    for text in ["error: training after update 0: ", why, "--device", "this run has written no checkpoint yet"] {
+        assert!(rest.contains(text), "no '{text}' in: {rest}");
+    }
+    assert!(!rest.contains("panicked"), "{rest}");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 40, 48);
+    // An update takes the CPU many seconds.
+    let paper = ["--preset", "paper", "--batch", "8", "--seq", "128"];
+    let arguments = [&["train", "--data", "corpus", "--out", "run"], &paper[..]].concat();
+    let mut child = program(path, &arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    lines.by_ref().find(|line| line.contains("parameters on cpu")).expect("the beginning");
+    send(&child, "TERM");
+    lines.by_ref().find(|line| line.contains("stopping and saving")).expect("an answer");
+    let began = Instant::now();
+    send(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[test]
