@@ -120,7 +120,7 @@ impl Disk {
                 Failure::AllIsLost => false,
                 Failure::BytesAreLost | Failure::NothingIsLost => true,
                 Failure::InOrder => i < cut,
-                Failure::InAnyOrder => random(seed) % 2 == 0,
+                Failure::InAnyOrder => random(seed).is_multiple_of(2),
             };
             if kept {
                 changes.iter().for_each(|change| apply(&mut entries, change));
@@ -163,7 +163,7 @@ impl File {
                 let cut = random(seed) as usize % (rest.len() + 1);
                 bytes.extend(&rest[..cut]);
                 // The file has got its length, and blocks that were never written.
-                if random(seed) % 2 == 0 {
+                if random(seed).is_multiple_of(2) {
                     bytes.resize(self.now.len(), 0);
                 }
             }

@@ -9,32 +9,23 @@ use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::error::Kind;
 use deepj::evaluate::evaluate;
 use deepj::generate::{Composed, Composition, SILENCE, generate};
-use deepj::gpu::{self, Device, DeviceChoice, Gpu, OpenOptions};
+use deepj::gpu::{Device, Gpu};
 use deepj::graph::session::KernelSelection;
 use deepj::music::{CorpusOptions, Part, Roll, StylePath};
 use deepj::train::{Observer, ResumeMode, TrainOptions, UpdateRecord, ValidationRecord, prepare, read_corpus, train};
 use pollster::block_on;
 
+use crate::devices::on_adapters;
 use crate::{cpu, folder, run_quietly, tiny};
 
-/// Opens an adapter anew.
-fn open(index: usize) -> Gpu {
-    match block_on(gpu::open(&DeviceChoice::Index(index), OpenOptions::default())).unwrap() {
-        Device::Gpu(gpu) => gpu,
-        Device::Cpu { why } => panic!("{why}"),
-    }
-}
-
-/// Runs `test` on every adapter.
-fn on_adapters(test: impl Fn(&dyn Fn() -> Gpu)) {
-    let adapters = block_on(gpu::adapters());
-    if adapters.is_empty() {
-        println!("skipped: no adapter here");
-    }
-    for (index, adapter) in adapters.iter().enumerate() {
-        println!("{adapter}");
-        test(&|| open(index));
-    }
+/// Runs `test` on every adapter, which it opens anew as often as it likes.
+fn on_gpus(test: impl Fn(&dyn Fn() -> Gpu)) {
+    on_adapters(|_, _, device| {
+        test(&|| match device() {
+            Device::Gpu(gpu) => gpu,
+            Device::Cpu { why } => panic!("{why}"),
+        });
+    });
 }
 
 /// Loses the device after an update, or in the validation after the first.
@@ -81,7 +72,7 @@ fn assert_resumable(error: &Error, run: &Path, update: u64) {
 
 #[test]
 fn a_run_that_loses_its_device_names_the_checkpoint_to_go_on_from() {
-    on_adapters(|gpu| {
+    on_gpus(|gpu| {
         let dir = folder();
         let run = dir.path().join("run");
         let options = tiny(dir.path(), 100);
@@ -109,7 +100,7 @@ fn a_run_that_loses_its_device_names_the_checkpoint_to_go_on_from() {
 
 #[test]
 fn a_device_that_is_lost_in_a_validation_costs_what_came_after_the_last() {
-    on_adapters(|gpu| {
+    on_gpus(|gpu| {
         let dir = folder();
         let error = lose(None, &tiny(dir.path(), 100), gpu());
         assert!(error.what.starts_with("validating after update 4: "), "{error}");
@@ -119,7 +110,7 @@ fn a_device_that_is_lost_in_a_validation_costs_what_came_after_the_last() {
 
 #[test]
 fn bars_composed_before_a_device_is_lost_are_kept() {
-    on_adapters(|gpu| {
+    on_gpus(|gpu| {
         let dir = folder();
         run_quietly(&tiny(dir.path(), 2)).unwrap();
         let checkpoint = Checkpoint::load(dir.path().join("run/best.safetensors")).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use deepj::gpu::{self, Device, DeviceChoice};
+use deepj::gpu::{self, Device};
 use deepj::graph::session::{Event, KernelSelection, Origin, Tune};
 use deepj::graph::{Graph, Init, Kind, Layout, Plan, ProgramId, Session};
 use deepj::ops::View;
@@ -14,19 +14,8 @@ use deepj::train::{Observer, TrainOptions, UpdateRecord, prepare, train};
 use pollster::block_on;
 use serde_json::{Value, json};
 
+use crate::devices::on_adapters;
 use crate::{corpus, cpu, deepj, fails, folder, program, tiny, tiny_arguments};
-
-/// Runs `test` on every adapter.
-fn on_adapters(test: impl Fn(&dyn Fn() -> Device)) {
-    let adapters = block_on(gpu::adapters());
-    if adapters.is_empty() {
-        println!("skipped: no adapter here");
-    }
-    for (index, adapter) in adapters.iter().enumerate() {
-        println!("{adapter}");
-        test(&|| block_on(gpu::open(&DeviceChoice::Index(index), gpu::OpenOptions::default())).unwrap());
-    }
-}
 
 /// What tuning said: kernels measured, kernels left, notices.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,7 +82,7 @@ fn choice(device: Device, tune: Tune, file: &Path, overrides: &[(&str, &str)]) -
 
 #[test]
 fn what_was_measured_is_remembered_until_forced() {
-    on_adapters(|device| {
+    on_adapters(|_, _, device| {
         let dir = folder();
         let file = dir.path().join("cache/tuning.json");
         let once = Said { measured: 1, ..Said::default() };
@@ -135,7 +124,7 @@ fn what_was_measured_is_remembered_until_forced() {
 
 #[test]
 fn a_broken_file_is_said_once_and_written_anew() {
-    on_adapters(|device| {
+    on_adapters(|_, _, device| {
         let dir = folder();
         let file = dir.path().join("tuning.json");
         std::fs::write(&file, "{\"format\": \"deepj tuning\", \"ver").unwrap();
@@ -153,7 +142,7 @@ fn a_broken_file_is_said_once_and_written_anew() {
 
 #[test]
 fn measuring_touches_no_parameter_and_no_state() {
-    on_adapters(|device| {
+    on_adapters(|_, _, device| {
         let dir = folder();
         let (selection, said) = selection(Tune::Force, &dir.path().join("tuning.json"), &[]);
         let (plan, _) = product(256);
@@ -185,7 +174,7 @@ impl Observer for Losses {
 /// A run that measures and one that remembers take the same kernels, and have the same losses to the bit.
 #[test]
 fn a_tuned_run_is_the_remembered_one_to_the_bit() {
-    on_adapters(|device| {
+    on_adapters(|_, _, device| {
         let dir = folder();
         let file = dir.path().join("tuning.json");
         let losses = |tune| {
