@@ -130,6 +130,7 @@ fn a_call_that_fails_leaves_the_old_piece_or_the_new_one() {
             assert!(found == new || !output.status.success() && found == b"old", "{what}: {} bytes", found.len());
         }
     }
+    println!("{} faults at {} calls", places.len() * REASONS.len(), places.len());
 }
 
 /// A limit on the size of files cuts the write that passes it short, and fails the next, as a full disk does.

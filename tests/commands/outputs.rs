@@ -28,6 +28,7 @@ fn what_cannot_be_written_as_asked_is_refused_before_the_work() {
         (generate(&["-o", "linked.mid"]), 1, "is read by this command"),
         (generate(&["-o", "in.mid", "--prime", "in.mid"]), 1, "is read by this command"),
         (generate(&["-o", "none/none/piece.mid"]), 1, "cannot be written"),
+        (generate(&["-o", "corpus"]), 1, "is a folder"),
         (generate(&["-o", "-", "--json"]), 2, "standard output"),
         (generate(&["-o", "-", "--count", "2"]), 2, "standard output"),
         (generate(&["--count", "100000000000"]), 2, "1 to 1000 pieces"),
@@ -47,6 +48,22 @@ fn what_cannot_be_written_as_asked_is_refused_before_the_work() {
     let output = deepj(path, &generate(&["-o", "made/piece.mid"]));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("made the folder made"), "{said}");
+}
+
+/// A folder in which nobody can make a file, not even the superuser that tests may run as.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_are_tried_before_the_work() {
+    let dir = with_run();
+    let began = std::time::Instant::now();
+    let much = ["--bars", "5000", "--count", "1000", "-o", "/proc/piece.mid"];
+    fails(
+        dir.path(),
+        &[&["generate", "--checkpoint", "run"][..], &much].concat(),
+        1,
+        &["/proc/piece", "cannot be written"],
+    );
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "it was composed first");
 }
 
 #[test]

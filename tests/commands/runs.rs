@@ -30,7 +30,7 @@ fn a_run_under_way_is_left_alone_and_a_killed_one_is_not() {
     corpus(&path.join("corpus"), 4, 4, 48);
     let mut child = begun(path, &["--validate-every", "20"]);
     let process = format!("process {}", child.id());
-    fails(path, &["train", "--resume", "--out", "run"], 1, &[&process]);
+    fails(path, &["train", "--resume", "--out", "run", "--steps", "1"], 1, &[&process]);
     fails(path, &tiny_arguments(&["--force", "--steps", "1"]), 1, &[&process]);
     fails(path, &["generate", "--checkpoint", "run", "--bars", "1", "-o", "run/piece.mid"], 1, &[&process]);
     assert!(child.try_wait().unwrap().is_none());
