@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::files::path_text;
+use deepj::generate::{self, MAX_BARS};
 use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
 use deepj::models::{Loss, LossValues, Precision};
 use deepj::music::{Bptt, NoteRange};
 use deepj::train::{
     End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
-    prepare, train,
+    prepare, train_and_hold,
 };
-use deepj::{Result, generate};
+use deepj::{Error, Result};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
@@ -160,16 +161,21 @@ impl Train {
             say(explain(&prepared, &device, &selection)?.trim_end());
             return Ok(ExitCode::SUCCESS);
         }
+        let bars = prepared.state.settings.samples.unwrap_or(SAMPLE_BARS);
+        if bars > MAX_BARS {
+            let what = format!("--samples {bars}");
+            return Err(Error::usage(what, format!("a piece has at most {MAX_BARS} bars; 0 composes none")));
+        }
         let signals = Signals::listen("stopping and saving");
         let device = device.waited_for(signals.wait_options());
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
-        let bars = prepared.state.settings.samples.unwrap_or(SAMPLE_BARS);
         let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops), signals.save.clone());
-        let trained = train(prepared, device.clone(), selection.clone(), &mut progress, &signals.stop);
+        let trained = train_and_hold(prepared, device.clone(), selection.clone(), &mut progress, &signals.stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
-        let outcome = outcome?;
+        // Held while samples are composed into it.
+        let (outcome, _folder) = outcome?;
         let (samples, failure) = match &outcome.best_checkpoint {
             Some(best) if bars > 0 && outcome.end != End::Interrupted => {
                 let mut samples = vec![];
@@ -201,12 +207,20 @@ fn compose_samples(
 ) -> Result<()> {
     let checkpoint = Checkpoint::load(best)?;
     let composed = generate::samples(&checkpoint, bars, device, selection, stop);
-    for (genre, roll) in pollster::block_on(composed)?.into_iter().flatten() {
+    let Some(composed) = pollster::block_on(composed)? else {
+        tell("note: stopped before the samples were composed; `deepj generate` composes from the run");
+        return Ok(());
+    };
+    let mut written = Ok(());
+    for (genre, roll) in composed {
         let file = best.with_file_name(format!("{SAMPLE}{genre}.mid"));
-        roll.write_midi(&file, SAMPLE_TEMPO)?;
-        samples.push(file);
+        // One that cannot be written costs no other.
+        match roll.write_midi(&file, SAMPLE_TEMPO) {
+            Ok(()) => samples.push(file),
+            Err(e) => written = written.and(Err(e)),
+        }
     }
-    Ok(())
+    written
 }
 
 /// Bars of the pieces composed at the end.

@@ -13,6 +13,8 @@ use crate::{Error, Result};
 
 /// The file within a folder that is locked for it.
 pub(super) const LOCK: &str = ".lock";
+/// Bytes that are read of a lock: more than any process' number has.
+const MOST_TEXT: u64 = 32;
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -51,6 +53,13 @@ impl FileLock {
             Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(Self { file: None }),
             Err(e) => return Err(locking(e)),
         };
+        let mut text = vec![];
+        // Some systems do not let a locked file be read; then it is no other's.
+        let _ = (&file).take(MOST_TEXT).read_to_end(&mut text);
+        let process = str::from_utf8(text.trim_ascii()).ok().and_then(|text| text.parse::<u32>().ok());
+        if !text.trim_ascii().is_empty() && process.is_none() {
+            return Err(Error::file(&beside, "is not a lock of this program", "move it away, or name another folder"));
+        }
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -63,7 +72,8 @@ impl FileLock {
             }
         }
         // For messages only, so a disk that has no room for it does no harm.
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let process = format!("{}\n", std::process::id());
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(process.as_bytes()));
         Ok(Self { file: Some(file) })
     }
 }
@@ -93,7 +103,7 @@ fn beside(path: &Path) -> PathBuf {
 fn held(path: &Path, file: &mut File) -> Error {
     let mut text = String::new();
     // Some systems do not let a locked file be read; the message does without.
-    let read = file.rewind().and_then(|()| file.take(32).read_to_string(&mut text));
+    let read = file.rewind().and_then(|()| file.take(MOST_TEXT).read_to_string(&mut text));
     let holder = match read.ok().and_then(|_| text.trim().parse::<u32>().ok()) {
         Some(process) => format!("process {process}"),
         None => "another process".into(),

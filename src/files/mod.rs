@@ -16,6 +16,8 @@ pub use output::{Outputs, is_stdout, path_text, serialize_path, write_output};
 
 /// Symbolic links that are followed from a path; as many as Linux follows.
 const MOST_LINKS: usize = 40;
+/// Bytes of a name to which a temporary file's own part can be added.
+const LONG_NAME: usize = 200;
 /// A temporary file that nobody wrote to for so long was left behind by a process that was killed.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
@@ -41,7 +43,9 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(&target);
     let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     remove_temporaries(folder, ABANDONED, |of| of == name.as_encoded_bytes());
-    let prefix: OsString = [OsStr::new("."), name, OsStr::new(".")].into_iter().collect();
+    // File systems take names of 255 bytes, and a long one leaves no room for more.
+    let named = if name.len() > LONG_NAME { OsStr::new("deepj") } else { name };
+    let prefix: OsString = [OsStr::new("."), named, OsStr::new(".")].into_iter().collect();
     // Opened by hand, since tempfile's own files are readable by their owner only.
     let mut file = tempfile::Builder::new()
         .prefix(&prefix)
@@ -91,17 +95,21 @@ fn temporary_of(name: &[u8]) -> Option<&[u8]> {
 }
 
 /// A folder whose entries can be made durable.
-struct OpenFolder(#[cfg(unix)] fs::File);
+struct OpenFolder(#[cfg(unix)] Option<fs::File>);
 
 impl OpenFolder {
     #[cfg(unix)]
     fn of(folder: &Path) -> io::Result<Self> {
-        fs::File::open(folder).map(Self)
+        match fs::File::open(folder) {
+            // A folder may take files from those who may not read it.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(Self(None)),
+            opened => opened.map(|folder| Self(Some(folder))),
+        }
     }
 
     #[cfg(unix)]
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.0.as_ref().map_or(Ok(()), |folder| unless_unknown(folder.sync_all()))
     }
 
     /// Elsewhere a folder cannot be opened as a file; a rename is as durable as the system makes it.
@@ -116,6 +124,14 @@ impl OpenFolder {
     }
 }
 
+/// The outcome of a sync, which file systems that have none for this kind of file refuse.
+pub fn unless_unknown(synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
+
 /// Makes the folder and those above it, so that they outlive a power failure.
 ///
 /// # Errors
@@ -125,7 +141,9 @@ pub fn make_folder(path: &Path) -> Result<()> {
         if path.is_dir() {
             return Ok(());
         }
-        make(folder_of(path))?;
+        if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+            make(above)?;
+        }
         match make_new_folder(path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             made => made,

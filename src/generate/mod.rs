@@ -32,7 +32,7 @@ pub struct Composition {
 /// What each silent step in a row adds to the temperature in the paper.
 pub const SILENCE: f32 = 0.1;
 /// The longest piece, in bars: three hours of music.
-const MAX_BARS: usize = 5_000;
+pub const MAX_BARS: usize = 5_000;
 /// The most pieces composed together.
 pub const MAX_PIECES: usize = 1_000;
 

@@ -26,6 +26,9 @@ const LOST: &str =
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) const HUNG: &str = "start again with a smaller batch or on another --device, and update the driver if it recurs; a GPU that \
                     stays hung works again after a restart of the machine";
+/// Software does not hang, but it may be slow beyond patience.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) const SLOW: &str = "this adapter computes in software; use a smaller batch or --device cpu, which is faster";
 
 /// An error of the driver, in words for the user.
 struct Fault {
@@ -55,6 +58,19 @@ impl Faults {
     /// # Errors
     /// What the driver reports over `work`, or reported since the last call.
     pub fn scoped<T>(&self, asked: impl Fn() -> String, work: impl FnOnce() -> T) -> impl Future<Output = Result<T>> {
+        self.scoped_as(Kind::Device, asked, work)
+    }
+
+    /// As [`Faults::scoped`]; a failure of the device that is over `work` is of this kind.
+    ///
+    /// # Errors
+    /// As [`Faults::scoped`].
+    pub fn scoped_as<T>(
+        &self,
+        kind: Kind,
+        asked: impl Fn() -> String,
+        work: impl FnOnce() -> T,
+    ) -> impl Future<Output = Result<T>> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         // Scopes belong to the thread, so they are closed before the future is handed out.
         let [memory, internal, validation] =
@@ -64,7 +80,11 @@ impl Faults {
         async move {
             let (memory, internal, validation) = (memory.await, internal.await, validation.await);
             if let Some(error) = memory.or(internal).or(validation) {
-                return Err(Fault::of(&error).met(&asked()));
+                // A lost device fails whatever it is asked.
+                self.check_lost(&asked)?;
+                let fault = Fault::of(&error);
+                let kind = if fault.kind == Kind::Device { kind } else { fault.kind };
+                return Err(Fault { kind, ..fault }.met(&asked()));
             }
             self.check(asked)?;
             Ok(made)
@@ -82,14 +102,16 @@ impl Faults {
         *self.reported.uncaptured.lock() = Some(Fault { kind, what: "injected".into(), remedy: "" });
     }
 
+    fn check_lost(&self, asked: impl Fn() -> String) -> Result<()> {
+        self.reported.lost.lock().as_ref().map_or(Ok(()), |fault| Err(fault.met(&asked())))
+    }
+
     /// Whether the driver has reported nothing; `asked` says what is being done.
     ///
     /// # Errors
     /// What the driver reported since the last call; at every call, once the device is lost.
     pub fn check(&self, asked: impl Fn() -> String) -> Result<()> {
-        if let Some(fault) = &*self.reported.lost.lock() {
-            return Err(fault.met(&asked()));
-        }
+        self.check_lost(&asked)?;
         match self.reported.uncaptured.lock().take() {
             Some(fault) => Err(fault.met(&asked())),
             None => Ok(()),

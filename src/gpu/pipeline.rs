@@ -98,13 +98,7 @@ impl Pipelines {
         let name = dispatch.name();
         let began = Instant::now();
         let compiling = || format!("compiling {name}");
-        let made = faults.scoped(compiling, || self.compile(&key, &name, text)).await;
-        let (raw, layout) = match made {
-            Err(e) if e.kind == Kind::Device && faults.check(compiling).is_ok() => {
-                return Err(Error { kind: Kind::Shader, ..e });
-            }
-            made => made?,
-        };
+        let (raw, layout) = faults.scoped_as(Kind::Shader, compiling, || self.compile(&key, &name, text)).await?;
         let compile = began.elapsed();
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(cache) = &self.cache {

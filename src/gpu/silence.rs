@@ -53,21 +53,30 @@ pub(super) struct Silence<'a> {
     activity: &'a Activity,
     finished: u64,
     lasted: Duration,
+    /// The part of it after a stop was asked for.
+    stopped: Duration,
 }
 
 impl<'a> Silence<'a> {
     /// At the beginning of a wait.
     pub fn new(activity: &'a Activity) -> Self {
-        Self { activity, finished: activity.finished.load(Ordering::Relaxed), lasted: Duration::ZERO }
+        Self {
+            activity,
+            finished: activity.finished.load(Ordering::Relaxed),
+            lasted: Duration::ZERO,
+            stopped: Duration::ZERO,
+        }
     }
 
-    /// A poll that took so long is over.
-    pub fn polled(&mut self, took: Duration) {
-        self.lasted += took.min(LONGEST_POLL);
+    /// A poll that took so long is over; `stopped` is whether a stop was asked for.
+    pub fn polled(&mut self, took: Duration, stopped: bool) {
+        let took = took.min(LONGEST_POLL);
+        self.lasted += took;
+        self.stopped += if stopped { took } else { Duration::ZERO };
         let finished = self.activity.finished.load(Ordering::Relaxed);
         if finished != self.finished {
             self.activity.longest.fetch_max(self.lasted.as_millis() as u64, Ordering::Relaxed);
-            (self.finished, self.lasted) = (finished, Duration::ZERO);
+            (self.finished, self.lasted, self.stopped) = (finished, Duration::ZERO, Duration::ZERO);
         }
     }
 
@@ -78,7 +87,7 @@ impl<'a> Silence<'a> {
 
     /// Whether it is too long for someone who wants to stop.
     pub fn outlasts_a_stop(&self) -> bool {
-        self.lasted >= AFTER_STOP.max(self.unusual())
+        self.stopped >= AFTER_STOP && self.lasted >= self.unusual()
     }
 
     /// Whether whoever waits should know of it.
@@ -100,7 +109,7 @@ mod tests {
     fn seconds_until(silence: &mut Silence<'_>, met: impl Fn(&Silence<'_>) -> bool) -> f64 {
         let before = silence.lasted();
         while !met(silence) {
-            silence.polled(SLICE);
+            silence.polled(SLICE, true);
             assert!(silence.lasted() < Duration::from_secs(1000));
         }
         (silence.lasted() - before).as_secs_f64()
@@ -111,11 +120,11 @@ mod tests {
         let activity = Activity::default();
         let mut silence = Silence::new(&activity);
         for _ in 0..1000 {
-            silence.polled(SLICE);
-            silence.polled(SLICE);
+            silence.polled(SLICE, true);
+            silence.polled(SLICE, true);
             assert!(!silence.outlasts_a_stop());
             activity.finish();
-            silence.polled(SLICE);
+            silence.polled(SLICE, true);
             assert_eq!(silence.lasted(), Duration::ZERO);
         }
     }
@@ -127,19 +136,29 @@ mod tests {
         assert_eq!(seconds_until(&mut Silence::new(&activity), |silence| silence.is_worth_saying()), 10.0);
         // A submission of eight seconds, which another wait has seen.
         let mut silence = Silence::new(&activity);
-        (0..159).for_each(|_| silence.polled(SLICE));
+        (0..159).for_each(|_| silence.polled(SLICE, false));
         activity.finish();
-        silence.polled(SLICE);
+        silence.polled(SLICE, false);
         let mut next = Silence::new(&activity);
         assert_eq!(seconds_until(&mut next, |silence| silence.outlasts_a_stop()), 24.0);
         assert!(next.is_worth_saying());
+    }
+
+    /// What was under way when the stop was asked for gets its time.
+    #[test]
+    fn a_stop_is_no_end_at_once() {
+        let activity = Activity::default();
+        let mut silence = Silence::new(&activity);
+        (0..1000).for_each(|_| silence.polled(SLICE, false));
+        assert!(!silence.outlasts_a_stop());
+        assert_eq!(seconds_until(&mut silence, |silence| silence.outlasts_a_stop()), 5.0);
     }
 
     #[test]
     fn sleep_is_no_silence() {
         let activity = Activity::default();
         let mut silence = Silence::new(&activity);
-        silence.polled(Duration::from_secs(3600));
+        silence.polled(Duration::from_secs(3600), true);
         assert_eq!(silence.lasted(), Duration::from_secs(1));
     }
 }

@@ -12,7 +12,10 @@ use web_time::Instant;
 
 use super::Gpu;
 #[cfg(not(target_arch = "wasm32"))]
-use super::{errors::HUNG, silence::Silence};
+use super::{
+    errors::{HUNG, SLOW},
+    silence::Silence,
+};
 use crate::Result;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::{Error, gpu::DeviceType};
@@ -87,7 +90,7 @@ impl Gpu {
             {
                 let began = Instant::now();
                 let finished = self.poll_for_a_while(submission.clone(), &asked);
-                silence.polled(began.elapsed());
+                silence.polled(began.elapsed(), self.wait_options.stop.load(Ordering::Relaxed));
                 if let Poll::Ready(value) = signal.poll(context) {
                     return Poll::Ready(Ok(value));
                 }
@@ -131,13 +134,13 @@ impl Gpu {
     #[cfg(not(target_arch = "wasm32"))]
     fn bear(&self, silence: &Silence<'_>, asked: &impl Fn() -> String) -> Result<()> {
         let options = &self.wait_options;
-        let timeout = options.timeout(self.capabilities.device_type == DeviceType::Software);
-        let stopped = options.stop.load(Ordering::Relaxed) && silence.outlasts_a_stop();
+        let software = self.capabilities.device_type == DeviceType::Software;
+        let (timeout, stopped) = (options.timeout(software), silence.outlasts_a_stop());
         let seconds = silence.lasted().as_secs();
         if stopped || silence.lasted() >= timeout {
             let until = if stopped { ", and a stop was asked for" } else { "" };
             let what = format!("the GPU does not answer: it has finished nothing for {seconds} s{until}");
-            self.inner.faults.give_up(what, HUNG);
+            self.inner.faults.give_up(what, if software { SLOW } else { HUNG });
             // Dropping a queue waits for its submissions, which a hung GPU never finishes.
             std::mem::forget(self.inner.queue.clone());
         } else if silence.is_worth_saying()

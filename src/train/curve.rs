@@ -47,21 +47,6 @@ pub fn begin(files: &mut dyn RunFiles, step: u64) -> Result<Option<String>> {
     Ok((count > 0).then(|| format!("{count} lines of the learning curve cannot be read; they are kept in {}", path())))
 }
 
-/// Keeps the curve of a run that got to no checkpoint under another name; returns what is to be said of it.
-///
-/// # Errors
-/// What the file system refuses.
-pub fn keep_aside(files: &mut dyn RunFiles) -> Result<Option<String>> {
-    let Some(bytes) = files.read(NAME)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
-    let names = files.names()?;
-    let mut numbered = (1..).map(|number| format!("curve-{number}.jsonl"));
-    let Some(name) = numbered.find(|name| !names.contains(name)) else { return Ok(None) };
-    files.write(&name, &bytes)?;
-    files.remove(NAME)?;
-    let path = files.path(&name);
-    Ok(Some(format!("the run before this one got to no checkpoint; its curve is kept in {}", path.display())))
-}
-
 /// Appends one line: `record` with its `kind`.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub enum Destination {
     Free,
     /// Another run, which is removed before the first update.
     Replaced,
-    /// No checkpoint; the curve of a run that did not get so far is kept under another name.
+    /// No checkpoint to go on from; what a run that did not get so far left is kept under other names.
     Begun,
     /// The run that goes on.
     Resumed,
@@ -48,13 +48,13 @@ pub(super) fn open(path: &Path, destination: Destination) -> Result<Folder> {
 pub(super) fn check(path: &Path, destination: Destination) -> Result<()> {
     let forbidden: &[&str] = match destination {
         Destination::Free => &[LAST, BEST, curve::NAME],
-        Destination::Begun => &[LAST, BEST],
+        Destination::Begun => &[LAST],
         Destination::New | Destination::Replaced | Destination::Resumed => &[],
     };
     let Some(name) = forbidden.iter().find(|name| path.join(name).exists()) else { return Ok(()) };
     let (what, remedy) = match *name {
-        curve::NAME => (
-            "the folder holds the curve of a run that ended before its first checkpoint",
+        curve::NAME | BEST => (
+            "the folder holds what a run left that ended before its first checkpoint",
             "keep it by --resume auto, which begins anew, replace it by --force, or name another folder with --out",
         ),
         _ => (
@@ -70,12 +70,31 @@ pub(super) fn check(path: &Path, destination: Destination) -> Result<()> {
 /// # Errors
 /// What the file system refuses.
 pub(super) fn clear(files: &mut dyn RunFiles) -> Result<()> {
-    for name in files.names()? {
+    let mut names = files.names()?;
+    // First that by which a run goes on: whatever happens in between, nothing goes on with a part of it.
+    names.sort_by_key(|name| name != LAST);
+    for name in names {
         if is_of_a_run(&name) {
             files.remove(&name)?;
         }
     }
     Ok(())
+}
+
+/// Keeps a file of a run that got to no checkpoint under another name; returns what is to be said of it.
+///
+/// # Errors
+/// What the file system refuses.
+pub(super) fn keep_aside(files: &mut dyn RunFiles, name: &str) -> Result<Option<String>> {
+    let Some(bytes) = files.read(name)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
+    let names = files.names()?;
+    let (stem, ending) = name.split_once('.').unwrap_or((name, ""));
+    let mut numbered = (1..).map(|number| format!("{stem}-{number}.{ending}"));
+    let Some(kept) = numbered.find(|name| !names.contains(name)) else { return Ok(None) };
+    files.write(&kept, &bytes)?;
+    files.remove(name)?;
+    let path = files.path(&kept);
+    Ok(Some(format!("the run before this one got to no checkpoint; its {name} is kept as {}", path.display())))
 }
 
 /// Whether a run of ours leaves a file of this name.

@@ -9,7 +9,7 @@ use web_time::Instant;
 use super::destination::{self, Destination};
 use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
 use super::plans::{self, Plans};
-use super::run_files::{BEST, LAST, RunFiles};
+use super::run_files::{BEST, Folder, LAST, RunFiles};
 use super::tensorboard::EventFile;
 use super::trainer::{Snapshot, Start, Trainer, Update};
 use super::{End, Outcome, Prepared, curve};
@@ -27,12 +27,26 @@ use crate::{Error, Result};
 /// A device that fails (the error names the last checkpoint), a loss that is not finite (the checkpoints stay as they were
 /// before), or a file that cannot be written.
 pub async fn train(
-    mut prepared: Prepared,
+    prepared: Prepared,
     device: Device,
     selection: KernelSelection,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    train_and_hold(prepared, device, selection, observer, stop).await.map(|(outcome, _)| outcome)
+}
+
+/// The same, with the run's folder, which stays locked for as long as that value is there.
+///
+/// # Errors
+/// As [`train`].
+pub async fn train_and_hold(
+    mut prepared: Prepared,
+    device: Device,
+    selection: KernelSelection,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<(Outcome, Folder)> {
     let plans = plans::checked(&prepared, &device, &selection)?;
     let mut files = destination::open(&prepared.out, prepared.destination)?;
     prepared.out = files.folder().into();
@@ -42,7 +56,8 @@ pub async fn train(
         let what = "another process has gone on with the run in the meantime";
         return Err(Error::file(&prepared.out, what, "go on again from where it ended"));
     }
-    Run::begin(&mut files, prepared, plans, device, selection, observer, stop).await?.go().await
+    let outcome = Run::begin(&mut files, prepared, plans, device, selection, observer, stop).await?.go().await?;
+    Ok((outcome, files))
 }
 
 /// The same with files elsewhere, such as [`Memory`](super::Memory).
@@ -141,7 +156,11 @@ impl<'a> Run<'a> {
         // Not before all that can fail for a beginning has not: what is removed was a run.
         match destination {
             Destination::Replaced => destination::clear(files)?,
-            Destination::Begun => started.notices.extend(curve::keep_aside(files)?),
+            Destination::Begun => {
+                for name in [curve::NAME, BEST] {
+                    started.notices.extend(destination::keep_aside(files, name)?);
+                }
+            }
             Destination::New | Destination::Free | Destination::Resumed => {}
         }
         started.notices.extend(curve::begin(files, step)?);

@@ -5,9 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::Result;
 use crate::calendar::run_stamp;
-use crate::files::{FileLock, make_folder, make_new_folder, refused, remove, write_whole};
+use crate::files::{FileLock, make_folder, make_new_folder, refused, remove, unless_unknown, write_whole};
+use crate::{Error, Result};
 
 /// The last state of a run, in its folder: what `--resume` reads.
 pub const LAST: &str = "last.safetensors";
@@ -106,7 +106,7 @@ impl RunFiles for Folder {
         self.open.remove(name);
         // A checkpoint must not be ahead of its curve after a power failure.
         for (name, file) in &self.open {
-            file.sync_data().map_err(|e| refused(&self.path.join(name), "written", &e))?;
+            unless_unknown(file.sync_data()).map_err(|e| refused(&self.path.join(name), "written", &e))?;
         }
         write_whole(&self.path.join(name), bytes)
     }
@@ -125,6 +125,10 @@ impl RunFiles for Folder {
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
+        // A pipe would block for ever.
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(Error::file(path, "is not an ordinary file", "remove it, or name another folder with --out"));
+        }
         match std::fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -198,7 +198,7 @@ fn a_power_failure_costs_nothing_that_was_saved() {
     let root = path.join("work");
     std::fs::create_dir(&root).unwrap();
     let log = path.join("log");
-    let mut arguments = tiny_arguments(&["--resume", "auto", "--save-every", "1", "--validate-every", "2", "--steps"]);
+    let mut arguments = tiny_arguments(&["--resume", "auto", "--validate-every", "1", "--steps"]);
     let (before, end) = ((STEPS - 2).to_string(), STEPS.to_string());
     let data = arguments.iter().position(|argument| *argument == "corpus").unwrap();
     arguments[data] = "../corpus";

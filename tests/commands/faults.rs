@@ -12,7 +12,7 @@ use crate::{corpus, folder, is_long, program, random, repeats, started_by, succe
 
 const REASONS: [&str; 5] = ["ENOSPC", "EIO", "EINTR", "EACCES", "EMFILE"];
 const STEPS: u64 = 3;
-const TRAINING: [&str; 8] = ["--resume", "auto", "--steps", "3", "--save-every", "1", "--validate-every", "2"];
+const TRAINING: [&str; 6] = ["--resume", "auto", "--steps", "3", "--validate-every", "1"];
 
 /// One call, by its name and number among those of this name in the first thread.
 #[derive(Clone, Debug)]

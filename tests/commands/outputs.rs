@@ -91,6 +91,25 @@ fn a_long_style_makes_no_name_too_long() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_name_may_be_as_long_as_the_system_takes() {
+    let dir = with_run();
+    let long = format!("{}.mid", "n".repeat(251));
+    succeeds(dir.path(), &[&GENERATE[..], &["-o", &long]].concat());
+    assert!(dir.path().join(&long).exists());
+    let longer = format!("{}.mid", "n".repeat(252));
+    fails(dir.path(), &[&GENERATE[..], &["-o", &longer]].concat(), 1, &["cannot be written"]);
+}
+
+#[test]
+fn samples_that_are_too_long_are_refused_before_the_training() {
+    let dir = folder();
+    corpus(&dir.path().join("corpus"), 4, 4, 48);
+    let train = ["train", "--data", "corpus", "--out", "run", "--steps", "1", "--samples", "6000"];
+    fails(dir.path(), &train, 2, &["--samples 6000", "5000 bars"]);
+    assert!(!dir.path().join("run").exists());
+}
+
+#[test]
 fn names_beyond_utf8_work_in_json_too() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;

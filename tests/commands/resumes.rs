@@ -62,12 +62,12 @@ fn a_training_that_signals_end_is_the_uninterrupted_one() {
             let mut child = program(path, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             wait_until(&mut child, "update", || length() > old);
             std::thread::sleep(Duration::from_micros(random(&mut seed) % 50_000));
+            let last = run.join("last.safetensors");
+            let changed = || std::fs::metadata(&last).and_then(|file| file.modified()).ok();
+            let old = changed();
             send(&child, signal);
             if signal == "USR1" {
                 // The signal has it saved, and nothing more is before the kill.
-                let last = run.join("last.safetensors");
-                let changed = || std::fs::metadata(&last).and_then(|file| file.modified()).ok();
-                let old = changed();
                 wait_until(&mut child, "checkpoint", || changed() != old);
                 child.kill().unwrap();
             }

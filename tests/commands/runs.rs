@@ -113,6 +113,62 @@ fn the_curve_of_a_run_without_a_checkpoint_is_kept() {
 }
 
 #[test]
+fn the_best_model_of_a_run_without_a_last_checkpoint_is_kept() {
+    let dir = folder();
+    let path = dir.path();
+    run_quietly(&tiny(path, 4)).unwrap();
+    // As a full disk leaves it: the best is written first.
+    std::fs::remove_file(path.join("run/last.safetensors")).unwrap();
+    let best = std::fs::read(path.join("run/best.safetensors")).unwrap();
+    let fresh = tiny_arguments(&["--steps", "2", "--validate-every", "1"]);
+    fails(path, &fresh, 1, &["run/best.safetensors", "before its first checkpoint", "--resume auto", "--force"]);
+    let auto = tiny_arguments(&["--resume", "auto", "--steps", "2", "--validate-every", "1"]);
+    let output = deepj(path, &auto);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("run/best-1.safetensors"), "{said}");
+    assert_eq!(std::fs::read(path.join("run/best-1.safetensors")).unwrap(), best);
+    assert!(path.join("run/last.safetensors").exists());
+}
+
+#[test]
+fn a_run_is_locked_until_its_samples_are_composed() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    let mut arguments = tiny_arguments(&["--steps", "2", "--validate-every", "1"]);
+    let bars = 1 + arguments.iter().position(|argument| *argument == "--samples").unwrap();
+    arguments[bars] = "5000";
+    let mut child = program(path, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (began, curve) = (Instant::now(), path.join("run/curve.jsonl"));
+    while !std::fs::read_to_string(&curve).unwrap_or_default().contains("\"kind\":\"end\"") {
+        assert!(child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(120), "no end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let process = format!("process {}", child.id());
+    fails(path, &tiny_arguments(&["--force", "--steps", "1"]), 1, &[&process]);
+    assert!(child.try_wait().unwrap().is_none(), "it was still composing");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A pipe blocks whoever opens it, and a file of this name may be anybody's.
+#[test]
+fn files_of_others_in_the_place_of_a_runs_are_refused() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    std::fs::create_dir(path.join("run")).unwrap();
+    let auto = tiny_arguments(&["--resume", "auto", "--steps", "1"]);
+    let pipe = path.join("run/curve.jsonl");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fails(path, &auto, 1, &["run/curve.jsonl", "is not an ordinary file"]);
+    std::fs::remove_file(pipe).unwrap();
+    std::fs::write(path.join("run/.lock"), "my own notes").unwrap();
+    fails(path, &auto, 1, &["run/.lock", "is not a lock of this program"]);
+    assert_eq!(std::fs::read_to_string(path.join("run/.lock")).unwrap(), "my own notes");
+}
+
+#[test]
 fn what_was_asked_for_is_kept_when_a_run_goes_on() {
     let dir = folder();
     let path = dir.path();
