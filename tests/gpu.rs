@@ -409,8 +409,8 @@ fn a_wrong_shader_is_an_error_that_names_the_op() {
             assert!(error.contains("shaders/wrong_op.wgsl") && error.contains(reason), "{error}, expected {reason}");
         }
         let refused = wrong("@compute @workgroup_size(1) fn main() { let x: u32 = 1.5f; }");
-        let y = block_on(gpu.buffer("y", 64)).unwrap();
-        let error = block_on(gpu.program("wrong", &[(refused, &[&y, &y])])).err().expect("an error");
+        let [x, y] = ["x", "y"].map(|name| block_on(gpu.buffer(name, 128)).unwrap());
+        let error = block_on(gpu.program("wrong", &[(refused, &[&x, &y])])).err().expect("an error");
         assert_eq!(error.kind, Kind::Shader, "{error}");
         let missing = Shader { consts: vec![("TILE", 1)], ..shader("wrong_op", SAXPY) };
         let error = program_error(gpu, Dispatch { shader: missing, ..saxpy(1.0, 64, 0, 1, 0) });
