@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
 /// The module is private, and only whole training runs use it; so its source is a part of this target.
-#[allow(dead_code)]
+#[allow(dead_code)] // the target calls a part of it
 #[path = "../../src/train/curve.rs"]
 mod curve;
 

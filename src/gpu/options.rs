@@ -49,6 +49,7 @@ pub struct WaitOptions {
     pub notice: Option<Notice>,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 impl WaitOptions {
     pub(super) fn timeout(&self, software: bool) -> Duration {
         const TIMEOUT: [Duration; 2] = [Duration::from_secs(5 * 60), Duration::from_secs(60 * 60)];

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use deepj::train::{ResumeMode, TrainOptions};
 
 use crate::states::Uninterrupted;
-use crate::system_calls::{Call, calls, can_be_traced, traced};
-use crate::{corpus, folder, is_long, program, random, run_quietly, tiny, tiny_arguments};
+use crate::system_calls::{Call, calls, traced, traced_folder};
+use crate::{folder, is_long, program, random, run_quietly, tiny, tiny_arguments};
 
 const STEPS: u64 = 4;
 
@@ -188,12 +188,7 @@ enum Failure {
 
 #[test]
 fn a_power_failure_costs_nothing_that_was_saved() {
-    if !can_be_traced() {
-        return;
-    }
-    let dir = folder();
-    let path = dir.path().canonicalize().unwrap();
-    corpus(&path.join("corpus"), 4, 4, 48);
+    let Some((_dir, path)) = traced_folder() else { return };
     let mut training = Uninterrupted::new(&tiny(&path, STEPS));
     let root = path.join("work");
     std::fs::create_dir(&root).unwrap();

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use crate::kills::temporaries;
 use crate::states::{Uninterrupted, updates};
-use crate::system_calls::{Call, calls, can_be_traced, traced};
+use crate::system_calls::{Call, calls, traced, traced_folder};
 use crate::{corpus, folder, is_long, program, random, repeats, started_by, succeeds, tiny, tiny_arguments};
 
 const REASONS: [&str; 5] = ["ENOSPC", "EIO", "EINTR", "EACCES", "EMFILE"];
@@ -63,12 +63,7 @@ fn forget(dir: &Path) {
 
 #[test]
 fn a_call_that_fails_costs_a_training_nothing_that_was_saved() {
-    if !can_be_traced() {
-        return;
-    }
-    let dir = folder();
-    let path = dir.path().canonicalize().unwrap();
-    corpus(&path.join("corpus"), 4, 4, 48);
+    let Some((_dir, path)) = traced_folder() else { return };
     let mut training = Uninterrupted::new(&tiny(&path, STEPS));
     let program = program(&path, &tiny_arguments(&TRAINING));
     let log = path.join("log");
@@ -84,8 +79,8 @@ fn a_call_that_fails_costs_a_training_nothing_that_was_saved() {
     let mut faults = 0;
     for (i, place) in places.iter().enumerate() {
         for (j, reason) in REASONS.iter().enumerate() {
-            // Else one in twenty, with each of the reasons.
-            if !is_long() && (i + j) % (4 * REASONS.len()) != 0 {
+            // Else one in ten, with each of the reasons.
+            if !is_long() && (i + j) % (2 * REASONS.len()) != 0 {
                 continue;
             }
             forget(&path);
@@ -103,12 +98,7 @@ fn a_call_that_fails_costs_a_training_nothing_that_was_saved() {
 
 #[test]
 fn a_call_that_fails_leaves_the_old_piece_or_the_new_one() {
-    if !can_be_traced() {
-        return;
-    }
-    let dir = folder();
-    let path = dir.path().canonicalize().unwrap();
-    corpus(&path.join("corpus"), 4, 4, 48);
+    let Some((_dir, path)) = traced_folder() else { return };
     succeeds(&path, &tiny_arguments(&["--steps", "1"]));
     let arguments = ["generate", "--checkpoint", "run", "--bars", "2", "--seed", "5", "-o", "pieces/piece.mid"];
     std::fs::create_dir(path.join("pieces")).unwrap();

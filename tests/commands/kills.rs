@@ -26,7 +26,7 @@ fn a_kill_leaves_the_old_checkpoint_or_the_new_one() {
     let began = Instant::now();
     assert!(go_on(dir.path(), "first", "20").status().unwrap().success());
     let whole = began.elapsed();
-    for round in 0..repeats(1, 40) {
+    for round in 0..repeats(2, 40) {
         let name = format!("run-{round}");
         let run = dir.path().join(&name);
         let mut before = None;

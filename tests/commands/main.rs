@@ -130,6 +130,7 @@ fn program(dir: &Path, arguments: &[&str]) -> Command {
 }
 
 /// `program` started by `starter`, a command that runs the one behind its own arguments.
+#[cfg(unix)]
 fn started_by(mut starter: Command, program: &Command) -> Command {
     starter.arg(program.get_program()).args(program.get_args());
     starter.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));

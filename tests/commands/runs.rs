@@ -87,24 +87,31 @@ fn a_run_that_cannot_begin_replaces_nothing() {
     assert_eq!(std::fs::read(path.join("run/last.safetensors")).unwrap(), before);
 }
 
+const AUTO: [&str; 6] = ["--resume", "auto", "--steps", "2", "--validate-every", "1"];
+
+/// A new run in `run`, which holds the file `name` and no last checkpoint, is refused; `--resume auto` begins one, and keeps the
+/// file as `kept`.
+fn assert_kept_aside(path: &Path, name: &str, kept: &str) {
+    let before = std::fs::read(path.join("run").join(name)).unwrap();
+    let fresh = tiny_arguments(&["--steps", "2", "--validate-every", "1"]);
+    fails(path, &fresh, 1, &[&format!("run/{name}"), "before its first checkpoint", "--resume auto", "--force"]);
+    let output = deepj(path, &tiny_arguments(&AUTO));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains(&format!("run/{kept}")), "{said}");
+    assert_eq!(std::fs::read(path.join("run").join(kept)).unwrap(), before);
+    assert!(path.join("run/last.safetensors").exists());
+}
+
 #[test]
 fn the_curve_of_a_run_without_a_checkpoint_is_kept() {
     let dir = folder();
     let path = dir.path();
     corpus(&path.join("corpus"), 4, 4, 48);
     std::fs::create_dir(path.join("run")).unwrap();
-    let line = "{\"kind\":\"train\",\"step\":1,\"loss\":0.5}\n";
-    std::fs::write(path.join("run/curve.jsonl"), line).unwrap();
-    let fresh = tiny_arguments(&["--steps", "2", "--validate-every", "1"]);
-    fails(path, &fresh, 1, &["run/curve.jsonl", "before its first checkpoint", "--resume auto", "--force"]);
-    // One line for a first start and for the next one.
-    let auto = tiny_arguments(&["--resume", "auto", "--steps", "2", "--validate-every", "1"]);
-    let output = deepj(path, &auto);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("run/curve-1.jsonl"), "{said}");
-    assert_eq!(std::fs::read_to_string(path.join("run/curve-1.jsonl")).unwrap(), line);
-    let more: Vec<&str> = auto.iter().map(|a| if *a == "2" && auto[auto.len() - 3] == *a { "2" } else { *a }).collect();
-    succeeds(path, &more);
+    std::fs::write(path.join("run/curve.jsonl"), "{\"kind\":\"train\",\"step\":1,\"loss\":0.5}\n").unwrap();
+    assert_kept_aside(path, "curve.jsonl", "curve-1.jsonl");
+    // One line for a first start and for the next ones.
+    succeeds(path, &tiny_arguments(&AUTO));
     let out = tiny_arguments(&["--resume", "auto", "--steps", "3", "--validate-every", "1", "--json"]);
     let out: serde_json::Value = serde_json::from_str(&succeeds(path, &out)).unwrap();
     assert_eq!(out["step"], 3, "it went on");
@@ -119,15 +126,7 @@ fn the_best_model_of_a_run_without_a_last_checkpoint_is_kept() {
     run_quietly(&tiny(path, 4)).unwrap();
     // As a full disk leaves it: the best is written first.
     std::fs::remove_file(path.join("run/last.safetensors")).unwrap();
-    let best = std::fs::read(path.join("run/best.safetensors")).unwrap();
-    let fresh = tiny_arguments(&["--steps", "2", "--validate-every", "1"]);
-    fails(path, &fresh, 1, &["run/best.safetensors", "before its first checkpoint", "--resume auto", "--force"]);
-    let auto = tiny_arguments(&["--resume", "auto", "--steps", "2", "--validate-every", "1"]);
-    let output = deepj(path, &auto);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("run/best-1.safetensors"), "{said}");
-    assert_eq!(std::fs::read(path.join("run/best-1.safetensors")).unwrap(), best);
-    assert!(path.join("run/last.safetensors").exists());
+    assert_kept_aside(path, "best.safetensors", "best-1.safetensors");
 }
 
 #[test]

@@ -163,8 +163,9 @@ fn a_signal_ends_a_command_whose_gpu_does_not_answer() {
     send(&child, "INT");
     let rest = lines.collect::<Vec<_>>().join("\n");
     assert_eq!(child.wait().unwrap().code(), Some(1), "{rest}");
-    // What is under way gets 5 s.
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // What is under way gets 5 s, and the end of it no more than as long again.
+    let seconds = began.elapsed().as_secs_f64();
+    assert!((5.0..10.0).contains(&seconds), "{seconds} s");
     let why = "the GPU does not answer: it has finished nothing for 1";
     for text in ["error: training after update 0: ", why, "--device", "this run has written no checkpoint yet"] {
         assert!(rest.contains(text), "no '{text}' in: {rest}");

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::started_by;
+use crate::{corpus, folder, started_by};
 
 /// All that changes files.
 const CALLS: &str = "openat,write,writev,pwrite64,pwritev,sendfile,copy_file_range,fallocate,fsync,fdatasync,sync_file_range,\
@@ -67,6 +67,16 @@ pub fn can_be_traced() -> bool {
         println!("skipped: strace is missing, or may not trace");
     }
     can
+}
+
+/// A folder with a corpus, and its path as system calls name it; `None` where nothing can be traced.
+pub fn traced_folder() -> Option<(tempfile::TempDir, PathBuf)> {
+    can_be_traced().then(|| {
+        let dir = folder();
+        let path = dir.path().canonicalize().unwrap();
+        corpus(&path.join("corpus"), 4, 4, 48);
+        (dir, path)
+    })
 }
 
 /// `program` under strace, which writes to `log` and does `more`.
