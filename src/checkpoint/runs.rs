@@ -1,10 +1,12 @@
 //! The folder of runs.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::Checkpoint;
+use crate::files::refused;
 use crate::{Error, Result};
 
 /// The folder in which runs are kept unless another is named.
@@ -14,18 +16,48 @@ pub const RUNS: &str = "runs";
 /// file's time since. What is no checkpoint is passed over.
 ///
 /// # Errors
-/// There is none; the error says how to make one.
+/// There is none; the error says how to make one, and names a file that is no checkpoint. Or the folder cannot be read.
 pub fn newest(runs: &Path, name: &str) -> Result<PathBuf> {
-    let files = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.path().join(name));
-    let dated = files.filter_map(|path| Some((saved(&path)?, path)));
-    let newest = dated.max();
-    newest.map(|(_, path)| path).ok_or_else(|| {
+    let Found { newest, passed_over } = find(runs, name)?;
+    newest.ok_or_else(|| {
+        let no_checkpoint = passed_over.map_or(String::new(), |path| format!(" ({} is no checkpoint)", path.display()));
         Error::file(
             runs,
-            format!("there is no run with a {name}"),
+            format!("there is no run with a {name}{no_checkpoint}"),
             "train a model with `deepj train`, or name one's file or folder",
         )
     })
+}
+
+/// Whether there is a run in `runs` with a file `name`.
+///
+/// # Errors
+/// There are such files, but none is a checkpoint, or the folder cannot be read: nobody can say then.
+pub fn any_run(runs: &Path, name: &str) -> Result<bool> {
+    match find(runs, name)? {
+        Found { newest: None, passed_over: None } => Ok(false),
+        _ => newest(runs, name).map(|_| true),
+    }
+}
+
+/// What there is of a file in the folders of runs.
+struct Found {
+    newest: Option<PathBuf>,
+    /// One that is no checkpoint.
+    passed_over: Option<PathBuf>,
+}
+
+fn find(runs: &Path, name: &str) -> Result<Found> {
+    let entries = match fs::read_dir(runs) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Found { newest: None, passed_over: None }),
+        Err(e) => return Err(refused(runs, "read", &e)),
+    };
+    let files = entries.flatten().map(|entry| entry.path().join(name)).filter(|path| path.exists());
+    let (dated, others): (Vec<_>, Vec<_>) =
+        files.map(|path| (saved(&path), path)).partition(|(saved, _)| saved.is_some());
+    let path = |(_, path)| path;
+    Ok(Found { newest: dated.into_iter().max().map(path), passed_over: others.into_iter().max().map(path) })
 }
 
 /// When the checkpoint at `path` was saved, in seconds since 1970, as it says or, of an older one that does not, its file; `None`

@@ -34,7 +34,7 @@ pub struct CorpusCommand {
     /// Extend notes to the release of the sustain pedal
     #[arg(long)]
     pedal: bool,
-    /// Fail if one file cannot be used or is odd, instead of skipping it or warning
+    /// Fail if one file or folder cannot be used or is odd, instead of skipping it or warning
     #[arg(long)]
     strict: bool,
     /// Print as JSON

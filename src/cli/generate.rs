@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use deepj::checkpoint::Checkpoint;
-use deepj::files::{Outputs, is_stdout, serialize_path};
+use deepj::files::{Outputs, is_standard_stream, serialize_path};
 use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate};
 use deepj::music::{self, Reading, RollStats, StylePath, Styles};
 use deepj::{Error, Result};
@@ -141,7 +141,7 @@ impl Generate {
         if self.json {
             say_json(&pieces)?;
         // Unless standard output is the piece.
-        } else if !files.iter().any(|file| is_stdout(file)) {
+        } else if !files.iter().any(|file| is_standard_stream(file)) {
             if interrupted {
                 say("interrupted: this is what was composed so far");
             }
@@ -188,7 +188,7 @@ impl Generate {
         }
         let name = self.style.as_deref().unwrap_or("all");
         let output = self.output.clone().unwrap_or_else(|| default_name(name, seed));
-        if is_stdout(&output) && (self.count > 1 || self.json) {
+        if is_standard_stream(&output) && (self.count > 1 || self.json) {
             let what = "more than one piece, or JSON as well, on standard output";
             return Err(Error::usage(what, "name a file with -o"));
         }

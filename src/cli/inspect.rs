@@ -9,7 +9,7 @@ use deepj::{Error, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{load_checkpoint, nats, say, say_json};
+use super::{load_checkpoint, nats, say, say_json, updates};
 
 /// Show what is in a checkpoint
 #[derive(clap::Args)]
@@ -91,8 +91,11 @@ impl Inspect {
             split.test.len()
         ));
         say(format_args!(
-            "trained   {} updates, {:.2} epochs, {:.0} s on {}",
-            progress.step, progress.epochs, progress.seconds, progress.device
+            "trained   {}, {:.2} epochs, {:.0} s on {}",
+            updates(progress.step),
+            progress.epochs,
+            progress.seconds,
+            progress.device
         ));
         if let Some(best) = progress.best {
             say(format_args!(

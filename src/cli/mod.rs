@@ -281,9 +281,22 @@ fn warn(file: &Path, warnings: &[String], strict: bool) -> Result<()> {
     }
 }
 
+/// A line whose control characters, such as names of files may have, are escaped as in JSON: a terminal would obey them.
+fn printable(line: impl Display) -> String {
+    let mut text = String::new();
+    for c in line.to_string().chars() {
+        match c {
+            '\n' | '\t' => text.push(c),
+            c if c.is_control() => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text + "\n"
+}
+
 /// Writes a line to standard output. A reader that has gone away, as in `deepj … | head`, ends the program quietly.
 fn say(line: impl Display) {
-    if let Err(e) = writeln!(io::stdout(), "{line}") {
+    if let Err(e) = io::stdout().write_all(printable(line).as_bytes()) {
         let quiet = e.kind() == io::ErrorKind::BrokenPipe;
         if !quiet {
             tell(format_args!("error: standard output: {e}"));
@@ -295,7 +308,7 @@ fn say(line: impl Display) {
 /// Writes a line to standard error. What nobody can read is not worth any work: a closed or full standard error is passed
 /// over. The line is written at once, so that it stays one among those of other processes.
 fn tell(line: impl Display) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _ = io::stderr().write_all(printable(line).as_bytes());
 }
 
 /// Endings of MIDI files.
@@ -307,6 +320,11 @@ fn claim(outputs: &mut Outputs, path: Option<&Path>, endings: &[&str]) -> Result
         tell(format_args!("note: made the folder {}", folder.display()));
     }
     Ok(())
+}
+
+/// `1 update` or `2 updates`.
+fn updates(count: u64) -> String {
+    format!("{count} update{}", if count == 1 { "" } else { "s" })
 }
 
 /// Writes a value as one line of JSON.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use deepj::files::{Outputs, is_stdout, serialize_path, write_output};
+use deepj::files::{Outputs, is_standard_stream, serialize_path, write_output};
 use deepj::music::svg::{Picture, draw};
 use deepj::music::{NoteRange, Reading, RollStats};
 use deepj::{Error, Result};
@@ -16,10 +16,11 @@ use super::{MIDI, claim, say, say_json, warn};
 Examples:
   deepj roll piece.mid
   deepj roll piece.mid --json
+  deepj generate -o - | deepj roll -
   deepj roll piece.mid --svg piece.svg
   deepj roll piece.mid -o as-the-model-hears-it.mid")]
 pub struct Roll {
-    /// A MIDI file
+    /// A MIDI file, or - for standard input
     file: PathBuf,
     /// Write the roll as MIDI: what the model hears
     #[arg(short, long, value_name = "FILE")]
@@ -52,7 +53,7 @@ struct Report<'a> {
 
 impl Roll {
     pub fn run(self) -> Result<()> {
-        let piped = self.output.iter().chain(&self.svg).any(|file| is_stdout(file));
+        let piped = self.output.iter().chain(&self.svg).any(|file| is_standard_stream(file));
         if piped && self.json {
             return Err(Error::usage("a file and JSON, both on standard output", "name a file"));
         }

@@ -23,7 +23,7 @@ use deepj::{Error, Result};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, nats, pair, say, say_json, signals::Signals, tell};
+use super::{DeviceArguments, bar, nats, pair, say, say_json, signals::Signals, tell, updates};
 
 /// Train a model; without arguments on the pieces within the program
 #[derive(Args)]
@@ -247,7 +247,7 @@ fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
     };
     // Seconds of a damaged checkpoint may be beyond what a duration can hold.
     let took = HumanDuration(Duration::try_from_secs_f64(outcome.seconds).unwrap_or(Duration::MAX));
-    say(format_args!("{} updates, {:.2} epochs in {took}: {end}", outcome.step, outcome.epochs));
+    say(format_args!("{}, {:.2} epochs in {took}: {end}", updates(outcome.step), outcome.epochs));
     if let Some(best) = outcome.best {
         say(format_args!(
             "best after update {}: validation loss {:.4}{}",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use deepj::files::{Outputs, is_stdout};
+use deepj::files::{Outputs, is_standard_stream};
 use deepj::verify::{self, Event, INSTALL, Report, Supervisor, Target, Tell, merged};
 use deepj::{Error, Result};
 
@@ -82,7 +82,7 @@ impl VerifyCommand {
 
     fn verify(&self) -> Result<ExitCode> {
         // It is written again and again while devices are verified.
-        if self.report.as_deref().is_some_and(is_stdout) {
+        if self.report.as_deref().is_some_and(is_standard_stream) {
             return Err(Error::usage("--report -: a report is a file", "use --json for standard output"));
         }
         let mut outputs = Outputs::default();

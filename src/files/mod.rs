@@ -12,7 +12,7 @@ mod lock;
 mod output;
 
 pub use lock::FileLock;
-pub use output::{Outputs, is_stdout, path_text, serialize_path, write_output};
+pub use output::{Outputs, is_standard_stream, path_text, serialize_path, write_output};
 
 /// Symbolic links that are followed from a path; as many as Linux follows.
 const MOST_LINKS: usize = 40;

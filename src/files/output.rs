@@ -11,8 +11,8 @@ use super::lock::LOCK;
 use super::{FileLock, folder_of, followed, make_new_folder, refused, write_whole};
 use crate::{Error, Result};
 
-/// What stands for standard output where a file is to be named.
-const STDOUT: &str = "-";
+/// What stands for standard input or output where a file is to be named.
+const STREAM: &str = "-";
 
 /// The files that one command reads and writes: none is written that it reads, and none twice.
 #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ impl Outputs {
     /// file, a file that the command reads or writes already under whatever name, a folder of a run that another process works
     /// on, or what the system refuses.
     pub fn claim(&mut self, path: &Path, endings: &[&str]) -> Result<Option<PathBuf>> {
-        if is_stdout(path) {
+        if is_standard_stream(path) {
             return self.claim_stdout().map(|()| None);
         }
         check_ending(path, endings)?;
@@ -81,13 +81,13 @@ impl Outputs {
     }
 
     fn claim_stdout(&mut self) -> Result<()> {
-        if self.written.iter().any(|other| is_stdout(other)) {
+        if self.written.iter().any(|other| is_standard_stream(other)) {
             return Err(Error::usage("two outputs on standard output", "name files"));
         }
         if io::stdout().is_terminal() {
             return Err(Error::usage("standard output is a terminal", "redirect it to a file, or name one"));
         }
-        self.written.push(STDOUT.into());
+        self.written.push(STREAM.into());
         Ok(())
     }
 
@@ -101,9 +101,9 @@ impl Outputs {
     }
 }
 
-/// Whether the path stands for standard output.
-pub fn is_stdout(path: &Path) -> bool {
-    path.as_os_str() == STDOUT
+/// Whether the path is `-`: standard output where a file is written, standard input where one is read.
+pub fn is_standard_stream(path: &Path) -> bool {
+    path.as_os_str() == STREAM
 }
 
 /// Replaces the file at `path` as [`write_whole`] does, or writes to standard output.
@@ -111,7 +111,7 @@ pub fn is_stdout(path: &Path) -> bool {
 /// # Errors
 /// What the system refuses.
 pub fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
-    if !is_stdout(path) {
+    if !is_standard_stream(path) {
         return write_whole(path, bytes);
     }
     let mut out = io::stdout().lock();

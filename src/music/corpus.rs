@@ -15,7 +15,7 @@ use super::report::{CorpusReport, Counts, Skipped, Warning};
 use super::styles::{Composer, Styles};
 use crate::{Error, Result};
 
-const STRICT: &str = "repair or remove the file, or leave out --strict to read it with a warning";
+const STRICT: &str = "repair or remove it, or leave out --strict to go on with a warning";
 
 /// How the files of a corpus are read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,8 +24,8 @@ pub struct CorpusOptions {
     pub range: NoteRange,
     /// Whether notes sound on until the sustain pedal is released.
     pub pedal: bool,
-    /// Whether a file that cannot be used, or about which anything is odd, is an error; else it is skipped or read, and
-    /// reported.
+    /// Whether a file or folder that cannot be used, or about which anything is odd, is an error; else it is skipped or read,
+    /// and reported.
     pub strict: bool,
 }
 
@@ -52,7 +52,7 @@ impl Corpus {
     ///
     /// # Errors
     /// The folder cannot be read, no folder within it is a composer's, a composer has no usable file, or, where `options` are
-    /// strict, a file cannot be used or is odd. All such files are named at once.
+    /// strict, a file or folder cannot be used or is odd. All such are named at once.
     pub fn read(dir: impl AsRef<Path>, options: &CorpusOptions) -> Result<Self> {
         let dir = dir.as_ref();
         let (files, stray) = search(dir)?;
@@ -98,7 +98,8 @@ impl Corpus {
         let mut counts = vec![Counts::default(); styles.len()];
         let mut last_error: BTreeMap<usize, String> = BTreeMap::new();
         let mut alike: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-        let mut refused = Vec::new();
+        let of_no_use = |Skipped { file, reason }: &Skipped| Error::file(place.join(file), reason, STRICT);
+        let mut refused: Vec<Error> = skipped.iter().filter(|_| options.strict).map(of_no_use).collect();
         let mut warnings = Vec::new();
         let mut fingerprint = 0;
         for (file, reading) in files.into_iter().zip(readings) {

@@ -18,12 +18,17 @@ pub fn is_curve(name: &str) -> bool {
 
 /// Begins a curve, or goes on with the one that is there, from which lines after `step` are removed: a run that was killed
 /// may have gone further than its checkpoint. Lines that cannot be read are put into a file of their own; returns what is to be
-/// said of them.
+/// said of them, or of a curve that is not there.
 ///
 /// # Errors
 /// What the file system refuses.
 pub fn begin(files: &mut dyn RunFiles, step: u64) -> Result<Option<String>> {
-    let before = if step > 0 { files.read(NAME)?.unwrap_or_default() } else { vec![] };
+    let before = if step > 0 { files.read(NAME)? } else { Some(vec![]) };
+    let Some(before) = before else {
+        files.write(NAME, &[])?;
+        let path = files.path(NAME);
+        return Ok(Some(format!("{} is missing; it begins again behind update {step}", path.display())));
+    };
     let (mut kept, mut unreadable, mut count) = (vec![], vec![], 0);
     for line in before.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         let value: Option<Value> = serde_json::from_slice(line).ok();
@@ -44,7 +49,7 @@ pub fn begin(files: &mut dyn RunFiles, step: u64) -> Result<Option<String>> {
     }
     files.write(NAME, &kept)?;
     let path = || files.path(UNREADABLE).display().to_string();
-    Ok((count > 0).then(|| format!("{count} lines of the learning curve cannot be read; they are kept in {}", path())))
+    Ok((count > 0).then(|| format!("unreadable lines of the learning curve: {count}, kept in {}", path())))
 }
 
 /// Appends one line: `record` with its `kind`.

@@ -11,7 +11,7 @@ use super::destination::{self, Destination};
 use super::options::{ResumeMode, TrainOptions};
 use super::plans;
 use super::run_files::{LAST, run_name};
-use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest};
+use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, any_run, newest};
 use crate::files::refused;
 use crate::gpu::Device;
 use crate::models::{self, CorpusFacts, DefaultOn, Model, Precision};
@@ -63,7 +63,12 @@ pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
         ResumeMode::Auto if there_is_a_run(options)? => resumed(options)?,
         ResumeMode::Auto => fresh(options, device)?,
     };
-    let settings = &prepared.state.settings;
+    check(&prepared.state.settings)?;
+    Ok(prepared)
+}
+
+/// Fails on settings out of range, by the names of their flags.
+fn check(settings: &Settings) -> Result<()> {
     let positive = |flag: &str, value: Option<f64>| match value {
         Some(v) if v.is_nan() || v <= 0.0 => Err(Error::usage(format!("{flag} {v}"), "give a number above 0")),
         _ => Ok(()),
@@ -72,9 +77,8 @@ pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     positive("--epochs", settings.budget.epochs)?;
     positive("--minutes", settings.budget.minutes)?;
     positive("--validate-every", Some(settings.validate_every as f64))?;
-    positive("--save-every", Some(prepared.save_every as f64))?;
-    positive("--patience", settings.budget.patience.map(|p| p as f64))?;
-    Ok(prepared)
+    positive("--save-every", settings.save_every.map(|every| every as f64))?;
+    positive("--patience", settings.budget.patience.map(|p| p as f64))
 }
 
 fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
@@ -211,7 +215,7 @@ fn new_optimizer(options: &TrainOptions) -> Result<Arc<dyn Optimizer>> {
 fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
     match &options.out {
         Some(out) => Ok(out.join(LAST).try_exists().map_err(|e| refused(out, "read", &e))?),
-        None => Ok(newest(Path::new(RUNS), LAST).is_ok()),
+        None => any_run(Path::new(RUNS), LAST),
     }
 }
 
@@ -228,6 +232,10 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
     if state.resume.is_none() {
         return Err(Error::file(path, "holds no optimiser state to go on with", "start a new run"));
     }
+    let damaged = |e: Error| {
+        Error::file(&path, format!("was saved with {}", e.what), "take another checkpoint, or start a new run")
+    };
+    check(&state.settings).map_err(damaged)?;
     check_flags(options, &path, &state)?;
     let (architecture, roll) = (models::architecture(state.model.architecture())?, state.model.roll());
     let facts = CorpusFacts { lowest: roll.lowest, notes: roll.notes, styles: state.styles.len() };
@@ -264,7 +272,7 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
     let train = corpus.part(&state.split, Part::Train)?;
     let validation = corpus.part(&state.split, Part::Validation)?;
     let train_files = train.len();
-    let shape = batch_shape(state.model.as_ref(), state.settings.batch, state.settings.seq)?;
+    let shape = batch_shape(state.model.as_ref(), state.settings.batch, state.settings.seq).map_err(damaged)?;
     let sampler = Sampler::resume(state.progress.cursor.clone(), train, shape)
         .map_err(|e| Error::file(&path, e.what, e.remedy))?;
     let settings = &mut state.settings;

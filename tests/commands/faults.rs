@@ -123,6 +123,48 @@ fn a_call_that_fails_leaves_the_old_piece_or_the_new_one() {
     println!("{} faults at {} calls", places.len() * REASONS.len(), places.len());
 }
 
+/// Of root alone, no folder's rights keep anything.
+#[test]
+fn a_folder_that_cannot_be_read_is_skipped_and_said() {
+    let Some((_dir, path)) = traced_folder() else { return };
+    let data = path.join("corpus");
+    let closed = data.join("plain/closed");
+    std::fs::create_dir(&closed).unwrap();
+    let inject = ["-P", closed.to_str().unwrap(), "-e", "inject=openat:error=EACCES"];
+    let corpus = |more: &[&str]| {
+        // strace goes by the path as it is named.
+        let arguments = [&["corpus", "--data", data.to_str().unwrap()], more].concat();
+        traced(&program(&path, &arguments), &path.join("log"), &inject).output().unwrap()
+    };
+    let output = corpus(&[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("skipped plain/closed: cannot be read: Permission denied"),
+        "{said}"
+    );
+    let output = corpus(&["--strict"]);
+    assert_said(&output, "--strict");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("corpus/plain/closed: cannot be read"));
+}
+
+/// As on some network and FUSE file systems.
+#[test]
+fn a_file_system_that_cannot_sync_folders_will_do() {
+    let Some((_dir, path)) = traced_folder() else { return };
+    let mut training = Uninterrupted::new(&tiny(&path, STEPS));
+    std::fs::create_dir(path.join("run")).unwrap();
+    for reason in ["EINVAL", "EOPNOTSUPP"] {
+        let (run, inject) = (format!("{}/run", path.display()), format!("inject=fsync:error={reason}"));
+        let inject = ["-P", path.to_str().unwrap(), "-P", &run, "-e", &inject];
+        let log = path.join("log");
+        let output = traced(&program(&path, &tiny_arguments(&TRAINING)), &log, &inject).output().unwrap();
+        assert!(std::fs::read_to_string(&log).unwrap().contains("(INJECTED)"), "{reason} did not come");
+        assert!(output.status.success(), "{reason}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(training.check(&path.join("run")), Some(STEPS), "{reason}");
+        forget(&path);
+    }
+}
+
 /// A limit on the size of files cuts the write that passes it short, and fails the next, as a full disk does.
 #[test]
 fn a_disk_that_is_full_after_any_byte_costs_a_training_nothing_that_was_saved() {

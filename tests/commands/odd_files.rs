@@ -2,9 +2,13 @@
 
 use std::path::Path;
 use std::time::Instant;
+#[cfg(unix)]
+use std::{fs::File, process::Stdio};
 
 use serde_json::Value;
 
+#[cfg(unix)]
+use crate::program;
 use crate::{corpus, deepj, fails, folder, succeeds, tiny_arguments};
 
 const HEAD: &[u8] = b"MThd\0\0\0\x06\0\0\0\x01\x01\xe0MTrk";
@@ -57,6 +61,37 @@ fn roll_warns_or_refuses() {
     fails(path, &["roll", "lfs.mid"], 1, &["lfs.mid", "git lfs pull"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_dash_is_standard_input() {
+    let dir = folder();
+    let path = dir.path();
+    write(path, "good.mid", &[&quarters(0, &[60, 62, 64]), END].concat());
+    let roll = |arguments: &[&str], input: Stdio| {
+        let output = program(path, arguments).stdin(input).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let good = || File::open(path.join("good.mid")).unwrap().into();
+    let (code, out) = roll(&["roll", "-", "--json"], good());
+    assert_eq!((code, json(&out)["file"].clone(), json(&out)["notes"].clone()), (Some(0), "-".into(), 3.into()));
+    let (code, _) = roll(&["roll", "-", "-o", "again.mid"], good());
+    assert!(code == Some(0) && path.join("again.mid").exists());
+    let (code, errors) = roll(&["roll", "-"], Stdio::null());
+    assert!(code == Some(1) && errors.contains("error: -: is empty"), "{errors}");
+    let (code, errors) = roll(&["roll", "-"], File::open("/dev/zero").unwrap().into());
+    assert!(code == Some(1) && errors.contains("error: -: has more than the 16777216 bytes"), "{errors}");
+    let (code, errors) = roll(&["roll", "/dev/null"], good());
+    assert!(code == Some(1) && errors.contains("or - for standard input"), "{errors}");
+}
+
+/// A terminal would obey them.
+#[cfg(unix)]
+#[test]
+fn control_characters_of_names_are_escaped() {
+    let dir = folder();
+    fails(dir.path(), &["roll", "\u{1b}[31mred\u{9b}.mid"], 1, &["error: \\u001b[31mred\\u009b.mid: cannot be read"]);
+}
+
 #[test]
 fn corpus_has_columns_of_drums_and_warnings() {
     let dir = folder();
@@ -82,6 +117,13 @@ fn corpus_has_columns_of_drums_and_warnings() {
     assert_eq!(out["warnings"][1]["file"], "g/c/odd.mid");
     assert_eq!((out["drums"].as_u64(), out["warning_count"].as_u64()), (Some(8), Some(2)));
     fails(path, &["corpus", "--data", "midi", "--strict"], 1, &["g/c/left.mid: the 8 notes", "--strict"]);
+    write(path, "good/g/c/a.mid", &[&quarters(0, &[60, 62]), END].concat());
+    succeeds(path, &["corpus", "--data", "good", "--strict"]);
+    std::fs::create_dir(path.join("good/g/empty")).unwrap();
+    write(path, "good/stray.mid", &[&quarters(0, &[60]), END].concat());
+    succeeds(path, &["corpus", "--data", "good"]);
+    let strict = ["good/stray.mid: is in no composer's folder", "good/g/empty: is a composer without a MIDI file"];
+    fails(path, &["corpus", "--data", "good", "--strict"], 1, &strict);
 }
 
 #[test]

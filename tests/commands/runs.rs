@@ -120,6 +120,51 @@ fn the_curve_of_a_run_without_a_checkpoint_is_kept() {
 }
 
 #[test]
+fn a_run_that_cannot_be_read_is_not_taken_for_none() {
+    let dir = folder();
+    let path = dir.path();
+    corpus(&path.join("corpus"), 4, 4, 48);
+    let mut auto = tiny_arguments(&AUTO);
+    let out = auto.iter().position(|argument| *argument == "--out").unwrap();
+    auto.drain(out..out + 2);
+    let broken = path.join("runs/broken/last.safetensors");
+    std::fs::create_dir_all(broken.parent().unwrap()).unwrap();
+    std::fs::write(&broken, "broken").unwrap();
+    fails(path, &auto, 1, &["no run with a last.safetensors", "runs/broken/last.safetensors is no checkpoint"]);
+    std::fs::remove_file(broken).unwrap();
+    succeeds(path, &auto);
+    assert_eq!(std::fs::read_dir(path.join("runs")).unwrap().count(), 2, "a new run");
+    succeeds(path, &auto);
+    assert_eq!(std::fs::read_dir(path.join("runs")).unwrap().count(), 2, "the same again");
+}
+
+#[test]
+fn a_curve_that_is_not_there_is_said() {
+    let dir = folder();
+    let path = dir.path();
+    run_quietly(&tiny(path, 2)).unwrap();
+    std::fs::remove_file(path.join("run/curve.jsonl")).unwrap();
+    let output = deepj(path, &["train", "--resume", "--out", "run", "--steps", "3", "--samples", "0"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("run/curve.jsonl is missing; it begins again behind update 2"), "{said}");
+}
+
+/// Whoever gave no flag is not told of one.
+#[test]
+fn values_of_a_checkpoint_are_not_blamed_on_flags() {
+    let dir = folder();
+    let path = dir.path();
+    run_quietly(&tiny(path, 2)).unwrap();
+    let last = path.join("run/last.safetensors");
+    let mut checkpoint = Checkpoint::load(&last).unwrap();
+    checkpoint.settings.validate_every = 0;
+    std::fs::write(&last, checkpoint.to_bytes().unwrap()).unwrap();
+    let resume = ["train", "--resume", "--out", "run", "--steps", "3"];
+    fails(path, &resume, 1, &["run/last.safetensors: was saved with --validate-every 0", "another checkpoint"]);
+}
+
+#[test]
 fn the_best_model_of_a_run_without_a_last_checkpoint_is_kept() {
     let dir = folder();
     let path = dir.path();
