@@ -136,6 +136,8 @@ fn halves() -> Vec<Case> {
     cases.push(case(layer.clone().with_bias(RowGroups { inner: 3, sequences: 4 })));
     cases.push(case(layer.clone().with_bias_vector().with_tanh()));
     cases.push(case(layer).fill("a", Fill::Within(1e-6)).note("subnormal halves"));
+    // As the logits of categorical dynamics are made.
+    cases.push(case(Gemm::new(Layout::NN, 33, 128, 12).of([F16, F32, F32]).with_bias_vector()));
     cases.push(case(Gemm::new(Layout::NN, 701, 40, 30).of([F16, F16, F16]).with_bias_vector()).small_bindings());
     cases.push(case(Gemm::new(Layout::NN, 270, 270, 9).of([F16, F16, F32])).small_grid());
     cases.push(case(Gemm::new(Layout::NT, 173, 601, 30).of([F16, F16, F16])).small_bindings());

@@ -24,7 +24,7 @@ fn forward(op: &Heads, operands: &Operands) -> Vec<Vec<Bounded>> {
     for (_, n, rows) in parts(s) {
         let mut terms = vec![vec![]; c];
         for r in rows {
-            let (i, j) = (n * s.rows + r, (r * s.notes + n) * c);
+            let (i, j) = (n * s.rows + r, (r * s.notes + n) * s.heads.channels());
             let masks = s.heads.heads().iter().any(|head| head.masked);
             let where_it_plays = if masks { weight[r] * target[j] } else { weight[r] };
             for (head, &Head { score, masked }) in s.heads.heads().iter().enumerate() {
@@ -83,17 +83,11 @@ fn shape(rows: usize, notes: usize, units: usize) -> Shape {
     Shape { rows, notes, units, heads: HeadSet::performance(true), stored: F32 }
 }
 
-/// Play, and replay where play is 1 or everywhere.
-fn two_heads(masked: bool) -> HeadSet {
-    let head = |masked| Head { score: Score::Binary, masked };
-    HeadSet::new(&[head(false), head(masked)]).expect("two heads are supported")
-}
-
 fn forward_case(shape: Shape) -> Case {
     let (rows, notes) = (shape.rows, shape.notes);
     // A row in five does not count.
     let weight = (0..rows).map(|r| if r % 5 == 3 { 0.0 } else { 1.0 / (rows * notes) as f32 }).collect();
-    let target = match shape.heads.len() {
+    let target = match shape.heads.channels() {
         3 => Fill::Roll(0.4),
         c => Fill::Values((0..rows * notes * c).map(|i| f32::from(i % 7 < 3 && i % c < 2)).collect()),
     };
@@ -127,7 +121,9 @@ pub fn cases() -> Vec<Case> {
     for stored in [F32, F16] {
         cases.extend(cases_of(Shape { heads: HeadSet::performance(false), stored, ..shape(70, 5, 12) }));
         // Play and replay alone, as a model without dynamics has them.
-        cases.extend(cases_of(Shape { heads: two_heads(true), stored, ..shape(131, 4, 17) }));
+        cases.extend(cases_of(Shape { heads: HeadSet::notes(true), stored, ..shape(131, 4, 17) }));
+        // The same of a target that has dynamics, which others predict.
+        cases.extend(cases_of(Shape { heads: HeadSet::notes(true).of_channels(3), stored, ..shape(131, 4, 17) }));
     }
     cases.push(special("silent").fill("target", Fill::Constant(0.0)));
     cases.push(special("all play").fill("target", Fill::Constant(1.0)));
@@ -163,6 +159,6 @@ pub fn gradients() -> Vec<Gradient> {
         check("masked", 4, masked),
         check("unmasked", 4, unmasked),
         check("parts of a note", 131, masked),
-        check("two", 4, two_heads(true)),
+        check("two", 4, HeadSet::notes(true)),
     ]
 }

@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::gpu::Capabilities;
 
-pub mod deepj;
 pub mod harness;
 pub mod known;
+pub mod networks;
 
+mod adadelta;
 mod add;
+mod biaxial_features;
 mod carry;
 mod cast;
 mod dropout;
@@ -24,22 +26,26 @@ mod gemm;
 mod heads;
 mod lstm;
 mod nadam;
+mod neighbours;
 mod note_input;
 mod note_sweep;
 mod octave_conv;
 mod reduce;
+mod softmax_loss;
 mod tanh_grad;
 
-use deepj::{GenerationCase, OtherDraw, TrainingCase};
 use harness::adapters::Adapter;
 use harness::comparison::Margin;
 use harness::{Case, Gradient, case, gradient, kernel};
 use known::Known;
+use networks::{GenerationCase, OtherDraw, TrainingCase};
 
 /// All cases of all ops.
 pub fn cases() -> Vec<Case> {
     let of_ops = [
+        adadelta::cases,
         add::cases,
+        biaxial_features::cases,
         carry::cases,
         cast::cases,
         dropout::cases,
@@ -48,10 +54,12 @@ pub fn cases() -> Vec<Case> {
         heads::cases,
         lstm::cases,
         nadam::cases,
+        neighbours::cases,
         note_input::cases,
         note_sweep::cases,
         octave_conv::cases,
         reduce::cases,
+        softmax_loss::cases,
         tanh_grad::cases,
     ];
     of_ops.into_iter().flat_map(|cases| cases()).collect()
@@ -69,6 +77,7 @@ pub fn gradients() -> Vec<Gradient> {
         note_input::gradients,
         octave_conv::gradients,
         reduce::gradients,
+        softmax_loss::gradients,
     ];
     of_ops.into_iter().flat_map(|gradients| gradients()).collect()
 }
@@ -199,7 +208,7 @@ pub struct Suite {
     /// Ops.
     pub cases: Vec<Arc<Case>>,
     trainings: Vec<Arc<TrainingCase>>,
-    generation: Arc<GenerationCase>,
+    generations: Vec<Arc<GenerationCase>>,
 }
 
 impl Suite {
@@ -208,7 +217,7 @@ impl Suite {
         Self {
             cases: cases().into_iter().map(Arc::new).collect(),
             trainings: TrainingCase::all().into_iter().map(Arc::new).collect(),
-            generation: Arc::new(GenerationCase::small()),
+            generations: GenerationCase::all().into_iter().map(Arc::new).collect(),
         }
     }
 
@@ -252,7 +261,7 @@ impl Suite {
         largest.into_values().cloned().collect()
     }
 
-    /// So many variants of each case, then so many trainings, and the generation in all ways or in one.
+    /// So many variants of each case, then so many networks' training and generation, each in as many ways.
     fn planned(&self, adapter: &Adapter, variants: impl Fn(&Case) -> usize, model: usize) -> Vec<Planned> {
         let mut planned = vec![];
         for case in &self.cases {
@@ -272,10 +281,12 @@ impl Suite {
                 planned.push(Planned { place, name, run: Box::new(run) });
             }
         }
-        for way in self.generation.ways(adapter).into_iter().take(model) {
-            let (this, name) = (self.generation.clone(), name(self.generation.name(), way.name));
-            let place = Place::of_model("generate", way.name);
-            planned.push(Planned { place, name, run: Box::new(move |on: &Adapter| this.check(on, &way)) });
+        for generation in self.generations.iter().take(model) {
+            for way in generation.ways(adapter).into_iter().take(model) {
+                let (this, name) = (generation.clone(), name(generation.name(), way.name));
+                let place = Place::of_model("generate", way.name);
+                planned.push(Planned { place, name, run: Box::new(move |on: &Adapter| this.check(on, &way)) });
+            }
         }
         planned
     }
@@ -310,17 +321,19 @@ impl Suite {
             checks.push(place.on_cpu(name, move || gradient::check(&gradient).map(|()| (Margin::none(), vec![]))));
         }
         for training in &self.trainings {
-            let (this, name) = (training.clone(), format!("deepj/{}/cpu f32/cpu", training.name()));
+            let (this, name) = (training.clone(), format!("{MODEL}/{}/cpu f32/cpu", training.name()));
             let place = Place::of_model("update", "cpu f32");
             checks.push(place.on_cpu(name, move || Ok((this.check_cpu()?, vec![]))));
         }
         for (wiring, training) in TrainingCase::of_wirings() {
-            let name = format!("deepj/{} {wiring}/central differences/cpu", training.name());
+            let name = format!("{MODEL}/{} {wiring}/central differences/cpu", training.name());
             let place = Place::of_model("update", "central differences");
             checks.push(place.on_cpu(name, move || training.check_gradients().map(|()| (Margin::none(), vec![]))));
         }
-        let (this, name) = (self.generation.clone(), format!("deepj/{}/cpu f32/cpu", self.generation.name()));
-        checks.push(Place::of_model("generate", "cpu f32").on_cpu(name, move || this.check_cpu()));
+        for generation in &self.generations {
+            let (this, name) = (generation.clone(), format!("{MODEL}/{}/cpu f32/cpu", generation.name()));
+            checks.push(Place::of_model("generate", "cpu f32").on_cpu(name, move || this.check_cpu()));
+        }
         checks
     }
 }

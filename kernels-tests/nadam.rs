@@ -7,6 +7,16 @@ use super::harness::bounded::uncounted;
 use super::harness::operands::InPlace;
 use super::harness::{Bounded, Case, Fill, Operands};
 
+/// What gradients of this squared norm are multiplied with; once an update, so it is not counted.
+pub fn gradient_scale(uniforms: &Uniforms, squared_norm: Bounded) -> Bounded {
+    uncounted(|| {
+        let norm = squared_norm.sqrt() * Bounded::exact(uniforms.unscale);
+        let clips = uniforms.clip_norm > 0.0 && norm.value > f64::from(uniforms.clip_norm);
+        let clip = if clips { Bounded::exact(uniforms.clip_norm) / norm } else { Bounded::ONE };
+        clip * Bounded::exact(uniforms.unscale)
+    })
+}
+
 fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (uniforms, squared_norm) = (operands.uniforms, operands["squared_norm"][0]);
     let [mut p, mut m, mut v] = ["p", "m", "v"].map(|name| operands[name].in_place());
@@ -16,12 +26,7 @@ fn reference(op: &Nadam, operands: &Operands) -> Vec<Vec<Bounded>> {
     let exact = |x: f32| Bounded::exact(x);
     // 1 - beta is exact in f32 where beta is at least 1/2 (Sterbenz).
     let rest = |beta: f32| Bounded::exact(1.0 - f64::from(beta));
-    let scale = uncounted(|| {
-        let norm = squared_norm.sqrt() * exact(uniforms.unscale);
-        let clips = uniforms.clip_norm > 0.0 && norm.value > f64::from(uniforms.clip_norm);
-        let clip = if clips { exact(uniforms.clip_norm) / norm } else { Bounded::ONE };
-        clip * exact(uniforms.unscale)
-    });
+    let scale = gradient_scale(uniforms, squared_norm);
     for (i, &g) in operands["g"].iter().enumerate() {
         let g = g * scale;
         m[i] = exact(op.beta1) * m[i] + rest(op.beta1) * g;

@@ -6,6 +6,7 @@ use crate::ops::Uniforms;
 use crate::ops::note_sweep::{NoteSweep, Offsets};
 use crate::ops::random::{pcg4d, uniform01};
 
+use super::harness::bounded::uncounted;
 use super::harness::operands::InPlace;
 use super::harness::{Bounded, Case, Fill, Operands};
 use super::lstm::cell;
@@ -73,10 +74,12 @@ fn sweep(
             });
             (_, c2[j], h2[j]) = cell(z, c2[j]);
         }
-        let logit = |i: usize| {
-            Bounded::dot(weights[at.head_bias + i], (0..units2).map(|k| (h2[k], weights[at.head + k * c + i])))
+        let logit = |head: usize, bias: usize, count: usize, i: usize| {
+            Bounded::dot(weights[bias + i], (0..units2).map(|k| (h2[k], weights[head + k * count + i])))
         };
-        let logits: Vec<Bounded> = (0..c).map(logit).collect();
+        let heads = if op.bins > 0 { 2 } else { c };
+        let logits: Vec<Bounded> = (0..heads).map(|i| logit(at.head, at.head_bias, heads, i)).collect();
+        let bins: Vec<_> = (0..op.bins).map(|i| logit(at.bins, at.bins_bias, op.bins, i)).collect();
         let Uniforms { temperature, silence, seed, .. } = *operands.uniforms;
         let temperature = Bounded::exact(temperature) + Bounded::exact(silence) * silent;
         *probabilities = [0, 1].map(|i| (logits[i] / temperature).sigmoid());
@@ -97,9 +100,28 @@ fn sweep(
             let dynamics = logits[2..].iter().map(|&head| Bounded { value: head.value.clamp(0.0, 1.0), ..head });
             lower = vec![Bounded::ONE, if replayed { Bounded::ONE } else { Bounded::ZERO }];
             lower.extend(dynamics);
+            if op.bins > 0 {
+                // For notes that play alone.
+                lower.push(uncounted(|| drawn(&bins, draws[2], n)));
+            }
         }
         chosen[note..note + c].copy_from_slice(&lower);
     }
+}
+
+/// The value of the bin that `draw` takes from a distribution with these logits, for note `n`.
+fn drawn(bins: &[Bounded], draw: f32, n: usize) -> Bounded {
+    let largest = bins.iter().copied().max_by(|a, b| a.value.total_cmp(&b.value)).unwrap_or(Bounded::ZERO);
+    let each: Vec<Bounded> = bins.iter().map(|&bin| (bin - largest).exp()).collect();
+    let share = Bounded::exact(draw) * Bounded::sum(Bounded::ZERO, each.iter().copied());
+    let passes = |bin: &usize| {
+        let sum = Bounded::sum(Bounded::ZERO, each[..=*bin].iter().copied());
+        let gap = sum.value - share.value;
+        assert!(gap.abs() > sum.error + share.error, "the bin of note {n} is {gap:e} off its mark: take another seed");
+        gap > 0.0
+    };
+    let bin = (0..bins.len()).find(passes).unwrap_or(bins.len() - 1);
+    Bounded::quotient(bin as f64 / (bins.len() - 1) as f64)
 }
 
 /// The sweep's weights one after the other, some elements apart.
@@ -109,16 +131,29 @@ fn op(pieces: usize, notes: usize, units: usize, window: usize) -> NoteSweep {
 
 /// The same of layers of different widths, or without dynamics.
 fn sweep_of(pieces: usize, notes: usize, units: [usize; 2], channels: usize, window: usize) -> NoteSweep {
+    sweep_with(pieces, notes, units, (channels, 0), window)
+}
+
+/// The same, with dynamics drawn from so many bins where there are some.
+fn sweep_with(
+    pieces: usize,
+    notes: usize,
+    units: [usize; 2],
+    (channels, bins): (usize, usize),
+    window: usize,
+) -> NoteSweep {
     let [h1, h2] = units;
-    let sizes = [channels * 4 * h1, 4 * h1 * h1, 4 * h1 * h2, 4 * h2 * h2, channels * h2, channels];
+    let heads = if bins > 0 { 2 } else { channels };
+    let (chosen, input2) = (channels * 4 * h1, 4 * h1 * h2);
+    let sizes = [chosen, 4 * h1 * h1, input2, 4 * h2 * h2, heads * h2, heads, bins * h2, bins];
     let mut end = 0;
-    let [chosen, recurrent1, input2, recurrent2, head, head_bias] = sizes.map(|len| {
+    let [chosen, recurrent1, input2, recurrent2, head, head_bias, at_bins, bins_bias] = sizes.map(|len| {
         let start = end + 5;
         end = start + len;
         start
     });
-    let offsets = Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias };
-    NoteSweep { pieces, notes, units, channels, window, weights: end, offsets }
+    let offsets = Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias, bins: at_bins, bins_bias };
+    NoteSweep { pieces, notes, units, channels, bins, window, weights: end, offsets }
 }
 
 fn case(op: NoteSweep) -> Case {
@@ -162,6 +197,9 @@ pub fn cases() -> Vec<Case> {
         case(op(3, 7, 13, 2)),
         case(sweep_of(3, 7, [13, 6], 3, 2)),
         case(sweep_of(2, 5, [5, 70], 2, 2)),
+        case(sweep_with(2, 9, [16, 12], (3, 128), 2)),
+        case(sweep_with(3, 7, [9, 20], (3, 5), 2)),
+        case(sweep_with(1, 5, [8, 8], (3, 300), 2)),
         case(sweep_of(2, 9, [100, 50], 2, 3)),
         case(sweep_of(3, 9, [16, 8], 2, 4)).uniforms(forced).note("two channels, given").shortcut(),
         case(op(19, 4, 12, 2)).small_grid(),

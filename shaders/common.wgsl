@@ -102,3 +102,18 @@ fn keep_mask(index: u32, site: u32, rate: f32, kept: f32, seed: u32, update: u32
     let u = uniform01(pcg4d(vec4<u32>(index, site, update, seed)).x);
     return select(kept, 0.0, u < rate);
 }
+
+// Drivers may compile as if there were neither infinities nor NaN, so the bits are asked: an exponent of all ones.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+// What an update multiplies the gradients with, whose squared norm, loss scale included, this is: it takes away the loss scale,
+// and shortens them to `clip_norm` where that is set and they are longer.
+fn gradient_scale(squared_norm: f32, unscale: f32, clip_norm: f32) -> f32 {
+    let norm = sqrt(squared_norm) * unscale;
+    if clip_norm > 0.0 && norm > clip_norm {
+        return unscale * (clip_norm / norm);
+    }
+    return unscale;
+}

@@ -16,6 +16,8 @@ alias S = f32;
 const TWO: u32 = 0u;
 // Heads of a cell. Vectors have a number for each; the last is 0 where there are two.
 const C: u32 = 3u - TWO;
+// Values of a cell of the target, of which the heads predict the first C.
+const CHANNELS: u32 = 3u;
 // Rows of a part.
 const RUN: u32 = 128u;
 const H: u32 = 1u;
@@ -54,7 +56,7 @@ struct Forward {
 @group(0) @binding(1) var<storage, read> x: array<S>; // [note_count, rows, H]
 @group(0) @binding(2) var<storage, read> w: array<f32>; // [H, C]
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [C]
-@group(0) @binding(4) var<storage, read> wanted: array<f32>; // [row_count, N, C]
+@group(0) @binding(4) var<storage, read> wanted: array<f32>; // [row_count, N, CHANNELS]
 @group(0) @binding(5) var<storage, read> weight: array<f32>; // [row_count]
 @group(0) @binding(6) var<storage, read_write> losses: array<f32>; // [parts, C]
 @group(0) @binding(7) var<storage, read_write> logit_grads: array<f32>; // [note_count, rows, C]
@@ -108,7 +110,7 @@ fn join(invocation: u32, invocations: u32, cells: u32) {
 // The weighted loss of one head in one cell of the part, whose logit's gradient it writes.
 fn loss(part: Part, cell: u32, head: u32, logit: f32) -> f32 {
     let row = part.row + cell;
-    let play = p.target_offset + (row * p.notes + part.note) * C;
+    let play = p.target_offset + (row * p.notes + part.note) * CHANNELS;
     let y = wanted[play + head];
     var scale = weight[p.weight_offset + row];
     if ((MASKED >> head) & 1u) == 1u {

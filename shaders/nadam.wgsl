@@ -32,17 +32,10 @@ fn main(
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + local;
     let squared = squared_norm[params.squared_norm_offset];
-    // Drivers may compile as if there were neither infinities nor NaN, so the bits are asked: an exponent of all ones.
-    let finite = (bitcast<u32>(squared) & 0x7f800000u) != 0x7f800000u;
-    if i >= params.len || !finite {
+    if i >= params.len || !is_finite(squared) {
         return;
     }
-    let norm = sqrt(squared) * uniforms.unscale;
-    var scale = uniforms.unscale;
-    if uniforms.clip_norm > 0.0 && norm > uniforms.clip_norm {
-        scale *= uniforms.clip_norm / norm;
-    }
-    let gradient = g[params.g_offset + i] * scale;
+    let gradient = g[params.g_offset + i] * gradient_scale(squared, uniforms.unscale, uniforms.clip_norm);
     let moment = params.beta1 * m[params.m_offset + i] + (1.0 - params.beta1) * gradient;
     let variance = params.beta2 * v[params.v_offset + i] + (1.0 - params.beta2) * gradient * gradient;
     m[params.m_offset + i] = moment;

@@ -10,6 +10,12 @@ const TWO: u32 = 0u;
 // Values of a note, and values that are reported of it: these and two probabilities.
 const C: u32 = 3u - TWO;
 const REPORTED: u32 = C + 2u;
+// 1 where dynamics are drawn from a distribution over bins, and 1 where they are a head's own value.
+const BINNED: u32 = 0u;
+const SCALAR: u32 = 1u;
+const BINS: u32 = 2u;
+// Heads of one output each: all values, but for dynamics in bins.
+const HEADS: u32 = C - BINNED;
 const INVOCATIONS: u32 = 256u;
 // Units of the two layers.
 const H1: u32 = 1u;
@@ -41,9 +47,11 @@ struct Params {
     recurrent2: u32,
     head: u32,
     head_bias: u32,
+    bins: u32,
+    bins_bias: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> weights: array<f32>; // chosen [C, 4H1]; recurrent1 [H1, 4H1]; input2 [H1, 4H2]; recurrent2 [H2, 4H2]; head [H2, C]; head_bias [C]
+@group(0) @binding(1) var<storage, read> weights: array<f32>; // chosen [C, 4H1]; recurrent1 [H1, 4H1]; input2 [H1, 4H2]; recurrent2 [H2, 4H2]; head [H2, HEADS]; head_bias [HEADS]; bins [H2, BINS]; bins_bias [BINS]
 @group(0) @binding(2) var<storage, read> input: array<f32>; // [pieces, N, 4H1]
 @group(0) @binding(3) var<storage, read> bias2: array<f32>; // [pieces, 4H2]
 @group(0) @binding(4) var<storage, read> forced: array<f32>; // [window, pieces, N, C]
@@ -55,7 +63,9 @@ struct Params {
 var<workgroup> hidden: array<f32, H1 + H2>; // [H1], then [H2]
 var<workgroup> cells: array<f32, H1 + H2>; // [H1], then [H2]
 var<workgroup> gates: array<f32, 4u * MAX_H>;
-var<workgroup> partial: array<f32, C * PARTS>;
+var<workgroup> partial: array<f32, HEADS * PARTS>;
+// Logits of the bins, then their weights.
+var<workgroup> bins: array<f32, BINS>;
 // What was chosen for the note below.
 var<workgroup> lower: array<f32, C>;
 
@@ -119,23 +129,24 @@ fn main(
             add_product(&sums, H1, H2, p.recurrent2, H2, invocation);
             activate(&sums, H1, H2, invocation);
 
-            if invocation < C * PARTS {
+            if invocation < HEADS * PARTS {
                 var sum = 0.0;
-                for (var unit = invocation / C; unit < H2; unit += PARTS) {
-                    let weight = p.weights_offset + p.head + unit * C + invocation % C;
+                for (var unit = invocation / HEADS; unit < H2; unit += PARTS) {
+                    let weight = p.weights_offset + p.head + unit * HEADS + invocation % HEADS;
                     sum += hidden[H1 + unit] * weights[weight];
                 }
                 partial[invocation] = sum;
             }
+            make_bins(invocation); // if BINNED
             workgroupBarrier();
             if invocation == 0u {
                 let bias = p.weights_offset + p.head_bias;
                 var logit = vec3<f32>(weights[bias], weights[bias + 1u], 0.0);
-                logit.z = weights[bias + 2u]; // unless TWO
-                for (var i = 0u; i < C * PARTS; i += C) {
+                logit.z = weights[bias + 2u]; // if SCALAR
+                for (var i = 0u; i < HEADS * PARTS; i += HEADS) {
                     logit.x += partial[i];
                     logit.y += partial[i + 1u];
-                    logit.z += partial[i + 2u]; // unless TWO
+                    logit.z += partial[i + 2u]; // if SCALAR
                 }
                 let draws = pcg4d(vec4<u32>(n, piece, u32(clock), uniforms.seed));
                 let play = sigmoid_(logit.x / temperature);
@@ -145,6 +156,7 @@ fn main(
                 if uniform01(draws.x) < play {
                     rests = false;
                     note = vec3<f32>(1.0, 0.0, clamp(logit.z, 0.0, 1.0));
+                    note.z = draw_bin(uniform01(draws.z)); // if BINNED
                     if sounded && uniform01(draws.y) < replay {
                         note.y = 1.0;
                     }
@@ -181,6 +193,41 @@ fn report(at: u32, note: vec3<f32>, probabilities: vec2<f32>) {
     roll[first + 2u] = note.z; // unless TWO
     roll[first + C] = probabilities.x;
     roll[first + C + 1u] = probabilities.y;
+}
+
+// Makes the logits of the bins from the second layer's output. The caller waits for all of them.
+fn make_bins(invocation: u32) {
+    for (var bin = invocation; bin < BINS; bin += INVOCATIONS) {
+        var sum = weights[p.weights_offset + p.bins_bias + bin];
+        for (var unit = 0u; unit < H2; unit++) {
+            sum += hidden[H1 + unit] * weights[p.weights_offset + p.bins + unit * BINS + bin];
+        }
+        bins[bin] = sum;
+    }
+}
+
+// The value, within 0..1, of the bin that a number within 0..1 draws from their distribution.
+fn draw_bin(draw: f32) -> f32 {
+    var most = bins[0];
+    for (var bin = 1u; bin < BINS; bin++) {
+        most = max(most, bins[bin]);
+    }
+    var total = 0.0;
+    for (var bin = 0u; bin < BINS; bin++) {
+        bins[bin] = exp(max(bins[bin] - most, -80.0));
+        total += bins[bin];
+    }
+    // The first at which the sum passes the draw's share of the total; rounding may leave that to none.
+    var drawn = BINS - 1u;
+    var sum = 0.0;
+    for (var bin = 0u; bin < BINS; bin++) {
+        sum += bins[bin];
+        if draw * total < sum {
+            drawn = bin;
+            break;
+        }
+    }
+    return f32(drawn) / f32(BINS - 1u);
 }
 
 // Adds hidden[first .. first + rows] times the matrix [rows, 4 units] that stands at `matrix` to the invocation's columns.

@@ -8,7 +8,7 @@ use deepj::graph::session::KernelSelection;
 use deepj::models::{self, Model, Storage};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::peaks::RooflineLimits;
-use deepj::profile::{CORPUS, Clock, Kernel, Profile, Settings, Track, What, profile, trace, training_plan};
+use deepj::profile::{Clock, Kernel, Profile, STYLES, Settings, Track, What, profile, trace, training_plan};
 use pollster::block_on;
 
 /// The part of a run's wall time that may be unaccounted for.
@@ -62,7 +62,7 @@ fn settings(runs: usize) -> Settings {
 
 fn model() -> Arc<dyn Model> {
     let architecture = models::architecture(models::DEFAULT).unwrap();
-    models::configure(architecture, "small", CORPUS, &settings(1).set).unwrap()
+    models::configure(architecture, "small", models::CorpusFacts::of(architecture, STYLES), &settings(1).set).unwrap()
 }
 
 fn run(what: &What, settings: &Settings, device: Device, selection: KernelSelection) -> Profile {

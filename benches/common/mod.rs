@@ -14,7 +14,7 @@ use deepj::gpu::{self, Device, DeviceChoice, DeviceType};
 use deepj::graph::session::{Event, KernelSelection, Tune};
 use deepj::models::Model;
 use deepj::models::deepj::{Config, DeepJ, Preset};
-use deepj::profile::{CORPUS, Workload};
+use deepj::profile::{STYLES, Workload};
 use deepj::{Error, Result};
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ pub fn pair(text: &str) -> std::result::Result<(String, String), String> {
 /// # Errors
 /// None that is known of: the sizes are the paper's.
 pub fn paper() -> Result<impl Model> {
-    DeepJ::new(Config::preset(Preset::Paper, CORPUS.styles))
+    DeepJ::new(Config::preset(Preset::Paper, STYLES))
 }
 
 /// Whether a driver computes on the CPU: then a bench is given less to do, so that it ends in minutes.

@@ -162,6 +162,18 @@ impl Bounded {
         Self::operation(y, slope * self.error + exp, 7.0 * ROUNDOFF)
     }
 
+    /// `e^x` of what is not above 0, as differences from the largest are.
+    pub fn exp(self) -> Self {
+        let y = self.value.exp();
+        Self::operation(y, y * (self.error.exp_m1() + exp_error(self.value)), ROUNDOFF)
+    }
+
+    /// Natural logarithm, which WGSL grants an absolute error of 2^-21 between 1/2 and 2, and 3 units in the last place elsewhere.
+    pub fn ln(self) -> Self {
+        let passed_on = self.error / (self.value - self.error).max(f64::MIN_POSITIVE);
+        Self::operation(self.value.ln(), passed_on + 1.0 / (1u64 << 21) as f64, 3.0 * ULP)
+    }
+
     /// `ln(1 + e^x)`, as `max(x, 0) + log(1 + exp(-|x|))`: four operations.
     pub fn softplus(self) -> Self {
         count(3);

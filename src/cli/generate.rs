@@ -73,7 +73,7 @@ struct Piece<'a> {
     piece: usize,
     tempo: f64,
     interrupted: bool,
-    /// Weight by style at the beginning and, where it moves, at the end.
+    /// Weight by style at the beginning and, where it moves, at the end; empty for a model that knows no style.
     style: Vec<Vec<(String, f32)>>,
     /// What was odd about the beginning, and left out of it.
     warnings: &'a [String],
@@ -85,6 +85,11 @@ impl Generate {
     pub fn run(self) -> Result<ExitCode> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         let styles = &checkpoint.styles;
+        let knows_styles = checkpoint.model.roll().styles > 0;
+        if let Some(style) = self.style.as_ref().filter(|_| !knows_styles) {
+            let what = format!("--style {style}: the model {} knows no style", checkpoint.model.architecture());
+            return Err(Error::usage(what, "leave out --style, or take a checkpoint of a model that does"));
+        }
         let (expression, style) = self.style(styles)?;
         let Prime { roll: prime, tempo, warnings } = match &self.prime {
             Some(file) => Prime::read(file, &checkpoint, self.strict)?,
@@ -134,6 +139,7 @@ impl Generate {
         for (i, (roll, file)) in rolls.iter().zip(&files).enumerate() {
             roll.write_midi(file, tempo)?;
             let ends = if style.is_constant() { vec![0.0] } else { vec![0.0, 1.0] };
+            let ends = if knows_styles { ends } else { vec![] };
             let style = ends.into_iter().map(|f| weights(&style.at(f), styles)).collect();
             let (warnings, stats) = (warnings.as_slice(), RollStats::new(roll));
             pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, warnings, stats });
@@ -145,7 +151,8 @@ impl Generate {
             if interrupted {
                 say("interrupted: this is what was composed so far");
             }
-            say(format_args!("composed with {}, style {expression}, seed {seed}", path.display()));
+            let style = if knows_styles { format!(", style {expression}") } else { String::new() };
+            say(format_args!("composed with {}{style}, seed {seed}", path.display()));
             for piece in &pieces {
                 say(piece.file.display());
                 roll::print_stats(&piece.stats);

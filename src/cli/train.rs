@@ -32,7 +32,8 @@ Examples:
   deepj train
   deepj train --data midi --preset paper --out runs/first --steps 20000
   deepj train --out runs/first --resume --steps 40000
-  deepj train --data midi --set dropout=0.3 --explain")]
+  deepj train --data midi --set dropout=0.3 --explain
+  deepj train --data midi --model biaxial")]
 pub struct Train {
     /// The corpus: a folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]
@@ -47,6 +48,9 @@ pub struct Train {
     /// Replace the run in --out
     #[arg(long, conflicts_with = "resume")]
     force: bool,
+    /// The network: deepj, or biaxial, the Biaxial LSTM that it was compared with [default: deepj]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
     #[arg(long)]
     preset: Option<String>,
@@ -62,10 +66,13 @@ pub struct Train {
     /// How windows are taken from pieces: stateful (carrying the state) or windowed (the authors' way) [default: stateful]
     #[arg(long)]
     bptt: Option<Bptt>,
-    /// Learning rate [default: 0.002]
+    /// The optimiser: nadam or adadelta [default: nadam for deepj, adadelta for biaxial]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<String>,
+    /// Learning rate [default: 0.002 with nadam, 1 with adadelta]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// Limit the global gradient norm; 0 for no limit [default: 0]
+    /// Limit the global gradient norm; 0 for no limit [default: 0 with nadam, 5 with adadelta]
     #[arg(long, value_name = "X")]
     clip_norm: Option<f64>,
     /// How values are stored: f32, or mixed (activations and weights as f16, sums and parameters as f32) [default: f32]
@@ -80,7 +87,7 @@ pub struct Train {
     /// Seed of the split into training, validation and test pieces [default: 0]
     #[arg(long, value_name = "N")]
     split_seed: Option<u64>,
-    /// MIDI pitches of the rolls [default: 36..=83]
+    /// MIDI pitches of the rolls [default: 36..=83 for deepj, 24..=101 for biaxial]
     #[arg(long, value_name = "LOW..=HIGH")]
     notes: Option<NoteRange>,
     /// Extend notes to the release of the sustain pedal
@@ -127,7 +134,7 @@ impl Train {
             out: self.out,
             resume: self.resume.unwrap_or_default(),
             force: self.force,
-            model: None,
+            model: self.model,
             preset: self.preset,
             set: self.set,
             notes: self.notes,
@@ -136,7 +143,7 @@ impl Train {
             bptt: self.bptt,
             batch: self.batch,
             seq: self.seq,
-            optimizer: None,
+            optimizer: self.optimizer,
             lr: self.lr,
             clip_norm: self.clip_norm,
             precision: self.precision,

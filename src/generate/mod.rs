@@ -232,7 +232,7 @@ impl Generator {
     }
 }
 
-/// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set. Overrides of kernels
+/// One short piece of each genre, or one where the model knows no style, composed together: what it sounds like. `None` if `stop` was set. Overrides of kernels
 /// that only training has are passed over.
 ///
 /// # Errors
@@ -250,7 +250,12 @@ pub async fn samples(
         let composers = checkpoint.styles.composers().iter().filter(|c| c.genre == genre);
         composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
     };
-    let paths = genres.iter().map(|genre| Ok(StylePath::parse(&spelt(genre), &checkpoint.styles)?.0));
+    // A model that knows no style has one way to compose.
+    let names: Vec<String> = match checkpoint.model.roll().styles {
+        0 => vec![checkpoint.model.architecture().into()],
+        _ => genres.iter().map(ToString::to_string).collect(),
+    };
+    let paths = genres.iter().take(names.len()).map(|genre| Ok(StylePath::parse(&spelt(genre), &checkpoint.styles)?.0));
     let options = Composition {
         styles: paths.collect::<Result<_>>()?,
         bars,
@@ -264,6 +269,5 @@ pub async fn samples(
     if let Some(failure) = composed.failure {
         return Err(failure);
     }
-    let names = genres.iter().map(|genre| genre.to_string());
-    Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
+    Ok((!composed.interrupted).then(|| names.into_iter().zip(composed.rolls).collect()))
 }

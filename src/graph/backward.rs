@@ -41,7 +41,12 @@ impl Graph {
 
 impl Tape for Graph {
     fn grad(&self, y: View) -> Option<View> {
-        self.grads.get(&y).copied()
+        // Of a part, that part of the whole's.
+        let part = |(whole, grad): (&View, &View)| {
+            let within = whole.start <= y.start && y.start + y.len <= whole.start + whole.len;
+            (whole.tensor == y.tensor && within).then(|| grad.slice(y.start - whole.start, y.len))
+        };
+        self.grads.get(&y).copied().or_else(|| self.grads.iter().find_map(part))
     }
 
     fn grad_format(&self, x: View) -> Format {

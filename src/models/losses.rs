@@ -23,6 +23,13 @@ pub struct LossValues {
     notes: usize,
 }
 
+impl Loss {
+    /// The cross-entropy of whether a note sounds.
+    pub const PLAY: Self = Self { key: "play_bce", label: "play", nats_per_step: Some("play_nats_per_step") };
+    /// That of whether it is struck again.
+    pub const REPLAY: Self = Self { key: "replay_bce", label: "replay", nats_per_step: None };
+}
+
 impl LossValues {
     /// One value for each of these losses of a model of so many notes.
     pub fn new(of: &'static [Loss], values: impl IntoIterator<Item = f64>, notes: usize) -> Self {

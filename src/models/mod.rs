@@ -4,6 +4,7 @@
 //! [`register`].
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,9 +14,12 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::gpu::Capabilities;
 use crate::graph::{Graph, Layout, Plan};
+use crate::nn::optimizer::{self, Optimizer};
 use crate::ops::View;
 use crate::shape::Channels;
 
+mod axes;
+pub mod biaxial;
 pub mod deepj;
 mod losses;
 pub mod network;
@@ -296,12 +300,32 @@ pub struct CorpusFacts {
     pub styles: usize,
 }
 
+impl CorpusFacts {
+    /// Those of a corpus in the architecture's own range of pitches.
+    pub fn of(architecture: &dyn Architecture, styles: usize) -> Self {
+        let pitches = architecture.pitches();
+        Self { lowest: (*pitches.start()).into(), notes: pitches.len(), styles }
+    }
+}
+
+/// The optimiser that a model is trained with unless told otherwise.
+///
+/// # Errors
+/// There is none while its architecture is known.
+pub fn default_optimizer(model: &dyn Model) -> Result<Arc<dyn Optimizer>> {
+    optimizer::make(architecture(model.architecture())?.optimizer(), serde_json::json!({}))
+}
+
 /// A kind of network: makes [`Model`]s from presets and from the configurations in checkpoints.
 pub trait Architecture: Sync {
     /// Its name in checkpoints.
     fn name(&self) -> &'static str;
     /// The sizes that have names, at least one.
     fn presets(&self) -> &'static [PresetInfo];
+    /// The MIDI pitches that its models read and write unless told otherwise.
+    fn pitches(&self) -> RangeInclusive<u8>;
+    /// The optimiser that they are trained with unless told otherwise, by its name among [`crate::nn::optimizer`].
+    fn optimizer(&self) -> &'static str;
     /// The configuration of a preset, a JSON object.
     ///
     /// # Errors
@@ -316,4 +340,20 @@ pub trait Architecture: Sync {
     /// # Errors
     /// A field that is missing, unknown or out of range.
     fn model(&self, config: Value) -> Result<Arc<dyn Model>>;
+}
+
+/// Fails where the notes go beyond MIDI's.
+fn check_pitches(lowest: usize, notes: usize) -> Result<()> {
+    match lowest.saturating_add(notes) {
+        ..=128 => Ok(()),
+        end => Err(Error::model(format!("configuration: notes up to MIDI pitch {}", end - 1), "MIDI ends at 127")),
+    }
+}
+
+/// Fails on a rate of dropout that is none.
+fn check_rate(name: &str, rate: f32) -> Result<()> {
+    match rate {
+        0.0..1.0 => Ok(()),
+        _ => Err(Error::model(format!("configuration: {name} = {rate}"), "it must be at least 0 and below 1")),
+    }
 }

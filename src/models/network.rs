@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Kind, Layout};
+use crate::nn::optimizer;
 use crate::ops::View;
 
 /// A kind of network. Its values are configurations: all that defines a network of this kind, which a checkpoint stores as JSON.
@@ -26,6 +28,10 @@ pub trait Network: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'st
     const PRESETS: &'static [PresetInfo];
     /// Its losses; their sum is what training minimises and validation compares.
     const LOSSES: &'static [Loss];
+    /// The MIDI pitches that it reads and writes unless told otherwise.
+    const PITCHES: RangeInclusive<u8> = 36..=83;
+    /// The optimiser that it is trained with unless told otherwise, by its name.
+    const OPTIMIZER: &'static str = optimizer::DEFAULT;
 
     /// The configuration of one of the [`Network::PRESETS`].
     fn preset(name: &str, corpus: CorpusFacts) -> Self;
@@ -35,6 +41,10 @@ pub trait Network: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'st
     /// Names the field and what it may be.
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+    /// The losses of this configuration: [`Network::LOSSES`], unless said otherwise.
+    fn losses(&self) -> &'static [Loss] {
+        Self::LOSSES
     }
     /// The rolls that it reads and writes.
     fn roll(&self) -> RollShape;
@@ -111,7 +121,7 @@ impl Inputs {
 /// What a forward pass ends in.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// Output `[L]`: the losses in the order of [`Network::LOSSES`].
+    /// Output `[L]`: the losses in the order of [`Network::losses`].
     pub losses: View,
     /// The states in the order of [`Network::states`].
     pub states: Vec<View>,
@@ -154,7 +164,7 @@ impl<N: Network> Built<N> {
         let Outputs { losses, states } = self.config.forward(&self.layers, &mut graph, &inputs);
         let declared = self.config.states(slots);
         let declared = declared.iter().map(|state| state.shape.iter().product::<usize>());
-        if losses.len != N::LOSSES.len() || !declared.eq(states.iter().map(|state| state.len)) {
+        if losses.len != self.config.losses().len() || !declared.eq(states.iter().map(|state| state.len)) {
             let what =
                 format!("the forward pass of the model {} ends in other losses or states than it declares", N::NAME);
             return Err(Error::model(what, "declare those that it has, in their order"));
@@ -185,7 +195,7 @@ impl<N: Network> Model for Built<N> {
     }
 
     fn losses(&self) -> &'static [Loss] {
-        N::LOSSES
+        self.config.losses()
     }
 
     fn states(&self, slots: usize) -> Vec<StateShape> {
@@ -194,7 +204,7 @@ impl<N: Network> Model for Built<N> {
 
     fn training(&self, storage: Storage, slots: usize, steps: usize) -> Result<Sequence> {
         let mut sequence = self.sequence(Some(storage), slots, steps)?;
-        let seed = sequence.graph.tensor("loss_weights", N::LOSSES.len(), Kind::Input);
+        let seed = sequence.graph.tensor("loss_weights", self.config.losses().len(), Kind::Input);
         sequence.graph.backward(sequence.io.losses, seed)?;
         sequence.io.loss_weights = Some(seed);
         Ok(sequence)
@@ -229,6 +239,14 @@ impl<N: Network> Architecture for ArchitectureOf<N> {
 
     fn presets(&self) -> &'static [PresetInfo] {
         N::PRESETS
+    }
+
+    fn pitches(&self) -> RangeInclusive<u8> {
+        N::PITCHES
+    }
+
+    fn optimizer(&self) -> &'static str {
+        N::OPTIMIZER
     }
 
     fn preset(&self, name: &str, corpus: CorpusFacts) -> Result<Value> {

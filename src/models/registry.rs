@@ -6,12 +6,12 @@ use parking_lot::RwLock;
 use serde_json::Value;
 
 use super::network::{ArchitectureOf, Network};
-use super::{Architecture, CorpusFacts, DefaultOn, Model, PresetInfo, deepj};
+use super::{Architecture, CorpusFacts, DefaultOn, Model, PresetInfo, biaxial, deepj};
 use crate::error::{Error, Result, nearest};
 use crate::gpu::Capabilities;
 
 /// Those of this crate, and those that were registered.
-static BUILT_IN: [&dyn Architecture; 1] = [&deepj::DEEPJ];
+static BUILT_IN: [&dyn Architecture; 2] = [&deepj::DEEPJ, &biaxial::BIAXIAL];
 static REGISTERED: RwLock<Vec<&'static dyn Architecture>> = RwLock::new(vec![]);
 
 /// The architecture that training takes unless told otherwise, and that of checkpoints that name none.

@@ -30,6 +30,7 @@ impl Dense {
     pub fn forward(&self, graph: &mut Graph, x: View, rows: usize, activation: Activation) -> View {
         let y = graph.temp("y", rows * self.outputs);
         let gemm = Gemm::new(gemm::Layout::NN, rows, self.outputs, self.inputs).with_bias_vector();
+        let gemm = gemm.of([x.format, self.weight.format, y.format]);
         graph.apply(Gemm { activation, ..gemm }, &[x, self.weight, self.bias, y]);
         y
     }

@@ -38,6 +38,8 @@ pub struct Head {
 pub struct HeadSet {
     list: [Head; MAX_HEADS],
     len: usize,
+    /// Values of a cell of the target.
+    channels: usize,
 }
 
 /// The most heads: kernels hold a cell's outputs in one vector.
@@ -57,7 +59,23 @@ impl HeadSet {
         }
         let mut list = [Head { score: Score::Binary, masked: false }; MAX_HEADS];
         list[..heads.len()].copy_from_slice(heads);
-        Ok(Self { list, len: heads.len() })
+        Ok(Self { list, len: heads.len(), channels: heads.len() })
+    }
+
+    /// The same for a target whose cells have so many values, the first of which these heads predict.
+    pub const fn of_channels(self, channels: usize) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// Play and replay; `masked` is whether the latter counts only where the target plays.
+    pub const fn notes(masked: bool) -> Self {
+        Self { len: 2, channels: 2, ..Self::performance(masked).without_last() }
+    }
+
+    /// Without the third head.
+    const fn without_last(mut self) -> Self {
+        self.list[2] = Head { score: Score::Binary, masked: false };
+        self
     }
 
     /// Play, replay and dynamics; `masked` is whether the latter two count only where the target plays (the paper's way; off
@@ -70,6 +88,7 @@ impl HeadSet {
                 Head { score: Score::Squared, masked },
             ],
             len: 3,
+            channels: 3,
         }
     }
 
@@ -77,6 +96,11 @@ impl HeadSet {
     #[expect(clippy::len_without_is_empty, reason = "there are two at least")]
     pub const fn len(&self) -> usize {
         self.len
+    }
+
+    /// Values of a cell of the target.
+    pub const fn channels(&self) -> usize {
+        self.channels
     }
 
     /// The heads, in the order of the target's channels.
@@ -114,8 +138,8 @@ pub struct Shape {
 /// With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the sums over parts are means over the valid (t, b, n)
 /// cells.
 ///
-/// Operands: `x [N, rows, H]`, `w [H, C]`, `bias [C]`, `target [rows, N, C]`, `weight [rows]`, `losses [parts, C]`,
-/// `logit_grads [N, rows, C]`.
+/// Operands: `x [N, rows, H]`, `w [H, C]`, `bias [C]`, `target [rows, N, channels]` (C of them, unless the set says otherwise),
+/// `weight [rows]`, `losses [parts, C]`, `logit_grads [N, rows, C]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Heads(pub Shape);
 
@@ -164,7 +188,8 @@ impl Shape {
         let heads = match self.heads {
             heads if heads == HeadSet::performance(true) => String::new(),
             heads if heads == HeadSet::performance(false) => " unmasked".into(),
-            heads => format!(" C={}", heads.len),
+            heads if heads.channels == heads.len => format!(" C={}", heads.len),
+            heads => format!(" C={} of {}", heads.len, heads.channels),
         };
         let half = half_label(self.stored);
         format!("heads {what} rows={} N={} H={}{heads}{half}", self.rows, self.notes, self.units)
@@ -177,6 +202,7 @@ impl Shape {
         if entry.starts_with("forward") {
             consts.push(("MASKED", self.heads.bits(|head| head.masked)));
             consts.push(("SQUARED", self.heads.bits(|head| head.score == Score::Squared)));
+            consts.push(("CHANNELS", self.heads.channels as u32));
         } else {
             consts.push(("COLS", cols(self.units) as u32));
         }
@@ -194,7 +220,7 @@ impl Shape {
 
     /// Cuts the parts into blocks of which one dispatch can do each: some runs of some notes.
     fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
-        let most_runs = recorder.rows_per_binding(&[self.notes * self.heads.len, self.units]) / RUN;
+        let most_runs = recorder.rows_per_binding(&[self.notes * self.heads.channels, self.units]) / RUN;
         let most_runs = most_runs.min(recorder.parts_in_time(self.runs(), usize::MAX));
         let most_notes = recorder.rows_per_binding(&[self.rows * self.units]);
         let mut blocks = vec![];
@@ -273,7 +299,7 @@ impl Heads {
                     for (cell, logit_grads) in (first..).zip(logit_grads.chunks_exact_mut(C)) {
                         let (n, r) = (cell / s.rows, cell % s.rows);
                         let x = &x[cell * s.units..][..s.units];
-                        let target = &target[(r * s.notes + n) * C..][..C];
+                        let target = &target[(r * s.notes + n) * s.heads.channels..][..C];
                         for (i, head) in s.heads.list[..C].iter().enumerate() {
                             let z = bias[i] + dot(x, &w[i]);
                             let y = target[i];
@@ -384,7 +410,7 @@ impl Op for Heads {
             Arg::read("x", s.cells() * s.units).stored(s.stored),
             Arg::read("w", s.units * c),
             Arg::read("bias", c),
-            Arg::read("target", s.cells() * c),
+            Arg::read("target", s.cells() * s.heads.channels).moving(s.cells() * c),
             Arg::read("weight", s.rows),
             Arg::write("losses", s.parts() * c),
             Arg::write("logit_grads", s.cells() * c),
@@ -412,7 +438,7 @@ impl Op for Heads {
         let entry = entry(self, variant, ["forward_naive", "forward_workgroup"])?;
         for block in s.blocks(recorder) {
             let (x, grads) = (block.cells(s.units), block.cells(c));
-            let (row, per_row) = (block.run * RUN, s.notes * c);
+            let (row, per_row) = (block.run * RUN, s.notes * s.heads.channels);
             let building = recorder
                 .dispatch(s.shader(entry), recorder.share(block.parts(), s.parts()))
                 .read(0, x.0, x.1)

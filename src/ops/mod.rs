@@ -11,8 +11,10 @@ use crate::error::Result;
 use crate::gpu::{Access, Capabilities, Format};
 use crate::shape::Slots;
 
+pub mod adadelta;
 pub mod add;
 pub mod aligned;
+pub mod biaxial_features;
 pub mod carry;
 pub mod cast;
 pub mod dropout;
@@ -22,6 +24,7 @@ pub mod heads;
 pub mod lstm;
 pub mod matmul;
 pub mod nadam;
+pub mod neighbours;
 pub mod note_input;
 pub mod note_sweep;
 pub mod octave_conv;
@@ -29,6 +32,7 @@ pub mod random;
 pub mod real;
 pub mod recorder;
 pub mod reduce;
+pub mod softmax_loss;
 pub mod tanh_grad;
 pub mod vectorized;
 

@@ -32,16 +32,20 @@ pub struct Nadam {
     pub epsilon: f32,
 }
 
+/// What an update multiplies the gradients with, whose squared norm, loss scale included, this is: it takes away the loss scale,
+/// and shortens them to `clip_norm` where that is set and they are longer. `None` where the norm is not finite.
+pub(super) fn gradient_scale<R: Real>(uniforms: &Uniforms, squared_norm: R) -> Option<R> {
+    let unscale = uniforms.unscale as f64;
+    let norm = squared_norm.to_f64().sqrt() * unscale;
+    let clip = uniforms.clip_norm as f64;
+    let scale = if clip > 0.0 && norm > clip { clip / norm * unscale } else { unscale };
+    norm.is_finite().then(|| R::of(scale))
+}
+
 impl Nadam {
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([g, squared_norm], [p, m, v]) = args.take();
-        let unscale = uniforms.unscale as f64;
-        let norm = squared_norm[0].to_f64().sqrt() * unscale;
-        if !norm.is_finite() {
-            return;
-        }
-        let clip = uniforms.clip_norm as f64;
-        let scale = R::of(if clip > 0.0 && norm > clip { clip / norm * unscale } else { unscale });
+        let Some(scale) = gradient_scale(uniforms, squared_norm[0]) else { return };
         let (beta1, beta2, epsilon) = (R::of(self.beta1 as f64), R::of(self.beta2 as f64), R::of(self.epsilon as f64));
         let [from_m, from_g, from_v] = uniforms.factors.map(|x| R::of(x as f64));
         let lr = R::of(uniforms.lr as f64);

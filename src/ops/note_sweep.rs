@@ -19,7 +19,7 @@ const PROBABILITIES: usize = 2;
 pub const STATE: usize = 2;
 
 /// Where the sweep's weights stand in its operand `weights`, in elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Offsets {
     /// `[C, 4H1]`: the rows of the first layer's input matrix that take the lower note.
     pub chosen: usize,
@@ -29,18 +29,22 @@ pub struct Offsets {
     pub input2: usize,
     /// `[H2, 4H2]`: the second layer's recurrent matrix.
     pub recurrent2: usize,
-    /// `[H2, C]`: the heads.
+    /// `[H2, heads]`: the heads of one output each, of play, replay and dynamics, but for dynamics that are drawn from bins.
     pub head: usize,
-    /// `[C]`: the heads' biases.
+    /// `[heads]`: their biases.
     pub head_bias: usize,
+    /// `[H2, bins]`: the head of the bins of dynamics; not looked at where there are none.
+    pub bins: usize,
+    /// `[bins]`: its biases.
+    pub bins_bias: usize,
 }
 
 /// One time step of generation for `pieces` pieces.
 ///
 /// A cell has two channels, play and replay, or three, with dynamics. A note is played with probability `sigmoid(logit / T)`,
 /// `T = temperature + silence * (silent steps so far)`; a played note that sounded in the step before is re-attacked by a
-/// second random draw; its dynamics is the head's value clamped to 0..1. Draws depend on seed, time step, piece and note
-/// alone. With `Uniforms::forced` set, notes are taken from `forced` instead, and only the states move.
+/// second random draw; its dynamics is the head's value clamped to 0..1, or `k / (bins - 1)` of a bin `k` drawn from their softmax.
+/// Draws depend on seed, time step, piece and note alone. With `Uniforms::forced` set, notes are taken from `forced` instead, and only the states move.
 ///
 /// Operands:
 /// - `weights [weights]`: see [`Offsets`];
@@ -60,6 +64,8 @@ pub struct NoteSweep {
     pub units: [usize; 2],
     /// C, values of a note: 2 or 3.
     pub channels: usize,
+    /// Bins that dynamics are drawn from; 0 where they are a head's own value, or where a note has none.
+    pub bins: usize,
     /// Time steps that `roll` holds.
     pub window: usize,
     /// Elements of the operand `weights`.
@@ -72,6 +78,11 @@ impl NoteSweep {
     /// Values that the sweep reports of each note.
     pub fn reported(&self) -> usize {
         self.channels + PROBABILITIES
+    }
+
+    /// Heads of one output each.
+    fn heads(&self) -> usize {
+        self.channels - usize::from(self.bins > 0)
     }
 
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
@@ -135,11 +146,12 @@ impl NoteSweep {
         let recurrent1 = matrix(self.offsets.recurrent1, units1, units1);
         let input2 = matrix(self.offsets.input2, units1, units2);
         let recurrent2 = matrix(self.offsets.recurrent2, units2, units2);
-        let head = transposed(&weights[self.offsets.head..][..units2 * channels], units2, channels);
-        let head_bias = &weights[self.offsets.head_bias..][..channels];
+        let heads = self.heads();
+        let head = transposed(&weights[self.offsets.head..][..units2 * heads], units2, heads);
+        let head_bias = &weights[self.offsets.head_bias..][..heads];
         let (mut layer1, mut layer2) = (SweepLayer::new(pieces, units1), SweepLayer::new(pieces, units2));
         let mut lower = vec![R::ZERO; pieces * channels];
-        let mut logits = vec![R::ZERO; pieces * channels];
+        let mut logits = vec![R::ZERO; pieces * heads];
         for n in 0..n_notes {
             for (p, gates) in layer1.gates.chunks_exact_mut(4 * units1).enumerate() {
                 gates.copy_from_slice(&input[((first + p) * n_notes + n) * 4 * units1..][..4 * units1]);
@@ -152,7 +164,7 @@ impl NoteSweep {
             vectorized(
                 #[inline(always)]
                 || {
-                    for (logit, h) in logits.chunks_exact_mut(channels).zip(layer2.h.chunks_exact(units2)) {
+                    for (logit, h) in logits.chunks_exact_mut(heads).zip(layer2.h.chunks_exact(units2)) {
                         for (i, head) in head.chunks_exact(units2).enumerate() {
                             logit[i] = head_bias[i] + dot(h, head);
                         }
@@ -164,7 +176,7 @@ impl NoteSweep {
                 let clock = now.clocks[p].to_f64() as i64 as u32;
                 let draws =
                     pcg4d([n as u32, (first + p) as u32, clock, uniforms.seed]).map(|u| R::of(uniform01(u) as f64));
-                let logit = &logits[p * channels..][..channels];
+                let logit = &logits[p * heads..][..heads];
                 let p_play = (logit[0] / temperature).sigmoid();
                 let p_replay = (logit[1] / temperature).sigmoid();
                 let cell = p * n_notes + n;
@@ -175,11 +187,35 @@ impl NoteSweep {
                     lower[0] = R::ONE;
                     lower[1] = if sounded && draws[1] < p_replay { R::ONE } else { R::ZERO };
                     lower[2..].iter_mut().zip(&logit[2..]).for_each(|(value, &head)| *value = clamp01(head));
+                    if self.bins > 0 {
+                        lower[2] = self.draw_bin(weights, &layer2.h[p * units2..][..units2], draws[2]);
+                    }
                 }
                 notes[cell * channels..][..channels].copy_from_slice(lower);
                 report[cell * (channels + PROBABILITIES) + channels..][..2].copy_from_slice(&[p_play, p_replay]);
             }
         }
+    }
+}
+
+impl NoteSweep {
+    /// The value, within 0..=1, of the bin that `draw` takes from the distribution that the second layer's output `h` makes.
+    fn draw_bin<R: Real>(&self, weights: &[R], h: &[R], draw: R) -> R {
+        let mut bins = weights[self.offsets.bins_bias..][..self.bins].to_vec();
+        for (h, weights) in h.iter().zip(weights[self.offsets.bins..].chunks_exact(self.bins)) {
+            bins.iter_mut().zip(weights).for_each(|(logit, &weight)| *logit += *h * weight);
+        }
+        let most = bins.iter().fold(bins[0], |a, &b| if a > b { a } else { b });
+        bins.iter_mut().for_each(|bin| *bin = (*bin - most).exp());
+        let share = draw * bins.iter().copied().sum();
+        let mut sum = R::ZERO;
+        let drawn = bins.iter().position(|&bin| {
+            sum += bin;
+            share < sum
+        });
+        // Rounding may leave the largest draws to none.
+        let drawn = drawn.unwrap_or(self.bins - 1);
+        R::of(drawn as f64) / R::of((self.bins - 1) as f64)
     }
 }
 
@@ -251,14 +287,19 @@ impl Op for NoteSweep {
     fn label(&self) -> String {
         let [units1, units2] = self.units;
         let units = if units1 == units2 { units1.to_string() } else { format!("{units1},{units2}") };
-        let channels = if self.channels == 3 { String::new() } else { format!(" C={}", self.channels) };
+        let channels = match (self.channels, self.bins) {
+            (3, 0) => String::new(),
+            (channels, 0) => format!(" C={channels}"),
+            (_, bins) => format!(" K={bins}"),
+        };
         format!("note_sweep pieces={} N={} H={units}{channels}", self.pieces, self.notes)
     }
 
     fn args(&self) -> Vec<Arg> {
         let (p, n, c) = (self.pieces, self.notes, self.channels);
         let [units1, units2] = self.units;
-        let matrices = (c + units1) * 4 * units1 + (units1 + units2) * 4 * units2 + (units2 + 1) * c;
+        let matrices =
+            (c + units1) * 4 * units1 + (units1 + units2) * 4 * units2 + (units2 + 1) * (self.heads() + self.bins);
         vec![
             Arg::read("weights", self.weights).moving(matrices),
             Arg::read("input", p * n * 4 * units1),
@@ -273,10 +314,15 @@ impl Op for NoteSweep {
     }
 
     /// That of a time step that samples, not of one whose notes are given. A note costs its products (C + H1 rows of 4H1,
-    /// H1 + H2 rows of 4H2, H2 rows of C), 9 for each of H1 + H2 cells, and 6 for two draws.
+    /// H1 + H2 rows of 4H2, H2 rows of a head and of a bin each), 9 for each of H1 + H2 cells, and 6 for two draws. A bin is drawn
+    /// for those that play alone, which counts nothing.
     fn cost(&self) -> Cost {
         let ([h1, h2], c) = (self.units.map(|units| units as u64), self.channels as u64);
-        let note = 2 * (c + h1) * 4 * h1 + 2 * (h1 + h2) * 4 * h2 + 2 * h2 * c + (h1 + h2) * 9 + 6;
+        let note = 2 * (c + h1) * 4 * h1
+            + 2 * (h1 + h2) * 4 * h2
+            + 2 * h2 * (self.heads() + self.bins) as u64
+            + (h1 + h2) * 9
+            + 6;
         let (p, n) = (self.pieces as u64, self.notes as u64);
         Cost { flops: p * n * note, bytes: self.operand_bytes() }
     }
@@ -291,20 +337,26 @@ impl Op for NoteSweep {
     /// too long for a watchdog: a thousand fit the smallest binding that WebGPU allows.
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let [units1, units2] = self.units;
-        // Both layers' state, one layer's gates, and less than 256 bytes more.
-        let memory = 4 * (2 * (units1 + units2) + 4 * units1.max(units2)) + 256;
+        // Both layers' state, one layer's gates, the bins, and less than 256 bytes more.
+        let memory = 4 * (2 * (units1 + units2) + 4 * units1.max(units2) + self.bins) + 256;
         let limit = recorder.capabilities.max_compute_workgroup_storage_size as usize;
         if memory > limit {
             let what = format!("{} needs {memory} bytes of workgroup memory, the device has {limit}", self.label());
             return Err(Error::device(what, "use --device cpu for a model of so many note units"));
         }
-        let Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias } = self.offsets;
-        let matrices = [chosen, recurrent1, input2, recurrent2, head, head_bias];
+        let Offsets { chosen, recurrent1, input2, recurrent2, head, head_bias, bins, bins_bias } = self.offsets;
+        let matrices = [chosen, recurrent1, input2, recurrent2, head, head_bias, bins, bins_bias];
         let most = recorder.parts_in_time(self.pieces, usize::MAX).max(1);
         for (first, pieces) in chunks(self.pieces, most) {
             let cost = recorder.share(pieces, self.pieces);
-            let two = usize::from(self.channels == 2);
-            let shader = shader!("note_sweep", "main", [("H1", units1), ("H2", units2), ("TWO", two)]);
+            let (two, binned) = (self.channels == 2, self.bins > 0);
+            let [two, binned, scalar] = [two, binned, !two && !binned].map(usize::from);
+            let consts = [("H1", units1), ("H2", units2), ("TWO", two), ("BINNED", binned), ("SCALAR", scalar)];
+            let mut shader = shader!("note_sweep", "main", []);
+            shader.consts.extend(consts.map(|(name, value)| (name, value as u32)));
+            if binned == 1 {
+                shader.consts.push(("BINS", self.bins as u32));
+            }
             let dispatch = recorder.dispatch(shader, cost);
             let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
             let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
@@ -322,11 +374,11 @@ mod tests {
 
     #[test]
     fn too_many_units_for_a_workgroup_are_an_error_that_names_the_limit() {
-        let offsets = Offsets { chosen: 0, recurrent1: 0, input2: 0, recurrent2: 0, head: 0, head_bias: 0 };
+        let offsets = Offsets::default();
         let record = |units: usize| {
             let units = [units; 2];
             let weights = 4 * units[0] * units[0];
-            let op = NoteSweep { pieces: 1, notes: 48, units, channels: 3, window: 1, weights, offsets };
+            let op = NoteSweep { pieces: 1, notes: 48, units, channels: 3, bins: 0, window: 1, weights, offsets };
             let views: Vec<View> = op
                 .args()
                 .iter()

@@ -8,7 +8,7 @@ use crate::gpu::{self, Device};
 use crate::graph::Plan;
 use crate::graph::session::{KernelSelection, Tune};
 use crate::models::{self, CorpusFacts, Model, Precision, PresetInfo, Storage};
-use crate::nn::optimizer;
+
 use crate::ops::Op;
 use crate::peaks::RooflineLimits;
 use crate::train::batch_shape;
@@ -34,8 +34,8 @@ pub use table::{csv, markdown, table};
 pub use trace::trace;
 pub use workload::{Run, Workload, training_plan};
 
-/// The corpus that the profiled network is made for: the paper's range, and as many composers as its corpus has.
-pub const CORPUS: CorpusFacts = CorpusFacts { lowest: 36, notes: 48, styles: 23 };
+/// Composers of the corpus that the profiled network is made for: as many as the paper's has.
+pub const STYLES: usize = 23;
 /// Time steps of generation in one submission unless the user says otherwise: a bar.
 const BAR: usize = 16;
 /// The most of them: each is some dozens of dispatches, which are timed one by one.
@@ -93,7 +93,7 @@ struct Sizes {
 impl Sizes {
     /// The plan of a training update.
     fn training_plan(&self) -> Result<Plan> {
-        let optimizer = optimizer::make(optimizer::DEFAULT, serde_json::json!({}))?;
+        let optimizer = models::default_optimizer(self.model.as_ref())?;
         let shape = (self.batch, self.seq);
         Ok(workload::training_plan(self.model.as_ref(), optimizer.as_ref(), self.storage, shape)?.0)
     }
@@ -103,7 +103,7 @@ impl Settings {
     fn sizes(&self, what: &What, device: &Device) -> Result<Sizes> {
         let architecture = models::architecture(self.model.as_deref().unwrap_or(models::DEFAULT))?;
         let preset = models::preset_info(architecture, self.preset.as_deref(), device.capabilities())?;
-        let model = models::configure(architecture, preset.name, CORPUS, &self.set)?;
+        let model = models::configure(architecture, preset.name, CorpusFacts::of(architecture, STYLES), &self.set)?;
         let (batch, seq) = if *what == What::Generate { (1, BAR) } else { preset.batch };
         let (batch, seq) = (self.batch.unwrap_or(batch), self.seq.unwrap_or(seq));
         batch_shape(model.as_ref(), batch, seq)?;
@@ -122,12 +122,13 @@ impl Settings {
 
     fn header(&self, what: String, plan: String, sizes: &Sizes, device: &Device, peaks: RooflineLimits) -> Header {
         let set = self.set.iter().map(|(field, value)| format!(" {field}={value}"));
+        let other = self.model.as_ref().filter(|name| *name != models::DEFAULT).map(|name| format!("{name} "));
         Header {
             format: FORMAT.into(),
             version: VERSION,
             what,
             plan,
-            preset: sizes.preset.name.to_string() + &set.collect::<String>(),
+            preset: other.unwrap_or_default() + sizes.preset.name + &set.collect::<String>(),
             batch: sizes.batch,
             seq: sizes.seq,
             precision: format!("{:?}", self.precision).to_lowercase(),

@@ -8,17 +8,20 @@ use std::sync::Arc;
 use crate::error::{Error, Result, nearest};
 use crate::gpu::Format;
 use crate::models::TypicalSizes;
-use crate::nn::optimizer::nadam;
+use crate::nn::optimizer::{adadelta, nadam};
+use crate::ops::biaxial_features::BiaxialFeatures;
 use crate::ops::dropout::{Dropout, DropoutSite};
 use crate::ops::features::{Features, FeaturesGrad};
 use crate::ops::gemm::{Activation, Gemm, Layout};
 use crate::ops::heads::{self, HeadSet, Heads, HeadsInputGrad, HeadsWeightGrad};
 use crate::ops::lstm::{Lstm, LstmGates, LstmGrad};
+use crate::ops::neighbours::Neighbours;
 use crate::ops::note_input::{NoteInput, NoteInputGrad};
 use crate::ops::note_sweep::{NoteSweep, Offsets};
 use crate::ops::octave_conv::{self, OctaveConv, OctaveConvInputGrad, OctaveConvWeightGrad};
 use crate::ops::reduce::{BroadcastRows, SquaredNorm, SumRows};
-use crate::ops::{Op, RowGroups, add::Add, carry, cast::Cast, nadam::Nadam, tanh_grad::TanhGrad};
+use crate::ops::softmax_loss::{SoftmaxLoss, SoftmaxLossGrad};
+use crate::ops::{Op, RowGroups, adadelta::Adadelta, add::Add, carry, cast::Cast, nadam::Nadam, tanh_grad::TanhGrad};
 
 /// The largest operand: its elements must be countable by 32-bit words.
 const MOST_ELEMENTS: usize = u32::MAX as usize;
@@ -92,9 +95,17 @@ const CHANNELS: usize = 3;
 type Make = fn(&Fields, &TypicalSizes, usize, usize) -> Result<Arc<dyn Op>>;
 
 /// The kernels by name, and the name of their op.
-const KERNELS: [(&str, &str, Make); 18] = [
+const KERNELS: [(&str, &str, Make); 22] = [
+    ("adadelta", "adadelta", |f, _, _, _| {
+        let adadelta::Adadelta { rho, epsilon, .. } = adadelta::Adadelta::default();
+        Ok(Arc::new(Adadelta { len: f.size("len", 1 << 20)?, rho: rho as f32, epsilon: epsilon as f32 }))
+    }),
     ("add", "add", |f, c, b, t| {
         Ok(Arc::new(Add { len: f.size("len", b * t * c.notes * c.time_units)?, stored: f.format("format")? }))
+    }),
+    ("biaxial_features", "biaxial_features", |f, c, b, t| {
+        let (steps, batch, notes) = (f.size("steps", t)?, f.size("batch", b)?, f.size("notes", c.notes)?);
+        Ok(Arc::new(BiaxialFeatures { steps, batch, notes, lowest: c.lowest, stored: f.format("format")? }))
     }),
     ("carry", "carry", |f, c, b, _| {
         let groups = RowGroups { inner: c.notes, sequences: b };
@@ -170,6 +181,10 @@ const KERNELS: [(&str, &str, Make); 18] = [
         let [beta1, beta2, epsilon] = [beta1, beta2, epsilon].map(|x| x as f32);
         Ok(Arc::new(Nadam { len: f.size("len", 1 << 20)?, beta1, beta2, epsilon }))
     }),
+    ("neighbours", "neighbours", |f, c, b, t| {
+        let octave_conv::Shape { rows, notes, channels, taps, .. } = octave(f, c, b, t)?;
+        Ok(Arc::new(Neighbours { rows, notes, channels, taps }))
+    }),
     ("note_input", "note_input", |f, c, b, t| {
         let (rows, notes) = (f.size("rows", b * t)?, f.size("notes", c.notes)?);
         let units = f.size("units", c.time_units)?;
@@ -185,11 +200,15 @@ const KERNELS: [(&str, &str, Make); 18] = [
         let matrix = 4 * units * units;
         let recurrent1 = 4 * units * CHANNELS;
         let head = recurrent1 + 3 * matrix;
-        let head_bias = head + units * CHANNELS;
-        let (input2, recurrent2) = (recurrent1 + matrix, recurrent1 + 2 * matrix);
-        let offsets = Offsets { chosen: 0, recurrent1, input2, recurrent2, head, head_bias };
-        let (window, weights, units) = (f.size("window", t)?, head_bias + CHANNELS, [units; 2]);
-        Ok(Arc::new(NoteSweep { pieces, notes, units, channels: CHANNELS, window, weights, offsets }))
+        let categorical = f.one_of("dynamics", &[("scalar", false), ("categorical", true)])?;
+        let bins = if categorical { velocities(f)? } else { 0 };
+        let heads = if bins > 0 { CHANNELS - 1 } else { CHANNELS };
+        let head_bias = head + units * heads;
+        let (input2, recurrent2, at_bins) = (recurrent1 + matrix, recurrent1 + 2 * matrix, head_bias + heads);
+        let bins_bias = at_bins + units * bins;
+        let offsets = Offsets { chosen: 0, recurrent1, input2, recurrent2, head, head_bias, bins: at_bins, bins_bias };
+        let (window, weights, units) = (f.size("window", t)?, bins_bias + bins, [units; 2]);
+        Ok(Arc::new(NoteSweep { pieces, notes, units, channels: CHANNELS, bins, window, weights, offsets }))
     }),
     ("octave_conv_fwd", "octave_conv", |f, c, b, t| Ok(Arc::new(OctaveConv(octave(f, c, b, t)?)))),
     ("octave_conv_weight_grad", "octave_conv", |f, c, b, t| Ok(Arc::new(OctaveConvWeightGrad(octave(f, c, b, t)?)))),
@@ -203,10 +222,23 @@ const KERNELS: [(&str, &str, Make); 18] = [
             _ => Arc::new(SquaredNorm { len: rows * cols }),
         })
     }),
+    ("softmax_loss", "softmax_loss", |f, c, b, t| {
+        let (rows, notes, bins) = (f.size("rows", b * t)?, f.size("notes", c.notes)?, velocities(f)?);
+        let op = SoftmaxLoss { rows, notes, bins, channels: CHANNELS, channel: CHANNELS - 1, masked: c.masked };
+        Ok(if backward(f)? { Arc::new(SoftmaxLossGrad(op)) } else { Arc::new(op) })
+    }),
     ("tanh_grad", "tanh_grad", |f, c, b, t| {
         Ok(Arc::new(TanhGrad { len: f.size("len", b * t * c.notes * c.filters)? }))
     }),
 ];
+
+/// Bins of a distribution over velocities.
+fn velocities(f: &Fields) -> Result<usize> {
+    match f.size("bins", 128)? {
+        1 => Err(Error::usage("--shape bins=1", "give at least 2")),
+        bins => Ok(bins),
+    }
+}
 
 fn backward(f: &Fields) -> Result<bool> {
     f.one_of("pass", &[("forward", false), ("backward", true)])

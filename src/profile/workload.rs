@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{self, Access, Device, Format};
 use crate::graph::session::{KernelSelection, Timeline};
 use crate::graph::{Graph, Kind, Plan, ProgramId, Session};
-use crate::models::{Model, SequenceIo, Storage};
+use crate::models::{self, Model, SequenceIo, Storage};
 use crate::nn::init;
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, Optimizer, Schedule};
@@ -63,7 +63,7 @@ impl Workload {
         device: Device,
         selection: KernelSelection,
     ) -> Result<Self> {
-        let optimizer = optimizer::make(optimizer::DEFAULT, serde_json::json!({}))?;
+        let optimizer = models::default_optimizer(model)?;
         let build = |batch| training_plan(model, optimizer.as_ref(), storage, (batch, steps));
         let (plan, io) = fitting_plan(build, batch, device.capabilities())?;
         let (roll, scale) = (model.roll(), LossScale::default());

@@ -21,11 +21,11 @@ pub struct TrainOptions {
     pub force: bool,
     /// The kind of network, by its name among [`crate::models`]: DeepJ unless given.
     pub model: Option<String>,
-    /// Sizes of the network, by name: DeepJ's are small on the CPU, the paper's on a GPU.
+    /// Sizes of the network, by name: small ones on the CPU, the paper's on a GPU.
     pub preset: Option<String>,
     /// Fields of the configuration that differ from the preset: name and JSON value.
     pub set: Vec<(String, String)>,
-    /// The pitches.
+    /// The pitches: the network's own unless given.
     pub notes: Option<NoteRange>,
     /// Whether notes last until the sustain pedal is released.
     pub pedal: bool,
@@ -37,7 +37,7 @@ pub struct TrainOptions {
     pub batch: Option<usize>,
     /// T, time steps of a window.
     pub seq: Option<usize>,
-    /// The optimiser, by its name among [`crate::nn::optimizer`]: Nadam unless given.
+    /// The optimiser, by its name among [`crate::nn::optimizer`]: the network's own unless given.
     pub optimizer: Option<String>,
     /// Learning rate.
     pub lr: Option<f64>,

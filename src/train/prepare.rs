@@ -15,7 +15,7 @@ use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings
 use crate::files::refused;
 use crate::gpu::Device;
 use crate::models::{self, CorpusFacts, DefaultOn, Model, Precision};
-use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, Part, Piece, Sampler};
+use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Sampler};
 use crate::nn::init;
 use crate::nn::optimizer::{self, Optimizer};
 use crate::shape::Slots;
@@ -93,7 +93,10 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     };
     // Found out again when the folder is locked; here before anything is read.
     destination::check(&out, destination)?;
-    let range = options.notes.unwrap_or_default();
+    let range = match options.notes {
+        Some(range) => range,
+        None => NoteRange::new(*architecture.pitches().start(), *architecture.pitches().end())?,
+    };
     let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
     let corpus = read_corpus(options.data.as_deref(), &reading)?;
     let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles: corpus.styles.len() };
@@ -119,7 +122,7 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     };
     let epoch = (steps / (batch * per_window)).max(1) as u64;
     let validate_every = options.validate_every.unwrap_or(epoch.min(VALIDATE_EVERY));
-    let optimizer = new_optimizer(options)?;
+    let optimizer = new_optimizer(options, architecture.optimizer())?;
     let layout = model.layout();
     plans::check_beginning(model.as_ref(), optimizer.as_ref(), batch)?;
     let zeros = |len: usize| vec![0.0; len];
@@ -198,8 +201,8 @@ fn defaults(
     (budget, notices)
 }
 
-/// The optimiser of a new run.
-fn new_optimizer(options: &TrainOptions) -> Result<Arc<dyn Optimizer>> {
+/// The optimiser of a new run, that of the network unless one is named.
+fn new_optimizer(options: &TrainOptions, own: &str) -> Result<Arc<dyn Optimizer>> {
     let mut settings = Map::new();
     for (name, value) in [("lr", options.lr), ("clip_norm", options.clip_norm)] {
         if let Some(value) = value {
@@ -208,7 +211,7 @@ fn new_optimizer(options: &TrainOptions) -> Result<Arc<dyn Optimizer>> {
             settings.insert(name.into(), Value::Number(number.ok_or_else(finite)?));
         }
     }
-    optimizer::make(options.optimizer.as_deref().unwrap_or(optimizer::DEFAULT), Value::Object(settings))
+    optimizer::make(options.optimizer.as_deref().unwrap_or(own), Value::Object(settings))
 }
 
 /// Whether there is a run to go on with.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::kernels::deepj::OtherDraw;
 use super::kernels::harness::comparison::Margin;
+use super::kernels::networks::OtherDraw;
 use super::kernels::{Pass, Verdict};
 use crate::files::refused;
 use crate::gpu::{Capabilities, Machine};

@@ -8,8 +8,8 @@ use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
-use super::kernels::deepj::{self as model, OtherDraw};
 use super::kernels::harness::adapters::{self, Adapter};
+use super::kernels::networks::{self as model, OtherDraw};
 use super::kernels::{Check, Pass, Suite};
 use super::report::{Failure, Generation, Outcome, Timing, Training};
 use crate::checkpoint::{Checkpoint, StopConditions};
@@ -17,7 +17,7 @@ use crate::gpu::{Checks, Device, DeviceType, Machine};
 use crate::graph::session::{KernelSelection, Tune};
 use crate::models::{self, Model, Storage};
 use crate::peaks::{self, RooflineLimits};
-use crate::profile::{self, Workload};
+use crate::profile::Workload;
 use crate::train::{LAST, Observer, TrainOptions, UpdateRecord, prepare, train};
 use crate::{Error, Result};
 
@@ -334,7 +334,7 @@ fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell)
 
 fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell: &Tell) -> Result<Workload> {
     let architecture = models::architecture(models::DEFAULT)?;
-    let facts = models::CorpusFacts { styles: 4, ..profile::CORPUS };
+    let facts = models::CorpusFacts::of(architecture, 4);
     let (model, tell) = (models::configure(architecture, "paper", facts, &[])?, tell.clone());
     let selection = KernelSelection {
         tune: if hardware { Tune::On } else { Tune::Off },

@@ -12,6 +12,7 @@ mod faults;
 mod generate;
 #[cfg(target_os = "linux")]
 mod kills;
+mod models;
 #[cfg(target_os = "linux")]
 mod network;
 mod odd_files;

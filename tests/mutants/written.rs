@@ -4,6 +4,42 @@ use super::mutant::{Mutant, mutant};
 
 /// All of them, by kernel.
 pub const WRITTEN: &[Mutant] = &[
+    // adadelta
+    mutant(
+        "adadelta/main",
+        "the step is not scaled by those before",
+        "gradient * sqrt(updates + params.epsilon) / sqrt(",
+        "gradient / sqrt(",
+        "adadelta 1024",
+    ),
+    mutant(
+        "adadelta/main",
+        "the mean of squares is the one before the update",
+        "sqrt(squares + params.epsilon)",
+        "sqrt(s[params.s_offset + i] + params.epsilon)",
+        "adadelta 1024",
+    ),
+    mutant(
+        "adadelta/main",
+        "steps are not squared",
+        "(1.0 - params.rho) * change * change",
+        "(1.0 - params.rho) * change",
+        "adadelta 5003",
+    ),
+    mutant(
+        "adadelta/main",
+        "epsilon is not added to the steps",
+        "sqrt(updates + params.epsilon)",
+        "sqrt(updates)",
+        "adadelta 517 first update",
+    ),
+    mutant(
+        "adadelta/main",
+        "an infinite norm does not stop the update",
+        "if i >= params.len || !is_finite(squared) {",
+        "if i >= params.len {",
+        "adadelta 301 infinite norm",
+    ),
     // add
     mutant("add/main", "the last element is left out", "if i < p.len {", "if i + 1u < p.len {", "add 5003"),
     mutant("add/main", "x is read without its offset", "x[p.x_offset + i]", "x[i]", "add 5003"),
@@ -13,6 +49,49 @@ pub const WRITTEN: &[Mutant] = &[
         "return workgroup_id.y * num_workgroups.x + workgroup_id.x;",
         "return workgroup_id.x;",
         "add 4700 17 workgroups a side",
+    ),
+    // biaxial_features
+    mutant(
+        "biaxial_features/main",
+        "pitch classes are counted from the lowest note, not from C",
+        "(p.lowest + n) % OCTAVE",
+        "n % OCTAVE",
+        "biaxial_features T=19 B=5 N=5",
+    ),
+    mutant(
+        "biaxial_features/main",
+        "the neighbourhood is one note low",
+        "m - REACH) * C",
+        "m - REACH - 1u) * C",
+        "biaxial_features T=2 B=1 N=78",
+    ),
+    mutant(
+        "biaxial_features/main",
+        "the neighbourhood wraps around",
+        "m >= REACH && m - REACH < p.notes",
+        "m >= REACH",
+        "biaxial_features T=5 B=3 N=13",
+    ),
+    mutant(
+        "biaxial_features/main",
+        "counts are not rotated to the note",
+        "value = count(row, n + j - COUNTS);",
+        "value = count(row, j - COUNTS);",
+        "biaxial_features T=5 B=3 N=13",
+    ),
+    mutant(
+        "biaxial_features/main",
+        "the highest bit of the beat stands first",
+        "(time >> (j - BEAT)) & 1u",
+        "(time >> (3u + BEAT - j)) & 1u",
+        "biaxial_features T=19 B=5 N=5",
+    ),
+    mutant(
+        "biaxial_features/main",
+        "a window starts where the piece before does",
+        "p.start_offset + tb % p.batch",
+        "p.start_offset + (tb + p.batch - 1u) % p.batch",
+        "biaxial_features T=5 B=3 N=13",
     ),
     // carry
     mutant(
@@ -799,21 +878,21 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "nadam/main",
         "gradients below the clip are scaled up to it",
-        "if uniforms.clip_norm > 0.0 && norm > uniforms.clip_norm {",
-        "if uniforms.clip_norm > 0.0 {",
+        "if clip_norm > 0.0 && norm > clip_norm {",
+        "if clip_norm > 0.0 {",
         "nadam 301 below the clip",
     ),
     mutant(
         "nadam/main",
         "the norm is not freed of the loss scale",
-        "let norm = sqrt(squared) * uniforms.unscale;",
-        "let norm = sqrt(squared);",
+        "let norm = sqrt(squared_norm) * unscale;",
+        "let norm = sqrt(squared_norm);",
         "nadam 301 loss scale",
     ),
     mutant(
         "nadam/main",
         "an infinite norm does not stop the update",
-        "if i >= params.len || !finite {",
+        "if i >= params.len || !is_finite(squared) {",
         "if i >= params.len {",
         "nadam 301 infinite norm",
     ),
@@ -830,6 +909,28 @@ pub const WRITTEN: &[Mutant] = &[
         "(1.0 - params.beta2) * gradient * gradient",
         "(1.0 - params.beta2) * gradient",
         "nadam 1024",
+    ),
+    // neighbours
+    mutant(
+        "neighbours/main",
+        "the neighbourhood begins at the note",
+        "let below = p.taps / 2u;",
+        "let below = 0u;",
+        "neighbours rows=5 N=13 C=2 K=7",
+    ),
+    mutant(
+        "neighbours/main",
+        "the neighbourhood reaches into the row above",
+        "above >= below && above - below < p.notes",
+        "above >= below",
+        "neighbours rows=5 N=13 C=2 K=7",
+    ),
+    mutant(
+        "neighbours/main",
+        "values of a cell are in turn the first",
+        "+ j % p.channels]",
+        "]",
+        "neighbours rows=6 N=48 C=3 K=25",
     ),
     // note_input
     mutant(
@@ -875,6 +976,27 @@ pub const WRITTEN: &[Mutant] = &[
         "note_input backward rows=7 N=48 H=16",
     ),
     // note_sweep
+    mutant(
+        "note_sweep/main",
+        "the bin before is drawn",
+        "drawn = bin;",
+        "drawn = max(bin, 1u) - 1u;",
+        "note_sweep pieces=2 N=9 H=16,12 K=128",
+    ),
+    mutant(
+        "note_sweep/main",
+        "bins are drawn by the first draw",
+        "draw_bin(uniform01(draws.z))",
+        "draw_bin(uniform01(draws.x))",
+        "note_sweep pieces=3 N=7 H=9,20 K=5",
+    ),
+    mutant(
+        "note_sweep/main",
+        "bins have no bias",
+        "var sum = weights[p.weights_offset + p.bins_bias + bin];",
+        "var sum = 0.0;",
+        "note_sweep pieces=3 N=7 H=9,20 K=5",
+    ),
     mutant(
         "note_sweep/main",
         "the second layer's matrix has the first's width",
@@ -1107,6 +1229,63 @@ pub const WRITTEN: &[Mutant] = &[
         "half >= cols; half /= 2u",
         "half > cols; half /= 2u",
         "reduce squared_norm 1025",
+    ),
+    // softmax_loss
+    mutant(
+        "softmax_loss/forward",
+        "the largest logit is not added again",
+        "+ most - z[first + cell.bin]",
+        "- z[first + cell.bin]",
+        "softmax_loss forward rows=37 N=2 K=7",
+    ),
+    mutant(
+        "softmax_loss/forward",
+        "bins are rounded down",
+        "* f32(bins - 1u) + 0.5, 0.0)",
+        "* f32(bins - 1u), 0.0)",
+        "softmax_loss forward rows=3 N=48 K=128",
+    ),
+    mutant(
+        "softmax_loss/forward",
+        "all cells count",
+        "select(weight, weight * wanted[at], masked == 1u)",
+        "weight",
+        "softmax_loss forward rows=129 N=3 K=3",
+    ),
+    mutant(
+        "softmax_loss/forward",
+        "a cell of one channel more",
+        "p.first_note + note) * p.channels;",
+        "p.first_note + note) * 3u;",
+        "softmax_loss forward rows=70 N=5 K=12 C=2",
+    ),
+    mutant(
+        "softmax_loss/forward",
+        "the last logit is left out",
+        "for (var k = 0u; k < bins; k++) {\n        sum",
+        "for (var k = 1u; k < bins; k++) {\n        sum",
+        "softmax_loss forward rows=37 N=2 K=7",
+    ),
+    mutant(
+        "softmax_loss/backward",
+        "the bin is not taken away",
+        "(probability - select(0.0, 1.0, k == cell.bin))",
+        "probability",
+        "softmax_loss backward rows=37 N=2 K=7",
+    ),
+    mutant(
+        "softmax_loss/backward",
+        "the gradient of the loss is forgotten",
+        "let scale = cell.scale * dloss;",
+        "let scale = cell.scale;",
+        "softmax_loss backward rows=127 N=3 K=5",
+    ),
+    mutant(
+        "softmax_loss/backward",
+        "parts are numbered from the dispatch's first",
+        "+ q.first_run + run;\n    let dloss",
+        "+ run;\n    let dloss",
+        "softmax_loss backward rows=300 N=7 K=40 64 KiB bindings",
     ),
     // tanh_grad
     mutant("tanh_grad/main", "y is not squared", "(1.0 - value * value)", "(1.0 - value)", "tanh_grad 4099"),

@@ -50,6 +50,9 @@ enum Command {
 
 #[derive(Args)]
 struct ProfileOptions {
+    /// The network: deepj or biaxial [default: deepj]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
     #[arg(long)]
     preset: Option<String>,
@@ -115,7 +118,7 @@ impl ProfileOptions {
         claim(&mut outputs, self.output.as_deref(), self.format.endings())?;
         claim(&mut outputs, self.roofline.as_deref(), &["svg"])?;
         let settings = Settings {
-            model: None,
+            model: self.model,
             preset: self.preset,
             set: self.set,
             batch: self.batch,

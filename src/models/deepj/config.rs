@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::models::{check_pitches, check_rate};
 
 /// How the style embedding reaches the network (docs/MODEL.md, "Switches").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ pub enum Join {
 pub enum Octave {
     /// Through a learned 1-D convolution: the paper's model.
     Conv,
-    /// As it is: each note's raw neighbours. Not built so far; [`Config::check`] refuses it.
+    /// As it is: each note's raw neighbours, as many as the convolution has taps.
     Direct,
 }
 
@@ -42,7 +43,7 @@ pub enum Octave {
 pub enum Dynamics {
     /// One linear output, the velocity divided by 127: the paper's model.
     Scalar,
-    /// A distribution over 128 velocities. Not built so far; [`Config::check`] refuses it.
+    /// A distribution over 128 velocities, of which one is drawn: what the paper tried and dropped.
     Categorical,
 }
 
@@ -70,9 +71,9 @@ pub struct Config {
     pub styles: usize,
     /// Width of the style embedding.
     pub style_width: usize,
-    /// Features of the octave convolution.
+    /// Features of the octave convolution; without effect where there is none.
     pub filters: usize,
-    /// Taps of the octave convolution, odd.
+    /// Notes that a note sees, itself in their middle: the taps of the octave convolution. Odd.
     pub taps: usize,
     /// Units of each LSTM layer of the time axis.
     pub time_units: usize,
@@ -121,11 +122,6 @@ impl Config {
         }
     }
 
-    /// Columns of the time axis' input: 94 in the paper's sizes.
-    pub fn feature_width(&self) -> usize {
-        super::feature_width(self)
-    }
-
     /// Fails on sizes that make no network.
     ///
     /// # Errors
@@ -146,27 +142,11 @@ impl Config {
                 return Err(Error::model(format!("configuration: {name} = {value}"), "it must be 1 to 65536"));
             }
         }
-        if self.octave == Octave::Direct {
-            return Err(Error::model("configuration: octave = \"direct\" is not built", "use \"conv\""));
-        }
-        if self.dynamics == Dynamics::Categorical {
-            return Err(Error::model("configuration: dynamics = \"categorical\" is not built", "use \"scalar\""));
-        }
         if self.taps.is_multiple_of(2) {
             return Err(Error::model(format!("configuration: taps = {}", self.taps), "it must be odd"));
         }
-        if self.lowest.saturating_add(self.notes) > 128 {
-            let top = self.lowest.saturating_add(self.notes) - 1;
-            return Err(Error::model(format!("configuration: notes up to MIDI pitch {top}"), "MIDI ends at 127"));
-        }
-        for (name, rate) in [("input_dropout", self.input_dropout), ("dropout", self.dropout)] {
-            if !(0.0..1.0).contains(&rate) {
-                return Err(Error::model(
-                    format!("configuration: {name} = {rate}"),
-                    "it must be at least 0 and below 1",
-                ));
-            }
-        }
-        Ok(())
+        check_pitches(self.lowest, self.notes)?;
+        check_rate("input_dropout", self.input_dropout)?;
+        check_rate("dropout", self.dropout)
     }
 }

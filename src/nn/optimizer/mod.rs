@@ -12,11 +12,13 @@ use crate::graph::{Graph, Kind, Layout, Plan};
 use crate::ops::View;
 use crate::ops::reduce::{SquaredNorm, SumRows};
 
+pub mod adadelta;
 pub mod nadam;
 mod rule;
 
 pub use rule::{Optimizer, Rule, Schedule};
 
+use adadelta::Adadelta;
 use nadam::Nadam;
 
 /// Appends the squared norm of all gradients and the update to a graph; returns the output `[1]` that holds the norm.
@@ -46,10 +48,11 @@ pub fn plan(optimizer: &dyn Optimizer, layout: &Arc<Layout>) -> (Plan, View) {
 type Make = fn(Value) -> Result<Arc<dyn Optimizer>>;
 
 /// Those of this crate, and those that were registered.
-static BUILT_IN: [(&str, Make); 1] = [(Nadam::NAME, from_settings::<Nadam>)];
+static BUILT_IN: [(&str, Make); 2] =
+    [(Nadam::NAME, from_settings::<Nadam>), (Adadelta::NAME, from_settings::<Adadelta>)];
 static REGISTERED: RwLock<Vec<(&str, Make)>> = RwLock::new(vec![]);
 
-/// The optimiser that training takes unless told otherwise.
+/// The optimiser that networks are trained with unless they say otherwise, and that of checkpoints that name none.
 pub const DEFAULT: &str = Nadam::NAME;
 
 /// Makes an update rule known by its name, as those of this crate are.

@@ -1,4 +1,4 @@
-//! The whole model: one update with dropout, and generation, on an adapter against the f64 reference; the
+//! Whole networks: one update with dropout, and generation, on an adapter against the f64 reference; the
 //! program's gradients against central differences.
 
 use std::fmt;
@@ -7,8 +7,9 @@ use std::sync::{Arc, OnceLock};
 use crate::gpu::{Capabilities, Checks, Device, Gpu, WatchdogBudget};
 use crate::graph::session::KernelSelection;
 use crate::graph::{CpuProgram, Init, Kind, Plan, Session, cpu};
-use crate::models::deepj::{Config, DeepJ, Join, Preset, StyleUse};
-use crate::models::{GenerationIo, Model, Precision, SequenceIo, Storage};
+use crate::models::deepj::{Config, DeepJ, Dynamics, Join, Octave, Preset, StyleUse};
+use crate::models::network::Built;
+use crate::models::{GenerationIo, Model, Precision, SequenceIo, Storage, TypicalSizes, biaxial};
 use crate::nn::init;
 use crate::nn::optimizer::nadam::Nadam;
 use crate::nn::optimizer::{self, Optimizer, Schedule};
@@ -36,15 +37,31 @@ fn small() -> Config {
     }
 }
 
-/// The paper's wiring, and every other that the configuration knows.
-fn wirings() -> [(&'static str, Config); 6] {
+/// A network, boxed; the configurations here are valid.
+fn deepj(config: Config) -> Arc<dyn Model> {
+    Arc::new(DeepJ::new(config).expect("the configuration is valid"))
+}
+
+/// The Biaxial LSTM, small, its layers of different widths.
+fn biaxial() -> Arc<dyn Model> {
+    let (time_units, note_units) = ([20, 24], [12, 6]);
+    let config = biaxial::Config { lowest: 35, notes: 13, time_units, note_units, dropout: 0.5, masked_losses: true };
+    Arc::new(Built::new(config).expect("the configuration is valid"))
+}
+
+/// The paper's wiring, every other that DeepJ's configuration knows, and the other networks.
+fn wirings() -> [(&'static str, Arc<dyn Model>); 9] {
+    let of = |name, config| (name, deepj(config));
     [
-        ("style summed per layer", small()),
-        ("style concatenated per layer", Config { join: Join::Concat, ..small() }),
-        ("style as input", Config { style: StyleUse::Input, ..small() }),
-        ("no style", Config { style: StyleUse::None, ..small() }),
-        ("unmasked losses", Config { masked_losses: false, ..small() }),
-        ("no dropout", Config { dropout: 0.0, input_dropout: 0.0, ..small() }),
+        of("style summed per layer", small()),
+        of("style concatenated per layer", Config { join: Join::Concat, ..small() }),
+        of("style as input", Config { style: StyleUse::Input, ..small() }),
+        of("no style", Config { style: StyleUse::None, ..small() }),
+        of("octave as it is", Config { octave: Octave::Direct, ..small() }),
+        of("categorical dynamics", Config { dynamics: Dynamics::Categorical, ..small() }),
+        of("unmasked losses", Config { masked_losses: false, ..small() }),
+        of("no dropout", Config { dropout: 0.0, input_dropout: 0.0, ..small() }),
+        ("biaxial", biaxial()),
     ]
 }
 
@@ -54,8 +71,7 @@ pub fn plans() -> Vec<Plan> {
         .into_iter()
         .flat_map(|precision| [false, true].map(|recompute| Storage { precision, recompute }));
     let ways: Vec<Storage> = ways.collect();
-    let of_wiring = |(name, config): (&str, Config)| {
-        let model = DeepJ::new(config)?;
+    let of_wiring = |(name, model): (&str, Arc<dyn Model>)| {
         let training = ways.iter().map(|&storage| Ok(model.training(storage, 2, 5)?.compile().0));
         let others = [Ok(optimizer::plan(&clipping(), model.layout()).0), Ok(model.evaluation(2, 5)?.compile().0)];
         let generation = [1, 3].map(|pieces| Ok(model.generation(pieces, 4)?.compile().0));
@@ -65,8 +81,8 @@ pub fn plans() -> Vec<Plan> {
     wirings().into_iter().flat_map(|wiring| of_wiring(wiring).unwrap_or_else(|e| panic!("{e}"))).collect()
 }
 
-fn paper() -> Config {
-    Config::preset(Preset::Paper, 4)
+fn paper() -> Arc<dyn Model> {
+    deepj(Config::preset(Preset::Paper, 4))
 }
 
 /// Uniform numbers in `[0, 1)`, a stream for each number.
@@ -74,10 +90,11 @@ fn uniform(stream: u32, len: usize) -> impl Iterator<Item = f32> {
     (0..len).map(move |i| uniform01(pcg4d([i as u32, stream, 0xdee9, 7])[0]))
 }
 
-/// Triples of play, replay and dynamics.
-fn roll(stream: u32, cells: usize) -> Vec<f32> {
-    let triples = uniform(stream, cells).zip(uniform(stream + 1, cells));
-    triples.flat_map(|(a, b)| if a < 0.3 { [1.0, f32::from(b < 0.4), b] } else { [0.0; 3] }).collect()
+/// Cells of play, replay and, where there are three channels, dynamics.
+fn roll(stream: u32, cells: usize, channels: usize) -> Vec<f32> {
+    let pairs = uniform(stream, cells).zip(uniform(stream + 1, cells));
+    let cell = |(a, b)| if a < 0.3 { [1.0, f32::from(b < 0.4), b] } else { [0.0; 3] };
+    pairs.flat_map(|pair| cell(pair).into_iter().take(channels)).collect()
 }
 
 /// Points in the simplex of styles.
@@ -106,72 +123,95 @@ pub struct TrainingCase {
     plan: Plan,
     io: SequenceIo,
     squared_norm: View,
-    config: Config,
+    model: Arc<dyn Model>,
     uniforms: Uniforms,
     given: Vec<(View, Vec<f32>)>,
     steps: usize,
     batch: usize,
     storage: Storage,
+    /// What is special about the network.
+    what: &'static str,
     oracle: OnceLock<Vec<Vec<f64>>>,
 }
+
+/// Weights of the losses.
+const LOSS_WEIGHTS: [f32; 3] = [1.0, 0.7, 1.3];
 
 /// The loss scale of mixed precision.
 const SCALE: f32 = 4096.0;
 
 impl TrainingCase {
-    fn new(config: Config, batch: usize, steps: usize, storage: Storage) -> Self {
-        let model = DeepJ::new(config.clone()).expect("the configuration is valid");
+    fn new(model: Arc<dyn Model>, batch: usize, steps: usize, storage: Storage) -> Self {
         let mut sequence = model.training(storage, batch, steps).expect("the configuration is valid");
         let squared_norm = optimizer::append(&clipping(), &mut sequence.graph);
         let (plan, io) = sequence.compile();
         let scale = if storage.precision == Precision::Mixed { SCALE } else { 1.0 };
         let mut uniforms = Uniforms { seed: 77, update: 12, unscale: 1.0 / scale, ..Uniforms::default() };
         clipping().advance(&mut Schedule::default(), &mut uniforms);
-        let n = config.notes;
+        let (n, channels) = (model.roll().notes, model.roll().channels.len());
         // The last time step of the last slot is padding.
         let weight = |i| if i == batch * steps - 1 && i > 0 { 0.0 } else { 1.0 / (batch * steps * n) as f32 };
         let mut given = vec![
             params(&plan),
-            (io.roll, roll(1, (steps + 1) * batch * n)),
+            (io.roll, roll(1, (steps + 1) * batch * n, channels)),
             (io.start, (0..batch).map(|b| (b * 7) as f32 - 1.0).collect()),
             (io.weight, (0..batch * steps).map(weight).collect()),
-            (io.style.expect("DeepJ has styles"), styles(batch, config.styles)),
             (io.keep, (0..batch).map(|b| f32::from(b % 2 == 0)).collect()),
-            (io.loss_weights.expect("a training plan"), vec![scale, 0.7 * scale, 1.3 * scale]),
         ];
+        given.extend(io.style.map(|view| (view, styles(batch, model.roll().styles))));
+        let weights = LOSS_WEIGHTS.map(|weight| weight * scale);
+        given.extend(io.loss_weights.map(|view| (view, weights[..view.len].to_vec())));
         for (i, &state) in io.states.iter().enumerate() {
             given.push((state, uniform(20 + i as u32, state.len).map(|r| r - 0.5).collect()));
         }
-        Self { plan, io, squared_norm, config, uniforms, given, steps, batch, storage, oracle: OnceLock::new() }
+        Self {
+            plan,
+            io,
+            squared_norm,
+            model,
+            uniforms,
+            given,
+            steps,
+            batch,
+            storage,
+            what: "",
+            oracle: OnceLock::new(),
+        }
     }
 
     /// Those that run on every adapter: the paper's wiring small, with the paper's sizes, in mixed precision and with
-    /// recomputation.
-    pub fn all() -> [Self; 6] {
+    /// recomputation; and what has ops of its own, in either precision.
+    pub fn all() -> Vec<Self> {
         let plain = Storage::default();
         let how = |precision, recompute| Storage { precision, recompute };
-        [
-            Self::new(small(), 2, 5, plain),
-            Self::new(small(), 1, 1, plain),
+        let (model, mixed) = (|| deepj(small()), how(Precision::Mixed, false));
+        let binned = || deepj(Config { octave: Octave::Direct, dynamics: Dynamics::Categorical, ..small() });
+        vec![
+            Self::new(model(), 2, 5, plain),
+            Self::new(model(), 1, 1, plain),
             Self::new(paper(), 1, 4, plain),
-            Self::new(small(), 2, 5, how(Precision::F32, true)),
-            Self::new(small(), 2, 5, how(Precision::Mixed, false)),
-            Self::new(small(), 2, 5, how(Precision::Mixed, true)),
+            Self::new(model(), 2, 5, how(Precision::F32, true)),
+            Self::new(model(), 2, 5, mixed),
+            Self::new(model(), 2, 5, how(Precision::Mixed, true)),
+            Self { what: " direct categorical", ..Self::new(binned(), 2, 5, plain) },
+            Self { what: " direct categorical", ..Self::new(binned(), 2, 5, mixed) },
+            Self { what: " biaxial", ..Self::new(biaxial(), 2, 5, plain) },
+            Self { what: " biaxial", ..Self::new(biaxial(), 2, 5, mixed) },
         ]
     }
 
-    /// In every wiring that the configuration knows.
+    /// In every wiring that there is.
     pub fn of_wirings() -> impl Iterator<Item = (&'static str, Self)> {
-        wirings().into_iter().map(|(name, config)| (name, Self::new(config, 2, 5, Storage::default())))
+        wirings().into_iter().map(|(name, model)| (name, Self::new(model, 2, 5, Storage::default())))
     }
 
     /// Sizes and what is special.
     pub fn name(&self) -> String {
-        let Config { notes, time_units, note_units, .. } = self.config;
-        let (batch, steps) = (self.batch, self.steps);
+        let TypicalSizes { notes, time_units, note_units, .. } = self.model.typical_sizes();
+        let (batch, steps, what) = (self.batch, self.steps, self.what);
         let precision = if self.storage.precision == Precision::Mixed { " mixed" } else { "" };
         let recompute = if self.storage.recompute { " recompute" } else { "" };
-        format!("update B={batch} T={steps} N={notes} units {time_units} {note_units}{precision}{recompute}")
+        format!("update B={batch} T={steps} N={notes} units {time_units} {note_units}{what}{precision}{recompute}")
     }
 
     /// What is compared after an update: names, views, tolerances.
@@ -199,7 +239,7 @@ impl TrainingCase {
     /// input's sum, then the sum over all rows that makes a weight's gradient.
     fn tolerance(&self) -> f64 {
         const LAMBDA: f64 = 4.0;
-        let Config { notes, taps, time_units, note_units, .. } = self.config;
+        let TypicalSizes { notes, taps, time_units, note_units, .. } = self.model.typical_sizes();
         let layers = 2 * (time_units * self.steps + note_units * notes) + 3 * taps + time_units + 2 * note_units;
         // The way back has sums over the four gates.
         let k = layers + 4 * layers + self.batch * self.steps * notes;
@@ -210,6 +250,11 @@ impl TrainingCase {
             Precision::Mixed => 2 * (2 * self.steps + 2 * notes + 16),
         };
         LAMBDA * ((k as f64).sqrt() * ROUNDOFF + (stored as f64).sqrt() * HALF_ROUNDOFF)
+    }
+
+    /// Whether it has the paper's sizes, over which software adapters take long.
+    fn is_paper(&self) -> bool {
+        *self.model == *paper()
     }
 
     /// One step on the CPU in `R`.
@@ -232,7 +277,7 @@ impl TrainingCase {
             let id = session.add(self.plan.clone()).await?;
             let views: Vec<View> = self.results().iter().map(|(_, view)| *view).collect();
             let mut runs = vec![];
-            for _ in 0..if self.config == paper() { 1 } else { 2 } {
+            for _ in 0..if self.is_paper() { 1 } else { 2 } {
                 for (view, values) in &self.given {
                     session.write(id, *view, values)?;
                 }
@@ -268,11 +313,10 @@ impl TrainingCase {
         if self.storage.precision == Precision::Mixed && !adapter.capabilities.shader_f16 {
             return vec![];
         }
-        // Software adapters take long over the paper's sizes.
         let most = match adapter.is_portable() {
             // One will do: the largest of the small ones, as it is by default.
-            true => usize::from(self.config != paper() && self.steps > 1 && !self.storage.recompute),
-            false if self.config == paper() => 1,
+            true => usize::from(!self.is_paper() && self.steps > 1 && !self.storage.recompute),
+            false if self.is_paper() => 1,
             false => usize::MAX,
         };
         ways(&self.plan, &adapter.capabilities).into_iter().take(most).collect()
@@ -319,7 +363,7 @@ impl TrainingCase {
         uniforms.lr = 0.0;
         let mut shared = cpu::shared::<f64>(&self.plan);
         let mut program = CpuProgram::<f64>::new(self.plan.clone());
-        let weights = [1.0, 0.7, 1.3f32].map(f64::from);
+        let weights = LOSS_WEIGHTS.map(f64::from);
         // Computes the losses from the given state, with one parameter shifted; returns the weighted loss.
         let mut run = |shared: &mut cpu::Shared<f64>, place: usize, shift: f64| {
             for (view, values) in &self.given {
@@ -361,6 +405,8 @@ pub struct GenerationCase {
     pieces: usize,
     steps: usize,
     notes: usize,
+    /// What is special about the network.
+    what: &'static str,
     oracle: OnceLock<Vec<f64>>,
 }
 
@@ -392,16 +438,24 @@ impl fmt::Display for OtherDraw {
 }
 
 impl GenerationCase {
-    /// The one of the tests: small, 3 pieces of 64 steps, after steps that sound.
-    pub fn small() -> Self {
-        let (config, pieces) = (small(), 3);
-        let model = DeepJ::new(config.clone()).expect("the configuration is valid");
+    /// Those of the tests: small networks, 3 pieces of 64 steps, after steps that sound.
+    pub fn all() -> [Self; 3] {
+        let binned = Config { octave: Octave::Direct, dynamics: Dynamics::Categorical, ..small() };
+        [
+            Self::after_sounds(deepj(small()).as_ref(), ""),
+            Self::after_sounds(deepj(binned).as_ref(), " direct categorical"),
+            Self::after_sounds(biaxial().as_ref(), " biaxial"),
+        ]
+    }
+
+    fn after_sounds(model: &dyn Model, what: &'static str) -> Self {
+        let pieces = 3;
         let (plan, io) = model.generation(pieces, 64).expect("the configuration is valid").compile();
         let (view, values) = params(&plan);
-        let before = (io.notes, roll(60, pieces * config.notes));
-        let styles = (io.style.expect("DeepJ has styles"), styles(pieces, config.styles));
-        let given = vec![(view, values), styles, before];
-        Self::with(&model, (plan, io), (pieces, 64), given)
+        let rolls = model.roll();
+        let mut given = vec![(view, values), (io.notes, roll(60, pieces * rolls.notes, rolls.channels.len()))];
+        given.extend(io.style.map(|view| (view, styles(pieces, rolls.styles))));
+        Self { what, ..Self::with(model, (plan, io), (pieces, 64), given) }
     }
 
     /// `pieces` pieces of `steps` steps from silence, piece number b in style b, by the model with these parameters.
@@ -425,12 +479,12 @@ impl GenerationCase {
     ) -> Self {
         given.push((io.clock, [vec![-1.0; pieces], vec![0.0; pieces]].concat()));
         let uniforms = Uniforms { seed: 5, temperature: 1.0, silence: 0.1, ..Uniforms::default() };
-        Self { plan, io, given, uniforms, pieces, steps, notes: model.roll().notes, oracle: OnceLock::new() }
+        Self { plan, io, given, uniforms, pieces, steps, notes: model.roll().notes, what: "", oracle: OnceLock::new() }
     }
 
     /// Sizes.
     pub fn name(&self) -> String {
-        format!("generate {} steps of {} pieces", self.steps, self.pieces)
+        format!("generate {} steps of {} pieces{}", self.steps, self.pieces, self.what)
     }
 
     /// Composes on the CPU in `R`.
@@ -574,7 +628,7 @@ fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
 
 /// The plans of the paper's sizes, training and generation.
 pub fn paper_plans() -> [Plan; 3] {
-    let model = DeepJ::new(paper()).expect("the configuration is valid");
+    let model = paper();
     let sequence = model.training(Storage::default(), 8, 128).expect("the configuration is valid");
     let generation = model.generation(16, 32).expect("the configuration is valid");
     [sequence.compile().0, optimizer::plan(&clipping(), model.layout()).0, generation.compile().0]
