@@ -4,6 +4,7 @@
 //! Imports go one way: the commands (`train`, `generate`, …) use `models`, which use `nn`, `graph`, `ops`, `gpu`. `music`
 //! knows nothing of GPUs. See `docs/ARCHITECTURE.md`.
 
+pub mod benchmark;
 mod calendar;
 pub mod checkpoint;
 #[path = "../data/mod.rs"]

@@ -154,6 +154,8 @@ impl Checkpoint {
         let corpus: CorpusInfo = field(meta, "corpus")?;
         let settings: Settings = field(meta, "settings")?;
         let progress: Progress = field(meta, "progress")?;
+        models::check_counted(model.losses(), settings.losses.as_deref())
+            .map_err(|e| wrong(format!("metadata: `settings`: {}; {}", e.what, e.remedy)))?;
         let roll = model.roll();
         if roll.styles > 0 && styles.len() != roll.styles {
             return Err(wrong(format!("names {} styles, but its configuration has {}", styles.len(), roll.styles)));

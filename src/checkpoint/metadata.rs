@@ -49,6 +49,9 @@ pub struct Settings {
     /// Bars of the pieces that are composed at the end, where it was said.
     #[serde(default)]
     pub samples: Option<usize>,
+    /// Keys of the losses that count in the gradient and in validation; all where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub losses: Option<Vec<String>>,
     /// When to stop.
     pub budget: StopConditions,
 }

@@ -22,6 +22,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 mod adapters;
+mod benchmark;
 mod corpus;
 mod evaluate;
 mod generate;
@@ -58,6 +59,7 @@ enum Command {
     Peaks(peaks::PeaksCommand),
     Profile(profile::ProfileCommand),
     Verify(verify::VerifyCommand),
+    Benchmark(benchmark::BenchmarkCommand),
 }
 
 /// Where to compute.
@@ -247,6 +249,7 @@ pub fn main() -> ExitCode {
         Command::Peaks(command) => command.run().map(whole),
         Command::Profile(command) => command.run().map(whole),
         Command::Verify(command) => command.run(),
+        Command::Benchmark(command) => command.run(),
     };
     match done {
         Ok(code) => code,

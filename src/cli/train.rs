@@ -13,7 +13,7 @@ use deepj::files::path_text;
 use deepj::generate::{self, MAX_BARS};
 use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
-use deepj::models::{Loss, LossValues, Precision};
+use deepj::models::{Loss, Precision};
 use deepj::music::{Bptt, NoteRange};
 use deepj::train::{
     End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
@@ -148,6 +148,7 @@ impl Train {
             clip_norm: self.clip_norm,
             precision: self.precision,
             recompute: self.recompute,
+            losses: None,
             seed: self.seed,
             split_seed: self.split_seed,
             budget: StopConditions {
@@ -269,8 +270,8 @@ fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
 }
 
 /// Shows how training goes, on standard error: a bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
+pub(super) struct Progress {
+    pub(super) bar: ProgressBar,
     flops: u64,
     /// What the device can do at most, in f32 GFLOP/s, if that is known. Sums are f32 in mixed precision too.
     peak: Option<f64>,
@@ -310,7 +311,7 @@ const TEXT_EVERY: Duration = Duration::from_secs(1);
 const BAR: u64 = 10_000;
 
 impl Progress {
-    fn new(peak: Option<f64>, save: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(peak: Option<f64>, save: Arc<AtomicBool>) -> Self {
         let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
         Self {
             bar,
@@ -387,7 +388,7 @@ impl Observer for Progress {
         }
         self.told = true;
         let n = f64::from(self.since.updates);
-        let losses = LossValues::new(self.losses, self.since.losses.iter().map(|sum| sum / n), 1);
+        let losses = r.losses.with_values(self.since.losses.iter().map(|sum| sum / n));
         let rate = n / elapsed.as_secs_f64();
         let gflops = rate * self.flops as f64 / 1e9;
         let text = format!(

@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, Plan, ProgramId, Session};
-use crate::models::{LossValues, Model, SequenceIo};
+use crate::models::{Loss, LossValues, Model, SequenceIo};
 use crate::music::{Batch, BatchShape, Evaluation, Piece};
 use crate::ops::Uniforms;
 use crate::shape::Slots;
@@ -25,6 +25,14 @@ pub struct Metrics {
     pub steps: usize,
     /// Pieces.
     pub files: usize,
+}
+
+impl Metrics {
+    /// The same, with a sum of the losses with these `keys` only; see [`LossValues::counting`].
+    #[must_use]
+    pub fn counting(self, keys: Option<&[String]>) -> Self {
+        Self { losses: self.losses.counting(keys), ..self }
+    }
 }
 
 /// A flat JSON object: nats a time step, each loss, `loss` (their sum), `steps`, `files`.
@@ -112,25 +120,78 @@ impl Evaluator {
         stop: &AtomicBool,
         mut progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
-        let of = self.model.losses();
-        let (mut sums, mut cells) = (vec![0.0; of.len()], 0);
+        let mut sum = self.sum(pieces.len());
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            feed(session, self.program, &self.io, &batch)?;
-            session.run(self.program, 1, &Uniforms::default())?;
-            session.prepare(self.program, 1)?;
-            let losses = session.read(self.program, &[self.io.losses]).await?.swap_remove(0);
-            for (sum, &loss) in sums.iter_mut().zip(&losses) {
-                *sum += f64::from(loss) * batch.valid as f64;
-            }
-            cells += batch.valid;
-            progress(cells);
+            sum.add(&self.losses(session, &batch).await?, batch.valid);
+            progress(sum.steps);
         }
-        let means = sums.into_iter().map(|sum| sum / cells as f64);
-        let losses = LossValues::new(of, means, self.model.roll().notes);
-        Ok(Some(Metrics { losses, steps: cells, files: pieces.len() }))
+        Ok(Some(sum.metrics()))
+    }
+
+    /// The losses on each of `pieces`, in their order, one after the other: of a program with one slot. As [`Evaluator::run`]
+    /// otherwise.
+    async fn run_each(
+        &self,
+        session: &mut Session,
+        pieces: &[Arc<Piece>],
+        stop: &AtomicBool,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Option<Vec<Metrics>>> {
+        let (mut sums, mut steps) = (vec![self.sum(1); pieces.len()], 0);
+        for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let losses = self.losses(session, &batch).await?;
+            if let [Some(piece)] = batch.piece[..] {
+                sums[piece].add(&losses, batch.valid);
+            }
+            steps += batch.valid;
+            progress(steps);
+        }
+        Ok(Some(sums.into_iter().map(Sum::metrics).collect()))
+    }
+
+    /// The losses of one batch: means over its cells that count.
+    async fn losses(&self, session: &mut Session, batch: &Batch) -> Result<Vec<f32>> {
+        feed(session, self.program, &self.io, batch)?;
+        session.run(self.program, 1, &Uniforms::default())?;
+        session.prepare(self.program, 1)?;
+        Ok(session.read(self.program, &[self.io.losses]).await?.swap_remove(0))
+    }
+
+    fn sum(&self, files: usize) -> Sum {
+        let of = self.model.losses();
+        Sum { of, notes: self.model.roll().notes, sums: vec![0.0; of.len()], steps: 0, files }
+    }
+}
+
+/// Losses summed over batches.
+#[derive(Clone, Debug)]
+struct Sum {
+    of: &'static [Loss],
+    notes: usize,
+    /// By loss: its means, times the time steps that they are of.
+    sums: Vec<f64>,
+    steps: usize,
+    files: usize,
+}
+
+impl Sum {
+    fn add(&mut self, losses: &[f32], steps: usize) {
+        for (sum, &loss) in self.sums.iter_mut().zip(losses) {
+            *sum += f64::from(loss) * steps as f64;
+        }
+        self.steps += steps;
+    }
+
+    fn metrics(self) -> Metrics {
+        let Self { of, notes, sums, steps, files } = self;
+        let means = sums.into_iter().map(|sum| sum / steps as f64);
+        Metrics { losses: LossValues::new(of, means, notes), steps, files }
     }
 }
 
@@ -162,11 +223,44 @@ pub async fn evaluate(
     stop: &AtomicBool,
     progress: impl FnMut(usize),
 ) -> Result<Option<Metrics>> {
-    if pieces.is_empty() {
-        return Err(Error::usage("there are no pieces to evaluate", "choose another --split, such as all"));
-    }
     if slots == 0 || slots > MAX_SLOTS {
         return Err(Error::usage(format!("--batch {slots}"), format!("give 1 to {MAX_SLOTS}")));
+    }
+    let (mut session, evaluator) = begin(checkpoint, pieces, slots, device, selection).await?;
+    let metrics = evaluator.run(&mut session, pieces, stop, progress).await?;
+    Ok(metrics.map(|metrics| metrics.counting(checkpoint.settings.losses.as_deref())))
+}
+
+/// The losses of a checkpoint on each of `pieces`, in their order; `None` if `stop` was set meanwhile. The pieces are read one
+/// after the other, which takes longer on a GPU than [`evaluate`], where they stand side by side. `progress` is told the number
+/// of time steps done so far.
+///
+/// # Errors
+/// As [`evaluate`].
+pub async fn evaluate_each(
+    checkpoint: &Checkpoint,
+    pieces: &[Arc<Piece>],
+    device: Device,
+    selection: KernelSelection,
+    stop: &AtomicBool,
+    progress: impl FnMut(usize),
+) -> Result<Option<Vec<Metrics>>> {
+    let (mut session, evaluator) = begin(checkpoint, pieces, 1, device, selection).await?;
+    let metrics = evaluator.run_each(&mut session, pieces, stop, progress).await?;
+    let counting = |metrics: Metrics| metrics.counting(checkpoint.settings.losses.as_deref());
+    Ok(metrics.map(|metrics| metrics.into_iter().map(counting).collect()))
+}
+
+/// A session with the parameters of a checkpoint, and its program that evaluates `pieces` in so many slots.
+async fn begin(
+    checkpoint: &Checkpoint,
+    pieces: &[Arc<Piece>],
+    slots: usize,
+    device: Device,
+    selection: KernelSelection,
+) -> Result<(Session, Evaluator)> {
+    if pieces.is_empty() {
+        return Err(Error::usage("there are no pieces to evaluate", "choose another --split, such as all"));
     }
     let model = &checkpoint.model;
     let (plan, handles) = plan(model.as_ref(), pieces, slots, WINDOW)?.split();
@@ -174,6 +268,5 @@ pub async fn evaluate(
     let program = session.add(plan).await?;
     let params = session.plan(program).buffer(Kind::Params);
     session.write(program, params, &checkpoint.params)?;
-    let evaluator = Evaluator::new(program, handles, model.clone());
-    evaluator.run(&mut session, pieces, stop, progress).await
+    Ok((session, Evaluator::new(program, handles, model.clone())))
 }

@@ -26,6 +26,7 @@ pub mod network;
 mod registry;
 
 pub use losses::{Loss, LossValues};
+pub(crate) use losses::{check_counted, counted};
 pub use registry::{DEFAULT, architecture, configure, preset_info, register, with_overrides};
 
 /// How weights, activations and their gradients are stored while training.

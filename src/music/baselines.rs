@@ -5,6 +5,8 @@ use std::borrow::Borrow;
 use serde::Serialize;
 
 use super::piece::Piece;
+use super::range::NoteRange;
+use super::roll::Roll;
 use crate::{Error, Result};
 
 /// Negative log-likelihood of `play` in nats a time step: summed over the N pitches, mean over all time steps of all
@@ -27,16 +29,7 @@ impl Baselines {
     /// # Errors
     /// Either is empty, or the rolls have different note ranges.
     pub fn measure<P: Borrow<Piece>>(train: &[P], held_out: &[P]) -> Result<Self> {
-        let (Some(first), false) = (train.first(), held_out.is_empty()) else {
-            return Err(Error::usage(
-                "baselines need at least one training and one held-out piece",
-                "give a corpus with two or more pieces of some composer",
-            ));
-        };
-        let range = first.borrow().roll.range();
-        if train.iter().chain(held_out).any(|piece| piece.borrow().roll.range() != range) {
-            return Err(Error::model("the pieces have different note ranges", "read them with one range"));
-        }
+        let range = common_range(train, held_out)?;
         let fitted = Counts::new(train, range.len());
         let seen = Counts::new(held_out, range.len());
         let nats = |before: &[usize]| -> f64 {
@@ -58,6 +51,55 @@ impl Baselines {
             steps: steps(held_out),
         })
     }
+}
+
+/// The pitches of two sets of pieces, of which neither is empty.
+fn common_range<P: Borrow<Piece>>(train: &[P], held_out: &[P]) -> Result<NoteRange> {
+    let (Some(first), false) = (train.first(), held_out.is_empty()) else {
+        return Err(Error::usage(
+            "baselines need at least one training and one held-out piece",
+            "give a corpus with two or more pieces of some composer",
+        ));
+    };
+    let range = first.borrow().roll.range();
+    if train.iter().chain(held_out).any(|piece| piece.borrow().roll.range() != range) {
+        return Err(Error::model("the pieces have different note ranges", "read them with one range"));
+    }
+    Ok(range)
+}
+
+/// The negative log-likelihood of `play` in nats on each of `held_out`, in their order, summed over all its pitches and time
+/// steps, for one probability a pitch that was counted on `train`: (time steps with it + 1) / (time steps + 2). The sum over
+/// the pieces, by their time steps, is [`Baselines::unigram`].
+///
+/// # Errors
+/// As [`Baselines::measure`].
+pub fn unigram_of_each<P: Borrow<Piece>>(train: &[P], held_out: &[P]) -> Result<Vec<f64>> {
+    let n = common_range(train, held_out)?.len();
+    let fitted = sounding(train.iter().map(|piece| &piece.borrow().roll), n);
+    let steps = train.iter().map(|piece| piece.borrow().roll.steps()).sum::<usize>() as f64;
+    let nats = |roll: &Roll| -> f64 {
+        let pitches = fitted.iter().zip(sounding([roll].into_iter(), n));
+        let pitch = |(&fitted, seen): (&usize, usize)| {
+            let p = (fitted as f64 + 1.0) / (steps + 2.0);
+            -(seen as f64 * p.ln() + (roll.steps() - seen) as f64 * (1.0 - p).ln())
+        };
+        pitches.map(pitch).sum()
+    };
+    Ok(held_out.iter().map(|piece| nats(&piece.borrow().roll)).collect())
+}
+
+/// By pitch: the number of time steps on which it sounds.
+fn sounding<'a>(rolls: impl Iterator<Item = &'a Roll>, n: usize) -> Vec<usize> {
+    let mut counts = vec![0; n];
+    for roll in rolls {
+        for t in 0..roll.steps() {
+            for (count, cell) in counts.iter_mut().zip(roll.step(t)) {
+                *count += usize::from(cell.play());
+            }
+        }
+    }
+    counts
 }
 
 /// By pitch, by `play` on the time step before, by `play`: the number of time steps.

@@ -150,6 +150,31 @@ impl Corpus {
         Ok(Self { styles, range: options.range, pieces, report, equal })
     }
 
+    /// A corpus of `pieces` that are not from MIDI files. `fingerprint` is to change with the name or content of any of them.
+    ///
+    /// # Errors
+    /// There is no piece, two have one name, or they have different note ranges or a style that is none of `styles`.
+    pub fn from_pieces(styles: Styles, mut pieces: Vec<Piece>, fingerprint: u32) -> Result<Self> {
+        pieces.sort_by(|a, b| a.name.cmp(&b.name));
+        let Some(range) = pieces.first().map(|piece| piece.roll.range()) else {
+            return Err(Error::model("a corpus without a piece", "give at least one"));
+        };
+        if let Some(pair) = pieces.windows(2).find(|pair| pair[0].name == pair[1].name) {
+            return Err(Error::model(format!("two pieces are named {}", pair[0].name), "give each a name of its own"));
+        }
+        let mut counts = vec![Counts::default(); styles.len()];
+        for piece in &pieces {
+            let Some(counts) = counts.get_mut(piece.style).filter(|_| piece.roll.range() == range) else {
+                let what = format!("{} has another note range than the first piece, or an unknown style", piece.name);
+                return Err(Error::model(what, "read the pieces with one range, and name their styles"));
+            };
+            counts.add(&Counts::of_roll(&piece.roll));
+        }
+        let report = CorpusReport::new(&styles, &counts, vec![], vec![], vec![], fingerprint);
+        let pieces = pieces.into_iter().map(Arc::new).collect();
+        Ok(Self { styles, range, pieces, report, equal: BTreeSet::new() })
+    }
+
     /// A number that changes with the name or content of any piece: CRC-32C.
     pub fn fingerprint(&self) -> u32 {
         self.report.fingerprint

@@ -22,7 +22,7 @@ mod stats;
 pub mod styles;
 pub mod svg;
 
-pub use baselines::Baselines;
+pub use baselines::{Baselines, unigram_of_each};
 pub use batch::{Batch, BatchShape};
 pub use corpus::{Corpus, CorpusOptions};
 pub use midi::Score;

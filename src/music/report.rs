@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::reading::Reading;
+use super::roll::Roll;
 use super::styles::Styles;
 
 /// A file that was not read, and why.
@@ -69,6 +70,12 @@ impl Counts {
             other_metres: usize::from(reading.other_metres()),
             upbeats: usize::from(reading.upbeat()),
         }
+    }
+
+    /// Those of a piece that is no file's.
+    pub(super) fn of_roll(roll: &Roll) -> Self {
+        let notes = roll.notes().len();
+        Self { files: 1, notes, onsets: notes, steps: roll.steps(), ..Self::default() }
     }
 
     pub(super) fn add(&mut self, other: &Self) {

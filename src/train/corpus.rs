@@ -20,11 +20,16 @@ pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpu
 /// The corpus that a model was trained on, read as it was then, or another one in the folder `data`.
 ///
 /// # Errors
-/// See [`Corpus::read`].
+/// A model that was not trained on MIDI files; and see [`Corpus::read`].
 pub fn corpus_of(checkpoint: &Checkpoint, data: Option<&Path>, strict: bool) -> Result<Corpus> {
     let info = &checkpoint.corpus;
     let reading = CorpusOptions { range: info.range, pedal: info.pedal, strict };
     match (data, &info.data) {
+        (None, Some(stored)) if Path::new(stored).is_file() => Err(Error::file(
+            stored,
+            "the model was trained on the pieces of a benchmark, not on a folder of MIDI files",
+            "go on with it, or measure it, by `deepj benchmark`; or name a folder by --data",
+        )),
         (None, Some(stored)) => read_corpus(Some(Path::new(stored)), &reading).map_err(|e| {
             let remedy = format!("that is where the corpus was in training; name its place with --data; {}", e.remedy);
             Error { remedy, ..e }

@@ -47,6 +47,8 @@ pub struct TrainOptions {
     pub precision: Option<Precision>,
     /// Compute gates again in the backward pass instead of keeping them.
     pub recompute: bool,
+    /// Keys of the losses that count in the gradient and in validation ([`Loss::key`](crate::models::Loss::key)): all unless given.
+    pub losses: Option<Vec<String>>,
     /// Seed of initial values, orders and dropout masks.
     pub seed: Option<u32>,
     /// Seed of the split into training, validation and test pieces.

@@ -14,8 +14,8 @@ use super::run_files::{LAST, run_name};
 use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, any_run, newest};
 use crate::files::refused;
 use crate::gpu::Device;
-use crate::models::{self, CorpusFacts, DefaultOn, Model, Precision};
-use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Sampler};
+use crate::models::{self, Architecture, CorpusFacts, DefaultOn, Model, Precision};
+use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Sampler, Split};
 use crate::nn::init;
 use crate::nn::optimizer::{self, Optimizer};
 use crate::shape::Slots;
@@ -41,8 +41,23 @@ pub struct Prepared {
     pub save_every: u64,
     /// What the user should know.
     pub notices: Vec<String>,
+    /// The command line that goes on with the run, but for `--out`: for the error of a device that fails.
+    pub command: String,
 }
 
+/// Pieces that a run is given, where it does not read a corpus of MIDI files.
+#[derive(Clone, Debug)]
+pub struct Pieces {
+    /// All of them.
+    pub corpus: Corpus,
+    /// Which are trained on, and which are held out.
+    pub split: Split,
+    /// See [`Prepared::command`].
+    pub command: String,
+}
+
+/// What goes on with a run of MIDI files.
+const COMMAND: &str = "deepj train --resume";
 /// Minutes of training on the CPU when no budget is given.
 const CPU_MINUTES: f64 = 8.0;
 /// Validations without progress after which to stop when no budget is given.
@@ -57,12 +72,28 @@ const VALIDATE_EVERY: u64 = 200;
 /// # Errors
 /// Anything that cannot be read or does not fit together, values out of range, or a folder that holds a run already.
 pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
-    let prepared = match options.resume {
-        ResumeMode::Never => fresh(options, device)?,
-        ResumeMode::Always => resumed(options)?,
-        ResumeMode::Auto if there_is_a_run(options)? => resumed(options)?,
-        ResumeMode::Auto => fresh(options, device)?,
+    prepared(options, device, None)
+}
+
+/// The same for `pieces` that were read already; `data` of the options is where they are from, and what else the options say of a
+/// corpus is not looked at.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_pieces(options: &TrainOptions, device: &Device, pieces: &Pieces) -> Result<Prepared> {
+    prepared(options, device, Some(pieces))
+}
+
+fn prepared(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
+    let mut prepared = match options.resume {
+        ResumeMode::Never => fresh(options, device, pieces)?,
+        ResumeMode::Always => resumed(options, pieces)?,
+        ResumeMode::Auto if there_is_a_run(options)? => resumed(options, pieces)?,
+        ResumeMode::Auto => fresh(options, device, pieces)?,
     };
+    if let Some(pieces) = pieces {
+        prepared.command = pieces.command.clone();
+    }
     check(&prepared.state.settings)?;
     Ok(prepared)
 }
@@ -81,7 +112,7 @@ fn check(settings: &Settings) -> Result<()> {
     positive("--patience", settings.budget.patience.map(|p| p as f64))
 }
 
-fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
+fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
     let on_cpu = device.capabilities().is_none();
     let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
     let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
@@ -93,15 +124,11 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
     };
     // Found out again when the folder is locked; here before anything is read.
     destination::check(&out, destination)?;
-    let range = match options.notes {
-        Some(range) => range,
-        None => NoteRange::new(*architecture.pitches().start(), *architecture.pitches().end())?,
-    };
-    let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
-    let corpus = read_corpus(options.data.as_deref(), &reading)?;
+    let (corpus, split) = corpus_and_split(options, architecture, pieces)?;
+    let range = corpus.range;
     let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles: corpus.styles.len() };
     let model = models::configure(architecture, preset.name, facts, &options.set)?;
-    let split = corpus.split(options.split_seed.unwrap_or(0));
+    models::check_counted(model.losses(), options.losses.as_deref())?;
     let train = corpus.part(&split, Part::Train)?;
     let validation = corpus.part(&split, Part::Validation)?;
     let (batch, seq) = (options.batch.unwrap_or(preset.batch.0), options.seq.unwrap_or(preset.batch.1));
@@ -152,13 +179,33 @@ fn fresh(options: &TrainOptions, device: &Device) -> Result<Prepared> {
             validate_every,
             save_every: options.save_every,
             samples: options.samples,
+            losses: options.losses.clone(),
             budget,
         },
         progress: Progress::beginning(sampler.cursor().clone()),
         model,
     };
-    let save_every = options.save_every.unwrap_or(validate_every);
-    Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices })
+    let (save_every, command) = (options.save_every.unwrap_or(validate_every), COMMAND.into());
+    Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command })
+}
+
+/// The pieces of a new run and their parts: those given, else read.
+fn corpus_and_split(
+    options: &TrainOptions,
+    architecture: &dyn Architecture,
+    pieces: Option<&Pieces>,
+) -> Result<(Corpus, Split)> {
+    if let Some(Pieces { corpus, split, .. }) = pieces {
+        return Ok((corpus.clone(), split.clone()));
+    }
+    let range = match options.notes {
+        Some(range) => range,
+        None => NoteRange::new(*architecture.pitches().start(), *architecture.pitches().end())?,
+    };
+    let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
+    let corpus = read_corpus(options.data.as_deref(), &reading)?;
+    let split = corpus.split(options.split_seed.unwrap_or(0));
+    Ok((corpus, split))
 }
 
 /// When a new run stops, and what its user should know of the defaults that were taken: `other_preset` are the preset that the
@@ -222,7 +269,7 @@ fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
     }
 }
 
-fn resumed(options: &TrainOptions) -> Result<Prepared> {
+fn resumed(options: &TrainOptions, pieces: Option<&Pieces>) -> Result<Prepared> {
     let path = match &options.out {
         Some(out) => out.join(LAST),
         None => newest(Path::new(RUNS), LAST)?,
@@ -256,20 +303,11 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
             "leave --preset and --set out, or start a new run in another folder",
         ));
     }
-    let data = options.data.clone().or_else(|| state.corpus.data.as_ref().map(PathBuf::from));
-    let corpus = corpus_of(&state, options.data.as_deref(), options.strict)?;
-    if corpus.fingerprint() != state.corpus.fingerprint {
-        return Err(Error::usage(
-            format!(
-                "{}: the run was begun with another corpus (fingerprint {:08x}, that of {} is {:08x})",
-                path.display(),
-                state.corpus.fingerprint,
-                data.map_or("the program's own".into(), |d| d.display().to_string()),
-                corpus.fingerprint()
-            ),
-            "give the corpus it was begun with by --data, or start a new run in another folder",
-        ));
-    }
+    let corpus = match pieces {
+        Some(pieces) => pieces.corpus.clone(),
+        None => corpus_of(&state, options.data.as_deref(), options.strict)?,
+    };
+    check_corpus(options, &path, &state, &corpus)?;
     let notices = notices_of(&corpus);
     let corpus = corpus.with_styles(&state.styles)?;
     let train = corpus.part(&state.split, Part::Train)?;
@@ -299,7 +337,26 @@ fn resumed(options: &TrainOptions) -> Result<Prepared> {
         validation,
         save_every,
         notices,
+        command: COMMAND.into(),
     })
+}
+
+/// Fails if a run was begun with another corpus than this.
+fn check_corpus(options: &TrainOptions, path: &Path, state: &Checkpoint, corpus: &Corpus) -> Result<()> {
+    if corpus.fingerprint() == state.corpus.fingerprint {
+        return Ok(());
+    }
+    let data = options.data.clone().or_else(|| state.corpus.data.as_ref().map(PathBuf::from));
+    Err(Error::usage(
+        format!(
+            "{}: the run was begun with another corpus (fingerprint {:08x}, that of {} is {:08x})",
+            path.display(),
+            state.corpus.fingerprint,
+            data.map_or("the program's own".into(), |d| d.display().to_string()),
+            corpus.fingerprint()
+        ),
+        "give the corpus it was begun with by --data, or start a new run in another folder",
+    ))
 }
 
 /// Fails on a flag with another value than the run was begun with; one that says it again is welcome.
@@ -324,6 +381,8 @@ fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Resul
     differs("--lr", options.lr.map(|v| text(&v)), number("lr"))?;
     differs("--clip-norm", options.clip_norm.map(|v| text(&v)), number("clip_norm"))?;
     differs("--model", options.model.clone(), state.model.architecture().into())?;
+    let listed = |keys: &Option<Vec<String>>| keys.as_ref().map_or("all".into(), |keys| keys.join(", "));
+    differs("losses", options.losses.is_some().then(|| listed(&options.losses)), listed(&settings.losses))?;
     differs("--split-seed", options.split_seed.map(|v| text(&v)), text(&state.split.seed))?;
     differs("--notes", options.notes.map(|v| v.to_string()), state.corpus.range.to_string())?;
     differs("--pedal", options.pedal.then(|| text(&true)), text(&state.corpus.pedal))

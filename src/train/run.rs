@@ -109,6 +109,8 @@ struct Run<'a> {
     doing: &'static str,
     /// The update of the checkpoint to go on from, where there is one.
     resumable: Option<u64>,
+    /// What goes on with the run, but for `--out`.
+    command: String,
     began: Instant,
     /// Seconds of the parts before this one.
     seconds_before: f64,
@@ -124,7 +126,8 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        let Prepared { out, destination, state, sampler, train_files, validation, save_every, notices } = prepared;
+        let Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command } =
+            prepared;
         let Checkpoint { model, styles, split, corpus, settings, mut progress, params, resume } = state;
         progress.device = match &device {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
@@ -148,7 +151,7 @@ impl<'a> Run<'a> {
         let resumable = (destination == Destination::Resumed).then_some(step);
         let trainer = match Trainer::new(start, plans, device, selection).await {
             Err(e) if e.is_of_device() && resumable.is_some() => {
-                return Err(e.during("preparing the device", last_checkpoint(files, resumable)));
+                return Err(e.during("preparing the device", last_checkpoint(files, resumable, &command)));
             }
             trainer => trainer?,
         };
@@ -179,6 +182,7 @@ impl<'a> Run<'a> {
             stop,
             doing: "training",
             resumable,
+            command,
             began,
             seconds_before,
         };
@@ -193,7 +197,7 @@ impl<'a> Run<'a> {
                 return e;
             }
             let doing = format!("{} after update {}", self.doing, self.trainer.progress().step);
-            e.during(doing, last_checkpoint(self.files, self.resumable))
+            e.during(doing, last_checkpoint(self.files, self.resumable, &self.command))
         })
     }
 
@@ -372,7 +376,7 @@ impl<'a> Run<'a> {
 }
 
 /// Where a run whose device failed can be taken up again.
-fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>) -> String {
+fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>, command: &str) -> String {
     let Some(step) = step else {
         return "this run has written no checkpoint yet; --save-every has it do so sooner".into();
     };
@@ -380,7 +384,7 @@ fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>) -> String {
     let last = format!("the last checkpoint, of update {step}, is {}", path.display());
     // Files in memory are in no folder.
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => format!("{last}; `deepj train --resume --out {}` goes on from there", folder.display()),
+        Some(folder) => format!("{last}; `{command} --out {}` goes on from there", folder.display()),
         None => last,
     }
 }

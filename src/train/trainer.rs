@@ -15,7 +15,7 @@ use crate::evaluate::{Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
 use crate::graph::{Kind, ProgramId, Session};
-use crate::models::{LossValues, Model, Precision, SequenceIo};
+use crate::models::{LossValues, Model, Precision, SequenceIo, counted};
 use crate::music::{Batch, Cursor, Piece, Sampler};
 use crate::nn::optimizer::Schedule;
 use crate::ops::{Uniforms, View};
@@ -235,6 +235,7 @@ impl Trainer {
         let read = self.session.finish_read(reading).await?;
         let notes = self.model.roll().notes;
         let losses = LossValues::new(self.model.losses(), read[0].iter().map(|&loss| f64::from(loss)), notes);
+        let losses = losses.counting(self.settings.losses.as_deref());
         let gradient_norm = f64::from(read[1][0]).sqrt() * f64::from(uniforms.unscale);
         let mixed = self.settings.precision == Precision::Mixed;
         let losses_finite = losses.total().is_finite();
@@ -264,13 +265,17 @@ impl Trainer {
         Ok(Update::Made(record))
     }
 
-    /// Tells the device how much each loss counts in the gradient: all alike (docs/MODEL.md, "Loss"), times the loss scale in
-    /// mixed precision.
+    /// Tells the device how much each loss counts in the gradient: all alike (docs/MODEL.md, "Loss") or not at all, times the loss
+    /// scale in mixed precision.
     fn write_loss_scale(&mut self) -> Result<()> {
         let mixed = self.settings.precision == Precision::Mixed;
         self.scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
         match self.io.loss_weights {
-            Some(weights) => self.session.write(self.gradients, weights, &vec![self.scale; weights.len]),
+            Some(weights) => {
+                let counted = counted(self.model.losses(), self.settings.losses.as_deref());
+                let values: Vec<f32> = counted.map(|counted| if counted { self.scale } else { 0.0 }).collect();
+                self.session.write(self.gradients, weights, &values)
+            }
             None => Ok(()),
         }
     }
@@ -321,10 +326,9 @@ impl Trainer {
         progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
         self.nothing_in_flight()?;
-        match &self.evaluator {
-            Some(evaluator) => evaluator.run(&mut self.session, pieces, stop, progress).await,
-            None => Ok(None),
-        }
+        let Some(evaluator) = &self.evaluator else { return Ok(None) };
+        let metrics = evaluator.run(&mut self.session, pieces, stop, progress).await?;
+        Ok(metrics.map(|metrics| metrics.counting(self.settings.losses.as_deref())))
     }
 
     /// Whether there is an evaluation plan.

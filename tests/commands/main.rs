@@ -1,5 +1,6 @@
 //! The commands, from the library and from the command line, on models so small that they train in moments.
 
+mod benchmark;
 mod checkpoint;
 mod cli;
 mod compare;

@@ -1,0 +1,136 @@
+//! Benchmarks: models on the data of published figures, measured as those were. What a benchmark prints is an exact
+//! log-likelihood: a model predicts each note given the lower ones of its time step and all time steps before, so that the
+//! product over a piece is the probability of the piece.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::evaluate::{Metrics, evaluate_each};
+use crate::gpu::Device;
+use crate::graph::session::KernelSelection;
+use crate::models::{self, CorpusFacts, Model};
+use crate::music::{Piece, unigram_of_each};
+use crate::train::{Pieces, Prepared, TrainOptions, prepare_pieces};
+use crate::{Error, Result};
+
+pub mod bl2012;
+mod published;
+
+pub use published::{Convention, PUBLISHED, Published};
+
+/// A run that can begin, or go on, on the training pieces of a set: only the loss of `play` counts, also in validation, and the
+/// test pieces are not looked at. Of the options, those that speak of a corpus are replaced.
+///
+/// # Errors
+/// A model that predicts no likelihood of a note, and as [`crate::train::prepare`].
+pub fn prepare(options: TrainOptions, data: &bl2012::Data, device: &Device) -> Result<Prepared> {
+    let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
+    let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
+    let (range, styles) = (data.corpus.range, data.corpus.styles.len());
+    let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles };
+    let model = models::configure(architecture, preset.name, facts, &options.set)?;
+    let folder = data.path.parent().unwrap_or(&data.path).display();
+    let named = options.model.as_ref().map_or(String::new(), |model| format!(" --model {model}"));
+    let pieces = Pieces {
+        corpus: data.corpus.clone(),
+        split: data.split.clone(),
+        command: format!("deepj benchmark bl2012 --data {folder} --set {}{named}", data.set),
+    };
+    let options = TrainOptions {
+        data: Some(data.path.clone()),
+        losses: Some(vec![play_loss(model.as_ref())?.into()]),
+        notes: None,
+        pedal: false,
+        split_seed: None,
+        ..options
+    };
+    prepare_pieces(&options, device, &pieces)
+}
+
+/// The log-likelihood of some sequences in nats a time step, summed over the notes, in the two averages that are in use. The
+/// first time step of each sequence counts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Likelihood {
+    /// The mean over all time steps of all sequences.
+    pub pooled: f64,
+    /// The mean over the sequences of the mean over each one's time steps.
+    pub per_sequence: f64,
+    /// Time steps.
+    pub steps: usize,
+    /// Sequences.
+    pub sequences: usize,
+}
+
+impl Likelihood {
+    /// That of sequences, of each of which the log-likelihood in nats, summed over its time steps, and the number of these is
+    /// given. Not a number where there is none.
+    pub fn of(sequences: impl IntoIterator<Item = (f64, usize)>) -> Self {
+        let (mut nats, mut means, mut steps, mut count) = (0.0, 0.0, 0, 0);
+        for (of_one, steps_of_one) in sequences {
+            nats += of_one;
+            means += of_one / steps_of_one as f64;
+            steps += steps_of_one;
+            count += 1;
+        }
+        Self { pooled: nats / steps as f64, per_sequence: means / f64::from(count), steps, sequences: count as usize }
+    }
+}
+
+/// The likelihood of `play` on `pieces` under one probability a note, counted on the `train` pieces with one time step added
+/// on which it sounds and one on which it does not: the note 1-gram.
+///
+/// # Errors
+/// Either is empty, or they have different note ranges.
+pub fn one_gram(train: &[Arc<Piece>], pieces: &[Arc<Piece>]) -> Result<Likelihood> {
+    let nats = unigram_of_each(train, pieces)?;
+    Ok(Likelihood::of(nats.into_iter().zip(pieces).map(|(nats, piece)| (-nats, piece.roll.steps()))))
+}
+
+/// The likelihood of `play` on `pieces` under the model of a checkpoint; `None` if `stop` was set meanwhile. `progress` is told
+/// the number of time steps done so far.
+///
+/// # Errors
+/// A model without such a likelihood, no pieces, pieces of another note range, or a device that fails.
+pub async fn likelihood(
+    checkpoint: &Checkpoint,
+    pieces: &[Arc<Piece>],
+    device: Device,
+    selection: KernelSelection,
+    stop: &AtomicBool,
+    progress: impl FnMut(usize),
+) -> Result<Option<Likelihood>> {
+    play_loss(checkpoint.model.as_ref())?;
+    let each = evaluate_each(checkpoint, pieces, device, selection, stop, progress).await?;
+    let of_one = |m: &Metrics| (-m.losses.nats_per_step() * m.steps as f64, m.steps);
+    Ok(each.map(|each| Likelihood::of(each.iter().map(of_one))))
+}
+
+/// The key of the loss that is the negative log-likelihood of `play`.
+///
+/// # Errors
+/// The model has none.
+pub fn play_loss(model: &dyn Model) -> Result<&'static str> {
+    let likelihood = model.losses().iter().find(|loss| loss.nats_per_step.is_some());
+    likelihood.map(|loss| loss.key).ok_or_else(|| {
+        let what = format!("the model {} predicts no likelihood of a note", model.architecture());
+        Error::model(what, "take another --model")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_averages_differ_where_lengths_do() {
+        let of = |sequences: &[(f64, usize)]| Likelihood::of(sequences.iter().copied());
+        let unequal = of(&[(-6.0, 1), (-9.0, 3)]);
+        assert_eq!((unequal.pooled, unequal.per_sequence), (-15.0 / 4.0, -(6.0 + 3.0) / 2.0));
+        assert_eq!((unequal.steps, unequal.sequences), (4, 2));
+        let equal = of(&[(-6.0, 2), (-9.0, 2)]);
+        assert_eq!(equal.pooled, equal.per_sequence);
+    }
+}
