@@ -146,5 +146,5 @@ fn a_model_of_another_kind_trains_evaluates_saves_and_resumes() {
     let text: String = file.iter().map(|&byte| byte as char).collect();
     let text = text.replace("pitch-lstm", "other-lstm").replace("crc32c", "number");
     let e = Checkpoint::from_bytes(&text.chars().map(|c| c as u8).collect::<Vec<_>>()).unwrap_err().to_string();
-    assert!(e.contains("`other-lstm`") && e.contains("there is deepj, pitch-lstm"), "{e}");
+    assert!(e.contains("`other-lstm`") && e.contains("there is biaxial, deepj, pitch-lstm"), "{e}");
 }
