@@ -24,6 +24,7 @@ use serde::Serialize;
 mod adapters;
 mod corpus;
 mod evaluate;
+mod experiment;
 mod generate;
 mod inspect;
 mod peaks;
@@ -51,6 +52,7 @@ enum Command {
     Train(train::Train),
     Generate(generate::Generate),
     Evaluate(evaluate::Evaluate),
+    Experiment(experiment::ExperimentCommand),
     Roll(roll::Roll),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
@@ -240,6 +242,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Experiment(command) => command.run(),
         Command::Roll(command) => command.run().map(whole),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run().map(whole),

@@ -262,8 +262,8 @@ fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
 }
 
 /// Shows how training goes, on standard error: a bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
+pub(super) struct Progress {
+    pub(super) bar: ProgressBar,
     flops: u64,
     /// What the device can do at most, in f32 GFLOP/s, if that is known. Sums are f32 in mixed precision too.
     peak: Option<f64>,
@@ -303,7 +303,7 @@ const TEXT_EVERY: Duration = Duration::from_secs(1);
 const BAR: u64 = 10_000;
 
 impl Progress {
-    fn new(peak: Option<f64>, save: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(peak: Option<f64>, save: Arc<AtomicBool>) -> Self {
         let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
         Self {
             bar,
@@ -318,7 +318,7 @@ impl Progress {
         }
     }
 
-    fn line(&self, text: impl Display) {
+    pub(super) fn line(&self, text: impl Display) {
         if self.bar.is_hidden() {
             tell(text);
         } else {

@@ -8,7 +8,7 @@ use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, ProgramId, Session};
 use crate::models::{GenerationIo, RollShape};
 use crate::music::roll::MAX_STEPS;
-use crate::music::{Roll, StylePath};
+use crate::music::{Roll, StylePath, Styles};
 use crate::ops::Uniforms;
 use crate::{Error, Result};
 
@@ -232,6 +232,20 @@ impl Generator {
     }
 }
 
+/// Each genre's name and style.
+///
+/// # Errors
+/// See [`StylePath::parse`].
+pub fn genre_styles(styles: &Styles) -> Result<Vec<(String, StylePath)>> {
+    // A composer may have a genre's name, so the genre is spelt out composer by composer.
+    let spelt = |genre: &str| {
+        let composers = styles.composers().iter().filter(|c| c.genre == genre);
+        composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
+    };
+    let genres = styles.genres().into_iter();
+    genres.map(|genre| Ok((genre.to_string(), StylePath::parse(&spelt(genre), styles)?.0))).collect()
+}
+
 /// One short piece of each genre, composed together: what a model sounds like. `None` if `stop` was set. Overrides of kernels
 /// that only training has are passed over.
 ///
@@ -244,26 +258,13 @@ pub async fn samples(
     selection: KernelSelection,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(String, Roll)>>> {
-    let genres = checkpoint.styles.genres();
-    // A composer may have a genre's name, so the genre is spelt out composer by composer.
-    let spelt = |genre: &str| {
-        let composers = checkpoint.styles.composers().iter().filter(|c| c.genre == genre);
-        composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
-    };
-    let paths = genres.iter().map(|genre| Ok(StylePath::parse(&spelt(genre), &checkpoint.styles)?.0));
-    let options = Composition {
-        styles: paths.collect::<Result<_>>()?,
-        bars,
-        seed: checkpoint.settings.seed,
-        temperature: 1.0,
-        silence: SILENCE,
-        prime: None,
-    };
+    let (names, styles): (Vec<String>, _) = genre_styles(&checkpoint.styles)?.into_iter().unzip();
+    let options =
+        Composition { styles, bars, seed: checkpoint.settings.seed, temperature: 1.0, silence: SILENCE, prime: None };
     let selection = KernelSelection { overrides_elsewhere: true, ..selection };
     let composed = generate(checkpoint, &options, device, selection, stop, |_| ()).await?;
     if let Some(failure) = composed.failure {
         return Err(failure);
     }
-    let names = genres.iter().map(|genre| genre.to_string());
-    Ok((!composed.interrupted).then(|| names.zip(composed.rolls).collect()))
+    Ok((!composed.interrupted).then(|| names.into_iter().zip(composed.rolls).collect()))
 }
