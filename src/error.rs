@@ -119,3 +119,34 @@ pub fn nearest(name: &str, known: BTreeSet<&str>) -> String {
     let hint = closest(name, &known).map_or(String::new(), |known| format!("did you mean `{known}`? "));
     format!("{hint}there is {}", known.into_iter().collect::<Vec<_>>().join(", "))
 }
+
+/// The same for a name that serde does not know, from its message: "unknown field `x`, expected one of `a`, `b`". `None` for all
+/// other messages.
+pub fn nearest_expected(message: &str) -> Option<String> {
+    let (_, message) = message.split_once("unknown ")?;
+    let (_, after) = message.split_once('`')?;
+    let (name, expected) = after.split_once("`, expected ")?;
+    let known: BTreeSet<&str> = expected.split('`').skip(1).step_by(2).collect();
+    (!known.is_empty()).then(|| nearest(name, known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_serde_does_not_know_have_a_nearest_one() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            #[expect(dead_code, reason = "only its name counts")]
+            seeds: u32,
+            #[expect(dead_code, reason = "only its name counts")]
+            budget: u32,
+        }
+        let error = serde_json::from_str::<Fields>(r#"{"sedes": 1}"#).unwrap_err().to_string();
+        assert_eq!(nearest_expected(&error).as_deref(), Some("did you mean `seeds`? there is budget, seeds"));
+        assert_eq!(nearest_expected("missing field `seeds`"), None);
+        assert_eq!(nearest_expected("unknown field `x`, there are no fields"), None);
+    }
+}

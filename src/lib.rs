@@ -11,6 +11,8 @@ pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod evaluate;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod experiment;
 pub mod files;
 pub mod generate;
 pub mod gpu;

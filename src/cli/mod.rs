@@ -25,6 +25,7 @@ mod adapters;
 mod benchmark;
 mod corpus;
 mod evaluate;
+mod experiment;
 mod generate;
 mod inspect;
 mod peaks;
@@ -52,6 +53,7 @@ enum Command {
     Train(train::Train),
     Generate(generate::Generate),
     Evaluate(evaluate::Evaluate),
+    Experiment(experiment::ExperimentCommand),
     Roll(roll::Roll),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
@@ -242,6 +244,7 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Evaluate(command) => command.run(),
+        Command::Experiment(command) => command.run(),
         Command::Roll(command) => command.run().map(whole),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run().map(whole),

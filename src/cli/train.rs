@@ -326,7 +326,7 @@ impl Progress {
         }
     }
 
-    fn line(&self, text: impl Display) {
+    pub(super) fn line(&self, text: impl Display) {
         if self.bar.is_hidden() {
             tell(text);
         } else {

@@ -8,7 +8,7 @@ use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, ProgramId, Session};
 use crate::models::{GenerationIo, RollShape};
 use crate::music::roll::MAX_STEPS;
-use crate::music::{Roll, StylePath};
+use crate::music::{Roll, StylePath, Styles};
 use crate::ops::Uniforms;
 use crate::{Error, Result};
 
@@ -232,8 +232,22 @@ impl Generator {
     }
 }
 
-/// One short piece of each genre, or one where the model knows no style, composed together: what it sounds like. `None` if `stop` was set. Overrides of kernels
-/// that only training has are passed over.
+/// Each genre's name and style.
+///
+/// # Errors
+/// See [`StylePath::parse`].
+pub fn genre_styles(styles: &Styles) -> Result<Vec<(String, StylePath)>> {
+    // A composer may have a genre's name, so the genre is spelt out composer by composer.
+    let spelt = |genre: &str| {
+        let composers = styles.composers().iter().filter(|c| c.genre == genre);
+        composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
+    };
+    let genres = styles.genres().into_iter();
+    genres.map(|genre| Ok((genre.to_string(), StylePath::parse(&spelt(genre), styles)?.0))).collect()
+}
+
+/// One short piece of each genre, or one where the model knows no style, composed together: what it sounds like. `None` if `stop`
+/// was set. Overrides of kernels that only training has are passed over.
 ///
 /// # Errors
 /// As [`generate`].
@@ -244,26 +258,15 @@ pub async fn samples(
     selection: KernelSelection,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(String, Roll)>>> {
-    let genres = checkpoint.styles.genres();
-    // A composer may have a genre's name, so the genre is spelt out composer by composer.
-    let spelt = |genre: &str| {
-        let composers = checkpoint.styles.composers().iter().filter(|c| c.genre == genre);
-        composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
-    };
-    // A model that knows no style has one way to compose.
-    let names: Vec<String> = match checkpoint.model.roll().styles {
-        0 => vec![checkpoint.model.architecture().into()],
-        _ => genres.iter().map(ToString::to_string).collect(),
-    };
-    let paths = genres.iter().take(names.len()).map(|genre| Ok(StylePath::parse(&spelt(genre), &checkpoint.styles)?.0));
-    let options = Composition {
-        styles: paths.collect::<Result<_>>()?,
-        bars,
-        seed: checkpoint.settings.seed,
-        temperature: 1.0,
-        silence: SILENCE,
-        prime: None,
-    };
+    let mut genres = genre_styles(&checkpoint.styles)?;
+    if checkpoint.model.roll().styles == 0 {
+        // A model that knows no style has one way to compose.
+        genres.truncate(1);
+        genres.iter_mut().for_each(|(name, _)| *name = checkpoint.model.architecture().into());
+    }
+    let (names, styles): (Vec<String>, _) = genres.into_iter().unzip();
+    let options =
+        Composition { styles, bars, seed: checkpoint.settings.seed, temperature: 1.0, silence: SILENCE, prime: None };
     let selection = KernelSelection { overrides_elsewhere: true, ..selection };
     let composed = generate(checkpoint, &options, device, selection, stop, |_| ()).await?;
     if let Some(failure) = composed.failure {

@@ -13,7 +13,7 @@ use super::{
     Architecture, CorpusFacts, Generation, Loss, Model, Precision, PresetInfo, RollShape, Sequence, SequenceIo,
     StateShape, Storage, TypicalSizes,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest_expected};
 use crate::graph::{Graph, Kind, Layout};
 use crate::nn::optimizer;
 use crate::ops::View;
@@ -255,8 +255,11 @@ impl<N: Network> Architecture for ArchitectureOf<N> {
     }
 
     fn model(&self, config: Value) -> Result<Arc<dyn Model>> {
-        let config: N =
-            serde_json::from_value(config).map_err(|e| Error::model(e.to_string(), "see `deepj train --help`"))?;
+        let config: N = serde_json::from_value(config).map_err(|e| {
+            let what = e.to_string();
+            let remedy = nearest_expected(&what).unwrap_or("see `deepj train --help`".into());
+            Error::model(what, remedy)
+        })?;
         Ok(Arc::new(Built::new(config)?))
     }
 }

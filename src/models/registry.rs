@@ -91,7 +91,7 @@ pub fn with_overrides(
         if !names.contains(name) {
             return Err(Error::usage(
                 format!("--set {name}: no such field"),
-                format!("there are {}", names.join(", ")),
+                nearest(name, names.iter().map(String::as_str).collect()),
             ));
         }
         config[name.as_str()] = json_or_text(value);

@@ -23,6 +23,8 @@ pub struct RollStats {
     pub replays: usize,
     /// The share of time steps on which nothing sounds, 0..=1.
     pub silent_share: f64,
+    /// The longest stretch of time steps on which nothing sounds.
+    pub longest_rest: usize,
     /// Sounding notes, averaged over the time steps on which any sounds.
     pub mean_polyphony: f64,
     /// Mean length of a note in time steps.
@@ -49,6 +51,11 @@ impl RollStats {
         let notes = roll.notes();
         let steps = roll.steps();
         let polyphony = |t: usize| roll.step(t).iter().filter(|cell| cell.play()).count();
+        let (mut rest, mut longest_rest) = (0, 0);
+        for t in 0..steps {
+            rest = if polyphony(t) > 0 { 0 } else { rest + 1 };
+            longest_rest = longest_rest.max(rest);
+        }
         let sounding = (0..steps).filter(|&t| polyphony(t) > 0).count();
         let cells: usize = (0..steps).map(polyphony).sum();
         let mean = |sum: f64, count: usize| if count > 0 { sum / count as f64 } else { 0.0 };
@@ -68,6 +75,7 @@ impl RollStats {
             off_grid_share: 0.0,
             replays: notes.iter().filter(|note| note.replay).count(),
             silent_share: mean((steps - sounding) as f64, steps),
+            longest_rest,
             mean_polyphony: mean(cells as f64, sounding),
             mean_note_steps: mean(cells as f64, notes.len()),
             mean_velocity,

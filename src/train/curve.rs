@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::run_files::RunFiles;
 use crate::Result;
 
-/// The curve's file.
+/// The learning curve of a run, a JSON object a line.
 pub const NAME: &str = "curve.jsonl";
 /// Lines that could not be read when a run went on.
 const UNREADABLE: &str = "curve-unreadable.jsonl";

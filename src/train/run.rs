@@ -92,6 +92,14 @@ pub fn explain(prepared: &Prepared, device: &Device, selection: &KernelSelection
     Ok(text)
 }
 
+/// Whether the run can be on this device; nothing is allocated.
+///
+/// # Errors
+/// As [`explain`].
+pub fn check(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<()> {
+    plans::checked(prepared, device, selection).map(drop)
+}
+
 /// A run under way.
 struct Run<'a> {
     trainer: Trainer,

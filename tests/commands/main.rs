@@ -7,6 +7,7 @@ mod compare;
 #[cfg(target_os = "linux")]
 mod crashes;
 mod devices;
+mod experiment;
 mod failing_devices;
 #[cfg(target_os = "linux")]
 mod faults;

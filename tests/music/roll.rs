@@ -147,7 +147,8 @@ fn statistics() {
     let roll = roll(&[note(60, 100, 0, 2), note(60, 50, 2, 4), note(64, 60, 2, 3), note(36, 90, 6, 8)]);
     let stats = RollStats::new(&roll);
     assert_eq!((stats.notes, stats.onsets, stats.steps, stats.replays), (4, 4, 8, 1));
-    assert_eq!((stats.silent_share, stats.mean_polyphony, stats.mean_note_steps), (0.25, 7.0 / 6.0, 1.75));
+    assert_eq!((stats.silent_share, stats.longest_rest), (0.25, 2));
+    assert_eq!((stats.mean_polyphony, stats.mean_note_steps), (7.0 / 6.0, 1.75));
     assert_eq!((stats.mean_velocity, stats.lowest, stats.highest), (75.0, Some(36), Some(64)));
     assert!((stats.std_velocity - 425f64.sqrt()).abs() < 1e-12, "{}", stats.std_velocity);
     assert_eq!(stats.pitch_classes, [3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);

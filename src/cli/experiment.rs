@@ -1,0 +1,129 @@
+//! `deepj experiment`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use clap::Args;
+use deepj::checkpoint::RUNS;
+use deepj::experiment::{self, Experiment, Next, Results, RunResult, folder_name, markdown, page};
+use deepj::files::{Outputs, path_text, write_output};
+use deepj::{Error, Result};
+use indicatif::HumanDuration;
+
+use super::train::Progress;
+use super::{DeviceArguments, claim, say, signals::Signals, tell};
+
+/// Train configurations with several seeds, and compare them
+#[derive(Args)]
+#[command(after_help = "\
+Runs that are done stay done, and one that was stopped goes on: the same command again comes to the same tables.
+
+Examples:
+  deepj experiment experiments/quick.toml
+  deepj experiment experiments/paper.toml --data midi --out runs/paper
+  deepj experiment experiments/paper.toml --table          what is done so far
+  deepj experiment --report docs/PAPER.md experiments/results/paper.json")]
+pub struct ExperimentCommand {
+    /// The experiment, in TOML; with --report the result files of experiments
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The corpus, instead of the one that the file names
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The folder of runs and results [default: runs/<name of the experiment>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Run nothing: write the tables of the runs that are done
+    #[arg(long)]
+    table: bool,
+    /// Run nothing: write a page (Markdown) with all claims in the result files and what these say of them
+    #[arg(long, value_name = "PAGE", conflicts_with_all = ["data", "out", "table", "json"])]
+    report: Option<PathBuf>,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+impl ExperimentCommand {
+    pub fn run(mut self) -> Result<ExitCode> {
+        if let Some(page) = &self.report {
+            return self.write_report(page).map(|()| ExitCode::SUCCESS);
+        }
+        let [file] = &self.files[..] else {
+            return Err(Error::usage("several experiments at once", "name one, or --report for several result files"));
+        };
+        let mut experiment = Experiment::read(file)?;
+        experiment.data = self.data.take().or(experiment.data);
+        let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join(folder_name(&experiment.name)));
+        if self.table {
+            let results = Results::gather(&experiment, &out)?;
+            results.write(&out)?;
+            return self.show(&results, &out).map(|()| ExitCode::SUCCESS);
+        }
+        self.make(&experiment, &out)
+    }
+
+    fn make(&self, experiment: &Experiment, out: &Path) -> Result<ExitCode> {
+        let device = self.device.open()?;
+        let signals = Signals::listen("stopping and saving");
+        let device = device.waited_for(signals.wait_options());
+        let peaks = self.device.known_peaks(&device);
+        let device = self.device.in_time(device, peaks.as_ref());
+        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops), signals.save.clone());
+        let selection = self.device.selection();
+        let made = experiment::run(experiment, out, device, selection, &mut progress, &signals.stop);
+        let made = pollster::block_on(made);
+        progress.bar.finish_and_clear();
+        let results = made?;
+        self.show(&results, out)?;
+        let (done, planned) = (results.runs.len(), results.planned());
+        if done < planned {
+            tell(format_args!("{done} of {planned} runs are done; the same command goes on from there"));
+        }
+        if signals.stop.load(Ordering::Relaxed) {
+            return Ok(signals.exit_code());
+        }
+        let failed = results.runs.iter().filter(|run| run.failure.is_some()).count();
+        match failed {
+            0 => Ok(ExitCode::SUCCESS),
+            _ => Err(Error::run(format!("{failed} of {planned} runs failed"), "the tables say which, and why")),
+        }
+    }
+
+    fn show(&self, results: &Results, out: &Path) -> Result<()> {
+        match self.json {
+            true => say(results.to_json()?.trim_end()),
+            false => say(format_args!("{}\nFiles: {}", markdown(results).trim_end(), out.display())),
+        }
+        Ok(())
+    }
+
+    fn write_report(&self, target: &Path) -> Result<()> {
+        let mut outputs = Outputs::default();
+        self.files.iter().for_each(|file| outputs.reads(file));
+        claim(&mut outputs, Some(target), &["md"])?;
+        let all = self.files.iter().map(|file| Results::read(file)).collect::<Result<Vec<_>>>()?;
+        let files: Vec<String> = self.files.iter().map(path_text).collect();
+        let command = format!("deepj experiment --report {} {}", path_text(target), files.join(" "));
+        write_output(target, page(&all, &command).as_bytes())
+    }
+}
+
+impl experiment::Observer for Progress {
+    fn begins(&mut self, next: &Next) {
+        let left = next.seconds_left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let left = left.map_or(String::new(), |left| format!(", {} left in all", HumanDuration(left)));
+        let (number, planned) = (next.done + 1, next.planned);
+        self.line(format_args!("run {number} of {planned}: `{}`, seed {}{left}", next.configuration, next.seed));
+    }
+
+    fn ended(&mut self, result: &RunResult) {
+        if let Some(failure) = &result.failure {
+            self.line(format_args!("`{}`, seed {}, failed: {failure}", result.configuration, result.seed));
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The file of an experiment: configurations by seeds under one budget, and the claims that they test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::StopConditions;
+use crate::error::{nearest, nearest_expected};
+use crate::files::refused;
+use crate::generate::MAX_BARS;
+use crate::models::Precision;
+use crate::music::{Bptt, NoteRange};
+use crate::train::{ResumeMode, TrainOptions};
+use crate::{Error, Result};
+
+/// An experiment as its file describes it, checked as far as that is possible without the corpus and a device.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// Where the file is.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+    /// Its name, after which the folder of its runs is named.
+    pub name: String,
+    /// What it is about; stands above its tables.
+    pub about: String,
+    /// The corpus' folder; `None` for the pieces within the program.
+    pub data: Option<PathBuf>,
+    /// The seeds that each configuration is trained with.
+    pub seeds: Vec<u32>,
+    /// The configuration that the others are compared with.
+    pub baseline: String,
+    /// When each run stops.
+    pub budget: Budget,
+    /// What each run composes at its end.
+    pub samples: Option<Samples>,
+    /// What is compared, the settings of `[base]` among each one's own.
+    pub configurations: Vec<Configuration>,
+    /// What is claimed of them.
+    pub claims: Vec<Claim>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Written {
+    name: String,
+    #[serde(default)]
+    about: String,
+    data: Option<PathBuf>,
+    seeds: Vec<u32>,
+    baseline: Option<String>,
+    budget: Budget,
+    #[serde(default)]
+    base: Configuration,
+    samples: Option<Samples>,
+    #[serde(rename = "configuration")]
+    configurations: Vec<Configuration>,
+    #[serde(default, rename = "claim")]
+    claims: Vec<Claim>,
+}
+
+/// When a run stops, and how often it validates and saves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Budget {
+    /// After so many updates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// After so many minutes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minutes: Option<f64>,
+    /// Updates between validations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validate_every: Option<u64>,
+    /// Updates between checkpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<u64>,
+}
+
+/// What each run composes at its end with its best checkpoint.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Samples {
+    /// Pieces of each genre.
+    pub pieces: usize,
+    /// Bars of a piece.
+    pub bars: usize,
+    /// As in [`crate::generate::Composition`].
+    #[serde(default = "one")]
+    pub temperature: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// What is compared: settings as `deepj train` has them, and two of its own.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Configuration {
+    /// Its name in tables.
+    pub name: String,
+    /// The configuration whose models it takes: nothing is trained, only the samples differ.
+    pub model_of: Option<String>,
+    /// Whether silence raises the temperature of its samples; it does unless told otherwise.
+    pub silence_temperature: Option<bool>,
+    /// See [`TrainOptions`].
+    pub model: Option<String>,
+    /// See [`TrainOptions`].
+    pub preset: Option<String>,
+    /// See [`TrainOptions`].
+    pub set: BTreeMap<String, toml::Value>,
+    /// See [`TrainOptions`].
+    pub notes: Option<NoteRange>,
+    /// See [`TrainOptions`].
+    pub pedal: Option<bool>,
+    /// See [`TrainOptions`].
+    pub bptt: Option<Bptt>,
+    /// See [`TrainOptions`].
+    pub batch: Option<usize>,
+    /// See [`TrainOptions`].
+    pub seq: Option<usize>,
+    /// See [`TrainOptions`].
+    pub optimizer: Option<String>,
+    /// See [`TrainOptions`].
+    pub lr: Option<f64>,
+    /// See [`TrainOptions`].
+    pub clip_norm: Option<f64>,
+    /// See [`TrainOptions`].
+    pub precision: Option<Precision>,
+    /// See [`TrainOptions`].
+    pub recompute: Option<bool>,
+    /// See [`TrainOptions`].
+    pub split_seed: Option<u64>,
+}
+
+/// What is said of two configurations, to be held against what is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Claim {
+    /// In words.
+    pub text: String,
+    /// The configuration of which it is said; the baseline unless named.
+    #[serde(default)]
+    pub configuration: String,
+    /// The one that it is compared with.
+    pub against: String,
+    /// The figure.
+    pub measure: String,
+    /// How it is said to differ.
+    pub expected: Direction,
+}
+
+/// On which side of another figure one lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Below it.
+    Lower,
+    /// Above it.
+    Higher,
+}
+
+/// One run: a configuration with a seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The configuration's place in the file.
+    pub configuration: usize,
+    /// The seed.
+    pub seed: u32,
+}
+
+/// The longest name, in bytes: it becomes that of a folder.
+const MOST_NAME: usize = 100;
+
+impl Experiment {
+    /// Reads the file at `path` and checks it.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a key that there is not (the nearest is named), no seeds, no budget, no configuration, or names
+    /// that are missing, come twice or lead nowhere.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| refused(path, "read", &e))?;
+        let text = String::from_utf8(bytes);
+        let text = text.map_err(|_| Error::file(path, "is not text in UTF-8", "name an experiment, a file in TOML"))?;
+        Self::parse(path, text)
+    }
+
+    fn parse(path: &Path, text: String) -> Result<Self> {
+        let written = toml::from_str::<Written>(&text).map_err(|e| {
+            let line = e.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            let place = line.map_or(String::new(), |line| format!("line {line}: "));
+            let remedy = nearest_expected(e.message()).unwrap_or("docs/EXPERIMENTS.md shows a whole file".into());
+            wrong(path, format!("{place}{}", e.message()), remedy)
+        })?;
+        let Written { name, about, data, seeds, baseline, budget, base, samples, mut configurations, mut claims } =
+            written;
+        if !base.name.is_empty() || base.model_of.is_some() {
+            let remedy = "it holds what all configurations share; leave name and model-of out";
+            return Err(wrong(path, "[base] is no configuration", remedy));
+        }
+        for configuration in &mut configurations {
+            if configuration.model_of.is_some() && configuration.trains() {
+                let what = format!("configuration `{}` has settings of a training and `model-of`", configuration.name);
+                return Err(wrong(path, what, "leave out one or the other: with `model-of` nothing is trained"));
+            }
+            *configuration = std::mem::take(configuration).over(&base);
+        }
+        let first = configurations.first().map_or(String::new(), |first| first.name.clone());
+        let baseline = baseline.unwrap_or(first);
+        for claim in &mut claims {
+            if claim.configuration.is_empty() {
+                claim.configuration.clone_from(&baseline);
+            }
+        }
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let data = data.map(|data| folder.join(data));
+        let path = path.to_path_buf();
+        let new = Self { path, text, name, about, data, seeds, baseline, budget, samples, configurations, claims };
+        new.check()?;
+        Ok(new)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: String, remedy: &str| Err(wrong(&self.path, what, remedy));
+        if self.seeds.is_empty() {
+            return wrong("there are no seeds".into(), "give some, such as seeds = [0, 1, 2]");
+        }
+        if let Some(seed) = self.seeds.iter().enumerate().find(|(i, seed)| self.seeds[..*i].contains(seed)) {
+            return wrong(format!("seed {} comes twice", seed.1), "give each one once");
+        }
+        match (self.budget.steps, self.budget.minutes) {
+            (Some(steps), None) if steps > 0 => {}
+            (None, Some(minutes)) if minutes > 0.0 && minutes.is_finite() => {}
+            (None, None) => return wrong("[budget] is of nothing".into(), "give steps or minutes"),
+            (Some(_), Some(_)) => return wrong("[budget] has steps and minutes".into(), "give one of them"),
+            _ => return wrong("[budget] is of nothing".into(), "give steps or minutes above 0"),
+        }
+        if let Some(samples) = &self.samples
+            && (samples.pieces == 0 || samples.bars == 0 || samples.bars > MAX_BARS)
+        {
+            let remedy = format!("give at least 1 piece, and 1 to {MAX_BARS} bars; leave [samples] out for none");
+            return wrong(format!("[samples] is of {} pieces of {} bars", samples.pieces, samples.bars), &remedy);
+        }
+        check_name(&self.path, "name", &self.name)?;
+        self.check_configurations()?;
+        self.known("baseline", &self.baseline)?;
+        for claim in &self.claims {
+            let of = format!("claim \"{}\"", claim.text);
+            self.known(&of, &claim.configuration)?;
+            self.known(&of, &claim.against)?;
+            if claim.configuration == claim.against {
+                return wrong(format!("{of} compares `{}` with itself", claim.against), "name two configurations");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_configurations(&self) -> Result<()> {
+        let wrong = |what: String, remedy: &str| Err(wrong(&self.path, what, remedy));
+        if self.configurations.is_empty() {
+            return wrong("there is no [[configuration]]".into(), "give at least one");
+        }
+        for (i, configuration) in self.configurations.iter().enumerate() {
+            let name = &configuration.name;
+            check_name(&self.path, &format!("[[configuration]] number {}: name", i + 1), name)?;
+            // Folders that differ in case only are one on some systems.
+            let folder = |name: &str| folder_name(name).to_lowercase();
+            if let Some(other) = self.configurations[..i].iter().find(|other| folder(&other.name) == folder(name)) {
+                let what = match other.name == *name {
+                    true => format!("two configurations are named `{name}`"),
+                    false => format!("configurations `{}` and `{name}` would have one folder", other.name),
+                };
+                return wrong(what, "give them different names");
+            }
+            if configuration.silence_temperature.is_some() && self.samples.is_none() {
+                let what = format!("configuration `{name}` has `silence-temperature`, but nothing is composed");
+                return wrong(what, "add [samples] with pieces and bars");
+            }
+            if let Some(origin) = &configuration.model_of {
+                self.known(&format!("configuration `{name}`: model-of"), origin)?;
+                if self.samples.is_none() || self.find(origin).is_none_or(|origin| origin.model_of.is_some()) {
+                    let what = format!("configuration `{name}` has `model-of`, but it cannot differ from `{origin}`");
+                    return wrong(what, "add [samples], and name a configuration that is trained");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails where there is no configuration of this name.
+    fn known(&self, of: &str, name: &str) -> Result<()> {
+        if self.find(name).is_some() {
+            return Ok(());
+        }
+        let names = self.configurations.iter().map(|other| other.name.as_str()).collect::<BTreeSet<_>>();
+        Err(wrong(&self.path, format!("{of}: there is no configuration `{name}`"), nearest(name, names)))
+    }
+
+    /// The configuration of this name.
+    pub fn find(&self, name: &str) -> Option<&Configuration> {
+        self.configurations.iter().find(|configuration| configuration.name == name)
+    }
+
+    /// All runs in the order in which they are made: seed by seed, so that there is something to compare soon, and a model before
+    /// those who take it.
+    pub fn runs(&self) -> Vec<Run> {
+        let of = |seed: u32, trained: bool| {
+            let numbered = self.configurations.iter().enumerate();
+            let chosen = numbered.filter(move |(_, configuration)| configuration.model_of.is_none() == trained);
+            chosen.map(move |(configuration, _)| Run { configuration, seed })
+        };
+        self.seeds.iter().flat_map(|&seed| of(seed, true).chain(of(seed, false))).collect()
+    }
+
+    /// What a run is asked to do, in this folder.
+    pub fn options(&self, run: Run, out: Option<PathBuf>) -> TrainOptions {
+        let of = &self.configurations[run.configuration];
+        // A text stays one, also where it reads as a number.
+        let set = of.set.iter().map(|(name, value)| (name.clone(), serde_json::json!(value).to_string()));
+        let Budget { steps, minutes, validate_every, save_every } = self.budget;
+        TrainOptions {
+            data: self.data.clone(),
+            resume: if out.is_some() { ResumeMode::Auto } else { ResumeMode::Never },
+            out,
+            force: false,
+            model: of.model.clone(),
+            preset: of.preset.clone(),
+            set: set.collect(),
+            notes: of.notes,
+            pedal: of.pedal.unwrap_or_default(),
+            strict: false,
+            bptt: of.bptt,
+            batch: of.batch,
+            seq: of.seq,
+            optimizer: of.optimizer.clone(),
+            lr: of.lr,
+            clip_norm: of.clip_norm,
+            precision: of.precision,
+            recompute: of.recompute.unwrap_or_default(),
+            seed: Some(run.seed),
+            split_seed: of.split_seed,
+            losses: None,
+            budget: StopConditions { steps, minutes, ..StopConditions::default() },
+            validate_every,
+            save_every,
+            samples: None,
+        }
+    }
+
+    /// What of the other makes other runs, if anything does: words, claims and the place of the corpus do not.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        if self.seeds != other.seeds {
+            return Some("seeds".into());
+        }
+        if self.budget != other.budget {
+            return Some("[budget]".into());
+        }
+        if self.samples != other.samples {
+            return Some("[samples]".into());
+        }
+        let unlike = |configuration: &&Configuration| other.find(&configuration.name) != Some(*configuration);
+        if let Some(changed) = self.configurations.iter().find(unlike) {
+            return Some(format!("configuration `{}`", changed.name));
+        }
+        let gone = other.configurations.iter().find(|configuration| self.find(&configuration.name).is_none());
+        gone.map(|gone| format!("configuration `{}`", gone.name))
+    }
+}
+
+impl Configuration {
+    /// Whether it has settings that a training would need.
+    fn trains(&self) -> bool {
+        let only_samples = Self {
+            name: self.name.clone(),
+            model_of: self.model_of.clone(),
+            silence_temperature: self.silence_temperature,
+            ..Self::default()
+        };
+        *self != only_samples
+    }
+
+    /// These settings, and of `base` those that are left open.
+    fn over(self, base: &Self) -> Self {
+        let mut set = base.set.clone();
+        set.extend(self.set);
+        Self {
+            name: self.name,
+            model_of: self.model_of,
+            silence_temperature: self.silence_temperature.or(base.silence_temperature),
+            model: self.model.or(base.model.clone()),
+            preset: self.preset.or(base.preset.clone()),
+            set,
+            notes: self.notes.or(base.notes),
+            pedal: self.pedal.or(base.pedal),
+            bptt: self.bptt.or(base.bptt),
+            batch: self.batch.or(base.batch),
+            seq: self.seq.or(base.seq),
+            optimizer: self.optimizer.or(base.optimizer.clone()),
+            lr: self.lr.or(base.lr),
+            clip_norm: self.clip_norm.or(base.clip_norm),
+            precision: self.precision.or(base.precision),
+            recompute: self.recompute.or(base.recompute),
+            split_seed: self.split_seed.or(base.split_seed),
+        }
+    }
+}
+
+/// An error over what is in the file.
+fn wrong(path: &Path, what: impl std::fmt::Display, remedy: impl Into<String>) -> Error {
+    Error::usage(format!("{}: {what}", path.display()), remedy)
+}
+
+fn check_name(path: &Path, of: &str, name: &str) -> Result<()> {
+    if folder_name(name).is_empty() || name.len() > MOST_NAME {
+        let remedy = format!("give it letters or digits, at most {MOST_NAME} bytes: a folder is named after it");
+        return Err(wrong(path, format!("{of} is `{name}`"), remedy));
+    }
+    Ok(())
+}
+
+/// The name of a folder for what has this name.
+pub fn folder_name(name: &str) -> String {
+    let kept = |c: char| if c.is_alphanumeric() || "-_+=.".contains(c) { c } else { '-' };
+    name.chars().map(kept).collect::<String>().trim_matches(['-', '.']).into()
+}

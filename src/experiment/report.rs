@@ -1,0 +1,112 @@
+//! Claims held against results: a page with a verdict for each.
+
+use std::fmt::{self, Write};
+
+use super::file::{Claim, Direction};
+use super::results::Results;
+use super::statistics::Summary;
+use super::table::{append, difference, escaped, title};
+
+/// What results say of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The whole interval lies on the side that is claimed.
+    Confirmed,
+    /// The whole interval lies on the other side.
+    NotConfirmed,
+    /// The interval has 0 in it, or there is none.
+    Undecided,
+}
+
+impl Verdict {
+    /// That of a difference of which this is claimed.
+    pub fn of(expected: Direction, difference: Option<&Summary>) -> Self {
+        let Some([low, high]) = difference.and_then(|difference| difference.interval) else { return Self::Undecided };
+        match expected {
+            Direction::Lower if high < 0.0 => Self::Confirmed,
+            Direction::Higher if low > 0.0 => Self::Confirmed,
+            Direction::Lower if low > 0.0 => Self::NotConfirmed,
+            Direction::Higher if high < 0.0 => Self::NotConfirmed,
+            Direction::Lower | Direction::Higher => Self::Undecided,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Confirmed => "confirmed",
+            Self::NotConfirmed => "not confirmed",
+            Self::Undecided => "undecided",
+        })
+    }
+}
+
+/// The page: all claims with what was measured and the verdict, then the tables that this is from. `command` is what made it.
+pub fn page(all: &[Results], command: &str) -> String {
+    let mut text = format!("# The paper's claims, measured\n\nMade by `{command}`; not edited by hand.\n\n");
+    text.push_str(READING);
+    text.push_str(
+        "\n| claim | measure | compared, and expected | difference | seeds | verdict |\n|---|---|---|---|---|---|\n",
+    );
+    for results in all {
+        for claim in &results.claims {
+            row(results, claim, &mut text);
+        }
+    }
+    for results in all {
+        let _ = writeln!(text, "\n## {}\n", results.name);
+        append(results, &mut text);
+    }
+    text
+}
+
+const READING: &str = "\
+A difference is that of the first configuration's figure to the second's with the same seed: the mean over seeds, with the bounds
+within which it lies with 95 % confidence (Student's t on the paired differences). A claim is confirmed where all between the bounds
+is on the side that was expected, not confirmed where all is on the other side, and undecided where 0 lies between them or one seed
+alone was measured. Each claim is judged by itself: of twenty that are false, one is expected to look decided by chance.
+";
+
+fn row(results: &Results, claim: &Claim, text: &mut String) {
+    let Claim { text: words, configuration, against, measure, expected } = claim;
+    let summary = Summary::of(&results.differences(configuration, against, measure));
+    let measured = summary.as_ref().map_or("not measured".into(), difference);
+    let seeds = summary.map_or(0, |summary| summary.seeds);
+    let side = match expected {
+        Direction::Lower => "lower",
+        Direction::Higher => "higher",
+    };
+    let _ = writeln!(
+        text,
+        "| {} | {} | `{}` {side} than `{}` | {measured} | {seeds} | {} |",
+        escaped(words),
+        title(measure),
+        escaped(configuration),
+        escaped(against),
+        Verdict::of(*expected, summary.as_ref())
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_follow_the_interval() {
+        let summary = |low, high| Summary { seeds: 3, mean: 0.5, spread: Some(1.0), interval: Some([low, high]) };
+        for (low, high, lower, higher) in [
+            (-2.0, -1.0, Verdict::Confirmed, Verdict::NotConfirmed),
+            (1.0, 2.0, Verdict::NotConfirmed, Verdict::Confirmed),
+            (-1.0, 1.0, Verdict::Undecided, Verdict::Undecided),
+            (0.0, 0.0, Verdict::Undecided, Verdict::Undecided),
+        ] {
+            let summary = summary(low, high);
+            assert_eq!(Verdict::of(Direction::Lower, Some(&summary)), lower, "{low} {high}");
+            assert_eq!(Verdict::of(Direction::Higher, Some(&summary)), higher, "{low} {high}");
+        }
+        let one = Summary { seeds: 1, mean: 0.5, spread: None, interval: None };
+        assert_eq!(Verdict::of(Direction::Lower, Some(&one)), Verdict::Undecided);
+        assert_eq!(Verdict::of(Direction::Lower, None), Verdict::Undecided);
+    }
+}
