@@ -98,7 +98,7 @@ fn what_a_network_does_not_have_is_refused() {
     let train = |more: &[&'static str]| [&["train", "--data", "corpus", "--out", "run"], more].concat();
     fails(path, &train(&["--model", "biaxal"]), 2, &["no model `biaxal`", "did you mean `biaxial`?", "deepj"]);
     fails(path, &train(&["--optimizer", "adadelt"]), 2, &["no optimiser `adadelt`", "did you mean `adadelta`?"]);
-    fails(path, &train(&["--model", "biaxial", "--set", "filters=4"]), 2, &["--set filters", "there are dropout"]);
+    fails(path, &train(&["--model", "biaxial", "--set", "filters=4"]), 2, &["--set filters", "there is dropout"]);
     fails(path, &train(&["--set", "dynamics=categoric"]), 2, &["--set dynamics", "categorical"]);
     fails(path, &train(&["--model", "biaxial", "--set", "time_units=[8]"]), 2, &["--set time_units"]);
     fails(path, &train(&["--model", "biaxial", "--set", "dropout=1"]), 2, &["dropout = 1", "below 1"]);
