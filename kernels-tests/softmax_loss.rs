@@ -94,7 +94,9 @@ pub fn cases() -> Vec<Case> {
     cases.extend(special("silent", |case| case.fill("target", Fill::Constant(0.0))));
     cases.extend(special("loudest", |case| case.fill("target", Fill::Constant(1.0))));
     cases.extend(special("logits 1e4", |case| case.fill("z", Fill::Signs(1e4))));
+    // Notes are cut, then runs of rows.
     cases.extend(cases_of(op(300, 7, 40)).map(Case::small_bindings));
+    cases.extend(cases_of(op(700, 3, 40)).map(Case::small_bindings));
     cases.extend(cases_of(op(130, 20, 3)).map(Case::small_grid));
     cases.extend(cases_of(op(700, 3, 9)).map(Case::small_budget));
     cases

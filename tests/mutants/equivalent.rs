@@ -49,6 +49,11 @@ pub const EQUIVALENT: &[(&str, &str, &str)] = &[
         "transpose_recurrent: `let across = (terms + 15u) / 16u;` becomes `let across = (terms + 14u) / 16u;`",
         "the number of terms is a multiple of 4",
     ),
+    (
+        "softmax_loss/backward",
+        "backward: `if scale != 0.0 {` becomes `if scale != 1.0 {`",
+        "it spares the work of cells that do not count; their gradient is multiplied by 0 either way",
+    ),
 ];
 
 /// The reason for a change, if it is listed.

@@ -1285,7 +1285,7 @@ pub const WRITTEN: &[Mutant] = &[
         "parts are numbered from the dispatch's first",
         "+ q.first_run + run;\n    let dloss",
         "+ run;\n    let dloss",
-        "softmax_loss backward rows=300 N=7 K=40 64 KiB bindings",
+        "softmax_loss backward rows=700 N=3 K=40 64 KiB bindings",
     ),
     // tanh_grad
     mutant("tanh_grad/main", "y is not squared", "(1.0 - value * value)", "(1.0 - value)", "tanh_grad 4099"),
