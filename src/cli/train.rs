@@ -352,7 +352,10 @@ impl Observer for Progress {
             s.flops as f64 / 1e9,
             s.memory_bytes as f64 / f64::from(1 << 20)
         ));
-        if let Some(peak) = self.peak {
+        // Once, where several runs follow one another.
+        if let Some(peak) = self.peak
+            && self.flops == 0
+        {
             tell(format_args!("measured peak of the device in f32: {peak:.1} GFLOP/s"));
         }
         if s.step > 0 {

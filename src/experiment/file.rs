@@ -192,8 +192,11 @@ impl Experiment {
         let written = toml::from_str::<Written>(&text).map_err(|e| {
             let line = e.span().map(|span| 1 + text[..span.start].matches('\n').count());
             let place = line.map_or(String::new(), |line| format!("line {line}: "));
-            let remedy = nearest_expected(e.message()).unwrap_or("docs/EXPERIMENTS.md shows a whole file".into());
-            wrong(path, format!("{place}{}", e.message()), remedy)
+            let (what, remedy) = match nearest_expected(e.message()) {
+                Some(remedy) => (e.message().split(", expected").next().unwrap_or_default(), remedy),
+                None => (e.message(), "docs/EXPERIMENTS.md shows a whole file".into()),
+            };
+            wrong(path, format!("{place}{what}"), remedy)
         })?;
         let Written { name, about, data, seeds, baseline, budget, base, samples, mut configurations, mut claims } =
             written;

@@ -46,14 +46,8 @@ impl fmt::Display for Verdict {
 pub fn page(all: &[Results], command: &str) -> String {
     let mut text = format!("# The paper's claims, measured\n\nMade by `{command}`; not edited by hand.\n\n");
     text.push_str(READING);
-    text.push_str(
-        "\n| claim | measure | compared, and expected | difference | seeds | verdict |\n|---|---|---|---|---|---|\n",
-    );
-    for results in all {
-        for claim in &results.claims {
-            row(results, claim, &mut text);
-        }
-    }
+    text.push('\n');
+    append_claims(all, &mut text);
     for results in all {
         let _ = writeln!(text, "\n## {}\n", results.name);
         append(results, &mut text);
@@ -61,14 +55,27 @@ pub fn page(all: &[Results], command: &str) -> String {
     text
 }
 
+/// A table of the claims of these experiments, where there are any.
+pub(super) fn append_claims(all: &[Results], text: &mut String) {
+    if all.iter().all(|results| results.claims.is_empty()) {
+        return;
+    }
+    text.push_str(
+        "| claim | measure | compared, and expected | difference | seeds | verdict |\n|---|---|---|---|---|---|\n",
+    );
+    for results in all {
+        results.claims.iter().for_each(|claim| append_claim(results, claim, text));
+    }
+}
+
 const READING: &str = "\
 A difference is that of the first configuration's figure to the second's with the same seed: the mean over seeds, with the bounds
 within which it lies with 95 % confidence (Student's t on the paired differences). A claim is confirmed where all between the bounds
 is on the side that was expected, not confirmed where all is on the other side, and undecided where 0 lies between them or one seed
-alone was measured. Each claim is judged by itself: of twenty that are false, one is expected to look decided by chance.
+alone was measured. Each claim is judged by itself: of twenty differences that are zero in truth, one is expected to look decided.
 ";
 
-fn row(results: &Results, claim: &Claim, text: &mut String) {
+fn append_claim(results: &Results, claim: &Claim, text: &mut String) {
     let Claim { text: words, configuration, against, measure, expected } = claim;
     let summary = Summary::of(&results.differences(configuration, against, measure));
     let measured = summary.as_ref().map_or("not measured".into(), difference);

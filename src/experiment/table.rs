@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::report::append_claims;
 use super::results::{COSTS, Results};
 use super::statistics::Summary;
 use crate::{Error, Result};
@@ -70,6 +71,10 @@ pub fn csv(results: &Results) -> Result<String> {
 pub fn markdown(results: &Results) -> String {
     let mut text = format!("# {}\n\n", results.name);
     append(results, &mut text);
+    if !results.claims.is_empty() && !results.runs.is_empty() {
+        text.push_str("\nWhat is claimed:\n\n");
+        append_claims(std::slice::from_ref(results), &mut text);
+    }
     text
 }
 
