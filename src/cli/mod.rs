@@ -210,7 +210,10 @@ fn command_line() -> clap::Command {
         });
         command.mut_subcommands(without_empty_variables)
     }
-    without_empty_variables(Arguments::command())
+    let mut command = without_empty_variables(Arguments::command());
+    command.build();
+    // `deepj help train` works, but `--help` is to fit on a screen.
+    command.mut_subcommand("help", |help| help.hide(true))
 }
 
 /// The variable from which a flag has its value, with it, where the flag itself was not given.
