@@ -40,9 +40,20 @@ First steps:
   deepj train                                   learn from the pieces within the program
   deepj generate --style baroque -o piece.mid   compose with what was learned";
 
+/// clap's own, but for a blank line: all commands are to be seen at once in a terminal of 24 lines.
+const HELP: &str = "\
+{about}
+{usage-heading} {usage}
+
+Commands:
+{subcommands}
+
+Options:
+{options}{after-help}";
+
 /// DeepJ learns from MIDI files and composes piano music in a chosen mixture of styles.
 #[derive(Parser)]
-#[command(version, after_help = FIRST_STEPS, max_term_width = 110, arg_required_else_help = true)]
+#[command(version, help_template = HELP, after_help = FIRST_STEPS, max_term_width = 110, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
