@@ -18,10 +18,14 @@ fuzz_target!(|text: &str| {
     within(most, || {
         let mut set = vec![];
         for line in text.lines() {
-            if let Ok(config) = serde_json::from_str(line)
-                && let Ok(model) = models::architecture(models::DEFAULT).unwrap().model(config)
-            {
-                same_model(&*model);
+            if let Ok(config) = serde_json::from_str::<serde_json::Value>(line) {
+                for name in ["deepj", "biaxial"] {
+                    models::architecture(name)
+                        .unwrap()
+                        .model(config.clone())
+                        .iter()
+                        .for_each(|model| same_model(&**model));
+                }
             }
             same_again::<Settings>(line);
             same_again::<Progress>(line);

@@ -4,8 +4,7 @@
 //! A set is a file of JSON, `{"train": P, "valid": P, "test": P}` with `P = [piece [step [MIDI pitch]]]`.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use serde_json::error::Category;
 
 use super::{Likelihood, one_gram, published::ONE_GRAM};
 use crate::error::nearest;
-use crate::files::refused;
+use crate::files::read_bounded;
 use crate::music::{Composer, Corpus, NoteRange, Part, Piece, Roll, Split, Styles};
 use crate::shape::{Channel, Channels};
 use crate::{Error, Result};
@@ -170,24 +169,12 @@ impl Data {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let unreadable = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => {
-            let files: Vec<&str> = Set::ALL.iter().map(|set| set.file()).collect();
-            Error::file(path, "is not there", format!("name the folder that holds {} by --data", files.join(", ")))
-        }
-        _ => refused(path, "read", &e),
-    };
-    // A pipe would block for ever.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Error::file(path, "is not an ordinary file", "name the folder of the sets by --data"));
+    if std::fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        let files: Vec<&str> = Set::ALL.iter().map(|set| set.file()).collect();
+        let remedy = format!("name the folder that holds {} by --data", files.join(", "));
+        return Err(Error::file(path, "is not there", remedy));
     }
-    let mut bytes = vec![];
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(Error::file(path, format!("has more than the {MAX_BYTES} bytes that are read of a set"), FORM));
-    }
-    Ok(bytes)
+    read_bounded(path, MAX_BYTES, "name the folder of the sets by --data")
 }
 
 /// What is wrong with JSON, and at which byte of the file.

@@ -71,13 +71,13 @@ struct Bl2012 {
     /// Time steps of a window [default: as in training]
     #[arg(long, value_name = "N")]
     seq: Option<usize>,
-    /// The optimiser [default: nadam]
+    /// The optimiser [default: the network's, as in training]
     #[arg(long, value_name = "NAME")]
     optimizer: Option<String>,
     /// Learning rate [default: the optimiser's]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
-    /// Limit the global gradient norm; 0 for no limit [default: 0]
+    /// Limit the global gradient norm; 0 for no limit [default: the optimiser's]
     #[arg(long, value_name = "X")]
     clip_norm: Option<f64>,
     /// Seed of initial values, orders and dropout [default: 0]

@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::StopConditions;
 use crate::error::{nearest, nearest_expected};
-use crate::files::refused;
+use crate::files::read_bounded;
 use crate::generate::MAX_BARS;
 use crate::models::Precision;
 use crate::music::{Bptt, NoteRange};
 use crate::train::{ResumeMode, TrainOptions};
 use crate::{Error, Result};
+
+/// The largest file that is read, in bytes; experiments take some thousand.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// An experiment as its file describes it, checked as far as that is possible without the corpus and a device.
 #[derive(Clone, Debug)]
@@ -182,13 +185,17 @@ impl Experiment {
     /// A file that cannot be read, a key that there is not (the nearest is named), no seeds, no budget, no configuration, or names
     /// that are missing, come twice or lead nowhere.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| refused(path, "read", &e))?;
+        let bytes = read_bounded(path, MAX_BYTES, "name an experiment, a file in TOML")?;
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| Error::file(path, "is not text in UTF-8", "name an experiment, a file in TOML"))?;
         Self::parse(path, text)
     }
 
-    fn parse(path: &Path, text: String) -> Result<Self> {
+    /// The experiment in `text`; errors call it `path`, and what it names relative to itself is beside that.
+    ///
+    /// # Errors
+    /// As [`Experiment::read`].
+    pub fn parse(path: &Path, text: String) -> Result<Self> {
         let written = toml::from_str::<Written>(&text).map_err(|e| {
             let line = e.span().map(|span| 1 + text[..span.start].matches('\n').count());
             let place = line.map_or(String::new(), |line| format!("line {line}: "));

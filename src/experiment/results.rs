@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::file::{Budget, Claim, Experiment, Run, folder_name};
 use super::samples::FIGURES;
 use super::table;
-use crate::files::{refused, write_whole};
+use crate::files::{read_bounded, refused, write_whole};
 use crate::{Error, Result};
+
+/// The largest file of results that is read, in bytes; a run takes about a thousand.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// All results of an experiment, in the folder of its runs, as JSON.
 pub const RESULTS: &str = "results.json";
@@ -235,7 +238,7 @@ pub fn begin(experiment: &Experiment, out: &Path) -> Result<()> {
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, remedy: &str) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| refused(path, "read", &e))?;
+    let bytes = read_bounded(path, MAX_BYTES, remedy)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("holds no results: {e}"), remedy))
 }
 

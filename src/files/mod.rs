@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,6 +171,32 @@ pub fn remove(path: &Path) -> Result<()> {
     folder
         .and_then(|folder| fs::remove_file(path).and_then(|()| folder.sync()))
         .map_err(|e| refused(path, "removed", &e))
+}
+
+/// The content of the ordinary file at `path`, of at most so many bytes.
+///
+/// # Errors
+/// What the system refuses, a pipe or a device (which could block for ever or never end), or a longer file; `remedy` is for the
+/// last two.
+pub fn read_bounded(path: &Path, most: u64, remedy: &str) -> Result<Vec<u8>> {
+    let unreadable = |e: io::Error| refused(path, "read", &e);
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Error::file(path, "is not an ordinary file", remedy));
+    }
+    read_from(fs::File::open(path).map_err(unreadable)?, path, most, remedy)
+}
+
+/// All of a stream that errors call `path`, of at most so many bytes.
+///
+/// # Errors
+/// What the system refuses, or a longer one.
+pub fn read_from(stream: impl Read, path: &Path, most: u64, remedy: &str) -> Result<Vec<u8>> {
+    let mut bytes = vec![];
+    stream.take(most + 1).read_to_end(&mut bytes).map_err(|e| refused(path, "read", &e))?;
+    match bytes.len() as u64 > most {
+        true => Err(Error::file(path, format!("has more than the {most} bytes that are read"), remedy)),
+        false => Ok(bytes),
+    }
 }
 
 /// An error of the file system as ours; `done` completes "cannot be".

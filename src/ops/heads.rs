@@ -69,13 +69,8 @@ impl HeadSet {
 
     /// Play and replay; `masked` is whether the latter counts only where the target plays.
     pub const fn notes(masked: bool) -> Self {
-        Self { len: 2, channels: 2, ..Self::performance(masked).without_last() }
-    }
-
-    /// Without the third head.
-    const fn without_last(mut self) -> Self {
-        self.list[2] = Head { score: Score::Binary, masked: false };
-        self
+        let [play, replay] = [Head { score: Score::Binary, masked: false }, Head { score: Score::Binary, masked }];
+        Self { list: [play, replay, play], len: 2, channels: 2 }
     }
 
     /// Play, replay and dynamics; `masked` is whether the latter two count only where the target plays (the paper's way; off

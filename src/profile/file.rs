@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::report::{FORMAT, Header, Kernel, Profile, Record, Summary, VERSION};
 use crate::error::{Error, Result};
-use crate::files::refused;
+use crate::files::read_bounded;
 use crate::peaks::RooflineLimits;
 
 /// The largest file that is read: hundreds of times a profile of many runs.
@@ -38,17 +38,7 @@ impl Profile {
     /// # Errors
     /// A file that cannot be read; one that is no profile, of another version, or not whole: names the line.
     pub fn read(path: &Path) -> Result<Self> {
-        let unreadable = |e| refused(path, "read", &e);
-        let metadata = std::fs::metadata(path).map_err(unreadable)?;
-        // A pipe or a device could block for ever or never end.
-        if !metadata.is_file() {
-            return Err(Error::file(path, "is not an ordinary file", "give the path of a profile"));
-        }
-        if metadata.len() > MAX_BYTES {
-            let what = format!("has {} bytes, more than the {MAX_BYTES} that are read", metadata.len());
-            return Err(Error::file(path, what, "give the path of a profile"));
-        }
-        Self::from_jsonl(path, &std::fs::read(path).map_err(unreadable)?)
+        Self::from_jsonl(path, &read_bounded(path, MAX_BYTES, "give the path of a profile")?)
     }
 
     /// The profile in `bytes`; errors call it `name`.

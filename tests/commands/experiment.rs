@@ -342,3 +342,12 @@ fn the_page_of_claims_is_made_of_the_committed_results() {
     let made = deepj::experiment::page(&results, &command);
     assert!(std::fs::read_to_string(page).unwrap() == made, "docs/PAPER.md is not what `{command}` makes");
 }
+
+/// They could block for ever, or never end.
+#[test]
+fn what_is_no_experiment_by_its_kind_or_size_is_not_read() {
+    let dir = folder();
+    fails(dir.path(), &["experiment", "."], 1, &["error: .: is not an ordinary file", "a file in TOML"]);
+    std::fs::write(dir.path().join("large.toml"), vec![b'#'; (1 << 20) + 1]).unwrap();
+    fails(dir.path(), &["experiment", "large.toml"], 1, &["large.toml: has more than the 1048576 bytes"]);
+}

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use midly::num::u15;
@@ -11,7 +11,7 @@ use midly::{Fps, Timing};
 use super::events::{EventKind, EventReader};
 use super::tracks::{CHUNK_HEADER, HEADER, Track, TrackFinder};
 use super::warnings::{Oddity, Warnings};
-use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer, is_standard_stream, refused};
+use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer, is_standard_stream, read_bounded, read_from};
 use crate::{Error, Result};
 
 /// The largest file that is read, in bytes; piano pieces take well under one MiB.
@@ -27,29 +27,14 @@ const RIFF_MIDI: &[u8] = b"RMID";
 /// The content of the file at `path`, if it is an ordinary file of at most [`MAX_BYTES`], or of standard input where `path` is
 /// `-`.
 pub(in crate::music) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let unreadable = |e: io::Error| refused(path, "read", &e);
-    let too_long = || {
-        let what = format!("has more than the {MAX_BYTES} bytes that are read");
-        Error::file(path, what, "give a MIDI file; piano pieces take well under 1 MiB")
-    };
-    if is_standard_stream(path) {
-        if io::stdin().is_terminal() {
-            return Err(Error::usage("standard input is a terminal", "redirect a MIDI file to it, or name one"));
-        }
-        let mut bytes = Vec::new();
-        io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        return if bytes.len() as u64 > MAX_BYTES { Err(too_long()) } else { Ok(bytes) };
+    const REMEDY: &str = "give the path of a MIDI file, which takes well under 1 MiB, or - for standard input";
+    if !is_standard_stream(path) {
+        return read_bounded(path, MAX_BYTES, REMEDY);
     }
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    // A pipe or a device could block for ever or never end.
-    if !metadata.is_file() {
-        let remedy = "give the path of a MIDI file, or - for standard input";
-        return Err(Error::file(path, "is not an ordinary file", remedy));
+    if io::stdin().is_terminal() {
+        return Err(Error::usage("standard input is a terminal", "redirect a MIDI file to it, or name one"));
     }
-    if metadata.len() > MAX_BYTES {
-        return Err(too_long());
-    }
-    std::fs::read(path).map_err(unreadable)
+    read_from(io::stdin(), path, MAX_BYTES, REMEDY)
 }
 
 /// An event that matters here, at a tick of the file.
