@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::random::{in_whole_batch, keep_mask};
+use super::random::{dropped, in_whole_batch, keep_mask, keeps};
 use super::recorder::{Building, shader};
 use super::vectorized::vectorized;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label};
@@ -32,18 +32,9 @@ impl DropoutSite {
     }
 
     /// The factor of element `index`: 0, or `1 / (1 - rate)`.
-    #[inline(always)]
     pub fn factor<R: Real>(&self, uniforms: &Uniforms, index: usize) -> R {
-        self.factor_of_number(uniforms, in_whole_batch(index as u32, self.inner as u32, uniforms.slots))
-    }
-
-    /// The factor of the element that has this number in the whole batch.
-    #[inline(always)]
-    fn factor_of_number<R: Real>(&self, uniforms: &Uniforms, number: u32) -> R {
-        if self.rate == 0.0 {
-            return R::ONE;
-        }
-        R::of(keep_mask(number, self.site, self.rate, uniforms.seed, uniforms.update) as f64)
+        let number = in_whole_batch(index as u32, self.inner as u32, uniforms.slots);
+        R::of(keep_mask(number, self.site, self.rate, uniforms.seed, uniforms.update).into())
     }
 
     /// `y = x * mask`, where the first element has the number `first`.
@@ -66,11 +57,18 @@ impl DropoutSite {
     /// The same for elements whose numbers in the whole batch are `number` and those that follow: the loop has no division and
     /// vectorises.
     fn apply_run<R: Real>(&self, uniforms: &Uniforms, number: u32, x: &[R], y: &mut [R]) {
+        if self.rate == 0.0 {
+            return y.copy_from_slice(x);
+        }
+        let (kept, site, dropped) = (R::of(self.kept().into()), self.site, dropped(self.rate));
+        let Uniforms { seed, update, .. } = *uniforms;
+        // Values, not references: whether to load through one would be a branch for each element, which does not vectorise.
         vectorized(
             #[inline(always)]
-            || {
-                for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-                    *y = x * self.factor_of_number::<R>(uniforms, number.wrapping_add(i as u32));
+            move || {
+                for (i, (y, &x)) in (0u32..).zip(y.iter_mut().zip(x)) {
+                    let keeps = keeps(number.wrapping_add(i), site, dropped, seed, update);
+                    *y = x * if keeps { kept } else { R::ZERO };
                 }
             },
         );

@@ -6,6 +6,7 @@
 use crate::shape::Slots;
 
 /// Hash of four words: pcg4d of Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020.
+#[inline(always)] // as what follows: so that loops over elements vectorise
 pub fn pcg4d(key: [u32; 4]) -> [u32; 4] {
     let mut v = key.map(|word| word.wrapping_mul(1664525).wrapping_add(1013904223));
     mix(&mut v);
@@ -14,6 +15,7 @@ pub fn pcg4d(key: [u32; 4]) -> [u32; 4] {
     v
 }
 
+#[inline(always)]
 fn mix(v: &mut [u32; 4]) {
     v[0] = v[0].wrapping_add(v[1].wrapping_mul(v[3]));
     v[1] = v[1].wrapping_add(v[2].wrapping_mul(v[0]));
@@ -29,8 +31,19 @@ pub fn uniform01(hash: u32) -> f32 {
 /// Inverted dropout's factor for element `index` of dropout site `site`: 0 with probability `rate`, else `1 / (1 - rate)`.
 /// `0 <= rate < 1`.
 pub fn keep_mask(index: u32, site: u32, rate: f32, seed: u32, update: u32) -> f32 {
-    let u = uniform01(pcg4d([index, site, update, seed])[0]);
-    if u < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+    if keeps(index, site, dropped(rate), seed, update) { 1.0 / (1.0 - rate) } else { 0.0 }
+}
+
+/// How many of 2^24 equally likely values of a hash stand for an element that is dropped.
+pub fn dropped(rate: f32) -> u32 {
+    // Exact: a power of two scales, and what is compared are multiples of 2^-24.
+    (rate * (1 << 24) as f32).ceil() as u32
+}
+
+/// Whether element `index` of a dropout site is kept, whose rate is such that so many of 2^24 are [`dropped`].
+#[inline(always)]
+pub fn keeps(index: u32, site: u32, dropped: u32, seed: u32, update: u32) -> bool {
+    pcg4d([index, site, update, seed])[0] >> 8 >= dropped
 }
 
 /// The number that element `index` of a tensor `[outer, B, inner]` of this process' batch slots has in the tensor of the whole
@@ -91,5 +104,13 @@ mod tests {
         // Binomial(100000, 0.8) has standard deviation 126.
         assert!((kept as i64 - 80_000).abs() < 5 * 126, "{kept} of {n} kept");
         assert!((0..1000).all(|i| keep_mask(i, 0, 0.0, 1, 1) == 1.0));
+        // As shaders compare it.
+        for rate in [1e-9, 0.1, 0.2, 0.5, 1.0 / 3.0, 0.999_999_9] {
+            let drops = |i| uniform01(pcg4d([i, 2, 9, 4])[0]) < rate;
+            assert!((0..n).all(|i| drops(i) == (keep_mask(i, 2, rate, 4, 9) == 0.0)), "{rate}");
+            for value in [dropped(rate).saturating_sub(1), dropped(rate), dropped(rate) + 1] {
+                assert_eq!(uniform01(value << 8) < rate, value < dropped(rate), "{rate} {value}");
+            }
+        }
     }
 }
