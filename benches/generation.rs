@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::{Chosen, Common, measure, paper, print, software, tell};
 use deepj::Result;
+use deepj::models;
 use deepj::profile::Workload;
 use serde_json::json;
 
@@ -32,7 +33,8 @@ async fn bench(flags: Flags) -> Result<()> {
     let steps = flags.seq.unwrap_or(if software(&device) { 16 } else { 64 });
     for pieces in flags.batch.map_or(vec![1, 16], |pieces| vec![pieces]) {
         let variants = flags.chosen.variants(&device)?;
-        let mut workload = Workload::generate(&paper()?, (pieces, steps), device.clone(), variants).await?;
+        let mut workload =
+            Workload::generate(paper(models::DEFAULT)?.as_ref(), (pieces, steps), device.clone(), variants).await?;
         let plan = workload.plan();
         // What is the same in all steps of a run is done once.
         let flops = plan.order(workload.times).map(|i| plan.nodes[i].op.cost().flops).sum();

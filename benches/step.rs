@@ -1,5 +1,5 @@
-//! Times one training update of DeepJ in the paper's sizes and prints a line of JSON:
-//! `cargo bench --bench step -- [--batch 4] [--seq 128] [--runs 5] [--precision f32] [--recompute] [--device cpu]
+//! Times one training update in the paper's sizes and prints a line of JSON:
+//! `cargo bench --bench step -- [--model deepj] [--batch 4] [--seq 128] [--runs 5] [--precision f32] [--recompute] [--device cpu]
 //! [--tune on] [--variant KERNEL=NAME]`.
 //!
 //! Data are random with the density of real rolls: the work hardly depends on them.
@@ -11,13 +11,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::{Chosen, Common, default_shape, measure, paper, print, tell};
 use deepj::Result;
-use deepj::models::{Precision, Storage};
+use deepj::models::{self, Precision, Storage};
 use deepj::profile::Workload;
 use serde_json::json;
 
 /// Times one training update in the paper's sizes
 #[derive(Parser)]
 struct Flags {
+    /// The network: deepj or biaxial
+    #[arg(long, default_value = models::DEFAULT, value_name = "NAME")]
+    model: String,
     /// Pieces side by side [default: 4 on the CPU, 16 on a GPU, 1 on a software adapter]
     #[arg(long, value_name = "N", value_parser = common::size())]
     batch: Option<usize>,
@@ -41,14 +44,16 @@ async fn bench(flags: Flags) -> Result<()> {
     flags.precision.check(device.capabilities())?;
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
-    let Flags { precision, recompute, .. } = flags;
+    let Flags { model, precision, recompute, .. } = flags;
     let storage = Storage { precision, recompute };
     let variants = flags.chosen.variants(&device)?;
-    let mut workload = Workload::train(&paper()?, storage, (batch, seq), device.clone(), variants).await?;
+    let mut workload =
+        Workload::train(paper(&model)?.as_ref(), storage, (batch, seq), device.clone(), variants).await?;
     let flops = workload.plan().cost().flops;
     let mut figures = measure(&mut workload, flags.common.runs(), flops).await?;
     for (name, value) in [
         ("what", json!("train")),
+        ("model", json!(model)),
         ("batch", json!(batch)),
         ("seq", json!(seq)),
         ("precision", json!(precision)),

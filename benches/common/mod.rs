@@ -12,8 +12,7 @@ use clap::Args;
 use clap::builder::TypedValueParser;
 use deepj::gpu::{self, Device, DeviceChoice, DeviceType};
 use deepj::graph::session::{Event, KernelSelection, Tune};
-use deepj::models::Model;
-use deepj::models::deepj::{Config, DeepJ, Preset};
+use deepj::models::{self, CorpusFacts, Model};
 use deepj::profile::{STYLES, Workload};
 use deepj::{Error, Result};
 use serde_json::{Value, json};
@@ -96,12 +95,13 @@ pub fn pair(text: &str) -> std::result::Result<(String, String), String> {
     Ok((key.trim().into(), value.trim().into()))
 }
 
-/// The paper's network, for as many composers as its corpus has.
+/// A network in the paper's sizes, for as many composers as its corpus has.
 ///
 /// # Errors
-/// None that is known of: the sizes are the paper's.
-pub fn paper() -> Result<impl Model> {
-    DeepJ::new(Config::preset(Preset::Paper, STYLES))
+/// There is no model of this name.
+pub fn paper(model: &str) -> Result<Arc<dyn Model>> {
+    let architecture = models::architecture(model)?;
+    models::configure(architecture, "paper", CorpusFacts::of(architecture, STYLES), &[])
 }
 
 /// Whether a driver computes on the CPU: then a bench is given less to do, so that it ends in minutes.

@@ -3,6 +3,7 @@
 
   python3 benches/peers/compare.py --quick                                     # smoke test
   python3 benches/peers/compare.py --out runs.jsonl                            # the CPU: ours, PyTorch, Burn flex
+  python3 benches/peers/compare.py --model biaxial --batches 1 4               # the Biaxial LSTM beside PyTorch
   python3 benches/peers/compare.py --device auto --torch-device cuda --batches 16 64 --precision f32 mixed
 
 Wants an idle machine: beside one busy process PyTorch takes three times as long. Every measurement is a process of its
@@ -29,6 +30,7 @@ ROOT = HERE.parent.parent
 BUILD_BURN = "cargo build --release --manifest-path benches/peers/burn/Cargo.toml"
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--model", default="deepj", choices=["deepj", "biaxial"], help="the Biaxial LSTM: eager PyTorch, training")
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--runs", type=int, default=3, help="timed steps of a process")
 parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16], help="of the training update")
@@ -49,12 +51,15 @@ parser.add_argument("--out", type=Path, help="append the raw figures to this fil
 args = parser.parse_args()
 if args.quick:
     args.rounds, args.runs, args.batches, args.pieces, args.seq, args.busy = 1, 1, [1], [1], 16, True
+if args.model == "biaxial":
+    # Its peer is torch_biaxial.py, which computes on the CPU and does not compose.
+    args.no_generate = True
 steps_generated = 16 if args.quick else 64
 notes = []
 
 
 def ours(work):
-    bench, flags = "step", ["--seq", args.seq, "--precision", work["precision"]]
+    bench, flags = "step", ["--model", args.model, "--seq", args.seq, "--precision", work["precision"]]
     if work["generate"]:
         bench, flags = "generation", ["--seq", 4 * steps_generated]
     flags += ["--batch", work["batch"], "--device", args.device, "--runs", args.runs]
@@ -76,6 +81,10 @@ def pytorch(*flags):
     return commands
 
 
+def torch_biaxial(work):
+    return [[sys.executable, HERE / "torch_biaxial.py", "--batch", work["batch"], "--steps", args.seq, "--runs", args.runs]]
+
+
 def burn(work):
     return [[args.burn, *peer(work), "--backend", args.burn_backend]] if work["precision"] == "f32" else []
 
@@ -85,6 +94,10 @@ def engines():
     cuda = args.torch_device == "cuda"
     args.burn_backend = args.burn_backend or ("wgpu" if cuda else "flex")
     found = {"ours": ours}
+    if args.model == "biaxial":
+        if importlib.util.find_spec("torch"):
+            found["PyTorch eager"] = torch_biaxial
+        return found
     if importlib.util.find_spec("torch"):
         found["PyTorch eager"] = pytorch()
         if cuda:

@@ -114,7 +114,7 @@ def time_training(args):
         optimizer.step()
         seconds.append(time.perf_counter() - start)
     timed = seconds[2:]
-    return {"framework": "PyTorch", "version": torch.__version__, "threads": torch.get_num_threads(), "batch": args.batch,
+    return {"framework": "PyTorch", "version": torch.__version__, "device": "cpu", "threads": torch.get_num_threads(), "batch": args.batch,
             "steps": args.steps, "params": sum(p.numel() for p in m.parameters() if p.requires_grad),
             "median_s": statistics.median(timed), "min_s": min(timed), "max_s": max(timed)}
 
