@@ -3,7 +3,7 @@
 
 use deepj::graph::{Graph, Kind, Layout, session::KernelSelection};
 use deepj::models::network::{Inputs, Network, Outputs};
-use deepj::models::{CorpusFacts, DefaultOn, Loss, PresetInfo, RollShape, StateShape, register};
+use deepj::models::{CorpusFacts, DefaultOn, Likelihood, Loss, PresetInfo, RollShape, StateShape, register};
 use deepj::nn::{dense::Dense, lstm, lstm::LstmLayer, optimizer};
 use deepj::ops::{Arg, Args, Cost, Op, Real, Tape, Uniforms, View, cpu_both, gemm, nadam::Nadam};
 use deepj::train::{Prepared, ResumeMode, TrainOptions, prepare, train};
@@ -88,7 +88,12 @@ impl Network for PitchLstm {
     type Layers = (LstmLayer, Dense);
     const NAME: &str = "pitch-lstm";
     const PRESETS: &[PresetInfo] = &[PresetInfo { name: "tiny", batch: (4, 64), default_on: DefaultOn::Neither }];
-    const LOSSES: &[Loss] = &[Loss { key: "softmax", label: "softmax", nats_per_step: Some("nats_per_step") }];
+    const LOSSES: &[Loss] = &[Loss {
+        key: "softmax",
+        label: "softmax",
+        nats_per_step: Some("nats_per_step"),
+        likelihood: Likelihood::Exact,
+    }];
     fn preset(_: &str, CorpusFacts { lowest, notes, .. }: CorpusFacts) -> Self {
         Self { lowest, notes, units: 32u16.try_into().unwrap() }
     }

@@ -2,17 +2,10 @@
 //! log-likelihood: a model predicts each note given the lower ones of its time step and all time steps before, so that the
 //! product over a piece is the probability of the piece.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use serde::Serialize;
 
-use crate::checkpoint::Checkpoint;
-use crate::evaluate::{Metrics, evaluate_each};
 use crate::gpu::Device;
-use crate::graph::session::KernelSelection;
 use crate::models::{self, CorpusFacts, Model};
-use crate::music::{Piece, unigram_of_each};
 use crate::train::{Pieces, Prepared, TrainOptions, prepare_pieces};
 use crate::{Error, Result};
 
@@ -79,41 +72,12 @@ impl Likelihood {
     }
 }
 
-/// The likelihood of `play` on `pieces` under one probability a note, counted on the `train` pieces with one time step added
-/// on which it sounds and one on which it does not: the note 1-gram.
-///
-/// # Errors
-/// Either is empty, or they have different note ranges.
-pub fn one_gram(train: &[Arc<Piece>], pieces: &[Arc<Piece>]) -> Result<Likelihood> {
-    let nats = unigram_of_each(train, pieces)?;
-    Ok(Likelihood::of(nats.into_iter().zip(pieces).map(|(nats, piece)| (-nats, piece.roll.steps()))))
-}
-
-/// The likelihood of `play` on `pieces` under the model of a checkpoint; `None` if `stop` was set meanwhile. `progress` is told
-/// the number of time steps done so far.
-///
-/// # Errors
-/// A model without such a likelihood, no pieces, pieces of another note range, or a device that fails.
-pub async fn likelihood(
-    checkpoint: &Checkpoint,
-    pieces: &[Arc<Piece>],
-    device: Device,
-    selection: KernelSelection,
-    stop: &AtomicBool,
-    progress: impl FnMut(usize),
-) -> Result<Option<Likelihood>> {
-    play_loss(checkpoint.model.as_ref())?;
-    let each = evaluate_each(checkpoint, pieces, device, selection, stop, progress).await?;
-    let of_one = |m: &Metrics| (-m.losses.nats_per_step() * m.steps as f64, m.steps);
-    Ok(each.map(|each| Likelihood::of(each.iter().map(of_one))))
-}
-
 /// The key of the loss that is the negative log-likelihood of `play`.
 ///
 /// # Errors
 /// The model has none.
 pub fn play_loss(model: &dyn Model) -> Result<&'static str> {
-    let likelihood = model.losses().iter().find(|loss| loss.nats_per_step.is_some());
+    let likelihood = model.losses().iter().find(|loss| loss.is_likelihood());
     likelihood.map(|loss| loss.key).ok_or_else(|| {
         let what = format!("the model {} predicts no likelihood of a note", model.architecture());
         Error::model(what, "take another --model")

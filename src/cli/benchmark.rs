@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use deepj::benchmark::bl2012::{Data, Set};
-use deepj::benchmark::{Convention, Likelihood, PUBLISHED, Published, likelihood, prepare};
+use deepj::benchmark::bl2012::{Data, KEYS, Set};
+use deepj::benchmark::{Convention, Likelihood, PUBLISHED, Published, prepare};
 use deepj::checkpoint::{Checkpoint, RUNS, StopConditions};
 use deepj::models;
-use deepj::music::Part;
+use deepj::music::{NoteRange, Part};
 use deepj::train::{End, Outcome, ResumeMode, TrainOptions, train_and_hold};
 use deepj::{Error, Result};
 use serde::Serialize;
@@ -138,11 +138,10 @@ impl Bl2012 {
             return interrupted();
         }
         let checkpoint = Checkpoint::load(outcome.best_checkpoint.as_ref().unwrap_or(&outcome.last_checkpoint))?;
-        let test = data.part(Part::Test)?;
-        let total: usize = test.iter().map(|piece| piece.roll.steps()).sum();
+        let total: usize = data.part(Part::Test)?.iter().map(|piece| piece.roll.steps()).sum();
         let bar = bar(total as u64, "{wide_bar} test pieces {percent}% ETA {eta}");
         let done = |steps: usize| bar.set_position(steps as u64);
-        let measured = likelihood(&checkpoint, &test, device, selection, &signals.stop, done);
+        let measured = data.likelihood(&checkpoint, device, selection, &signals.stop, done);
         let measured = pollster::block_on(measured);
         bar.finish_and_clear();
         let Some(measured) = measured? else { return interrupted() };
@@ -195,7 +194,10 @@ struct Report<'a> {
     set: Set,
     #[serde(serialize_with = "deepj::files::serialize_path")]
     data: PathBuf,
+    /// Keys over which likelihoods are summed.
     keys: usize,
+    /// Those that the network spans, as training pieces play them; the others have the 1-gram's probability.
+    network_keys: NoteRange,
     /// Sequences by part.
     train: usize,
     validation: usize,
@@ -243,7 +245,8 @@ impl<'a> Report<'a> {
         Self {
             set: data.set,
             data: data.path.clone(),
-            keys: data.corpus.range.len(),
+            keys: KEYS,
+            network_keys: data.corpus.range,
             train: data.split.train.len(),
             validation: data.split.validation.len(),
             model: model.model.architecture(),
@@ -256,10 +259,13 @@ impl<'a> Report<'a> {
     }
 
     fn print(&self) {
-        let Self { set, keys, train, validation, model, parameters, run, test, .. } = self;
+        let Self { set, keys, network_keys, train, validation, model, parameters, run, test, .. } = self;
         say(format_args!(
-            "bl2012 {set}: {train} training, {validation} validation and {} test pieces ({} steps), {keys} keys",
-            test.sequences, test.steps
+            "bl2012 {set}: {train} training, {validation} validation and {} test pieces ({} steps), {keys} keys, of \
+             which {} are played in training ({network_keys})",
+            test.sequences,
+            test.steps,
+            network_keys.len()
         ));
         if let Some(best) = run.best {
             say(format_args!(

@@ -87,11 +87,10 @@ impl Evaluate {
         }
         let m = &metrics;
         say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, self.split));
-        let mut nats = m.losses.nats();
         for (loss, value) in m.losses.iter() {
             let label = loss.label;
-            match loss.nats_per_step.and_then(|_| nats.next()) {
-                Some((_, nats)) => say(format_args!("{label:<9} {nats:.4} nats a step, {value:.5} a cell")),
+            match m.losses.as_nats(loss, value) {
+                Some(nats) => say(format_args!("{label:<9} {nats:.4} nats a step, {value:.5} a cell")),
                 None => say(format_args!("{label:<9} {value:.5}")),
             }
         }

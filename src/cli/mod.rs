@@ -357,7 +357,7 @@ fn say_json(value: &impl Serialize) -> Result<()> {
 /// `, 5.123 nats a step`, or `, play 5.123 nats a step`: the likelihood by which models are compared, where one of the losses is
 /// one.
 fn nats(losses: &[Loss], value: f64, named: bool) -> String {
-    let likelihood = losses.iter().find(|loss| loss.nats_per_step.is_some());
+    let likelihood = losses.iter().find(|loss| loss.is_likelihood());
     likelihood.map_or(String::new(), |loss| match named {
         true => format!(", {} {value:.3} nats a step", loss.label),
         false => format!(", {value:.3} nats a step"),

@@ -120,7 +120,7 @@ impl Evaluator {
         stop: &AtomicBool,
         mut progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
-        let mut sum = self.sum(pieces.len());
+        let mut sum = self.sum(pieces);
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -140,7 +140,8 @@ impl Evaluator {
         stop: &AtomicBool,
         mut progress: impl FnMut(usize),
     ) -> Result<Option<Vec<Metrics>>> {
-        let (mut sums, mut steps) = (vec![self.sum(1); pieces.len()], 0);
+        let mut sums: Vec<Sum> = pieces.iter().map(|piece| self.sum(std::slice::from_ref(piece))).collect();
+        let mut steps = 0;
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -163,9 +164,11 @@ impl Evaluator {
         Ok(session.read(self.program, &[self.io.losses]).await?.swap_remove(0))
     }
 
-    fn sum(&self, files: usize) -> Sum {
+    /// Of no time step yet of these pieces.
+    fn sum(&self, pieces: &[Arc<Piece>]) -> Sum {
         let of = self.model.losses();
-        Sum { of, notes: self.model.roll().notes, sums: vec![0.0; of.len()], steps: 0, files }
+        let sounding = pieces.iter().map(|piece| piece.roll.sounding()).sum();
+        Sum { of, notes: self.model.roll().notes, sums: vec![0.0; of.len()], sounding, steps: 0, files: pieces.len() }
     }
 }
 
@@ -176,6 +179,8 @@ struct Sum {
     notes: usize,
     /// By loss: its means, times the time steps that they are of.
     sums: Vec<f64>,
+    /// Cells that sound in all of the pieces.
+    sounding: usize,
     steps: usize,
     files: usize,
 }
@@ -189,9 +194,10 @@ impl Sum {
     }
 
     fn metrics(self) -> Metrics {
-        let Self { of, notes, sums, steps, files } = self;
+        let Self { of, notes, sums, sounding, steps, files } = self;
         let means = sums.into_iter().map(|sum| sum / steps as f64);
-        Metrics { losses: LossValues::new(of, means, notes), steps, files }
+        let losses = LossValues::new(of, means, notes).of_sounding(sounding as f64 / (steps * notes) as f64);
+        Metrics { losses, steps, files }
     }
 }
 

@@ -71,6 +71,13 @@ impl Network for Config {
     const PITCHES: RangeInclusive<u8> = 24..=101;
     const OPTIMIZER: &'static str = Adadelta::NAME;
 
+    fn losses(&self) -> &'static [Loss] {
+        match self.masked_losses {
+            true => Self::LOSSES,
+            false => &const { [Loss::PLAY, Loss::REPLAY.unmasked()] },
+        }
+    }
+
     fn preset(name: &str, CorpusFacts { lowest, notes, .. }: CorpusFacts) -> Self {
         let (time_units, note_units) = if name == "paper" { ([300, 300], [100, 50]) } else { ([128, 128], [64, 32]) };
         Self { lowest, notes, time_units, note_units, dropout: 0.5, masked_losses: true }

@@ -1,5 +1,7 @@
 //! The losses of a model as values with names.
 
+use std::f64::consts::TAU;
+
 use serde::ser::SerializeMap;
 
 use crate::{Error, Result};
@@ -11,9 +13,24 @@ pub struct Loss {
     pub key: &'static str,
     /// Its name for people: `play`.
     pub label: &'static str,
-    /// Whether it is a negative log-likelihood in nats a cell, so that N times it is one of a time step, which is reported
-    /// under this name: `play_nats_per_step`.
+    /// Where it says something of a negative log-likelihood: its name as one in nats a time step, `play_nats_per_step`.
     pub nats_per_step: Option<&'static str>,
+    /// How it says it.
+    pub likelihood: Likelihood,
+}
+
+/// How a loss is a negative log-likelihood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likelihood {
+    /// It is one in nats a cell, so that N times it is one of a time step.
+    Exact,
+    /// It is the squared error of a value from 0 to 1 that has so many equal steps, counted in cells that sound. What is reported
+    /// is the likelihood of a Gaussian around each output, with the one variance that fits best, times the width of a step: what
+    /// compares it with a model that gives each step a probability.
+    Gaussian {
+        /// Steps from 0 to 1, such as 127.
+        steps: u16,
+    },
 }
 
 /// A value for each of a model's losses.
@@ -25,25 +42,59 @@ pub struct LossValues {
     counted: Vec<bool>,
     /// N, notes of a time step.
     notes: usize,
+    /// The share of cells that sound, where it is known.
+    sounding: Option<f64>,
 }
 
 impl Loss {
     /// The cross-entropy of whether a note sounds.
-    pub const PLAY: Self = Self { key: "play_bce", label: "play", nats_per_step: Some("play_nats_per_step") };
-    /// That of whether it is struck again.
-    pub const REPLAY: Self = Self { key: "replay_bce", label: "replay", nats_per_step: None };
+    pub const PLAY: Self = Self {
+        key: "play_bce",
+        label: "play",
+        nats_per_step: Some("play_nats_per_step"),
+        likelihood: Likelihood::Exact,
+    };
+    /// That of whether it is struck again, given that it sounds.
+    pub const REPLAY: Self = Self {
+        key: "replay_bce",
+        label: "replay",
+        nats_per_step: Some("replay_nats_per_step"),
+        likelihood: Likelihood::Exact,
+    };
+
+    /// The same loss where it counts all cells, so that what it says is not given that a note sounds.
+    pub const fn unmasked(self) -> Self {
+        Self { nats_per_step: None, ..self }
+    }
+
+    /// Whether it is, without more, a negative log-likelihood.
+    pub fn is_likelihood(&self) -> bool {
+        self.nats_per_step.is_some() && self.likelihood == Likelihood::Exact
+    }
 }
 
 impl LossValues {
     /// One value for each of these losses of a model of so many notes.
     pub fn new(of: &'static [Loss], values: impl IntoIterator<Item = f64>, notes: usize) -> Self {
-        Self { of, values: values.into_iter().take(of.len()).collect(), counted: vec![true; of.len()], notes }
+        Self {
+            of,
+            values: values.into_iter().take(of.len()).collect(),
+            counted: vec![true; of.len()],
+            notes,
+            sounding: None,
+        }
     }
 
     /// The same losses, of which training minimises those with these `keys` only; all with `None`.
     #[must_use]
     pub fn counting(self, keys: Option<&[String]>) -> Self {
         Self { counted: counted(self.of, keys).collect(), ..self }
+    }
+
+    /// The same losses, of cells of which this share sounds.
+    #[must_use]
+    pub fn of_sounding(self, share: f64) -> Self {
+        Self { sounding: Some(share), ..self }
     }
 
     /// The same losses with other values, such as means over several updates.
@@ -72,14 +123,32 @@ impl LossValues {
         self.iter().find(|(loss, _)| loss.key == key).map(|(_, value)| value)
     }
 
-    /// Negative log-likelihoods in nats a time step, of the losses that are some: name and value.
-    pub fn nats(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        self.iter().filter_map(|(loss, value)| Some((loss.nats_per_step?, value * self.notes as f64)))
+    /// The value of one of these losses as a negative log-likelihood in nats a time step: where it is one, and for a Gaussian where
+    /// the share of cells that sound is known.
+    pub fn as_nats(&self, loss: &Loss, value: f64) -> Option<f64> {
+        loss.nats_per_step?;
+        let a_cell = match loss.likelihood {
+            Likelihood::Exact => value,
+            Likelihood::Gaussian { steps } => {
+                let share = self.sounding.filter(|share| *share > 0.0)?;
+                // Values that are rounded to steps vary at least as much as those within one of them.
+                let (step, variance) = (1.0 / f64::from(steps), value / share);
+                let variance = variance.max(step * step / 12.0);
+                share * ((TAU * variance).ln() / 2.0 + 0.5 - step.ln())
+            }
+        };
+        Some(a_cell * self.notes as f64)
     }
 
-    /// The first of [`LossValues::nats`], by which models are compared; 0 where the model has none.
+    /// Negative log-likelihoods in nats a time step, of the losses that say one: name and value.
+    pub fn nats(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.iter().filter_map(|(loss, value)| Some((loss.nats_per_step?, self.as_nats(loss, value)?)))
+    }
+
+    /// That of the first loss that is a likelihood, by which models are compared; 0 where the model has none.
     pub fn nats_per_step(&self) -> f64 {
-        self.nats().next().map_or(0.0, |(_, value)| value)
+        let mut likelihoods = self.iter().filter(|(loss, _)| loss.is_likelihood());
+        likelihoods.next().and_then(|(loss, value)| self.as_nats(loss, value)).unwrap_or(0.0)
     }
 
     /// `play 0.1234, replay …`, for people: those that count.
@@ -126,8 +195,13 @@ mod tests {
     use super::*;
 
     const OF: [Loss; 2] = [
-        Loss { key: "a_bce", label: "a", nats_per_step: Some("a_nats_per_step") },
-        Loss { key: "b_mse", label: "b", nats_per_step: None },
+        Loss { key: "a_bce", label: "a", nats_per_step: Some("a_nats_per_step"), likelihood: Likelihood::Exact },
+        Loss {
+            key: "b_mse",
+            label: "b",
+            nats_per_step: Some("b_nats_per_step"),
+            likelihood: Likelihood::Gaussian { steps: 127 },
+        },
     ];
 
     #[test]
@@ -139,6 +213,24 @@ mod tests {
         assert_eq!(first.values(), [0.5, 0.25]);
         assert_eq!(first.with_values([2.0, 3.0]).total(), 2.0);
         assert_eq!(first.counting(None).total(), 0.75);
+    }
+
+    /// Beside the sum over the steps of a Gaussian that is much wider than they are.
+    #[test]
+    fn a_squared_error_is_the_likelihood_of_a_gaussian() {
+        let (share, variance, notes) = (0.1, 0.01f64, 48);
+        let values = LossValues::new(&OF, [0.5, share * variance], notes);
+        assert_eq!(values.nats().collect::<Vec<_>>(), [("a_nats_per_step", 24.0)], "the share is not known");
+        let density = |x: f64| (-x * x / (2.0 * variance)).exp() / (TAU * variance).sqrt();
+        let errors: Vec<f64> = (-1270..=1270).map(|i| f64::from(i) / 1270.0).collect();
+        let weights: f64 = errors.iter().map(|&x| density(x)).sum();
+        // The mean of -ln(probability of a step) over errors that are spread as the Gaussian says.
+        let nats = errors.iter().map(|&x| -density(x) * (density(x) / 127.0).ln()).sum::<f64>() / weights;
+        let found = values.clone().of_sounding(share).nats().nth(1).unwrap();
+        let expected = share * notes as f64 * nats;
+        assert!(found.0 == "b_nats_per_step" && (found.1 - expected).abs() < 1e-6 * expected, "{found:?} {expected}");
+        let exact = values.with_values([0.0, 0.0]).of_sounding(share).nats().nth(1).unwrap().1;
+        assert!(exact.is_finite() && exact < found.1, "{exact}");
     }
 
     #[test]

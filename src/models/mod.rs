@@ -25,7 +25,7 @@ mod losses;
 pub mod network;
 mod registry;
 
-pub use losses::{Loss, LossValues};
+pub use losses::{Likelihood, Loss, LossValues};
 pub(crate) use losses::{check_counted, counted};
 pub use registry::{DEFAULT, architecture, configure, preset_info, register, with_overrides};
 

@@ -211,6 +211,11 @@ impl Roll {
         self.cells.len() / self.range.len()
     }
 
+    /// The number of cells that sound.
+    pub fn sounding(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.play()).count()
+    }
+
     /// The N cells of time step `t`, from the lowest pitch to the highest.
     pub fn step(&self, t: usize) -> &[Cell] {
         &self.cells[t * self.range.len()..][..self.range.len()]

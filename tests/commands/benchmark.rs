@@ -5,8 +5,8 @@ use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use deepj::benchmark::PUBLISHED;
 use deepj::benchmark::bl2012::{Data, Set};
-use deepj::benchmark::{PUBLISHED, likelihood};
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::evaluate::{evaluate, evaluate_each};
 use deepj::graph::session::KernelSelection;
@@ -120,24 +120,26 @@ fn the_two_averages_are_of_the_same_pieces() {
 
     let checkpoint = Checkpoint::load(dir.path().join("runs/bl2012/jsb-deepj/best.safetensors")).unwrap();
     let (never, selection) = (AtomicBool::new(false), KernelSelection::default);
-    let pieces = Data::read(&dir.path().join("bl2012"), Set::Jsb).unwrap().part(Part::Test).unwrap();
+    let data = Data::read(&dir.path().join("bl2012"), Set::Jsb).unwrap();
+    let pieces = data.part(Part::Test).unwrap();
     let metrics = |pieces: &[_], slots| {
         let metrics = block_on(evaluate(&checkpoint, pieces, slots, cpu(), selection(), &never, |_| ()));
         metrics.unwrap().unwrap()
     };
-    let alone: Vec<f64> =
-        pieces.iter().map(|piece| -metrics(std::slice::from_ref(piece), 1).losses.nats_per_step()).collect();
+    // The network has the seven keys from 60 to 66.
+    let outside = data.outside(&pieces[0]) / 2.0;
+    near(outside, 81.0 * (1.0f64 - 1.0 / 56.0).ln());
+    near(data.outside(&pieces[1]), 6.0 * outside);
+    let of_one = |piece| outside - metrics(std::slice::from_ref(piece), 1).losses.nats_per_step();
+    let alone: Vec<f64> = pieces.iter().map(of_one).collect();
     near(pooled, (2.0 * alone[0] + 6.0 * alone[1]) / 8.0);
     near(per_sequence, (alone[0] + alone[1]) / 2.0);
-    assert!((pooled + metrics(&pieces, 2).losses.nats_per_step()).abs() < 1e-4);
-    // Each alone is the mean of its own steps.
-    let one = block_on(likelihood(&checkpoint, &pieces[..1], cpu(), selection(), &never, |_| ())).unwrap().unwrap();
-    assert_eq!((one.pooled, one.per_sequence), (alone[0], alone[0]));
+    assert!((pooled - outside + metrics(&pieces, 2).losses.nats_per_step()).abs() < 1e-4);
 
     // What training minimises and validation compares is play alone.
     assert_eq!(checkpoint.settings.losses, Some(vec!["play_bce".into()]));
     let best = &report["run"]["best"];
-    near(number(&best["loss"]) * 88.0, number(&best["play_nats_per_step"]));
+    near(number(&best["loss"]) * 7.0, number(&best["play_nats_per_step"]));
 }
 
 #[test]
@@ -146,21 +148,28 @@ fn an_untrained_model_tosses_a_coin_for_each_key() {
     data(dir.path());
     let report = report(dir.path(), &["--steps", "0"]);
     let pooled = number(&report["test"]["pooled"]);
-    // A coin for each key, but for what random weights make of it.
-    assert!((-pooled / (88.0 * 2f64.ln()) - 1.0).abs() < 0.4, "{pooled}");
+    // A coin for each key of the network, but for what random weights make of it.
+    let outside = 81.0 * (1.0f64 - 1.0 / 56.0).ln();
+    assert!(((outside - pooled) / (7.0 * 2f64.ln()) - 1.0).abs() < 0.4, "{pooled}");
+    assert_eq!(report["network_keys"], "60..=66");
     assert_eq!((&report["keys"], &report["train"], &report["validation"]), (&88.into(), &4.into(), &2.into()));
 }
 
 #[test]
 fn the_1_gram_is_that_of_hand_computation() {
     let dir = folder();
-    // Key 60 on 2 of 4 steps of the training, key 21 on 1; the test has one step with 60 and one with nothing.
-    write(dir.path(), r#"{"train": [[[60], [60, 21]], [[], []]], "valid": [[[60]]], "test": [[[60]], [[]]]}"#);
+    // Key 60 on 2 of 4 steps of the training, key 21 on 1; the test has one step with 60 and with 100, which
+    // the network has not, and one with nothing.
+    write(
+        dir.path(),
+        r#"{"train": [[[60], [60, 21]], [[], []]], "valid": [[[60]]], "test": [[[60, 100, 100]], [[]]]}"#,
+    );
     let (one_gram, agrees) = Data::read(&dir.path().join("bl2012"), Set::Jsb).unwrap().one_gram().unwrap();
     let (p60, p21, other) = (3.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0);
     let silent = |p: f64| (1.0 - p).ln();
-    let rest = silent(p21) + 86.0 * silent(other);
-    near(one_gram.pooled, (f64::ln(p60) + silent(p60)) / 2.0 + rest);
+    let rest = silent(p21) + 85.0 * silent(other);
+    let (key_60, key_100) = (f64::ln(p60) + silent(p60), f64::ln(other) + silent(other));
+    near(one_gram.pooled, (key_60 + key_100) / 2.0 + rest);
     assert!(!agrees, "these are other data");
     let arguments = arguments(&["--steps", "0"]);
     let output = deepj(dir.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>());

@@ -6,7 +6,7 @@ pub use config::{Config, Dynamics, Join, Octave, Preset, StyleUse};
 
 use super::axes::{self, Axes, Composing, GateBias, Pass, dropped};
 use super::network::{ArchitectureOf, Built, Inputs, Network, Outputs};
-use super::{CorpusFacts, DefaultOn, Generation, Loss, PresetInfo, RollShape, StateShape, TypicalSizes};
+use super::{CorpusFacts, DefaultOn, Generation, Likelihood, Loss, PresetInfo, RollShape, StateShape, TypicalSizes};
 use crate::error::Result;
 use crate::graph::{Graph, Layout};
 use crate::nn::dense::Dense;
@@ -36,15 +36,22 @@ const PRESETS: [PresetInfo; 2] = [
     PresetInfo { name: "small", batch: (4, 64), default_on: DefaultOn::Cpu },
 ];
 
+/// The loss of dynamics as a number.
+const SCALAR: Loss = Loss {
+    key: "dynamics_mse",
+    label: "dynamics",
+    nats_per_step: Some("dynamics_nats_per_step"),
+    likelihood: Likelihood::Gaussian { steps: 127 },
+};
+/// That of dynamics in categories.
+const CATEGORICAL: Loss = Loss {
+    key: "dynamics_ce",
+    label: "dynamics",
+    nats_per_step: Some("dynamics_nats_per_step"),
+    likelihood: Likelihood::Exact,
+};
 /// The losses, in the order of the heads.
-const LOSSES: [Loss; 3] =
-    [Loss::PLAY, Loss::REPLAY, Loss { key: "dynamics_mse", label: "dynamics", nats_per_step: None }];
-/// The same where dynamics are categorical: a likelihood too.
-const CATEGORICAL: [Loss; 3] = [
-    Loss::PLAY,
-    Loss::REPLAY,
-    Loss { key: "dynamics_ce", label: "dynamics", nats_per_step: Some("dynamics_nats_per_step") },
-];
+const LOSSES: [Loss; 3] = [Loss::PLAY, Loss::REPLAY, SCALAR];
 
 impl Network for Config {
     type Layers = Layers;
@@ -53,9 +60,11 @@ impl Network for Config {
     const LOSSES: &'static [Loss] = &LOSSES;
 
     fn losses(&self) -> &'static [Loss] {
-        match self.dynamics {
-            Dynamics::Scalar => &LOSSES,
-            Dynamics::Categorical => &CATEGORICAL,
+        match (self.dynamics, self.masked_losses) {
+            (Dynamics::Scalar, true) => &LOSSES,
+            (Dynamics::Scalar, false) => &const { [Loss::PLAY, Loss::REPLAY.unmasked(), SCALAR.unmasked()] },
+            (Dynamics::Categorical, true) => &[Loss::PLAY, Loss::REPLAY, CATEGORICAL],
+            (Dynamics::Categorical, false) => &const { [Loss::PLAY, Loss::REPLAY.unmasked(), CATEGORICAL.unmasked()] },
         }
     }
 
