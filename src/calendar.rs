@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 /// The date, year first: `2026-01-31`.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn today() -> String {
+pub fn today() -> String {
     date(now())
 }
 

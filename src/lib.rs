@@ -5,7 +5,7 @@
 //! knows nothing of GPUs. See `docs/ARCHITECTURE.md`.
 
 pub mod benchmark;
-mod calendar;
+pub mod calendar;
 pub mod checkpoint;
 #[path = "../data/mod.rs"]
 pub mod data;

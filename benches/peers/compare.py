@@ -52,10 +52,13 @@ args = parser.parse_args()
 if args.quick:
     args.rounds, args.runs, args.batches, args.pieces, args.seq, args.busy = 1, 1, [1], [1], 16, True
 if args.model == "biaxial":
-    # Its peer is torch_biaxial.py, which computes on the CPU and does not compose.
+    # Its peer is torch_biaxial.py, which computes on the CPU in f32 and does not compose.
     args.no_generate = True
+    if (args.device, args.torch_device, args.precision, args.torch_flags) != ("cpu", "cpu", ["f32"], ""):
+        parser.error("the Biaxial LSTM is compared on the CPU in f32 alone")
 steps_generated = 16 if args.quick else 64
 notes = []
+NO_TORCH = f"No PyTorch in {sys.executable}: pip install torch."
 
 
 def ours(work):
@@ -97,19 +100,25 @@ def engines():
     if args.model == "biaxial":
         if importlib.util.find_spec("torch"):
             found["PyTorch eager"] = torch_biaxial
-        return found
+        else:
+            notes.append(NO_TORCH)
+        return without_skipped(found)
     if importlib.util.find_spec("torch"):
         found["PyTorch eager"] = pytorch()
         if cuda:
             found["PyTorch TF32"] = pytorch("--tf32")
         found["PyTorch compiled" + ", TF32" * cuda] = pytorch("--compile", *["--tf32"] * cuda)
     else:
-        notes.append(f"No PyTorch in {sys.executable}: pip install torch.")
+        notes.append(NO_TORCH)
     if args.burn.exists():
         found[f"Burn {args.burn_backend}"] = burn
     else:
         feature = " --features wgpu" if args.burn_backend == "wgpu" else ""
         notes.append(f"No Burn program: `{BUILD_BURN}{feature}`.")
+    return without_skipped(found)
+
+
+def without_skipped(found):
     return {name: of for name, of in found.items() if not any(word.lower() in name.lower() for word in args.skip)}
 
 

@@ -80,10 +80,10 @@ class Biaxial(nn.Module):
         return self.heads(through(3, through(2, x))).view(b, t, n, 2)
 
 
-def losses(z, target):
-    """Play and replay: means over all cells; replay counts where the target plays."""
+def losses(z, target, masked=True):
+    """Play and replay: means over all cells; replay counts where the target plays, if it is masked."""
     cross = F.binary_cross_entropy_with_logits(z, target, reduction="none")
-    return torch.stack([cross[..., 0].mean(), (cross[..., 1] * target[..., 0]).mean()])
+    return torch.stack([cross[..., 0].mean(), (cross[..., 1] * (target[..., 0] if masked else 1)).mean()])
 
 
 class Adadelta:
@@ -133,7 +133,7 @@ def ours(checkpoint, files):
     if done.returncode:
         sys.exit("error: deepj evaluate failed")
     found = json.loads(done.stdout[done.stdout.index("{"):])
-    return [found["play_bce"], found["replay_bce"]]
+    return [found["play_bce"], found.get("replay_bce", found.get("replay_bce_of_all"))]
 
 
 def compare(args):
@@ -141,6 +141,9 @@ def compare(args):
     from safetensors import safe_open
 
     with safe_open(args.checkpoint, "pt") as file:
+        model = file.metadata().get("model", "deepj")
+        if model != "biaxial":
+            sys.exit(f"error: {args.checkpoint} is of the model {model}, not of biaxial")
         c = json.loads(file.metadata()["config"])
         weights = {name: file.get_tensor(name) for name in file.keys()}
     m = Biaxial(c["lowest"], c["notes"], c["time_units"], c["note_units"]).load(weights).eval()
@@ -150,7 +153,7 @@ def compare(args):
         seen = F.pad(target[:, :-1], (0, 0, 0, 0, 1, 0))
         with torch.no_grad():
             # The step before the first is the last of a bar.
-            sums += losses(m(seen, target, BEATS - 1), target).double() * target.shape[1]
+            sums += losses(m(seen, target, BEATS - 1), target, c["masked_losses"]).double() * target.shape[1]
         steps += target.shape[1]
     theirs, mine = (sums / steps).tolist(), ours(args.checkpoint, args.files)
     apart = max(abs(a - b) for a, b in zip(theirs, mine))

@@ -4,15 +4,19 @@
 
 use serde::Serialize;
 
+use crate::checkpoint::StopConditions;
 use crate::gpu::Device;
 use crate::models::{self, CorpusFacts, Model};
-use crate::train::{Pieces, Prepared, TrainOptions, prepare_pieces};
+use crate::train::{LAST, Pieces, Prepared, TrainOptions, prepare_pieces};
 use crate::{Error, Result};
 
 pub mod bl2012;
 mod published;
 
 pub use published::{Convention, PUBLISHED, Published};
+
+/// Validations without a better one after which a run ends, unless it was begun with another number.
+const PATIENCE: u64 = 20;
 
 /// A run that can begin, or go on, on the training pieces of a set: only the loss of `play` counts, also in validation, and the
 /// test pieces are not looked at. Of the options, those that speak of a corpus are replaced.
@@ -25,19 +29,18 @@ pub fn prepare(options: TrainOptions, data: &bl2012::Data, device: &Device) -> R
     let (range, styles) = (data.corpus.range, data.corpus.styles.len());
     let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles };
     let model = models::configure(architecture, preset.name, facts, &options.set)?;
-    let folder = data.path.parent().unwrap_or(&data.path).display();
-    let named = options.model.as_ref().map_or(String::new(), |model| format!(" --model {model}"));
-    let pieces = Pieces {
-        corpus: data.corpus.clone(),
-        split: data.split.clone(),
-        command: format!("deepj benchmark bl2012 --data {folder} --set {}{named}", data.set),
-    };
+    let pieces = Pieces { corpus: data.corpus.clone(), split: data.split.clone() };
+    let begins = !options.out.as_ref().is_some_and(|out| out.join(LAST).exists()) || options.force;
+    let budget =
+        StopConditions { patience: options.budget.patience.or(begins.then_some(PATIENCE)), ..options.budget.clone() };
     let options = TrainOptions {
+        budget,
         data: Some(data.path.clone()),
         losses: Some(vec![play_loss(model.as_ref())?.into()]),
-        notes: None,
+        notes: Some(data.corpus.range),
         pedal: false,
-        split_seed: None,
+        split_seed: Some(data.split.seed),
+        whole: true,
         ..options
     };
     prepare_pieces(&options, device, &pieces)

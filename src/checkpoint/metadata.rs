@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::models::{Precision, Storage};
 use crate::music::{Bptt, Cursor, NoteRange};
 use crate::nn::loss_scale::LossScale;
-use crate::nn::optimizer;
+use crate::nn::optimizer::{self, RateSchedule};
 
 /// The corpus that a model was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Settings {
     pub seed: u32,
     /// The optimiser with its settings.
     pub optimizer: optimizer::Stored,
+    /// How the optimiser's learning rate changes; not at all in checkpoints from before this was stored.
+    #[serde(default, skip_serializing_if = "RateSchedule::is_constant")]
+    pub rate: RateSchedule,
     /// How values are stored while training.
     #[serde(default)]
     pub precision: Precision,
@@ -143,7 +146,16 @@ mod tests {
     /// A resumed run goes on from the very numbers of the run before.
     #[test]
     fn numbers_are_read_as_they_were_written() {
-        let cursor = Cursor { bptt: Bptt::Windowed, seed: 1, epoch: 0, taken: 0, finished: 0, slots: vec![] };
+        let cursor = Cursor {
+            bptt: Bptt::Windowed,
+            seed: 1,
+            transpose: 6,
+            balance: 0.3,
+            epoch: 0,
+            taken: 0,
+            finished: 0,
+            slots: vec![],
+        };
         let mut progress = Progress::beginning(cursor);
         for _ in 0..1000 {
             progress.schedule.product *= 0.999_173;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use deepj::benchmark::bl2012::{Data, KEYS, Set};
 use deepj::benchmark::{Convention, Likelihood, PUBLISHED, Published, prepare};
-use deepj::checkpoint::{Checkpoint, RUNS, StopConditions};
+use deepj::checkpoint::{Checkpoint, RUNS};
 use deepj::models;
 use deepj::music::{NoteRange, Part};
 use deepj::train::{End, Outcome, ResumeMode, TrainOptions, train_and_hold};
@@ -14,6 +14,7 @@ use deepj::{Error, Result};
 use serde::Serialize;
 
 use super::train::Progress;
+use super::training::TrainingArguments;
 use super::{DeviceArguments, bar, pair, say, say_json, signals::Signals, tell};
 
 /// Measure models on the data of published figures
@@ -56,48 +57,11 @@ struct Bl2012 {
     /// Begin anew: replace the run in the folder
     #[arg(long)]
     force: bool,
-    /// The kind of network [default: deepj]
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// Sizes of the network [default: as in training]
-    #[arg(long)]
-    preset: Option<String>,
     /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     config: Vec<(String, String)>,
-    /// Pieces side by side in a batch [default: as in training]
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
-    /// Time steps of a window [default: as in training]
-    #[arg(long, value_name = "N")]
-    seq: Option<usize>,
-    /// The optimiser [default: the network's, as in training]
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<String>,
-    /// Learning rate [default: the optimiser's]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
-    /// Limit the global gradient norm; 0 for no limit [default: the optimiser's]
-    #[arg(long, value_name = "X")]
-    clip_norm: Option<f64>,
-    /// Seed of initial values, orders and dropout [default: 0]
-    #[arg(long, value_name = "N")]
-    seed: Option<u32>,
-    /// Stop after so many updates
-    #[arg(long, value_name = "N")]
-    steps: Option<u64>,
-    /// Stop after so many times through the training pieces
-    #[arg(long, value_name = "N")]
-    epochs: Option<f64>,
-    /// Stop after so many minutes
-    #[arg(long, value_name = "N")]
-    minutes: Option<f64>,
-    /// Stop after so many validations without a better likelihood
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    patience: u64,
-    /// Updates between validations [default: an epoch, at most 200]
-    #[arg(long, value_name = "N")]
-    validate_every: Option<u64>,
+    #[command(flatten)]
+    training: TrainingArguments,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -154,29 +118,15 @@ impl Bl2012 {
     }
 
     fn options(&self) -> TrainOptions {
-        let model = self.model.as_deref().unwrap_or(models::DEFAULT);
+        let said = self.training.options();
+        let model = said.model.as_deref().unwrap_or(models::DEFAULT);
         let out = || Path::new(RUNS).join("bl2012").join(format!("{}-{model}", self.set));
         TrainOptions {
             out: Some(self.out.clone().unwrap_or_else(out)),
             resume: if self.force { ResumeMode::Never } else { ResumeMode::Auto },
             force: self.force,
-            model: self.model.clone(),
-            preset: self.preset.clone(),
             set: self.config.clone(),
-            batch: self.batch,
-            seq: self.seq,
-            optimizer: self.optimizer.clone(),
-            lr: self.lr,
-            clip_norm: self.clip_norm,
-            seed: self.seed,
-            budget: StopConditions {
-                steps: self.steps,
-                epochs: self.epochs,
-                minutes: self.minutes,
-                patience: Some(self.patience),
-            },
-            validate_every: self.validate_every,
-            ..TrainOptions::default()
+            ..said
         }
     }
 }
@@ -192,6 +142,13 @@ fn in_flags(e: Error) -> Error {
 #[derive(Serialize)]
 struct Report<'a> {
     set: Set,
+    /// The command that was given.
+    command: String,
+    /// The day on which it ended (UTC).
+    date: String,
+    device: String,
+    /// The network's configuration.
+    config: serde_json::Value,
     #[serde(serialize_with = "deepj::files::serialize_path")]
     data: PathBuf,
     /// Keys over which likelihoods are summed.
@@ -242,8 +199,15 @@ impl<'a> Report<'a> {
             source: row.source,
             remark: row.remark_on(data.set),
         };
+        let config = serde_json::from_str(&model.model.config()).unwrap_or_default();
+        let arguments = std::env::args().skip(1);
+        let quoted = |text: String| if text.contains([' ', '"', '\'']) { format!("{text:?}") } else { text };
         Self {
             set: data.set,
+            command: std::iter::once("deepj".into()).chain(arguments.map(quoted)).collect::<Vec<_>>().join(" "),
+            date: deepj::calendar::today(),
+            device: model.progress.device.clone(),
+            config,
             data: data.path.clone(),
             keys: KEYS,
             network_keys: data.corpus.range,
@@ -267,6 +231,7 @@ impl<'a> Report<'a> {
             test.steps,
             network_keys.len()
         ));
+        say(format_args!("{model} {}", self.config));
         if let Some(best) = run.best {
             say(format_args!(
                 "{model}, {parameters} parameters, best of {} updates by validation after {}: {:.3} nats a step there",

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 use deepj::checkpoint::RUNS;
-use deepj::experiment::{self, Experiment, Next, Results, RunResult, folder_name, markdown, page};
-use deepj::files::{Outputs, path_text, write_output};
+use deepj::experiment::{self, Experiment, Next, Results, RunResult, Source, folder_name, markdown, page};
+use deepj::files::{FileLock, Outputs, path_text, write_output};
 use deepj::{Error, Result};
 use indicatif::HumanDuration;
 
@@ -26,7 +26,7 @@ Examples:
   deepj experiment experiments/paper.toml --table          what is done so far
   deepj experiment --report docs/PAPER.md experiments/results/paper.json")]
 pub struct ExperimentCommand {
-    /// The experiment, in TOML; with --report the result files of experiments
+    /// The experiment, in TOML; with --report result files: of experiments, of `deepj benchmark --json`, of benches/peers/compare.py
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The corpus, instead of the one that the file names
@@ -61,7 +61,10 @@ impl ExperimentCommand {
         let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join(folder_name(&experiment.name)));
         if self.table {
             let results = Results::gather(&experiment, &out)?;
-            results.write(&out)?;
+            // While the experiment goes on, its files are its own.
+            if let Ok(_lock) = FileLock::acquire(&out) {
+                results.write(&out)?;
+            }
             return self.show(&results, &out).map(|()| ExitCode::SUCCESS);
         }
         self.make(&experiment, &out)
@@ -87,7 +90,8 @@ impl ExperimentCommand {
         if signals.stop.load(Ordering::Relaxed) {
             return Ok(signals.exit_code());
         }
-        let failed = results.runs.iter().filter(|run| run.failure.is_some()).count();
+        let trained = |run: &&RunResult| experiment.find(&run.configuration).is_some_and(|of| of.model_of.is_none());
+        let failed = results.runs.iter().filter(trained).filter(|run| run.failure.is_some()).count();
         match failed {
             0 => Ok(ExitCode::SUCCESS),
             _ => Err(Error::run(format!("{failed} of {planned} runs failed"), "the tables say which, and why")),
@@ -106,7 +110,12 @@ impl ExperimentCommand {
         let mut outputs = Outputs::default();
         self.files.iter().for_each(|file| outputs.reads(file));
         claim(&mut outputs, Some(target), &["md"])?;
-        let all = self.files.iter().map(|file| Results::read(file)).collect::<Result<Vec<_>>>()?;
+        for (i, file) in self.files.iter().enumerate() {
+            if self.files[..i].iter().any(|other| same_file::is_same_file(other, file).unwrap_or(false)) {
+                return Err(Error::usage(format!("{} is named twice", path_text(file)), "name each file once"));
+            }
+        }
+        let all = self.files.iter().map(|file| Source::read(file)).collect::<Result<Vec<_>>>()?;
         let files: Vec<String> = self.files.iter().map(path_text).collect();
         let command = format!("deepj experiment --report {} {}", path_text(target), files.join(" "));
         write_output(target, page(&all, &command).as_bytes())

@@ -33,6 +33,7 @@ mod profile;
 mod roll;
 mod signals;
 mod train;
+mod training;
 mod verify;
 
 const FIRST_STEPS: &str = "\

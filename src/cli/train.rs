@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use deepj::checkpoint::{Checkpoint, StopConditions};
+use deepj::checkpoint::Checkpoint;
 use deepj::files::path_text;
 use deepj::generate::{self, MAX_BARS};
 use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
-use deepj::models::{Loss, Precision};
-use deepj::music::{Bptt, NoteRange};
+use deepj::models::Loss;
+use deepj::music::NoteRange;
 use deepj::train::{
     End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
     prepare, train_and_hold,
@@ -23,6 +23,7 @@ use deepj::{Error, Result};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
+use super::training::TrainingArguments;
 use super::{DeviceArguments, bar, nats, pair, say, say_json, signals::Signals, tell, updates};
 
 /// Train a model; without arguments on the pieces within the program
@@ -33,6 +34,7 @@ Examples:
   deepj train --data midi --preset paper --out runs/first --steps 20000
   deepj train --out runs/first --resume --steps 40000
   deepj train --data midi --set dropout=0.3 --explain
+  deepj train --data midi --steps 20000 --warmup 200 --lr-schedule cosine --transpose 6 --balance
   deepj train --data midi --model biaxial")]
 pub struct Train {
     /// The corpus: a folder with <genre>/<composer>/*.mid [default: the pieces within the program]
@@ -48,42 +50,11 @@ pub struct Train {
     /// Replace the run in --out
     #[arg(long, conflicts_with = "resume")]
     force: bool,
-    /// The network: deepj, or biaxial, the Biaxial LSTM that it was compared with [default: deepj]
-    #[arg(long, value_name = "NAME")]
-    model: Option<String>,
-    /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
-    #[arg(long)]
-    preset: Option<String>,
     /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Pieces side by side in a batch [default: 16 with the paper's sizes, 4 with the small ones]
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
-    /// Time steps of a window, 16 a bar [default: 128 with the paper's sizes, 64 with the small ones]
-    #[arg(long, value_name = "N")]
-    seq: Option<usize>,
-    /// How windows are taken from pieces: stateful (carrying the state) or windowed (the authors' way) [default: stateful]
-    #[arg(long)]
-    bptt: Option<Bptt>,
-    /// The optimiser: nadam or adadelta [default: nadam for deepj, adadelta for biaxial]
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<String>,
-    /// Learning rate [default: 0.002 with nadam, 1 with adadelta]
-    #[arg(long, value_name = "X")]
-    lr: Option<f64>,
-    /// Limit the global gradient norm; 0 for no limit [default: 0 with nadam, 5 with adadelta]
-    #[arg(long, value_name = "X")]
-    clip_norm: Option<f64>,
-    /// How values are stored: f32, or mixed (activations and weights as f16, sums and parameters as f32) [default: f32]
-    #[arg(long)]
-    precision: Option<Precision>,
-    /// Halve the memory: compute gates again in the backward pass instead of keeping them
-    #[arg(long)]
-    recompute: bool,
-    /// Seed of initial values, orders and dropout [default: 0]
-    #[arg(long, value_name = "N")]
-    seed: Option<u32>,
+    #[command(flatten)]
+    training: TrainingArguments,
     /// Seed of the split into training, validation and test pieces [default: 0]
     #[arg(long, value_name = "N")]
     split_seed: Option<u64>,
@@ -96,24 +67,6 @@ pub struct Train {
     /// Fail if one file of the corpus cannot be used or is odd, instead of skipping it or reading what can be read
     #[arg(long)]
     strict: bool,
-    /// Stop after so many updates
-    #[arg(long, value_name = "N")]
-    steps: Option<u64>,
-    /// Stop after so many times through the training pieces
-    #[arg(long, value_name = "N")]
-    epochs: Option<f64>,
-    /// Stop after so many minutes
-    #[arg(long, value_name = "N")]
-    minutes: Option<f64>,
-    /// Stop after so many validations without a better loss
-    #[arg(long, value_name = "N")]
-    patience: Option<u64>,
-    /// Updates between validations [default: an epoch, at most 200]
-    #[arg(long, value_name = "N")]
-    validate_every: Option<u64>,
-    /// Updates between checkpoints [default: as validations]
-    #[arg(long, value_name = "N")]
-    save_every: Option<u64>,
     /// Bars of the pieces composed at the end, one a genre; 0 for none [default: 16]
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
@@ -134,32 +87,13 @@ impl Train {
             out: self.out,
             resume: self.resume.unwrap_or_default(),
             force: self.force,
-            model: self.model,
-            preset: self.preset,
             set: self.set,
             notes: self.notes,
             pedal: self.pedal,
             strict: self.strict,
-            bptt: self.bptt,
-            batch: self.batch,
-            seq: self.seq,
-            optimizer: self.optimizer,
-            lr: self.lr,
-            clip_norm: self.clip_norm,
-            precision: self.precision,
-            recompute: self.recompute,
-            losses: None,
-            seed: self.seed,
             split_seed: self.split_seed,
-            budget: StopConditions {
-                steps: self.steps,
-                epochs: self.epochs,
-                minutes: self.minutes,
-                patience: self.patience,
-            },
-            validate_every: self.validate_every,
-            save_every: self.save_every,
             samples: self.samples,
+            ..self.training.options()
         };
         let device = self.device.open()?;
         let selection = self.device.selection();

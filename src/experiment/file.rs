@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
+use super::results::FILES;
 use crate::checkpoint::StopConditions;
 use crate::error::{nearest, nearest_expected};
-use crate::files::read_bounded;
+use crate::files::{path_text, read_bounded};
 use crate::generate::MAX_BARS;
-use crate::models::Precision;
-use crate::music::{Bptt, NoteRange};
 use crate::train::{ResumeMode, TrainOptions};
 use crate::{Error, Result};
 
@@ -56,13 +57,16 @@ struct Written {
     baseline: Option<String>,
     budget: Budget,
     #[serde(default)]
-    base: Configuration,
+    base: Keys,
     samples: Option<Samples>,
     #[serde(rename = "configuration")]
-    configurations: Vec<Configuration>,
+    configurations: Vec<Keys>,
     #[serde(default, rename = "claim")]
     claims: Vec<Claim>,
 }
+
+/// What stands in a table, and where.
+type Keys = BTreeMap<Spanned<String>, toml::Value>;
 
 /// When a run stops, and how often it validates and saves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,9 +103,8 @@ fn one() -> f32 {
     1.0
 }
 
-/// What is compared: settings as `deepj train` has them, and two of its own.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+/// What is compared.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
     /// Its name in tables.
     pub name: String,
@@ -109,34 +112,17 @@ pub struct Configuration {
     pub model_of: Option<String>,
     /// Whether silence raises the temperature of its samples; it does unless told otherwise.
     pub silence_temperature: Option<bool>,
-    /// See [`TrainOptions`].
-    pub model: Option<String>,
-    /// See [`TrainOptions`].
-    pub preset: Option<String>,
-    /// See [`TrainOptions`].
-    pub set: BTreeMap<String, toml::Value>,
-    /// See [`TrainOptions`].
-    pub notes: Option<NoteRange>,
-    /// See [`TrainOptions`].
-    pub pedal: Option<bool>,
-    /// See [`TrainOptions`].
-    pub bptt: Option<Bptt>,
-    /// See [`TrainOptions`].
-    pub batch: Option<usize>,
-    /// See [`TrainOptions`].
-    pub seq: Option<usize>,
-    /// See [`TrainOptions`].
-    pub optimizer: Option<String>,
-    /// See [`TrainOptions`].
-    pub lr: Option<f64>,
-    /// See [`TrainOptions`].
-    pub clip_norm: Option<f64>,
-    /// See [`TrainOptions`].
-    pub precision: Option<Precision>,
-    /// See [`TrainOptions`].
-    pub recompute: Option<bool>,
-    /// See [`TrainOptions`].
-    pub split_seed: Option<u64>,
+    /// The settings of its training, as `deepj train` has them.
+    pub training: TrainOptions,
+}
+
+/// What a configuration has beside the settings of a training.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct Own {
+    name: String,
+    model_of: Option<String>,
+    silence_temperature: Option<bool>,
 }
 
 /// What is said of two configurations, to be held against what is measured.
@@ -201,23 +187,18 @@ impl Experiment {
             let place = line.map_or(String::new(), |line| format!("line {line}: "));
             let (what, remedy) = match nearest_expected(e.message()) {
                 Some(remedy) => (e.message().split(", expected").next().unwrap_or_default(), remedy),
-                None => (e.message(), "docs/EXPERIMENTS.md shows a whole file".into()),
+                None => (e.message(), SHOWN.into()),
             };
             wrong(path, format!("{place}{what}"), remedy)
         })?;
-        let Written { name, about, data, seeds, baseline, budget, base, samples, mut configurations, mut claims } =
-            written;
-        if !base.name.is_empty() || base.model_of.is_some() {
+        let Written { name, about, data, seeds, baseline, budget, base, samples, configurations, mut claims } = written;
+        let (of_base, _) = settings(path, &text, &base)?;
+        if !of_base.name.is_empty() || of_base.model_of.is_some() {
             let remedy = "it holds what all configurations share; leave name and model-of out";
             return Err(wrong(path, "[base] is no configuration", remedy));
         }
-        for configuration in &mut configurations {
-            if configuration.model_of.is_some() && configuration.trains() {
-                let what = format!("configuration `{}` has settings of a training and `model-of`", configuration.name);
-                return Err(wrong(path, what, "leave out one or the other: with `model-of` nothing is trained"));
-            }
-            *configuration = std::mem::take(configuration).over(&base);
-        }
+        let of = |keys: &Keys| configuration(path, &text, keys, &base);
+        let configurations = configurations.iter().map(of).collect::<Result<Vec<_>>>()?;
         let first = configurations.first().map_or(String::new(), |first| first.name.clone());
         let baseline = baseline.unwrap_or(first);
         for claim in &mut claims {
@@ -278,6 +259,10 @@ impl Experiment {
             check_name(&self.path, &format!("[[configuration]] number {}: name", i + 1), name)?;
             // Folders that differ in case only are one on some systems.
             let folder = |name: &str| folder_name(name).to_lowercase();
+            if FILES.contains(&folder(name).as_str()) {
+                let what = format!("configuration `{name}` has the name of a file in the experiment's folder");
+                return wrong(what, "give it another name: its folder is there");
+            }
             if let Some(other) = self.configurations[..i].iter().find(|other| folder(&other.name) == folder(name)) {
                 let what = match other.name == *name {
                     true => format!("two configurations are named `{name}`"),
@@ -328,36 +313,24 @@ impl Experiment {
     /// What a run is asked to do, in this folder.
     pub fn options(&self, run: Run, out: Option<PathBuf>) -> TrainOptions {
         let of = &self.configurations[run.configuration];
-        // A text stays one, also where it reads as a number.
-        let set = of.set.iter().map(|(name, value)| (name.clone(), serde_json::json!(value).to_string()));
         let Budget { steps, minutes, validate_every, save_every } = self.budget;
         TrainOptions {
             data: self.data.clone(),
             resume: if out.is_some() { ResumeMode::Auto } else { ResumeMode::Never },
             out,
-            force: false,
-            model: of.model.clone(),
-            preset: of.preset.clone(),
-            set: set.collect(),
-            notes: of.notes,
-            pedal: of.pedal.unwrap_or_default(),
-            strict: false,
-            bptt: of.bptt,
-            batch: of.batch,
-            seq: of.seq,
-            optimizer: of.optimizer.clone(),
-            lr: of.lr,
-            clip_norm: of.clip_norm,
-            precision: of.precision,
-            recompute: of.recompute.unwrap_or_default(),
+            whole: true,
             seed: Some(run.seed),
-            split_seed: of.split_seed,
-            losses: None,
             budget: StopConditions { steps, minutes, ..StopConditions::default() },
             validate_every,
             save_every,
-            samples: None,
+            ..of.training.clone()
         }
+    }
+
+    /// What makes the runs: the program's version, and the command but for the device.
+    pub fn made_by(&self) -> String {
+        let data = self.data.as_ref().map_or(String::new(), |data| format!(" --data {}", path_text(data)));
+        format!("deepj {}: `deepj experiment {}{data}`", env!("CARGO_PKG_VERSION"), path_text(&self.path))
     }
 
     /// What of the other makes other runs, if anything does: words, claims and the place of the corpus do not.
@@ -380,41 +353,69 @@ impl Experiment {
     }
 }
 
-impl Configuration {
-    /// Whether it has settings that a training would need.
-    fn trains(&self) -> bool {
-        let only_samples = Self {
-            name: self.name.clone(),
-            model_of: self.model_of.clone(),
-            silence_temperature: self.silence_temperature,
-            ..Self::default()
-        };
-        *self != only_samples
+/// The configuration in a table, with what it leaves open taken from `base`.
+fn configuration(path: &Path, text: &str, keys: &Keys, base: &Keys) -> Result<Configuration> {
+    let (own, training) = settings(path, text, keys)?;
+    if own.model_of.is_some() && training != TrainOptions::default() {
+        let what = format!("configuration `{}` has settings of a training and `model-of`", own.name);
+        return Err(wrong(path, what, "leave out one or the other: with `model-of` nothing is trained"));
     }
-
-    /// These settings, and of `base` those that are left open.
-    fn over(self, base: &Self) -> Self {
-        let mut set = base.set.clone();
-        set.extend(self.set);
-        Self {
-            name: self.name,
-            model_of: self.model_of,
-            silence_temperature: self.silence_temperature.or(base.silence_temperature),
-            model: self.model.or(base.model.clone()),
-            preset: self.preset.or(base.preset.clone()),
-            set,
-            notes: self.notes.or(base.notes),
-            pedal: self.pedal.or(base.pedal),
-            bptt: self.bptt.or(base.bptt),
-            batch: self.batch.or(base.batch),
-            seq: self.seq.or(base.seq),
-            optimizer: self.optimizer.or(base.optimizer.clone()),
-            lr: self.lr.or(base.lr),
-            clip_norm: self.clip_norm.or(base.clip_norm),
-            precision: self.precision.or(base.precision),
-            recompute: self.recompute.or(base.recompute),
-            split_seed: self.split_seed.or(base.split_seed),
+    let mut both = base.clone();
+    // Another network has other fields.
+    let model = |keys: &Keys| keys.iter().find(|(key, _)| key.get_ref() == "model").map(|(_, value)| value.clone());
+    if model(keys).is_some_and(|own| Some(own) != model(base)) {
+        both.retain(|key, _| key.get_ref() != "set");
+    }
+    for (key, value) in keys {
+        match (both.get_mut(key), value) {
+            // Fields of the network one by one.
+            (Some(toml::Value::Table(of_base)), toml::Value::Table(own)) => of_base.extend(own.clone()),
+            _ => drop(both.insert(key.clone(), value.clone())),
         }
+    }
+    let (own, training) = settings(path, text, &both)?;
+    let Own { name, model_of, silence_temperature } = own;
+    Ok(Configuration { name, model_of, silence_temperature, training })
+}
+
+/// What a table says, key by key, so that an error has the line of its key.
+fn settings(path: &Path, text: &str, keys: &Keys) -> Result<(Own, TrainOptions)> {
+    let (mut own, mut training) = (toml::Table::new(), toml::Table::new());
+    for (key, value) in keys {
+        let (name, place) = (key.get_ref(), key.span().start);
+        let one = toml::Table::from_iter([(name.clone(), value.clone())]);
+        let of_own = one.clone().try_into::<Own>();
+        let of_training = one.try_into::<TrainOptions>();
+        let unknown = |message: &str| message.starts_with("unknown field");
+        let into = match (of_own, of_training) {
+            (Ok(_), _) => &mut own,
+            (_, Ok(_)) => &mut training,
+            (Err(of_own), Err(of_training)) => {
+                // It is of the one that knows the key; where neither does, settings of a training are meant.
+                let e = if unknown(of_own.message()) { of_training } else { of_own };
+                return Err(in_key(path, text, place, name, e.message()));
+            }
+        };
+        into.insert(name.clone(), value.clone());
+    }
+    fn all<T: DeserializeOwned>(path: &Path, table: toml::Table) -> Result<T> {
+        table.try_into().map_err(|e: toml::de::Error| wrong(path, e.message().to_owned(), SHOWN))
+    }
+    Ok((all(path, own)?, all(path, training)?))
+}
+
+/// The remedy of a file that cannot be made sense of.
+const SHOWN: &str = "docs/EXPERIMENTS.md shows a whole file";
+
+/// An error over a key, at a byte of the text.
+fn in_key(path: &Path, text: &str, place: usize, key: &str, message: &str) -> Error {
+    let line = 1 + text.get(..place).unwrap_or_default().matches('\n').count();
+    match nearest_expected(message) {
+        Some(remedy) => {
+            let what = message.split(", expected").next().unwrap_or_default();
+            wrong(path, format!("line {line}: {what}"), remedy)
+        }
+        None => wrong(path, format!("line {line}: {key}: {}", message.trim_end()), SHOWN),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::files::{read_bounded, refused, write_whole};
 use crate::{Error, Result};
 
 /// The largest file of results that is read, in bytes; a run takes about a thousand.
-const MAX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 
 /// All results of an experiment, in the folder of its runs, as JSON.
 pub const RESULTS: &str = "results.json";
@@ -24,6 +24,9 @@ const CSV: &str = "results.csv";
 const COPY: &str = "experiment.toml";
 /// The result of a run, in its own folder: its presence says that the run is done.
 const RESULT: &str = "result.json";
+
+/// The files in the folder of an experiment.
+pub const FILES: [&str; 4] = [RESULTS, MARKDOWN, CSV, COPY];
 
 /// What came of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,25 +48,45 @@ pub struct RunResult {
     pub corpus: String,
     /// Training and validation pieces.
     pub pieces: [usize; 2],
+    /// What the rolls of the pieces are: pitches, pedal and seed of the split. Validation figures of other rolls cannot be compared.
+    pub rolls: String,
     /// The day on which it ended (UTC).
     pub date: String,
     /// Updates, seconds and GFLOP of the training.
     pub cost: BTreeMap<String, f64>,
-    /// Losses of the best validation.
+    /// Losses of the best validation, and [`STYLE_EFFECT`] where the model has styles.
     pub validation: BTreeMap<String, f64>,
     /// Figures of what the best model composed.
     pub samples: BTreeMap<String, f64>,
 }
 
 /// The names in [`RunResult::cost`], in the order of tables.
-pub const COSTS: [&str; 3] = ["updates", "seconds", "gflop"];
+pub const COSTS: [&str; 5] = ["updates", "seconds", "seconds_per_update", "gflop", "parameters"];
+
+/// Nats a time step that validation loses where each piece is said to be by another composer: how much the model makes of styles.
+pub const STYLE_EFFECT: &str = "style_effect";
 
 impl RunResult {
+    /// Whether both have measured the same by a figure of this name, so that one's can be held against the other's.
+    pub fn is_like(&self, other: &Self, measure: &str) -> bool {
+        let of_validation = |run: &Self| run.validation.contains_key(measure);
+        if !of_validation(self) || !of_validation(other) {
+            return true;
+        }
+        // A sum is of the same losses or of others.
+        let losses =
+            |run: &Self| run.validation.keys().filter(|name| *name != STYLE_EFFECT).cloned().collect::<Vec<_>>();
+        self.rolls == other.rolls && (measure != LOSS || losses(self) == losses(other))
+    }
+
     /// A figure by name.
     pub fn get(&self, measure: &str) -> Option<f64> {
         [&self.validation, &self.samples, &self.cost].into_iter().find_map(|of| of.get(measure)).copied()
     }
 }
+
+/// The sum of a model's losses.
+const LOSS: &str = "loss";
 
 /// What came of the runs of an experiment so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +103,8 @@ pub struct Results {
     pub seeds: Vec<u32>,
     /// The budget of each run.
     pub budget: Budget,
+    /// What made the runs: the program's version, and the command but for the device.
+    pub made_by: String,
     /// What is claimed of the configurations.
     pub claims: Vec<Claim>,
     /// The runs that are done.
@@ -98,9 +123,25 @@ impl Results {
     /// Those in the file at `path`.
     ///
     /// # Errors
-    /// A file that cannot be read, or holds something else.
+    /// A file that cannot be read, or holds something else, or one seed or run twice.
     pub fn read(path: &Path) -> Result<Self> {
-        read_json(path, "name a results.json that `deepj experiment` has written")
+        let remedy = "name a results.json that `deepj experiment` has written";
+        Self::parse(path, &read_bounded(path, MAX_BYTES, remedy)?, remedy)
+    }
+
+    /// Those in the bytes of the file at `path`.
+    pub(super) fn parse(path: &Path, bytes: &[u8], remedy: &str) -> Result<Self> {
+        let results: Self = parse_json(path, bytes, remedy)?;
+        let twice = |text: String| Err(Error::file(path, format!("{text} comes twice"), remedy));
+        if let Some(i) = (0..results.seeds.len()).find(|&i| results.seeds[..i].contains(&results.seeds[i])) {
+            return twice(format!("seed {}", results.seeds[i]));
+        }
+        let same = |a: &RunResult, b: &RunResult| (&a.configuration, a.seed) == (&b.configuration, b.seed);
+        let runs = &results.runs;
+        match (0..runs.len()).find(|&i| runs[..i].iter().any(|run| same(run, &runs[i]))) {
+            Some(i) => twice(format!("the run of `{}` with seed {}", runs[i].configuration, runs[i].seed)),
+            None => Ok(results),
+        }
     }
 
     /// Those of the runs in the folder `out` that are done. No run is made.
@@ -125,6 +166,7 @@ impl Results {
             baseline: experiment.baseline.clone(),
             seeds: experiment.seeds.clone(),
             budget: experiment.budget.clone(),
+            made_by: experiment.made_by(),
             claims: experiment.claims.clone(),
             runs: vec![],
         }
@@ -164,11 +206,21 @@ impl Results {
         self.seeds.iter().filter_map(of).collect()
     }
 
-    /// How much a configuration's figure differs from that of another with the same seed, for all seeds that have both.
+    /// How much a configuration's figure differs from that of another with the same seed, for all seeds that have both; none where
+    /// the figures do not mean the same.
     pub fn differences(&self, configuration: &str, against: &str, measure: &str) -> Vec<f64> {
-        let of =
-            |&seed: &u32| Some(self.find(configuration, seed)?.get(measure)? - self.find(against, seed)?.get(measure)?);
+        let of = |&seed: &u32| {
+            let (one, other) = (self.find(configuration, seed)?, self.find(against, seed)?);
+            let difference = one.get(measure)? - other.get(measure)?;
+            one.is_like(other, measure).then_some(difference)
+        };
         self.seeds.iter().filter_map(of).collect()
+    }
+
+    /// How many runs of these two configurations failed.
+    pub fn failures(&self, configuration: &str, against: &str) -> usize {
+        let of_either = |run: &&RunResult| [configuration, against].contains(&run.configuration.as_str());
+        self.runs.iter().filter(of_either).filter(|run| run.failure.is_some()).count()
     }
 
     /// The names of all figures, in the order of tables: likelihoods by which models are compared before other losses.
@@ -238,8 +290,11 @@ pub fn begin(experiment: &Experiment, out: &Path) -> Result<()> {
 }
 
 fn read_json<T: for<'a> Deserialize<'a>>(path: &Path, remedy: &str) -> Result<T> {
-    let bytes = read_bounded(path, MAX_BYTES, remedy)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("holds no results: {e}"), remedy))
+    parse_json(path, &read_bounded(path, MAX_BYTES, remedy)?, remedy)
+}
+
+fn parse_json<T: for<'a> Deserialize<'a>>(path: &Path, bytes: &[u8], remedy: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::file(path, format!("holds no results: {e}"), remedy))
 }
 
 fn to_json(value: &impl Serialize) -> Result<String> {

@@ -2,21 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use super::file::{Configuration, Experiment, Run};
-use super::results::{self, COSTS, Results, RunResult, run_folder};
+use super::file::{Claim, Configuration, Experiment, Run};
+use super::results::{self, COSTS, Results, RunResult, STYLE_EFFECT, run_folder};
 use super::samples::{self, FIGURES};
 use crate::calendar::today;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Kind, nearest};
+use crate::evaluate::evaluate;
 use crate::files::{FileLock, make_folder};
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::models::Loss;
-use crate::train::{self, End, Folder, Prepared, RunFiles, Started, UpdateRecord, ValidationRecord, prepare};
+use crate::music::{CorpusOptions, Piece};
+use crate::shape::Channels;
+use crate::train::{
+    self, End, Folder, Pieces, Prepared, RunFiles, Started, UpdateRecord, ValidationRecord, prepare, prepare_pieces,
+    read_corpus,
+};
 use crate::{Error, Result};
 
 /// A run that is about to be made.
@@ -106,41 +113,127 @@ fn seconds_left(experiment: &Experiment, left: &[Run], results: &Results) -> Opt
     Some(trained.map(|configuration| mean(results.values(&configuration.name, "seconds")).unwrap_or(of_any)).sum())
 }
 
-/// Looks at all configurations before the first run, and returns the fingerprint of each one's corpus.
-fn check(experiment: &Experiment, device: &Device, selection: &KernelSelection) -> Result<BTreeMap<String, String>> {
-    let mut corpora = BTreeMap::new();
-    let mut losses: BTreeMap<&str, &[Loss]> = BTreeMap::new();
+/// What is known of a configuration before its first run.
+struct Known {
+    losses: &'static [Loss],
+    /// See [`RunResult::rolls`].
+    rolls: String,
+    channels: Channels,
+    /// The network knows styles, several of them.
+    styles: bool,
+    fingerprint: String,
+}
+
+impl Known {
+    fn of(prepared: &Prepared) -> Self {
+        let roll = prepared.state.model.roll();
+        Self {
+            losses: prepared.state.model.losses(),
+            rolls: rolls(prepared),
+            channels: roll.channels,
+            styles: roll.styles > 1,
+            fingerprint: fingerprint(prepared),
+        }
+    }
+
+    /// The figures that a run of it will have.
+    fn measures(&self, samples: bool) -> BTreeSet<&'static str> {
+        let likelihoods = self.losses.iter().filter_map(|loss| loss.nats_per_step);
+        let mut known: BTreeSet<&str> = self.losses.iter().map(|loss| loss.key).chain(likelihoods).collect();
+        known.insert("loss");
+        known.extend(self.styles.then_some(STYLE_EFFECT));
+        known.extend(COSTS);
+        if samples {
+            known.extend(samples::figures(self.channels).map(|(name, _)| name));
+        }
+        known
+    }
+}
+
+/// Looks at all configurations and claims before the first run, and returns the fingerprint of each configuration's corpus.
+///
+/// # Errors
+/// A configuration that cannot be trained, or a claim about figures that there will not be, or that do not mean the same.
+pub fn check(
+    experiment: &Experiment,
+    device: &Device,
+    selection: &KernelSelection,
+) -> Result<BTreeMap<String, String>> {
+    let mut known: BTreeMap<&str, Known> = BTreeMap::new();
+    // Each corpus is read once, however many configurations there are.
+    let mut corpora: Vec<(CorpusOptions, u64, Pieces)> = vec![];
     for run in experiment.runs().into_iter().filter(|run| run.seed == experiment.seeds[0]) {
         let configuration = &experiment.configurations[run.configuration];
+        if configuration.model_of.is_some() {
+            continue;
+        }
         let of = |e: Error| {
             let what = format!("{}: configuration `{}`: {}", experiment.path.display(), configuration.name, e.what);
             Error { what, ..e }
         };
-        let origin = configuration.model_of.as_ref().and_then(|origin| losses.get(origin.as_str()));
-        if let Some(origin) = origin.copied() {
-            losses.insert(&configuration.name, origin);
-            continue;
-        }
-        let prepared = prepare(&experiment.options(run, None), device).map_err(of)?;
-        check_one(experiment, configuration, &prepared, device, selection).map_err(of)?;
-        losses.insert(&configuration.name, prepared.state.model.losses());
-        corpora.insert(configuration.name.clone(), fingerprint(&prepared));
-    }
-    for claim in &experiment.claims {
-        for configuration in [&claim.configuration, &claim.against] {
-            let of = losses.get(configuration.as_str()).copied().unwrap_or_default();
-            let likelihoods = of.iter().filter_map(|loss| loss.nats_per_step);
-            let mut known: BTreeSet<&str> = of.iter().map(|loss| loss.key).chain(likelihoods).chain(["loss"]).collect();
-            known.extend(COSTS);
-            known.extend(FIGURES.iter().map(|(name, _)| *name).filter(|_| experiment.samples.is_some()));
-            if !known.contains(claim.measure.as_str()) {
-                let file = experiment.path.display();
-                let what = format!("{file}: claim \"{}\": `{configuration}` has no `{}`", claim.text, claim.measure);
-                return Err(Error::usage(what, nearest(&claim.measure, known)));
+        let options = experiment.options(run, None).complete(device).map_err(of)?;
+        let (range, seed) = (options.notes.unwrap_or_default(), options.split_seed.unwrap_or_default());
+        let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
+        let place = match corpora.iter().position(|(other, split, _)| *other == reading && *split == seed) {
+            Some(place) => place,
+            None => {
+                let corpus = read_corpus(options.data.as_deref(), &reading).map_err(of)?;
+                let split = corpus.split(seed);
+                corpora.push((reading, seed, Pieces { corpus, split }));
+                corpora.len() - 1
             }
+        };
+        let prepared = prepare_pieces(&options, device, &corpora[place].2).map_err(of)?;
+        check_one(experiment, configuration, &prepared, device, selection).map_err(of)?;
+        known.insert(&configuration.name, Known::of(&prepared));
+    }
+    experiment.claims.iter().try_for_each(|claim| check_claim(experiment, claim, &known))?;
+    Ok(known.into_iter().map(|(name, known)| (name.into(), known.fingerprint)).collect())
+}
+
+/// Fails on a claim about figures that one of the configurations does not have, or that do not mean the same in both.
+fn check_claim(experiment: &Experiment, claim: &Claim, known: &BTreeMap<&str, Known>) -> Result<()> {
+    let wrong = |what: String, remedy: String| {
+        Err(Error::usage(format!("{}: claim \"{}\": {what}", experiment.path.display(), claim.text), remedy))
+    };
+    let mut both = vec![];
+    for name in [&claim.configuration, &claim.against] {
+        let configuration = experiment.find(name);
+        let origin = configuration.and_then(|configuration| configuration.model_of.as_ref());
+        let Some(of) = known.get(origin.unwrap_or(name).as_str()) else { continue };
+        let mut measures = of.measures(experiment.samples.is_some());
+        if origin.is_some() {
+            // Nothing is trained.
+            measures.retain(|measure| FIGURES.iter().any(|(figure, _)| figure == measure));
+        }
+        if !measures.contains(claim.measure.as_str()) {
+            return wrong(format!("`{name}` has no `{}`", claim.measure), nearest(&claim.measure, measures));
+        }
+        both.push(of);
+    }
+    let of_samples = FIGURES.iter().any(|(figure, _)| *figure == claim.measure);
+    let is_cost = COSTS.contains(&claim.measure.as_str());
+    if let [one, other] = both[..]
+        && !of_samples
+        && !is_cost
+    {
+        if one.rolls != other.rolls {
+            let what = format!("`{}` is of other rolls in each: {}, and {}", claim.measure, one.rolls, other.rolls);
+            return wrong(what, "give both the same notes, pedal and split-seed".into());
+        }
+        if claim.measure == "loss" && one.losses != other.losses {
+            let what = "`loss` is a sum of other losses in each".to_string();
+            return wrong(what, "name a loss that both have, such as play_nats_per_step".into());
         }
     }
-    Ok(corpora)
+    Ok(())
+}
+
+/// See [`RunResult::rolls`].
+fn rolls(prepared: &Prepared) -> String {
+    let state = &prepared.state;
+    let pedal = if state.corpus.pedal { ", with pedal" } else { "" };
+    format!("pitches {}{pedal}, split {}", state.corpus.range, state.split.seed)
 }
 
 fn check_one(
@@ -208,7 +301,16 @@ impl Runner<'_> {
                 let place = self.experiment.configurations.iter().position(|other| other.name == *origin);
                 let place = Run { configuration: place.unwrap_or(run.configuration), ..run };
                 let held = Folder::open(&folder)?;
-                let result = RunResult { configuration: configuration.name.clone(), date: today(), ..of_origin };
+                let result = RunResult {
+                    configuration: configuration.name.clone(),
+                    date: today(),
+                    failure: of_origin.failure.as_ref().map(|_| format!("the run of `{origin}` failed")),
+                    best_update: None,
+                    // Those are the origin's: nothing was trained.
+                    cost: BTreeMap::new(),
+                    validation: BTreeMap::new(),
+                    ..of_origin
+                };
                 (result, run_folder(self.experiment, self.out, place), Some(held))
             }
             None => {
@@ -232,6 +334,11 @@ impl Runner<'_> {
     /// it was stopped.
     async fn train(&mut self, run: Run, folder: &Path) -> Result<Option<(RunResult, Option<Folder>)>> {
         let prepared = prepare(&self.experiment.options(run, Some(folder.into())), &self.device)?;
+        let held_out = prepared.validation.clone();
+        if self.experiment.budget.steps.is_some_and(|steps| prepared.state.progress.step > steps) {
+            let what = format!("{}: the run has more updates than the budget", folder.display());
+            return Err(Error::usage(what, "remove its folder, and it begins anew"));
+        }
         let mut result = RunResult {
             configuration: self.experiment.configurations[run.configuration].name.clone(),
             seed: run.seed,
@@ -241,6 +348,7 @@ impl Runner<'_> {
             device: String::new(),
             corpus: fingerprint(&prepared),
             pieces: [prepared.train_files, prepared.validation.len()],
+            rolls: rolls(&prepared),
             date: today(),
             cost: BTreeMap::new(),
             validation: BTreeMap::new(),
@@ -260,11 +368,35 @@ impl Runner<'_> {
             }
             Err(e) => return Err(e),
         };
-        let costs = [outcome.step as f64, outcome.seconds, outcome.step as f64 * flops as f64 / 1e9];
+        let (updates, seconds) = (outcome.step as f64, outcome.seconds);
+        let costs = [updates, seconds, seconds / updates, updates * flops as f64 / 1e9, result.parameters as f64];
         result.cost = COSTS.iter().map(|name| name.to_string()).zip(costs).collect();
         let best = outcome.best.map(|best| best.step);
         (result.best_update, result.validation) = (best, validation(&held, best)?);
+        let Some(effect) = self.style_effect(&held, held_out, &result).await? else { return Ok(None) };
+        result.validation.extend(effect.map(|effect| (STYLE_EFFECT.into(), effect)));
         Ok(Some((result, Some(held))))
+    }
+
+    /// [`STYLE_EFFECT`] of the best model on the validation pieces, none of a model without several styles; `None` if it was stopped.
+    async fn style_effect(
+        &self,
+        files: &Folder,
+        pieces: Vec<Arc<Piece>>,
+        result: &RunResult,
+    ) -> Result<Option<Option<f64>>> {
+        let checkpoint = Checkpoint::load(files.path(train::BEST))?;
+        let styles = checkpoint.model.roll().styles;
+        let right = checkpoint.model.losses().iter().find(|loss| loss.is_likelihood());
+        let right = right.and_then(|loss| result.validation.get(loss.nats_per_step?).copied());
+        let Some(right) = right.filter(|_| styles > 1) else { return Ok(Some(None)) };
+        let exchanged = |piece: &Arc<Piece>| Arc::new(Piece { style: (piece.style + 1) % styles, ..(**piece).clone() });
+        let pieces: Vec<Arc<Piece>> = pieces.iter().map(exchanged).collect();
+        // Overrides may be of kernels that only training has.
+        let selection = KernelSelection { overrides_elsewhere: true, ..self.selection.clone() };
+        let slots = checkpoint.settings.batch;
+        let wrong = evaluate(&checkpoint, &pieces, slots, self.device.clone(), selection, self.stop, |_| ()).await?;
+        Ok(wrong.map(|wrong| Some(wrong.losses.nats_per_step() - right)))
     }
 }
 

@@ -10,11 +10,12 @@ use crate::generate::{Composition, SILENCE, generate, genre_styles};
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::music::RollStats;
+use crate::shape::{Channel, Channels};
 use crate::train::SAMPLE;
 use crate::{Error, Result};
 
 /// A figure of a piece.
-type Figure = fn(&RollStats) -> f64;
+pub type Figure = fn(&RollStats) -> f64;
 
 /// The figures of pieces by name, in the order of tables.
 pub const FIGURES: [(&str, Figure); 7] = [
@@ -26,6 +27,12 @@ pub const FIGURES: [(&str, Figure); 7] = [
     ("mean_velocity", |stats| stats.mean_velocity),
     ("std_velocity", |stats| stats.std_velocity),
 ];
+
+/// The figures of pieces that have these values of a cell: velocities only where the model composes them.
+pub fn figures(channels: Channels) -> impl Iterator<Item = (&'static str, Figure)> {
+    let dynamics = channels.iter().any(|channel| channel == Channel::Dynamics);
+    FIGURES.into_iter().filter(move |(name, _)| dynamics || !name.ends_with("_velocity"))
+}
 
 fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
@@ -43,7 +50,7 @@ pub fn composition(
     configuration: &Configuration,
     checkpoint: &Checkpoint,
 ) -> Result<(Vec<String>, Composition)> {
-    let genres = genre_styles(&checkpoint.styles)?;
+    let genres = genre_styles(checkpoint)?;
     let named = genres.into_iter().flat_map(|(genre, style)| {
         (1..=samples.pieces).map(move |number| (format!("{genre}-{number}"), style.clone()))
     });
@@ -89,5 +96,6 @@ pub async fn compose(
         return Err(Error::run("nothing was composed", ""));
     }
     let mean = |figure: Figure| stats.iter().map(figure).sum::<f64>() / stats.len() as f64;
-    Ok(Some(FIGURES.iter().map(|(name, figure)| (name.to_string(), mean(*figure))).collect()))
+    let figures = figures(checkpoint.model.roll().channels);
+    Ok(Some(figures.map(|(name, figure)| (name.to_string(), mean(figure))).collect()))
 }

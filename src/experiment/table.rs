@@ -73,7 +73,7 @@ pub fn markdown(results: &Results) -> String {
     append(results, &mut text);
     if !results.claims.is_empty() && !results.runs.is_empty() {
         text.push_str("\nWhat is claimed:\n\n");
-        append_claims(std::slice::from_ref(results), &mut text);
+        append_claims(&[results], &mut text);
     }
     text
 }
@@ -94,8 +94,8 @@ pub(super) fn append(results: &Results, text: &mut String) {
         None => figure(row.value.mean, row.value.mean),
     };
     grid(results, &rows, &results.measures(), |row| Some(value(row)), text);
-    let compared: Vec<String> =
-        results.measures().into_iter().filter(|measure| !COSTS.contains(&measure.as_str())).collect();
+    let compared = |measure: &String| !COSTS.contains(&measure.as_str()) || measure == "seconds_per_update";
+    let compared: Vec<String> = results.measures().into_iter().filter(compared).collect();
     if rows.iter().any(|row| row.difference.is_some()) {
         let _ = writeln!(
             text,
@@ -164,6 +164,7 @@ fn conditions(results: &Results) -> String {
     let mut days: Vec<String> = results.runs.iter().map(|run| run.date.clone()).collect();
     days.sort();
     once(days);
+    parts.push(format!("made by {}", results.made_by));
     parts.join("; ") + "."
 }
 

@@ -8,7 +8,7 @@ use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, ProgramId, Session};
 use crate::models::{GenerationIo, RollShape};
 use crate::music::roll::MAX_STEPS;
-use crate::music::{Roll, StylePath, Styles};
+use crate::music::{Roll, StylePath};
 use crate::ops::Uniforms;
 use crate::{Error, Result};
 
@@ -232,18 +232,23 @@ impl Generator {
     }
 }
 
-/// Each genre's name and style.
+/// Each genre's name and style; of a model that knows no style its own name and one way to compose.
 ///
 /// # Errors
 /// See [`StylePath::parse`].
-pub fn genre_styles(styles: &Styles) -> Result<Vec<(String, StylePath)>> {
+pub fn genre_styles(checkpoint: &Checkpoint) -> Result<Vec<(String, StylePath)>> {
+    let styles = &checkpoint.styles;
     // A composer may have a genre's name, so the genre is spelt out composer by composer.
     let spelt = |genre: &str| {
         let composers = styles.composers().iter().filter(|c| c.genre == genre);
         composers.map(|c| format!("{}/{}", c.genre, c.name)).collect::<Vec<_>>().join(",")
     };
+    let path = |genre: &str| Ok(StylePath::parse(&spelt(genre), styles)?.0);
     let genres = styles.genres().into_iter();
-    genres.map(|genre| Ok((genre.to_string(), StylePath::parse(&spelt(genre), styles)?.0))).collect()
+    match checkpoint.model.roll().styles {
+        0 => genres.take(1).map(|genre| Ok((checkpoint.model.architecture().into(), path(genre)?))).collect(),
+        _ => genres.map(|genre| Ok((genre.to_string(), path(genre)?))).collect(),
+    }
 }
 
 /// One short piece of each genre, or one where the model knows no style, composed together: what it sounds like. `None` if `stop`
@@ -258,13 +263,7 @@ pub async fn samples(
     selection: KernelSelection,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(String, Roll)>>> {
-    let mut genres = genre_styles(&checkpoint.styles)?;
-    if checkpoint.model.roll().styles == 0 {
-        // A model that knows no style has one way to compose.
-        genres.truncate(1);
-        genres.iter_mut().for_each(|(name, _)| *name = checkpoint.model.architecture().into());
-    }
-    let (names, styles): (Vec<String>, _) = genres.into_iter().unzip();
+    let (names, styles): (Vec<String>, _) = genre_styles(checkpoint)?.into_iter().unzip();
     let options =
         Composition { styles, bars, seed: checkpoint.settings.seed, temperature: 1.0, silence: SILENCE, prime: None };
     let selection = KernelSelection { overrides_elsewhere: true, ..selection };

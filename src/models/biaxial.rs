@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::axes::{self, Axes, Composing, LAYERS, Pass};
+use super::losses::REPLAY_OF_ALL;
 use super::network::{ArchitectureOf, Built, Inputs, Network, Outputs};
 use super::{CorpusFacts, DefaultOn, Generation, Loss, PresetInfo, RollShape, StateShape, TypicalSizes};
 use crate::error::{Error, Result};
@@ -74,7 +75,7 @@ impl Network for Config {
     fn losses(&self) -> &'static [Loss] {
         match self.masked_losses {
             true => Self::LOSSES,
-            false => &const { [Loss::PLAY, Loss::REPLAY.unmasked()] },
+            false => &[Loss::PLAY, REPLAY_OF_ALL],
         }
     }
 
@@ -129,8 +130,8 @@ impl Network for Config {
     }
 
     fn typical_sizes(&self) -> TypicalSizes {
-        let ([time_units, _], [note_units, _]) = (self.time_units, self.note_units);
+        let ([time_units, _], [note_units, upper_units]) = (self.time_units, self.note_units);
         let (dropout, masked) = (self.dropout, self.masked_losses);
-        TypicalSizes { time_units, note_units, dropout, masked, ..TypicalSizes::of(self.roll()) }
+        TypicalSizes { time_units, note_units, upper_units, dropout, masked, ..TypicalSizes::of(self.roll()) }
     }
 }

@@ -62,9 +62,9 @@ impl Loss {
         likelihood: Likelihood::Exact,
     };
 
-    /// The same loss where it counts all cells, so that what it says is not given that a note sounds.
-    pub const fn unmasked(self) -> Self {
-        Self { nats_per_step: None, ..self }
+    /// The same loss where it counts all cells, so that what it says is not given that a note sounds, under another `key`.
+    pub const fn unmasked(self, key: &'static str) -> Self {
+        Self { key, nats_per_step: None, ..self }
     }
 
     /// Whether it is, without more, a negative log-likelihood.
@@ -72,6 +72,9 @@ impl Loss {
         self.nats_per_step.is_some() && self.likelihood == Likelihood::Exact
     }
 }
+
+/// Replay where silent cells count too.
+pub(super) const REPLAY_OF_ALL: Loss = Loss::REPLAY.unmasked("replay_bce_of_all");
 
 impl LossValues {
     /// One value for each of these losses of a model of so many notes.

@@ -198,8 +198,12 @@ pub struct TypicalSizes {
     pub taps: usize,
     /// Units of a layer over the time axis.
     pub time_units: usize,
-    /// Units of a layer over the note axis.
+    /// Units of the lower layer over the note axis.
     pub note_units: usize,
+    /// Those of the upper one, whose output the heads read.
+    pub upper_units: usize,
+    /// C, values of a cell.
+    pub channels: usize,
     /// Dropout of inputs.
     pub input_dropout: f32,
     /// Dropout everywhere else.
@@ -211,7 +215,7 @@ pub struct TypicalSizes {
 impl TypicalSizes {
     /// The paper's, but for the rolls, which are these.
     pub fn of(roll: RollShape) -> Self {
-        let RollShape { lowest, notes, beats, .. } = roll;
+        let RollShape { lowest, notes, beats, channels, .. } = roll;
         Self {
             lowest,
             notes,
@@ -220,6 +224,8 @@ impl TypicalSizes {
             taps: 25,
             time_units: 256,
             note_units: 128,
+            upper_units: 128,
+            channels: channels.len(),
             input_dropout: 0.2,
             dropout: 0.5,
             masked: true,

@@ -4,7 +4,8 @@
 //! targets x_0..x_{L-1}, so that the first time step is predicted from silence. Each slot of a batch holds T + 1 time
 //! steps of one piece; the first T are inputs, the last T targets.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,8 @@ pub(super) struct Window {
     pub(super) piece: usize,
     /// The piece's time step that is the first input.
     pub(super) start: i64,
+    /// Semitones by which it is moved, such that no note leaves the range.
+    pub(super) interval: i8,
     /// See [`Batch::keep`].
     pub(super) keep: bool,
 }
@@ -67,6 +70,8 @@ pub(super) struct Source {
     /// At least one, all with the same note range.
     pub(super) pieces: Vec<Arc<Piece>>,
     pub(super) shape: BatchShape,
+    /// By piece: see [`Source::room`], once it was asked for.
+    room: Vec<OnceLock<(i64, i64)>>,
 }
 
 impl Source {
@@ -87,12 +92,42 @@ impl Source {
                 "read the corpus with the model's note range and styles",
             ));
         }
-        Ok(Self { pieces, shape })
+        let room = vec![OnceLock::new(); pieces.len()];
+        Ok(Self { pieces, shape, room })
     }
 
     /// The time steps of a piece.
     pub(super) fn length(&self, piece: usize) -> i64 {
         self.pieces[piece].roll.steps() as i64
+    }
+
+    /// How far a piece can be moved down (0 or below) and up such that no note leaves the range.
+    pub(super) fn room(&self, piece: usize) -> (i64, i64) {
+        *self.room[piece].get_or_init(|| self.room_within(piece, 0..self.pieces[piece].roll.steps()))
+    }
+
+    /// The same for the window of a piece whose first input is time step `start`.
+    pub(super) fn room_of_window(&self, piece: usize, start: i64) -> (i64, i64) {
+        let steps = self.pieces[piece].roll.steps() as i64;
+        let end = start + self.shape.steps as i64 + 1;
+        self.room_within(piece, start.clamp(0, steps) as usize..end.clamp(0, steps) as usize)
+    }
+
+    fn room_within(&self, piece: usize, steps: Range<usize>) -> (i64, i64) {
+        let roll = &self.pieces[piece].roll;
+        let notes = roll.range().len();
+        let (mut lowest, mut highest) = (notes - 1, 0);
+        for step in steps {
+            let sounds = |n: &usize| roll.step(step)[*n].play();
+            lowest = (0..lowest).find(sounds).unwrap_or(lowest);
+            highest = (highest + 1..notes).rev().find(sounds).unwrap_or(highest);
+        }
+        (-(lowest as i64), (notes - 1 - highest) as i64)
+    }
+
+    /// Whether a piece can be moved by so many semitones.
+    pub(super) fn has_room(&self, piece: usize, interval: i8) -> bool {
+        interval == 0 || (self.room(piece).0..=self.room(piece).1).contains(&i64::from(interval))
     }
 
     /// The time steps of `window` whose target counts: those before the end of the piece.
@@ -129,6 +164,12 @@ impl Source {
             for k in 0..=steps {
                 let values = &mut batch.roll[(k * count + b) * row..][..row];
                 piece.roll.write_values(channels, window.start + k as i64, values);
+                // What comes in on one side are the silent cells that go out on the other.
+                let moved = usize::from(window.interval.unsigned_abs()) * channels.len();
+                match window.interval > 0 {
+                    true => values.rotate_right(moved),
+                    false => values.rotate_left(moved),
+                }
             }
             for k in 0..self.valid(window) {
                 batch.weight[k * count + b] = weight;

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 const STRICT: &str = "repair or remove it, or leave out --strict to go on with a warning";
 
 /// How the files of a corpus are read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CorpusOptions {
     /// The pitches of the rolls.
     pub range: NoteRange,

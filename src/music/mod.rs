@@ -31,7 +31,7 @@ pub use range::NoteRange;
 pub use reading::Reading;
 pub use report::{CorpusReport, Warning};
 pub use roll::Roll;
-pub use sampler::{Bptt, Cursor, Evaluation, Sampler};
+pub use sampler::{Augmentation, Bptt, Cursor, Evaluation, Sampler};
 pub use split::{Part, Split};
 pub use stats::RollStats;
 pub use styles::{Composer, StylePath, Styles};

@@ -4,7 +4,7 @@
 //! then samples all slots of the whole batch and computes its own. So pieces, order and cursor do not depend on how many
 //! processes there are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -41,14 +41,36 @@ impl std::str::FromStr for Bptt {
     }
 }
 
+/// What training does with the pieces beside reading them; part of a [`Cursor`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Augmentation {
+    /// The most semitones by which a piece (stateful) or a window (windowed) is moved, up or down. The interval is drawn among those
+    /// that keep all of its notes in the range.
+    pub transpose: u8,
+    /// The power of the length of a composer's music with which it takes part: 1 as in the corpus, 0 all composers alike.
+    pub balance: f64,
+}
+
+impl Default for Augmentation {
+    fn default() -> Self {
+        Self { transpose: 0, balance: 1.0 }
+    }
+}
+
 /// How far a [`Sampler`] has come. With the same pieces and batch size, a sampler resumed from it goes on as the first
 /// would have, also where another number of processes shares the batch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cursor {
     /// How the pieces are cut into windows.
     pub bptt: Bptt,
     /// The seed of the orders.
     pub seed: u64,
+    /// See [`Augmentation`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub transpose: u8,
+    /// See [`Augmentation`].
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub balance: f64,
     /// The epoch whose order is being drawn from.
     pub epoch: u64,
     /// How many pieces (stateful) or windows (windowed) of the epoch's order have been taken.
@@ -67,6 +89,31 @@ pub struct SlotCursor {
     pub piece: usize,
     /// The time step that is the slot's next input, from 0 up: a slot that has not begun its piece has no cursor.
     pub next: i64,
+    /// Semitones by which the piece is moved.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interval: i8,
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+/// A piece (stateful) or window (windowed) of an epoch's order.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    piece: usize,
+    /// The piece's time step that is the first input.
+    start: i64,
+    /// Semitones by which it is moved.
+    interval: i8,
 }
 
 /// The batch sampler of training: endless batches in an order that a seed fixes.
@@ -75,13 +122,23 @@ pub struct SlotCursor {
 /// epoch to the next without a gap. In stateful sampling a slot whose piece ends takes the next one in the next batch,
 /// and the rest of its window has weight 0. In windowed sampling the last window of a piece may reach beyond its end, so
 /// that every time step is a target; the authors drop up to 15 time steps there.
+///
+/// Where composers are balanced, an epoch takes as many pieces (or windows) as there are, of each composer its share, and each of a
+/// composer's pieces once before any of them comes again. The share of composer `c` of the time is that of `time_c ^ balance`, as
+/// languages are balanced in translation (Arivazhagan et al. 2019, arXiv 1907.05019).
 #[derive(Clone, Debug)]
 pub struct Sampler {
     source: Source,
     cursor: Cursor,
-    /// The order of the epoch: pieces and starts of windows.
+    /// All pieces, or windows.
+    items: usize,
+    /// The order of the epoch.
     order: Vec<(usize, i64)>,
 }
+
+/// What random streams are for, beside the orders of epochs, whose streams are the epochs' numbers.
+const INTERVALS: u64 = 0x696e_7465_7276_616c;
+const ROUNDS: u64 = 0x726f_756e_6473;
 
 impl Sampler {
     /// A sampler at the beginning of the first epoch.
@@ -90,11 +147,26 @@ impl Sampler {
     /// No pieces, pieces of different note ranges, a style beyond those of the shape, or a shape without a slot or a time
     /// step.
     pub fn new(bptt: Bptt, pieces: Vec<Arc<Piece>>, shape: BatchShape, seed: u64) -> Result<Self> {
+        Self::augmented(bptt, pieces, shape, seed, Augmentation::default())
+    }
+
+    /// The same with pieces moved and composers balanced.
+    ///
+    /// # Errors
+    /// Those of [`Sampler::new`].
+    pub fn augmented(
+        bptt: Bptt,
+        pieces: Vec<Arc<Piece>>,
+        shape: BatchShape,
+        seed: u64,
+        Augmentation { transpose, balance }: Augmentation,
+    ) -> Result<Self> {
         let slots = match bptt {
             Bptt::Stateful => vec![None; shape.slots.total],
             Bptt::Windowed => Vec::new(),
         };
-        Self::resume(Cursor { bptt, seed, epoch: 0, taken: 0, finished: 0, slots }, pieces, shape)
+        let cursor = Cursor { bptt, seed, transpose, balance, epoch: 0, taken: 0, finished: 0, slots };
+        Self::resume(cursor, pieces, shape)
     }
 
     /// A sampler that goes on at `cursor`.
@@ -103,11 +175,14 @@ impl Sampler {
     /// Those of [`Sampler::new`], and a cursor that does not fit the pieces or the shape.
     pub fn resume(cursor: Cursor, pieces: Vec<Arc<Piece>>, shape: BatchShape) -> Result<Self> {
         let source = Source::new(pieces, shape)?;
-        let mut sampler = Self { source, cursor, order: Vec::new() };
+        let mut sampler = Self { source, cursor, items: 0, order: Vec::new() };
+        sampler.items = (0..sampler.source.pieces.len()).map(|piece| sampler.of_piece(piece).len()).sum();
         sampler.order = sampler.shuffled();
         let slots = if sampler.cursor.bptt == Bptt::Stateful { shape.slots.total } else { 0 };
         let in_piece = |slot: &SlotCursor| {
-            slot.piece < sampler.source.pieces.len() && (0..sampler.source.length(slot.piece) - 1).contains(&slot.next)
+            slot.piece < sampler.source.pieces.len()
+                && (0..sampler.source.length(slot.piece) - 1).contains(&slot.next)
+                && sampler.source.has_room(slot.piece, slot.interval)
         };
         if sampler.cursor.slots.len() != slots
             || sampler.cursor.taken > sampler.order.len()
@@ -131,38 +206,98 @@ impl Sampler {
         self.source.shape
     }
 
+    /// How many of the pieces can be moved at all within the range.
+    pub fn movable(&self) -> usize {
+        (0..self.source.pieces.len()).filter(|&piece| self.source.room(piece) != (0, 0)).count()
+    }
+
     /// The epochs done, with the part of the one under way: pieces or windows read to their end per piece or window.
     pub fn epochs(&self) -> f64 {
-        self.cursor.finished as f64 / self.order.len() as f64
+        self.cursor.finished as f64 / self.items as f64
+    }
+
+    /// Where the windows of a piece start that are in the order: at its beginning only where a slot goes on from there.
+    fn of_piece(&self, piece: usize) -> Vec<(usize, i64)> {
+        let steps = self.source.shape.steps as i64;
+        match self.cursor.bptt {
+            Bptt::Stateful => vec![(piece, -1)],
+            // The last target of a window is its start + steps: the windows go on until that is the last time step.
+            Bptt::Windowed => {
+                let last = (self.source.length(piece) as usize - 1).next_multiple_of(WINDOW_STRIDE);
+                (0..=last).step_by(WINDOW_STRIDE).map(|place| (piece, place as i64 - steps)).collect()
+            }
+        }
     }
 
     /// The order of the cursor's epoch.
     fn shuffled(&self) -> Vec<(usize, i64)> {
-        let pieces = 0..self.source.pieces.len();
-        let steps = self.source.shape.steps as i64;
-        let mut order: Vec<(usize, i64)> = match self.cursor.bptt {
-            Bptt::Stateful => pieces.map(|piece| (piece, -1)).collect(),
-            // The last target of a window is its start + steps: the windows go on until that is the last time step.
-            Bptt::Windowed => pieces
-                .flat_map(|piece| {
-                    let last = (self.source.length(piece) as usize - 1).next_multiple_of(WINDOW_STRIDE);
-                    (0..=last).step_by(WINDOW_STRIDE).map(move |place| (piece, place as i64 - steps))
-                })
-                .collect(),
+        let mut order = match self.cursor.balance == 1.0 {
+            true => (0..self.source.pieces.len()).flat_map(|piece| self.of_piece(piece)).collect(),
+            false => self.balanced(),
         };
         SplitMix64::new(self.cursor.seed, self.cursor.epoch).shuffle(&mut order);
         order
     }
 
+    /// What the cursor's epoch takes of each composer. After any number of epochs a composer has had its share to within one piece.
+    fn balanced(&self) -> Vec<(usize, i64)> {
+        let mut composers: BTreeMap<usize, Vec<(usize, i64)>> = BTreeMap::new();
+        for (number, piece) in self.source.pieces.iter().enumerate() {
+            composers.entry(piece.style).or_default().extend(self.of_piece(number));
+        }
+        // Time steps of one piece or window.
+        let length = |items: &[(usize, i64)]| match self.cursor.bptt {
+            Bptt::Stateful => {
+                items.iter().map(|&(piece, _)| self.source.length(piece) as f64).sum::<f64>() / items.len() as f64
+            }
+            Bptt::Windowed => self.source.shape.steps as f64,
+        };
+        let share = |items: &[(usize, i64)]| {
+            let length = length(items);
+            (items.len() as f64 * length).powf(self.cursor.balance) / length
+        };
+        let all: f64 = composers.values().map(|items| share(items)).sum();
+        let mut order = vec![];
+        for (&composer, items) in &composers {
+            let an_epoch = self.items as f64 * share(items) / all;
+            let before = |epoch: u64| (epoch as f64 * an_epoch) as u64;
+            let mut round = (u64::MAX, vec![]);
+            for number in before(self.cursor.epoch)..before(self.cursor.epoch + 1) {
+                let (this, place) = (number / items.len() as u64, (number % items.len() as u64) as usize);
+                if round.0 != this {
+                    round = (this, items.clone());
+                    SplitMix64::new(self.cursor.seed ^ ROUNDS ^ (composer as u64) << 32, this).shuffle(&mut round.1);
+                }
+                order.push(round.1[place]);
+            }
+        }
+        order
+    }
+
     /// The next piece or window of the order.
-    fn take(&mut self) -> (usize, i64) {
-        if self.cursor.taken == self.order.len() {
+    fn take(&mut self) -> Item {
+        // An epoch in which no composer's turn comes is empty.
+        while self.cursor.taken >= self.order.len() {
             self.cursor.epoch += 1;
             self.cursor.taken = 0;
             self.order = self.shuffled();
         }
+        let number = self.cursor.taken as u64;
         self.cursor.taken += 1;
-        self.order[self.cursor.taken - 1]
+        let (piece, start) = self.order[self.cursor.taken - 1];
+        let interval = match self.cursor.transpose {
+            0 => 0,
+            most => {
+                let room = match self.cursor.bptt {
+                    Bptt::Stateful => self.source.room(piece),
+                    Bptt::Windowed => self.source.room_of_window(piece, start),
+                };
+                let (low, high) = (room.0.max(-i64::from(most)), room.1.min(i64::from(most)));
+                let mut random = SplitMix64::new(self.cursor.seed ^ INTERVALS, self.cursor.epoch << 32 | number);
+                (low + random.below((high - low) as usize + 1) as i64) as i8
+            }
+        };
+        Item { piece, start, interval }
     }
 
     /// This process's slots of the next batch.
@@ -171,13 +306,14 @@ impl Sampler {
         let mut windows = Vec::with_capacity(slots.total);
         for b in 0..slots.total {
             let going_on = self.cursor.slots.get(b).copied().flatten();
-            let (piece, start) = going_on.map_or_else(|| self.take(), |slot| (slot.piece, slot.next));
-            windows.push(Some(Window { piece, start, keep: going_on.is_some() }));
+            let goes_on = |slot: SlotCursor| Item { piece: slot.piece, start: slot.next, interval: slot.interval };
+            let Item { piece, start, interval } = going_on.map_or_else(|| self.take(), goes_on);
+            windows.push(Some(Window { piece, start, interval, keep: going_on.is_some() }));
             let next = start + steps as i64;
             let ended = self.cursor.bptt == Bptt::Windowed || next + 1 >= self.source.length(piece);
             self.cursor.finished += u64::from(ended);
             if let Some(slot) = self.cursor.slots.get_mut(b) {
-                *slot = (!ended).then_some(SlotCursor { piece, next });
+                *slot = (!ended).then_some(SlotCursor { piece, next, interval });
             }
         }
         self.source.batch(&windows)
@@ -215,7 +351,7 @@ impl Iterator for Evaluation {
     fn next(&mut self) -> Option<Batch> {
         for slot in &mut self.slots {
             if slot.is_none() {
-                *slot = self.waiting.pop_front().map(|piece| Window { piece, start: -1, keep: false });
+                *slot = self.waiting.pop_front().map(|piece| Window { piece, start: -1, interval: 0, keep: false });
             }
         }
         if self.slots.iter().all(Option::is_none) {

@@ -23,7 +23,7 @@ impl SplitMix64 {
     }
 
     /// A number in `0..bound`; the bias of at most `bound` / 2^64 is of no account here.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 

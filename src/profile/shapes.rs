@@ -88,9 +88,6 @@ impl Fields {
     }
 }
 
-/// Values of a cell: play, replay, dynamics.
-const CHANNELS: usize = 3;
-
 /// Makes an op of a network's sizes, `batch` pieces and `steps` time steps, where fields do not say otherwise.
 type Make = fn(&Fields, &TypicalSizes, usize, usize) -> Result<Arc<dyn Op>>;
 
@@ -130,7 +127,7 @@ const KERNELS: [(&str, &str, Make); 22] = [
             steps: f.size("steps", t)?,
             batch: f.size("batch", b)?,
             notes: f.size("notes", c.notes)?,
-            channels: CHANNELS,
+            channels: c.channels,
             lowest: c.lowest,
             octave: f.size("octave", c.filters)?,
             beats: f.size("beats", c.beats)?,
@@ -154,9 +151,9 @@ const KERNELS: [(&str, &str, Make); 22] = [
         Ok(Arc::new(Gemm { bias, activation, accumulate, ..product.of(formats) }))
     }),
     ("heads", "heads", |f, c, b, t| {
-        let heads = HeadSet::performance(c.masked);
+        let heads = if c.channels == 2 { HeadSet::notes(c.masked) } else { HeadSet::performance(c.masked) };
         let (rows, notes) = (f.size("rows", b * t)?, f.size("notes", c.notes)?);
-        let units = f.size("units", c.note_units)?;
+        let units = f.size("units", c.upper_units)?;
         let shape = heads::Shape { rows, notes, units, heads, stored: f.format("format")? };
         Ok(match f.one_of("pass", &[("forward", 0), ("input-gradient", 1), ("weight-gradient", 2)])? {
             0 => Arc::new(Heads(shape)),
@@ -191,24 +188,27 @@ const KERNELS: [(&str, &str, Make); 22] = [
         let drop = DropoutSite { site: 1, rate: c.dropout, inner: 1 };
         let chosen_drop = DropoutSite { site: 2, rate: c.input_dropout, inner: 1 };
         let stored = f.format("format")?;
-        let op = NoteInput { rows, notes, units, channels: CHANNELS, drop, chosen_drop, stored };
+        let op = NoteInput { rows, notes, units, channels: c.channels, drop, chosen_drop, stored };
         Ok(if backward(f)? { Arc::new(NoteInputGrad(op)) } else { Arc::new(op) })
     }),
     ("note_sweep", "note_sweep", |f, c, b, t| {
         let (pieces, notes) = (f.size("pieces", b)?, f.size("notes", c.notes)?);
-        let units = f.size("units", c.note_units)?;
-        let matrix = 4 * units * units;
-        let recurrent1 = 4 * units * CHANNELS;
-        let head = recurrent1 + 3 * matrix;
+        let lower = f.size("units", c.note_units)?;
+        let upper = f.size("upper-units", if lower == c.note_units { c.upper_units } else { lower })?;
+        let channels = f.size("channels", c.channels)?;
+        let recurrent1 = 4 * lower * channels;
+        let input2 = recurrent1 + 4 * lower * lower;
+        let recurrent2 = input2 + 4 * lower * upper;
+        let head = recurrent2 + 4 * upper * upper;
         let categorical = f.one_of("dynamics", &[("scalar", false), ("categorical", true)])?;
         let bins = if categorical { velocities(f)? } else { 0 };
-        let heads = if bins > 0 { CHANNELS - 1 } else { CHANNELS };
-        let head_bias = head + units * heads;
-        let (input2, recurrent2, at_bins) = (recurrent1 + matrix, recurrent1 + 2 * matrix, head_bias + heads);
-        let bins_bias = at_bins + units * bins;
+        let heads = if bins > 0 { channels - 1 } else { channels };
+        let head_bias = head + upper * heads;
+        let at_bins = head_bias + heads;
+        let bins_bias = at_bins + upper * bins;
         let offsets = Offsets { chosen: 0, recurrent1, input2, recurrent2, head, head_bias, bins: at_bins, bins_bias };
-        let (window, weights, units) = (f.size("window", t)?, bins_bias + bins, [units; 2]);
-        Ok(Arc::new(NoteSweep { pieces, notes, units, channels: CHANNELS, bins, window, weights, offsets }))
+        let (window, weights, units) = (f.size("window", t)?, bins_bias + bins, [lower, upper]);
+        Ok(Arc::new(NoteSweep { pieces, notes, units, channels, bins, window, weights, offsets }))
     }),
     ("octave_conv_fwd", "octave_conv", |f, c, b, t| Ok(Arc::new(OctaveConv(octave(f, c, b, t)?)))),
     ("octave_conv_weight_grad", "octave_conv", |f, c, b, t| Ok(Arc::new(OctaveConvWeightGrad(octave(f, c, b, t)?)))),
@@ -224,7 +224,7 @@ const KERNELS: [(&str, &str, Make); 22] = [
     }),
     ("softmax_loss", "softmax_loss", |f, c, b, t| {
         let (rows, notes, bins) = (f.size("rows", b * t)?, f.size("notes", c.notes)?, velocities(f)?);
-        let op = SoftmaxLoss { rows, notes, bins, channels: CHANNELS, channel: CHANNELS - 1, masked: c.masked };
+        let op = SoftmaxLoss { rows, notes, bins, channels: c.channels, channel: c.channels - 1, masked: c.masked };
         Ok(if backward(f)? { Arc::new(SoftmaxLossGrad(op)) } else { Arc::new(op) })
     }),
     ("tanh_grad", "tanh_grad", |f, c, b, t| {
@@ -257,7 +257,7 @@ fn octave(f: &Fields, c: &TypicalSizes, b: usize, t: usize) -> Result<octave_con
     if taps.is_multiple_of(2) {
         return Err(Error::usage(format!("--shape taps={taps}"), "taps is an odd number"));
     }
-    Ok(octave_conv::Shape { rows, notes, channels: f.size("channels", CHANNELS)?, taps, filters })
+    Ok(octave_conv::Shape { rows, notes, channels: f.size("channels", c.channels)?, taps, filters })
 }
 
 /// The kernels that `name`, a kernel's or an op's, stands for.

@@ -46,6 +46,8 @@ pub struct UpdateRecord {
     pub losses: LossValues,
     /// Euclidean norm of all gradients.
     pub gradient_norm: f64,
+    /// The learning rate.
+    pub lr: f64,
     /// The loss scale of the update, in mixed precision.
     pub loss_scale: Option<f32>,
     /// Seconds since the run began, over all its parts.
@@ -54,7 +56,7 @@ pub struct UpdateRecord {
     pub done: Option<f64>,
 }
 
-/// A flat JSON object: `step`, `epochs`, `loss` (the sum), each loss, nats a time step, `gradient_norm`, `loss_scale` in mixed
+/// A flat JSON object: `step`, `epochs`, `loss` (the sum), each loss, nats a time step, `gradient_norm`, `lr`, `loss_scale` in mixed
 /// precision, `seconds`.
 impl Serialize for UpdateRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -65,6 +67,7 @@ impl Serialize for UpdateRecord {
         self.losses.serialize_each(&mut map)?;
         self.losses.serialize_nats(&mut map)?;
         map.serialize_entry("gradient_norm", &self.gradient_norm)?;
+        map.serialize_entry("lr", &self.lr)?;
         if let Some(scale) = self.loss_scale {
             map.serialize_entry("loss_scale", &scale)?;
         }

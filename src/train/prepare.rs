@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Map, Number, Value};
+use serde_json::Value;
 
 use super::corpus::{corpus_of, read_corpus};
 use super::destination::{self, Destination};
@@ -15,9 +15,9 @@ use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings
 use crate::files::refused;
 use crate::gpu::Device;
 use crate::models::{self, Architecture, CorpusFacts, DefaultOn, Model, Precision};
-use crate::music::{BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Sampler, Split};
+use crate::music::{Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Sampler, Split};
 use crate::nn::init;
-use crate::nn::optimizer::{self, Optimizer};
+use crate::nn::optimizer::{self, RateCurve, RateSchedule};
 use crate::shape::Slots;
 use crate::{Error, Result};
 
@@ -41,8 +41,9 @@ pub struct Prepared {
     pub save_every: u64,
     /// What the user should know.
     pub notices: Vec<String>,
-    /// The command line that goes on with the run, but for `--out`: for the error of a device that fails.
-    pub command: String,
+    /// The command line that goes on with the run, but for `--out`, where that is not the one which began it: for the error of a
+    /// device that fails.
+    pub command: Option<&'static str>,
 }
 
 /// Pieces that a run is given, where it does not read a corpus of MIDI files.
@@ -52,8 +53,6 @@ pub struct Pieces {
     pub corpus: Corpus,
     /// Which are trained on, and which are held out.
     pub split: Split,
-    /// See [`Prepared::command`].
-    pub command: String,
 }
 
 /// What goes on with a run of MIDI files.
@@ -87,13 +86,11 @@ pub fn prepare_pieces(options: &TrainOptions, device: &Device, pieces: &Pieces) 
 fn prepared(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
     let mut prepared = match options.resume {
         ResumeMode::Never => fresh(options, device, pieces)?,
-        ResumeMode::Always => resumed(options, pieces)?,
-        ResumeMode::Auto if there_is_a_run(options)? => resumed(options, pieces)?,
+        ResumeMode::Always => resumed(options, device, pieces)?,
+        ResumeMode::Auto if there_is_a_run(options)? => resumed(options, device, pieces)?,
         ResumeMode::Auto => fresh(options, device, pieces)?,
     };
-    if let Some(pieces) = pieces {
-        prepared.command = pieces.command.clone();
-    }
+    prepared.command = (!options.whole && pieces.is_none()).then_some(COMMAND);
     check(&prepared.state.settings)?;
     Ok(prepared)
 }
@@ -113,15 +110,12 @@ fn check(settings: &Settings) -> Result<()> {
 }
 
 fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
+    let said = options;
+    let options = &said.complete(device)?;
     let on_cpu = device.capabilities().is_none();
     let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
     let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
-    let (out, destination) = match (&options.out, options.resume, options.force) {
-        (None, ..) => (Path::new(RUNS).join(run_name(preset.name)), Destination::New),
-        (Some(out), _, true) => (out.clone(), Destination::Replaced),
-        (Some(out), ResumeMode::Auto, _) => (out.clone(), Destination::Begun),
-        (Some(out), ..) => (out.clone(), Destination::Free),
-    };
+    let (out, destination) = place(options, preset.name);
     // Found out again when the folder is locked; here before anything is read.
     destination::check(&out, destination)?;
     let (corpus, split) = corpus_and_split(options, architecture, pieces)?;
@@ -137,19 +131,26 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     let shape = batch_shape(model.as_ref(), batch, seq)?;
     let train_files = train.len();
     let steps: usize = train.iter().map(|piece| piece.roll.steps()).sum();
-    let sampler = Sampler::new(bptt, train, shape, u64::from(seed))?;
+    let augmentation = augmentation(options)?;
+    let sampler = Sampler::augmented(bptt, train, shape, u64::from(seed), augmentation)?;
 
     let of_a_gpu = architecture.presets().iter().find(|other| other.default_on == DefaultOn::Gpu);
-    let other_preset = of_a_gpu.filter(|other| on_cpu && options.preset.is_none() && other.name != preset.name);
+    let other_preset = of_a_gpu.filter(|other| on_cpu && said.preset.is_none() && other.name != preset.name);
     let other_preset = other_preset.map(|other| (preset.name, other.name));
-    let (budget, notices) = defaults(options, on_cpu, other_preset, &corpus, validation.is_empty());
+    let (budget, mut notices) = defaults(options, on_cpu, other_preset, &corpus, validation.is_empty());
+    if augmentation.transpose > 0 && bptt == Bptt::Stateful {
+        let (movable, all) = (sampler.movable(), train_files);
+        notices.push(format!("{movable} of {all} training pieces have room to be transposed within {range}"));
+    }
     let per_window = match bptt {
         Bptt::Stateful => seq,
         Bptt::Windowed => crate::music::sampler::WINDOW_STRIDE,
     };
     let epoch = (steps / (batch * per_window)).max(1) as u64;
     let validate_every = options.validate_every.unwrap_or(epoch.min(VALIDATE_EVERY));
-    let optimizer = new_optimizer(options, architecture.optimizer())?;
+    let named = options.optimizer.as_deref().unwrap_or(architecture.optimizer());
+    let optimizer = optimizer::make(named, said.optimizer_settings()?)?;
+    let rate = options.rate(&RateSchedule::default(), 0)?;
     let layout = model.layout();
     plans::check_beginning(model.as_ref(), optimizer.as_ref(), batch)?;
     let zeros = |len: usize| vec![0.0; len];
@@ -174,6 +175,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             seq,
             seed,
             optimizer: optimizer::Stored(optimizer),
+            rate,
             precision: options.precision.unwrap_or_default(),
             recompute: options.recompute,
             validate_every,
@@ -185,9 +187,41 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
         progress: Progress::beginning(sampler.cursor().clone()),
         model,
     };
-    let (save_every, command) = (options.save_every.unwrap_or(validate_every), COMMAND.into());
+    let (save_every, command) = (options.save_every.unwrap_or(validate_every), None);
     Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command })
 }
+
+/// The folder of a new run, and what it may hold.
+fn place(options: &TrainOptions, preset: &str) -> (PathBuf, Destination) {
+    match (&options.out, options.resume, options.force) {
+        (None, ..) => (Path::new(RUNS).join(run_name(preset)), Destination::New),
+        (Some(out), _, true) => (out.clone(), Destination::Replaced),
+        (Some(out), ResumeMode::Auto, _) => (out.clone(), Destination::Begun),
+        (Some(out), ..) => (out.clone(), Destination::Free),
+    }
+}
+
+/// What is done with the training pieces.
+///
+/// # Errors
+/// Values out of range.
+fn augmentation(options: &TrainOptions) -> Result<Augmentation> {
+    let none = Augmentation::default();
+    let (transpose, balance) = (options.transpose, options.balance);
+    let new = Augmentation { transpose: transpose.unwrap_or(none.transpose), balance: balance.unwrap_or(none.balance) };
+    if new.transpose > MAX_INTERVAL {
+        let what = format!("--transpose {}", new.transpose);
+        return Err(Error::usage(what, format!("give at most {MAX_INTERVAL} semitones; 6 reaches all keys")));
+    }
+    if !(0.0..=1.0).contains(&new.balance) {
+        let what = format!("--balance {}", new.balance);
+        return Err(Error::usage(what, "give 0 (all composers alike) to 1 (as they are in the corpus)"));
+    }
+    Ok(new)
+}
+
+/// The most semitones by which pieces are transposed: two octaves.
+const MAX_INTERVAL: u8 = 24;
 
 /// The pieces of a new run and their parts: those given, else read.
 fn corpus_and_split(
@@ -248,19 +282,6 @@ fn defaults(
     (budget, notices)
 }
 
-/// The optimiser of a new run, that of the network unless one is named.
-fn new_optimizer(options: &TrainOptions, own: &str) -> Result<Arc<dyn Optimizer>> {
-    let mut settings = Map::new();
-    for (name, value) in [("lr", options.lr), ("clip_norm", options.clip_norm)] {
-        if let Some(value) = value {
-            let number = Number::from_f64(value);
-            let finite = || Error::usage(format!("--{} {value}", name.replace('_', "-")), "give a finite number");
-            settings.insert(name.into(), Value::Number(number.ok_or_else(finite)?));
-        }
-    }
-    optimizer::make(options.optimizer.as_deref().unwrap_or(own), Value::Object(settings))
-}
-
 /// Whether there is a run to go on with.
 fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
     match &options.out {
@@ -269,7 +290,10 @@ fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
     }
 }
 
-fn resumed(options: &TrainOptions, pieces: Option<&Pieces>) -> Result<Prepared> {
+fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
+    let options = &if options.whole { options.complete(device)? } else { options.clone() };
+    // Those of pieces that are given are not the user's.
+    let options = &TrainOptions { notes: options.notes.filter(|_| pieces.is_none()), ..options.clone() };
     let path = match &options.out {
         Some(out) => out.join(LAST),
         None => newest(Path::new(RUNS), LAST)?,
@@ -298,17 +322,22 @@ fn resumed(options: &TrainOptions, pieces: Option<&Pieces>) -> Result<Prepared> 
         }
     };
     if *wanted != *state.model {
-        return Err(Error::usage(
-            format!("{}: the run was begun with another configuration than --preset and --set ask for", path.display()),
-            "leave --preset and --set out, or start a new run in another folder",
-        ));
+        let what = format!("{}: the run was begun with another configuration", path.display());
+        return Err(match options.whole {
+            true => Error::usage(what, OTHER_FOLDER),
+            false => Error::usage(
+                format!("{what} than --preset and --set ask for"),
+                "leave --preset and --set out, or start a new run in another folder",
+            ),
+        });
     }
     let corpus = match pieces {
         Some(pieces) => pieces.corpus.clone(),
         None => corpus_of(&state, options.data.as_deref(), options.strict)?,
     };
     check_corpus(options, &path, &state, &corpus)?;
-    let notices = notices_of(&corpus);
+    let mut notices = notices_of(&corpus);
+    notices.extend(change_rate(options, &mut state)?);
     let corpus = corpus.with_styles(&state.styles)?;
     let train = corpus.part(&state.split, Part::Train)?;
     let validation = corpus.part(&state.split, Part::Validation)?;
@@ -337,14 +366,48 @@ fn resumed(options: &TrainOptions, pieces: Option<&Pieces>) -> Result<Prepared> 
         validation,
         save_every,
         notices,
-        command: COMMAND.into(),
+        command: None,
     })
 }
+
+/// Gives a run that goes on another learning rate or schedule, where one is said, and says so.
+fn change_rate(options: &TrainOptions, state: &mut Checkpoint) -> Result<Option<String>> {
+    let made = state.progress.step;
+    let settings = &mut state.settings;
+    let mut fields = settings.optimizer.0.settings();
+    let (before, said) = (fields.clone(), options.optimizer_settings()?);
+    if let (Some(fields), Some(lr)) = (fields.as_object_mut(), said.get("lr")) {
+        fields.insert("lr".into(), lr.clone());
+    }
+    let rate = options.rate(&settings.rate, made)?;
+    let same_rate = RateSchedule { from: settings.rate.from, ..rate } == settings.rate;
+    if fields == before && same_rate {
+        return Ok(None);
+    }
+    let name = settings.optimizer.0.name();
+    settings.optimizer = optimizer::Stored(optimizer::make(name, fields)?);
+    if !same_rate {
+        settings.rate = rate;
+    }
+    check(settings)?;
+    let number = |value: &Value| value.get("lr").map_or(String::new(), |lr| format!(" {lr}"));
+    let now = settings.optimizer.0.settings();
+    let text = format!("from update {made} on the learning rate is{}, not{}", number(&now), number(&before));
+    let kept = format!("from update {made} on the learning rate has another schedule");
+    Ok(Some(if now == before { kept } else { text }))
+}
+
+/// What to do where the folder holds a run that is not the one which is wanted.
+const OTHER_FOLDER: &str = "name another folder with --out, or remove the run that is there";
 
 /// Fails if a run was begun with another corpus than this.
 fn check_corpus(options: &TrainOptions, path: &Path, state: &Checkpoint, corpus: &Corpus) -> Result<()> {
     if corpus.fingerprint() == state.corpus.fingerprint {
         return Ok(());
+    }
+    if options.whole {
+        let what = format!("{}: the run was begun with another corpus or set", path.display());
+        return Err(Error::usage(what, OTHER_FOLDER));
     }
     let data = options.data.clone().or_else(|| state.corpus.data.as_ref().map(PathBuf::from));
     Err(Error::usage(
@@ -363,10 +426,16 @@ fn check_corpus(options: &TrainOptions, path: &Path, state: &Checkpoint, corpus:
 fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Result<()> {
     let settings = &state.settings;
     let differs = |flag: &str, given: Option<String>, stored: String| match given {
-        Some(given) if given != stored => Err(Error::usage(
-            format!("{}: the run was begun with {flag} {stored}, not {given}", path.display()),
-            format!("leave {flag} out, or start a new run in another folder"),
-        )),
+        Some(given) if given != stored => {
+            let what = format!("{}: the run was begun with {flag} {stored}, not {given}", path.display());
+            Err(Error::usage(
+                what,
+                match options.whole {
+                    true => OTHER_FOLDER.into(),
+                    false => format!("leave {flag} out, or start a new run in another folder"),
+                },
+            ))
+        }
         _ => Ok(()),
     };
     let text = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
@@ -378,14 +447,34 @@ fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Resul
     differs("--optimizer", options.optimizer.clone(), settings.optimizer.0.name().into())?;
     let stored = settings.optimizer.0.settings();
     let number = |name: &str| stored.get(name).and_then(Value::as_f64).map_or("none".into(), |v| text(&v));
-    differs("--lr", options.lr.map(|v| text(&v)), number("lr"))?;
+    if options.whole {
+        differs("--lr", options.lr.map(|v| text(&v)), number("lr"))?;
+        let rate = options.rate(&RateSchedule::default(), 0)?;
+        differs("--lr-schedule", (rate != settings.rate).then(|| described(&rate)), described(&settings.rate))?;
+    }
+    let augmentation = &state.progress.cursor;
+    differs("--transpose", options.transpose.map(|v| text(&v)), text(&augmentation.transpose))?;
+    differs("--balance", options.balance.map(|v| text(&v)), text(&augmentation.balance))?;
     differs("--clip-norm", options.clip_norm.map(|v| text(&v)), number("clip_norm"))?;
     differs("--model", options.model.clone(), state.model.architecture().into())?;
-    let listed = |keys: &Option<Vec<String>>| keys.as_ref().map_or("all".into(), |keys| keys.join(", "));
-    differs("losses", options.losses.is_some().then(|| listed(&options.losses)), listed(&settings.losses))?;
+    if options.losses != settings.losses && (options.whole || options.losses.is_some()) {
+        let what = format!("{}: the run was begun with other losses, by another command", path.display());
+        return Err(Error::usage(what, OTHER_FOLDER));
+    }
     differs("--split-seed", options.split_seed.map(|v| text(&v)), text(&state.split.seed))?;
     differs("--notes", options.notes.map(|v| v.to_string()), state.corpus.range.to_string())?;
     differs("--pedal", options.pedal.then(|| text(&true)), text(&state.corpus.pedal))
+}
+
+/// A schedule of the learning rate, for people.
+fn described(rate: &RateSchedule) -> String {
+    let RateSchedule { curve, steps, factor, warmup, .. } = rate;
+    match curve {
+        RateCurve::Constant => format!("constant, warm-up {warmup}"),
+        RateCurve::Cosine | RateCurve::Step => {
+            format!("{}, steps {steps}, factor {factor}, warm-up {warmup}", curve.name())
+        }
+    }
 }
 
 /// The largest batch and window: B * T rows of N notes must be countable by 32-bit words on a GPU.

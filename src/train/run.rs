@@ -117,8 +117,8 @@ struct Run<'a> {
     doing: &'static str,
     /// The update of the checkpoint to go on from, where there is one.
     resumable: Option<u64>,
-    /// What goes on with the run, but for `--out`.
-    command: String,
+    /// See [`Prepared::command`].
+    command: Option<&'static str>,
     began: Instant,
     /// Seconds of the parts before this one.
     seconds_before: f64,
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
         let resumable = (destination == Destination::Resumed).then_some(step);
         let trainer = match Trainer::new(start, plans, device, selection).await {
             Err(e) if e.is_of_device() && resumable.is_some() => {
-                return Err(e.during("preparing the device", last_checkpoint(files, resumable, &command)));
+                return Err(e.during("preparing the device", last_checkpoint(files, resumable, command)));
             }
             trainer => trainer?,
         };
@@ -205,7 +205,7 @@ impl<'a> Run<'a> {
                 return e;
             }
             let doing = format!("{} after update {}", self.doing, self.trainer.progress().step);
-            e.during(doing, last_checkpoint(self.files, self.resumable, &self.command))
+            e.during(doing, last_checkpoint(self.files, self.resumable, self.command))
         })
     }
 
@@ -292,6 +292,7 @@ impl<'a> Run<'a> {
         let mut scalars = scalars("train", &record.losses);
         scalars.push(("train/gradient_norm".into(), record.gradient_norm));
         scalars.push(("train/epochs".into(), record.epochs));
+        scalars.push(("train/lr".into(), record.lr));
         self.events.scalars(self.files, record.step, &scalars)?;
         self.observer.stepped(&record);
         Ok(())
@@ -384,7 +385,7 @@ impl<'a> Run<'a> {
 }
 
 /// Where a run whose device failed can be taken up again.
-fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>, command: &str) -> String {
+fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>, command: Option<&str>) -> String {
     let Some(step) = step else {
         return "this run has written no checkpoint yet; --save-every has it do so sooner".into();
     };
@@ -392,7 +393,10 @@ fn last_checkpoint(files: &dyn RunFiles, step: Option<u64>, command: &str) -> St
     let last = format!("the last checkpoint, of update {step}, is {}", path.display());
     // Files in memory are in no folder.
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => format!("{last}; `{command} --out {}` goes on from there", folder.display()),
+        Some(folder) => match command {
+            Some(command) => format!("{last}; `{command} --out {}` goes on from there", folder.display()),
+            None => format!("{last}; the same command goes on from there"),
+        },
         None => last,
     }
 }

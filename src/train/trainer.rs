@@ -219,6 +219,7 @@ impl Trainer {
         };
         let mut schedule = schedule_before;
         self.settings.optimizer.0.advance(&mut schedule, &mut uniforms);
+        uniforms.lr = (f64::from(uniforms.lr) * self.settings.rate.factor(number)) as f32;
         self.session.run_all(&[self.gradients, self.update], &uniforms)?;
         let results = [(self.gradients, self.io.losses), (self.update, self.squared_norm)];
         let reading = self.session.begin_read(&results).await?;
@@ -254,8 +255,8 @@ impl Trainer {
         progress.epochs = epochs;
         progress.cursor = cursor;
         let loss_scale = mixed.then_some(self.scale);
-        let record =
-            UpdateRecord { step: progress.step, epochs, losses, gradient_norm, loss_scale, seconds: 0.0, done: None };
+        let (step, lr) = (progress.step, f64::from(uniforms.lr));
+        let record = UpdateRecord { step, epochs, losses, gradient_norm, lr, loss_scale, seconds: 0.0, done: None };
         if mixed {
             progress.loss_scale.grow();
             if progress.loss_scale.factor() != self.scale {

@@ -74,6 +74,13 @@ fn all_pieces(steps: u32) -> Vec<Piece> {
 /// before, and the state between the steps is that of the piece.
 #[test]
 fn the_likelihood_is_exact() {
+    let biaxial = [("time_units", "[8,6]"), ("note_units", "[7,5]")];
+    is_exact("deepj", &TINY);
+    is_exact("deepj", &[&TINY[..], &[("octave", "direct"), ("dynamics", "categorical"), ("style", "none")]].concat());
+    is_exact("biaxial", &biaxial);
+}
+
+fn is_exact(model: &str, set: &[(&str, &str)]) {
     let dir = folder();
     let styles = Styles::new(vec![Composer { genre: "a".into(), name: "b".into() }]).unwrap();
     let corpus = Corpus::from_pieces(styles, all_pieces(2), 1).unwrap();
@@ -81,20 +88,21 @@ fn the_likelihood_is_exact() {
     let split = Split { seed: 0, train: names[20..].into(), validation: names[..8].into(), test: names.clone() };
     let options = TrainOptions {
         out: Some(dir.path().join("run")),
-        set: TINY.map(|(name, value)| (name.into(), value.into())).into(),
+        model: Some(model.into()),
+        set: set.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
         losses: Some(vec!["play_bce".into()]),
         batch: Some(2),
         seq: Some(2),
-        lr: Some(0.02),
+        lr: Some(if model == "biaxial" { 50.0 } else { 0.02 }),
         budget: StopConditions { steps: Some(20), ..StopConditions::default() },
         ..TrainOptions::default()
     };
     let (never, selection) = (AtomicBool::new(false), KernelSelection::default);
-    let pieces = Pieces { corpus: corpus.clone(), split, command: String::new() };
+    let pieces = Pieces { corpus: corpus.clone(), split };
     let prepared = prepare_pieces(&options, &cpu(), &pieces).unwrap();
     let heads = |checkpoint: &Checkpoint| {
         let heads = checkpoint.model.layout().params().iter().find(|p| p.name == "heads.bias").unwrap().view;
-        checkpoint.params[heads.start..][..3].to_vec()
+        checkpoint.params[heads.start..][..heads.len].to_vec()
     };
     let before = heads(&prepared.state);
     let outcome = block_on(train(prepared, cpu(), selection(), &mut (), &never)).unwrap();
@@ -215,7 +223,35 @@ fn the_same_command_goes_on_with_an_interrupted_run() {
     assert_eq!(report(dir.path(), &[&common, &["--steps", "9", "--out", "parts"][..]].concat())["test"], whole["test"]);
     let begun_with = ["--steps", "9", "--out", "parts", "--seed", "3"];
     let arguments = arguments(&begun_with);
-    fails(dir.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["--seed 0, not 3"]);
+    fails(dir.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>(), 2, &["--seed 0, not 3", "--out"]);
+}
+
+/// The default folder of a set is that of any configuration: none is taken for another.
+#[test]
+fn a_run_of_another_configuration_is_not_taken_for_this_one() {
+    let dir = folder();
+    data(dir.path());
+    report(dir.path(), &["--steps", "2"]);
+    let check = |more: &[&str], code, texts: &[&str]| {
+        let arguments = arguments(more);
+        fails(dir.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>(), code, texts);
+    };
+    check(&["--config", "style=none"], 2, &["begun with another configuration", "--out"]);
+    check(&["--lr", "0.1"], 2, &["--lr 0.002, not 0.1", "--out"]);
+    let plain = ["benchmark", "bl2012", "--data", "bl2012", "--set", "jsb", "--steps", "2"];
+    fails(dir.path(), &plain, 2, &["jsb-deepj", "the run was begun with"]);
+    let biaxial = "runs/bl2012/jsb-biaxial";
+    let small = ["--config", "time_units=[8,8]", "--config", "note_units=[8,8]"];
+    let of_biaxial = [&plain[..], &["--model", "biaxial", "--device", "cpu"], &small].concat();
+    assert!(succeeds(dir.path(), &of_biaxial).contains("biaxial"));
+    assert!(dir.path().join(biaxial).exists());
+    // Patience is that of the beginning.
+    let patience =
+        || Checkpoint::load(dir.path().join(biaxial).join("last.safetensors")).unwrap().settings.budget.patience;
+    assert_eq!(patience(), Some(20));
+    succeeds(dir.path(), &[&of_biaxial[..], &["--force", "--patience", "50"]].concat());
+    succeeds(dir.path(), &of_biaxial);
+    assert_eq!(patience(), Some(50));
 }
 
 #[cfg(unix)]
@@ -299,5 +335,5 @@ fn what_does_not_fit_is_said_in_the_flags_of_the_command() {
     fails(path, &["evaluate", "--checkpoint", "run"], 1, &["JSB_Chorales.json", "deepj benchmark"]);
     // Other data in the same folder.
     write(path, r#"{"train": [[[60]]], "valid": [[[60]]], "test": [[[60]]]}"#);
-    check(&["--steps", "1", "--out", "run"], 2, &["another corpus"]);
+    check(&["--steps", "1", "--out", "run"], 2, &["another corpus or set", "--out"]);
 }

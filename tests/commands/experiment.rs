@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use deepj::experiment::{Experiment, Results};
+use deepj::experiment::{Experiment, Results, Source};
+use deepj::graph::session::KernelSelection;
 use serde_json::Value;
 
-use crate::{corpus, deepj, fails, folder, program, succeeds};
+use crate::{corpus, cpu, fails, folder, program, succeeds};
 
 /// Two configurations that are trained and one that is not, tiny.
 const TINY: &str = r#"
@@ -65,11 +66,12 @@ fn tables(out: &Path) -> (Value, Vec<String>) {
     for run in results["runs"].as_array_mut().unwrap() {
         let run = run.as_object_mut().unwrap();
         run.remove("date");
-        run.get_mut("cost").unwrap().as_object_mut().unwrap().remove("seconds");
+        run.get_mut("cost").unwrap().as_object_mut().unwrap().retain(|name, _| !name.starts_with("seconds"));
     }
-    results["table"].as_array_mut().unwrap().retain(|row| row["measure"] != "seconds");
+    let of_clock = |row: &Value| row["measure"].as_str().unwrap().starts_with("seconds");
+    results["table"].as_array_mut().unwrap().retain(|row| !of_clock(row));
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
-    let csv = csv.lines().filter(|line| !line.contains(",seconds,")).map(String::from).collect();
+    let csv = csv.lines().filter(|line| !line.contains(",seconds")).map(String::from).collect();
     (results, csv)
 }
 
@@ -83,15 +85,22 @@ fn an_experiment_leaves_runs_and_tables() {
     for (configuration, trained) in [("deepj", true), ("no-style", true), ("silent", false)] {
         for seed in ["seed-0", "seed-1"] {
             let run = out.join(configuration).join(seed);
-            assert!(run.join("result.json").exists() && run.join("sample-plain-1.mid").exists(), "{}", run.display());
+            let sample = if configuration == "no-style" { "sample-deepj-1.mid" } else { "sample-plain-1.mid" };
+            assert!(run.join("result.json").exists() && run.join(sample).exists(), "{}", run.display());
             assert_eq!(run.join("best.safetensors").exists(), trained, "{}", run.display());
         }
     }
     let results = Results::read(&out.join("results.json")).unwrap();
     assert_eq!((results.runs.len(), results.planned()), (6, 6));
     for run in &results.runs {
-        assert_eq!((run.cost["updates"], run.pieces), (6.0, [6, 2]));
-        assert!(run.cost["gflop"] > 0.0 && run.validation["play_nats_per_step"] > 0.0, "{run:?}");
+        assert_eq!(run.pieces, [6, 2]);
+        if run.configuration == "silent" {
+            assert!(run.cost.is_empty() && run.validation.is_empty(), "nothing was trained: {run:?}");
+        } else {
+            assert_eq!((run.cost["updates"], run.cost["parameters"]), (6.0, run.parameters as f64));
+            assert!(run.cost["gflop"] > 0.0 && run.validation["play_nats_per_step"] > 0.0, "{run:?}");
+            assert_eq!(run.validation.contains_key("style_effect"), run.configuration == "deepj", "{run:?}");
+        }
         assert!(run.samples.keys().any(|figure| figure == "longest_rest"), "{run:?}");
     }
     // By hand: differences are those of runs with one seed.
@@ -138,7 +147,10 @@ fn a_changed_experiment_or_corpus_is_refused() {
         ("seq = 16", "seq = 32", "configuration `silent`"),
         ("name = \"no style\"", "name = \"other\"", "configuration `no style`"),
     ] {
-        let changed = before.replace(old, new).replace("against = \"no style\"", "against = \"silent\"");
+        let changed = before.replace(old, new).replace(
+            "against = \"no style\"\nmeasure = \"play_nats_per_step\"",
+            "against = \"silent\"\nmeasure = \"longest_rest\"",
+        );
         std::fs::write(path.join(FILE), changed).unwrap();
         for more in [&[][..], &["--table"]] {
             let arguments = [&["experiment", FILE], more].concat();
@@ -157,7 +169,7 @@ fn a_changed_experiment_or_corpus_is_refused() {
 fn what_is_wrong_with_an_experiment_is_said_before_the_first_run() {
     let claim = |text: &str| text.replace("measure = \"play_nats_per_step\"", "measure = \"play_nats_per_stp\"");
     type Change = (&'static str, &'static str, &'static [&'static str]);
-    let changes: [Change; 21] = [
+    let changes: [Change; 27] = [
         ("seeds =", "sedes =", &["line", "`sedes`", "did you mean `seeds`?"]),
         ("batch =", "bacth =", &["`bacth`", "did you mean `batch`?"]),
         ("steps =", "step =", &["`step`", "did you mean `steps`?"]),
@@ -177,6 +189,12 @@ fn what_is_wrong_with_an_experiment_is_said_before_the_first_run() {
         ("{ style", "{ stile", &["configuration `no style`", "stile: no such field", "did you mean `style`?"]),
         ("\"none\"", "\"non\"", &["configuration `no style`", "`non`", "did you mean `none`?"]),
         ("baseline = \"deepj\"", "baseline = \"depj\"", &["baseline", "did you mean `deepj`?"]),
+        ("batch = 2", "batch = \"two\"", &["line 13: batch: invalid type"]),
+        ("\"no style\"\nset", "\"results.json\"\nset", &["`results.json` has the name of a file"]),
+        ("style = \"none\" }", "style = \"none\" }\nnotes = \"40..=60\"", &["style helps", "other rolls", "36..=83"]),
+        ("style = \"none\" }", "style = \"none\" }\nsplit-seed = 3", &["style helps", "other rolls", "split-seed"]),
+        ("measure = \"play_nats_per_step\"", "measure = \"style_effect\"", &["`no style` has no `style_effect`"]),
+        ("against = \"no style\"", "against = \"silent\"", &["`silent` has no `play_nats_per_step`"]),
         ("model-of = \"deepj\"", "model-of = \"silent\"", &["model-of", "is trained"]),
         ("model-of = \"deepj\"", "model-of = \"deepj\"\nlr = 0.1", &["`silent`", "`model-of`", "leave out"]),
     ];
@@ -303,8 +321,14 @@ fn the_quick_experiment_runs() {
     assert_ne!(text, shorter);
     let dir = folder();
     std::fs::write(dir.path().join("quick.toml"), shorter.replace("[0, 1, 2]", "[0, 1]")).unwrap();
-    let output = deepj(dir.path(), &["experiment", "quick.toml"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    succeeds(dir.path(), &["experiment", "quick.toml"]);
+    let results = Results::read(&dir.path().join("runs/quick/results.json")).unwrap();
+    assert!(results.runs.len() == results.planned() && results.runs.iter().all(|run| run.failure.is_none()));
+    // Each of its claims has figures.
+    for claim in &results.claims {
+        let differences = results.differences(&claim.configuration, &claim.against, &claim.measure);
+        assert_eq!(differences.len(), 2, "{claim:?}");
+    }
 }
 
 #[test]
@@ -321,7 +345,93 @@ fn the_experiment_in_the_documentation_can_be_read() {
 fn the_papers_experiment_can_be_read() {
     let paper = Experiment::read(&experiments().join("paper.toml")).unwrap();
     assert!(paper.claims.len() >= 8, "{:?}", paper.claims);
+    deepj::experiment::check(&paper, &cpu(), &KernelSelection::default()).unwrap();
 }
+
+/// Figures that do not mean the same are not compared, and a configuration that fails with some seeds is not judged by the others.
+#[test]
+fn verdicts_are_of_what_can_be_compared() {
+    let dir =
+        with_experiment(|text| text.replace("[[claim]]", MORE).replace("\"silent\"\nmodel-of", "\"still\"\nmodel-of"));
+    let path = dir.path();
+    succeeds(path, &["experiment", FILE]);
+    let file = path.join("runs/tiny-one/results.json");
+    let results = Results::read(&file).unwrap();
+    let compared = |against: &str, measure: &str| results.differences("deepj", against, measure).len();
+    assert_eq!([compared("no style", "loss"), compared("no style", "replay_bce")], [2, 2]);
+    assert_eq!([compared("narrow", "play_nats_per_step"), compared("narrow", "longest_rest")], [0, 2]);
+    assert_eq!([compared("no masks", "play_nats_per_step"), compared("no masks", "loss")], [2, 0]);
+    assert_eq!([compared("no masks", "replay_bce"), compared("no masks", "dynamics_nats_per_step")], [0, 0]);
+    assert_eq!([compared("biaxial", "mean_velocity"), compared("biaxial", "mean_polyphony")], [0, 2]);
+    assert!(path.join("runs/tiny-one/biaxial/seed-0/sample-biaxial-1.mid").exists());
+
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut changed: Value = serde_json::from_str(&text).unwrap();
+    let write = |value: &Value| std::fs::write(path.join("changed.json"), value.to_string()).unwrap();
+    let page = || {
+        succeeds(path, &["experiment", "--report", "page.md", "changed.json"]);
+        std::fs::read_to_string(path.join("page.md")).unwrap()
+    };
+    let set = |changed: &mut Value, name: &str, by: &dyn Fn(usize) -> Value| {
+        let runs = changed["runs"].as_array_mut().unwrap().iter_mut().filter(|run| run["configuration"] == name);
+        runs.enumerate().for_each(|(i, run)| run["validation"]["play_nats_per_step"] = by(i));
+    };
+    set(&mut changed, "deepj", &|i| (i as f64).into());
+    set(&mut changed, "no style", &|i| (i as f64 + 1.0).into());
+    write(&changed);
+    assert!(page().contains("| 2 of 2 | confirmed |"), "{}", page());
+    let failed = changed["runs"].as_array_mut().unwrap().iter_mut();
+    let mut failed = failed.filter(|run| run["configuration"] == "no style");
+    failed.next().unwrap()["failure"] = "the loss is not finite".into();
+    write(&changed);
+    assert!(page().contains("undecided: 1 failed"), "{}", page());
+    let twice = changed["runs"][0].clone();
+    changed["runs"].as_array_mut().unwrap().push(twice);
+    write(&changed);
+    fails(path, &["experiment", "--report", "page.md", "changed.json"], 1, &["changed.json", "comes twice"]);
+    let same = "runs/tiny-one/results.json";
+    fails(path, &["experiment", "--report", "page.md", same, same], 2, &["is named twice"]);
+}
+
+/// More configurations, which differ in what their figures mean.
+const MORE: &str = r#"
+[[configuration]]
+name = "narrow"
+notes = "40..=60"
+
+[[configuration]]
+name = "no masks"
+set = { masked_losses = false }
+
+[[configuration]]
+name = "biaxial"
+model = "biaxial"
+notes = "36..=83"
+set = { time_units = [8, 8], note_units = [8, 8] }
+
+[[claim]]"#;
+
+/// The folder of a run may hold one that another command has begun.
+#[test]
+fn a_run_of_other_settings_is_not_taken_for_one_of_the_experiment() {
+    let dir = with_experiment(|text| text);
+    let path = dir.path();
+    let tiny = TINY_SETTINGS.iter().flat_map(|setting| ["--set", setting]);
+    let begin = |more: &[&str]| {
+        let fixed =
+            ["train", "--data", "corpus", "--out", "runs/tiny-one/deepj/seed-0", "--samples", "0", "--device", "cpu"];
+        let sizes = ["--batch", "2", "--seq", "16", "--validate-every", "2"];
+        succeeds(path, &[&fixed[..], &sizes, &tiny.clone().collect::<Vec<_>>(), more].concat());
+    };
+    begin(&["--steps", "2", "--optimizer", "adadelta"]);
+    fails(path, &["experiment", FILE], 2, &["configuration `deepj`, seed 0", "--optimizer adadelta, not nadam"]);
+    begin(&["--force", "--steps", "8"]);
+    fails(path, &["experiment", FILE], 2, &["more updates than the budget", "begins anew"]);
+    begin(&["--force", "--steps", "2"]);
+    succeeds(path, &["experiment", FILE]);
+}
+
+const TINY_SETTINGS: [&str; 4] = ["time_units=8", "note_units=8", "filters=4", "style_width=4"];
 
 /// `docs/PAPER.md` is what the command makes of the results that are there.
 #[test]
@@ -330,14 +440,14 @@ fn the_page_of_claims_is_made_of_the_committed_results() {
     let entries = std::fs::read_dir(experiments().join("results")).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().into_string().unwrap());
     let mut files: Vec<String> =
-        names.filter(|name| name.ends_with(".json")).map(|name| format!("experiments/results/{name}")).collect();
+        names.filter(|name| name.contains(".json")).map(|name| format!("experiments/results/{name}")).collect();
     files.sort();
     let page = root.join("docs/PAPER.md");
     if files.is_empty() {
         assert!(!page.exists(), "docs/PAPER.md has no results that it is made of");
         return;
     }
-    let results: Vec<Results> = files.iter().map(|file| Results::read(&root.join(file)).unwrap()).collect();
+    let results: Vec<Source> = files.iter().map(|file| Source::read(&root.join(file)).unwrap()).collect();
     let command = format!("deepj experiment --report docs/PAPER.md {}", files.join(" "));
     let made = deepj::experiment::page(&results, &command);
     assert!(std::fs::read_to_string(page).unwrap() == made, "docs/PAPER.md is not what `{command}` makes");

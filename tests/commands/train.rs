@@ -199,7 +199,12 @@ fn what_a_run_was_begun_with_cannot_be_changed_by_resuming() {
         (TrainOptions { batch: Some(3), ..resume.clone() }, "--batch 2, not 3"),
         (TrainOptions { seq: Some(8), ..resume.clone() }, "--seq 16, not 8"),
         (TrainOptions { seed: Some(1), ..resume.clone() }, "--seed 0, not 1"),
-        (TrainOptions { lr: Some(0.1), ..resume.clone() }, "--lr 0.002, not 0.1"),
+        (TrainOptions { lr: Some(0.1), whole: true, ..resume.clone() }, "--lr 0.002, not 0.1"),
+        (TrainOptions { warmup: Some(3), whole: true, ..resume.clone() }, "--lr-schedule constant"),
+        (TrainOptions { transpose: Some(3), ..resume.clone() }, "--transpose 0, not 3"),
+        (TrainOptions { balance: Some(0.5), ..resume.clone() }, "--balance 1.0, not 0.5"),
+        (TrainOptions { batch: None, whole: true, ..resume.clone() }, "--batch 2, not 4"),
+        (TrainOptions { set: vec![], whole: true, ..resume.clone() }, "another configuration"),
         (TrainOptions { bptt: Some(Bptt::Windowed), ..resume.clone() }, "--bptt stateful, not windowed"),
         (TrainOptions { preset: Some("paper".into()), set: vec![], ..resume.clone() }, "another configuration"),
         (TrainOptions { set: vec![("dropout".into(), "0.1".into())], ..resume.clone() }, "another configuration"),
@@ -214,6 +219,64 @@ fn what_a_run_was_begun_with_cannot_be_changed_by_resuming() {
     // The best checkpoint has no moments.
     std::fs::copy(dir.path().join("run/best.safetensors"), dir.path().join("run/last.safetensors")).unwrap();
     assert!(prepare(&resume, &cpu()).unwrap_err().what.contains("no optimiser state"));
+}
+
+/// With the learning rate's schedule, moved pieces and balanced composers: gone on with to the bit, and each line of the curve says
+/// its rate.
+#[test]
+fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
+    let dir = folder();
+    let recipe = |steps, out: &str| TrainOptions {
+        lr_schedule: "cosine".parse().ok(),
+        lr_steps: Some(6),
+        lr_factor: Some(0.5),
+        warmup: Some(2),
+        transpose: Some(5),
+        balance: Some(0.5),
+        out: Some(dir.path().join(out)),
+        ..tiny(dir.path(), steps)
+    };
+    let rates = |out: &str| -> Vec<f64> {
+        let text = std::fs::read_to_string(dir.path().join(out).join("curve.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let trained = lines.filter(|line| line["kind"] == "train");
+        trained.map(|line| (line["lr"].as_f64().unwrap() * 1e7).round() / 1e7).collect()
+    };
+    let (whole, _) = record(&recipe(9, "whole"), None);
+    let cosine = |part: f64| 0.5 + 0.25 * (1.0 + (std::f64::consts::PI * part).cos());
+    let expected: Vec<f64> =
+        [0.5, 1.0, 1.0, cosine(1.0 / 6.0), cosine(2.0 / 6.0), 0.75, cosine(4.0 / 6.0), cosine(5.0 / 6.0), 0.5]
+            .map(|factor| (0.002 * factor * 1e7_f64).round() / 1e7)
+            .into();
+    assert_eq!(rates("whole"), expected);
+    let (first, _) = record(&recipe(4, "parts"), None);
+    let on = |steps| TrainOptions { resume: ResumeMode::Always, ..recipe(steps, "parts") };
+    let (second, _) = record(&on(9), None);
+    assert_eq!([first.steps, second.steps].concat(), whole.steps);
+
+    let changed = TrainOptions { lr: Some(0.01), lr_schedule: "step".parse().ok(), lr_steps: Some(2), ..on(13) };
+    let changed = TrainOptions { lr_factor: Some(0.1), warmup: Some(0), ..changed };
+    let prepared = prepare(&changed, &cpu()).unwrap();
+    assert!(prepared.notices.iter().any(|text| text.contains("from update 9 on")), "{:?}", prepared.notices);
+    run_quietly(&changed).unwrap();
+    assert_eq!(rates("parts")[9..], [0.01, 0.01, 0.001, 0.001]);
+    // What is not said stays; a schedule that is said again does not begin again.
+    let budget = StopConditions { steps: Some(14), ..StopConditions::default() };
+    let same = TrainOptions { budget, ..changed };
+    run_quietly(&same).unwrap();
+    assert_eq!(rates("parts")[13..], [0.0001]);
+    let refused = |options: TrainOptions, text: &str| {
+        let e = prepare(&TrainOptions { out: Some(dir.path().join("none")), ..options }, &cpu()).unwrap_err();
+        assert!(e.to_string().contains(text), "{e}");
+    };
+    let plain = tiny(dir.path(), 2);
+    refused(TrainOptions { lr_steps: Some(3), ..plain.clone() }, "--lr-schedule cosine or step");
+    refused(TrainOptions { lr_schedule: "step".parse().ok(), ..plain.clone() }, "--lr-steps");
+    refused(TrainOptions { lr_factor: Some(2.0), ..recipe(2, "none") }, "--lr-factor 2");
+    refused(TrainOptions { transpose: Some(25), ..plain.clone() }, "--transpose 25");
+    refused(TrainOptions { balance: Some(f64::NAN), ..plain.clone() }, "--balance NaN");
+    let endless = StopConditions { minutes: Some(1.0), ..StopConditions::default() };
+    refused(TrainOptions { lr_schedule: "cosine".parse().ok(), budget: endless, ..plain }, "--lr-steps, or --steps");
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use deepj::music::roll::RollNote;
 use deepj::music::sampler::{SlotCursor, WINDOW_STRIDE};
-use deepj::music::{Batch, BatchShape, Bptt, Cursor, Evaluation, NoteRange, Piece, Roll, Sampler};
+use deepj::music::{Augmentation, Batch, BatchShape, Bptt, Cursor, Evaluation, NoteRange, Piece, Roll, Sampler};
 use deepj::shape::{Channels, Slots};
 
 /// Pieces of the given lengths, each step unlike any other: piece i sounds at velocity i + 1 on pitches that spell t.
@@ -235,7 +235,8 @@ fn misfits_are_refused() {
         assert!(Sampler::new(Bptt::Stateful, pieces(&LENGTHS), bad, 0).is_err());
     }
     let cursor = Sampler::new(Bptt::Stateful, pieces(&LENGTHS), shape, 0).unwrap().cursor().clone();
-    let slot = |piece, next| Cursor { slots: vec![None, Some(SlotCursor { piece, next })], ..cursor.clone() };
+    let slot =
+        |piece, next| Cursor { slots: vec![None, Some(SlotCursor { piece, next, interval: 0 })], ..cursor.clone() };
     for bad in [
         Cursor { taken: 8, ..cursor.clone() },
         Cursor { slots: vec![None], ..cursor.clone() },
@@ -248,6 +249,114 @@ fn misfits_are_refused() {
         assert!(Sampler::resume(bad.clone(), pieces(&LENGTHS), shape).is_err(), "{bad:?}");
     }
     assert!(Sampler::resume(slot(1, 38), pieces(&LENGTHS), shape).is_ok());
+    // The pieces have notes from pitch 40 to at most 49, of 36 to 83.
+    let moved = |interval| Cursor {
+        slots: vec![None, Some(SlotCursor { piece: 1, next: 0, interval })],
+        transpose: 3,
+        ..cursor.clone()
+    };
+    assert!(Sampler::resume(moved(-4), pieces(&LENGTHS), shape).is_ok());
+    for bad in [-5, 35, i8::MIN, i8::MAX] {
+        assert!(Sampler::resume(moved(bad), pieces(&LENGTHS), shape).is_err(), "{bad}");
+    }
+}
+
+/// The notes of slot `b`, by how many semitones they stand above those of its piece; none where nothing sounds.
+fn interval(batch: &Batch, pieces: &[Arc<Piece>], shape: BatchShape, b: usize) -> Option<i64> {
+    let BatchShape { slots, steps, channels, .. } = shape;
+    let row = 48 * channels.len();
+    let piece = &pieces[batch.piece[b].unwrap()];
+    let mut found = None;
+    for k in 0..=steps {
+        let mut still = vec![0.0; row];
+        piece.roll.write_values(channels, batch.start[b] as i64 + k as i64, &mut still);
+        let moved = &batch.roll[(k * slots.count + b) * row..][..row];
+        let lowest = |values: &[f32]| values.chunks(channels.len()).position(|cell| cell[0] == 1.0);
+        let Some(here) = lowest(moved) else {
+            assert!(lowest(&still).is_none());
+            continue;
+        };
+        let by = here as i64 - lowest(&still).unwrap() as i64;
+        assert!(found.is_none_or(|found| found == by), "one interval a window");
+        found = Some(by);
+        let shifted = |n: i64| usize::try_from(n - by).ok().filter(|n| *n < 48);
+        for n in 0..48 {
+            let expected = shifted(n).map_or(&[0.0; 3][..], |from| &still[from * channels.len()..][..channels.len()]);
+            assert_eq!(&moved[n as usize * channels.len()..][..channels.len()], expected, "{k} {n} {by}");
+        }
+    }
+    found
+}
+
+#[test]
+fn pieces_are_moved_by_intervals_that_keep_their_notes() {
+    for bptt in [Bptt::Stateful, Bptt::Windowed] {
+        let (pieces, shape) = (pieces(&LENGTHS), shape(3, 8));
+        let augmentation = Augmentation { transpose: 6, ..Augmentation::default() };
+        let new = || Sampler::augmented(bptt, pieces.clone(), shape, 5, augmentation).unwrap();
+        let (mut sampler, mut of_slots) = (new(), vec![None; 3]);
+        let mut seen = BTreeMap::new();
+        for number in 0..600 {
+            // Resumed now and then from what a checkpoint holds.
+            if number % 50 == 7 {
+                let text = serde_json::to_string(sampler.cursor()).unwrap();
+                sampler = Sampler::resume(serde_json::from_str(&text).unwrap(), pieces.clone(), shape).unwrap();
+            }
+            let batch = sampler.next_batch();
+            for (b, of_slot) in of_slots.iter_mut().enumerate() {
+                let by = interval(&batch, &pieces, shape, b);
+                if batch.keep[b] == 1.0 {
+                    assert!(by.is_none() || *of_slot == by, "{bptt:?}: a piece is moved as a whole");
+                } else if by.is_some() {
+                    *seen.entry(by.unwrap()).or_insert(0) += 1;
+                    *of_slot = by;
+                }
+            }
+        }
+        // Down to the lowest pitch of the range, which is four semitones below the lowest note that all pieces can have.
+        let lowest = *seen.keys().next().unwrap();
+        assert!((-6..=-4).contains(&lowest) && seen.keys().next_back() == Some(&6), "{bptt:?} {seen:?}");
+        assert!((-4..=6).all(|by| seen.get(&by).is_some_and(|count| *count > 5)), "{bptt:?} {seen:?}");
+        // The same again, and something else with another seed.
+        let intervals = |seed| {
+            let mut sampler = Sampler::augmented(bptt, pieces.clone(), shape, seed, augmentation).unwrap();
+            (0..30).map(|_| sampler.next_batch().roll).collect::<Vec<_>>()
+        };
+        assert!(intervals(1) == intervals(1) && intervals(1) != intervals(2));
+    }
+}
+
+#[test]
+fn composers_take_part_by_the_power_of_their_music() {
+    // Composer 0 has eleven pieces, composer 1 one, all of a length.
+    let mut pieces = pieces(&[20; 12]);
+    for (i, piece) in pieces.iter_mut().enumerate() {
+        *piece = Arc::new(Piece { style: usize::from(i == 7), ..(**piece).clone() });
+    }
+    for (bptt, balance, share) in [
+        (Bptt::Stateful, 1.0, 1.0 / 12.0),
+        (Bptt::Stateful, 0.5, 1.0 / (1.0 + 11f64.sqrt())),
+        (Bptt::Stateful, 0.0, 0.5),
+        (Bptt::Windowed, 0.5, 1.0 / (1.0 + 11f64.sqrt())),
+    ] {
+        let augmentation = Augmentation { balance, ..Augmentation::default() };
+        let mut sampler = Sampler::augmented(bptt, pieces.clone(), shape(1, 32), 3, augmentation).unwrap();
+        let windows = if bptt == Bptt::Windowed { 3 } else { 1 };
+        let mut taken = [0; 12];
+        for number in 0..1200 * windows {
+            if number % 100 == 55 {
+                sampler = Sampler::resume(sampler.cursor().clone(), pieces.clone(), shape(1, 32)).unwrap();
+            }
+            taken[sampler.next_batch().piece[0].unwrap()] += 1;
+        }
+        let all = (1200 * windows) as f64;
+        assert!((taken[7] as f64 / all - share).abs() < 0.005, "{bptt:?} {balance}: {taken:?}");
+        // None of the others is drowned.
+        let others = taken.iter().enumerate().filter(|(i, _)| *i != 7).map(|(_, count)| *count);
+        let (least, most) = (others.clone().min().unwrap(), others.max().unwrap());
+        assert!(most - least <= 2 * windows, "{bptt:?} {balance}: {taken:?}");
+        assert!((sampler.epochs() - 100.0).abs() < 1.0, "{}", sampler.epochs());
+    }
 }
 
 /// The batches of `parts` of one batch, put side by side.

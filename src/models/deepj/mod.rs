@@ -5,6 +5,7 @@ mod config;
 pub use config::{Config, Dynamics, Join, Octave, Preset, StyleUse};
 
 use super::axes::{self, Axes, Composing, GateBias, Pass, dropped};
+use super::losses::REPLAY_OF_ALL;
 use super::network::{ArchitectureOf, Built, Inputs, Network, Outputs};
 use super::{CorpusFacts, DefaultOn, Generation, Likelihood, Loss, PresetInfo, RollShape, StateShape, TypicalSizes};
 use crate::error::Result;
@@ -62,9 +63,11 @@ impl Network for Config {
     fn losses(&self) -> &'static [Loss] {
         match (self.dynamics, self.masked_losses) {
             (Dynamics::Scalar, true) => &LOSSES,
-            (Dynamics::Scalar, false) => &const { [Loss::PLAY, Loss::REPLAY.unmasked(), SCALAR.unmasked()] },
+            (Dynamics::Scalar, false) => &const { [Loss::PLAY, REPLAY_OF_ALL, SCALAR.unmasked("dynamics_mse_of_all")] },
             (Dynamics::Categorical, true) => &[Loss::PLAY, Loss::REPLAY, CATEGORICAL],
-            (Dynamics::Categorical, false) => &const { [Loss::PLAY, Loss::REPLAY.unmasked(), CATEGORICAL.unmasked()] },
+            (Dynamics::Categorical, false) => {
+                &const { [Loss::PLAY, REPLAY_OF_ALL, CATEGORICAL.unmasked("dynamics_ce_of_all")] }
+            }
         }
     }
 
@@ -79,7 +82,9 @@ impl Network for Config {
     }
 
     fn roll(&self) -> RollShape {
-        let Config { lowest, notes, beats, styles, .. } = *self;
+        let Config { lowest, notes, beats, .. } = *self;
+        // A network without style is given none.
+        let styles = if self.style == StyleUse::None { 0 } else { self.styles };
         RollShape { lowest, notes, channels: CHANNELS, beats, styles }
     }
 
@@ -97,7 +102,7 @@ impl Network for Config {
 
     fn generation(built: &DeepJ, pieces: usize, window: usize) -> Result<Generation> {
         let (c, layers) = (&built.config, &built.layers);
-        let sizes = (c.notes, CHANNELS.len(), c.styles);
+        let sizes = (c.notes, CHANNELS.len(), Network::roll(c).styles);
         Ok(layers.axes.time_step(
             &built.layout,
             sizes,
@@ -111,16 +116,15 @@ impl Network for Config {
 
     fn typical_sizes(&self) -> TypicalSizes {
         TypicalSizes {
-            lowest: self.lowest,
-            notes: self.notes,
-            beats: self.beats,
             filters: self.filters,
             taps: self.taps,
             time_units: self.time_units,
             note_units: self.note_units,
+            upper_units: self.note_units,
             input_dropout: self.input_dropout,
             dropout: self.dropout,
             masked: self.masked_losses,
+            ..TypicalSizes::of(Network::roll(self))
         }
     }
 }

@@ -14,8 +14,10 @@ use crate::ops::reduce::{SquaredNorm, SumRows};
 
 pub mod adadelta;
 pub mod nadam;
+mod rate;
 mod rule;
 
+pub use rate::{RateCurve, RateSchedule};
 pub use rule::{Optimizer, Rule, Schedule};
 
 use adadelta::Adadelta;

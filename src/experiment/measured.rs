@@ -1,0 +1,165 @@
+//! What other commands measured, as their files have it: likelihoods beside published ones, speeds beside other programs'.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Deserialize;
+
+/// What `deepj benchmark --json` printed.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Measured {
+    set: String,
+    command: String,
+    date: String,
+    device: String,
+    model: String,
+    parameters: usize,
+    run: OfRun,
+    test: Averages,
+    one_gram: Averages,
+    published: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct OfRun {
+    step: u64,
+    epochs: f64,
+    seconds: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Averages {
+    pooled: f64,
+    per_sequence: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Row {
+    model: String,
+    value: f64,
+    convention: String,
+    source: String,
+}
+
+/// One measurement of `benches/peers/compare.py`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Speed {
+    engine: String,
+    #[serde(default = "deepj")]
+    model: String,
+    batch: usize,
+    #[serde(alias = "seq")]
+    steps: usize,
+    median_s: f64,
+}
+
+fn deepj() -> String {
+    "deepj".into()
+}
+
+/// Appends a table a set, and the commands.
+pub fn append_likelihoods(all: &[&Measured], text: &mut String) {
+    if all.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n## Likelihood beside published figures\n\nThe test log-likelihood in nats a time step, summed over 88 keys \
+         ([BENCHMARKS.md](BENCHMARKS.md)).\n",
+    );
+    let mut sets: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
+    all.iter().for_each(|measured| sets.entry(&measured.set).or_default().push(measured));
+    for (set, measured) in sets {
+        let _ = writeln!(text, "\n**{set}**\n\n| | pooled | per sequence | |\n|---|---|---|---|");
+        for Measured { model, parameters, run, test, device, date, .. } in &measured {
+            let OfRun { step, epochs, seconds } = run;
+            let _ = writeln!(
+                text,
+                "| **{model}, measured** | **{:.3}** | {:.3} | {parameters} parameters, {step} updates, {epochs:.1} epochs, \
+                 {:.0} minutes on {device}, {date} |",
+                test.pooled,
+                test.per_sequence,
+                seconds / 60.0
+            );
+        }
+        if let Some(Measured { one_gram, published, .. }) = measured.first() {
+            let _ = writeln!(
+                text,
+                "| note 1-gram, measured | {:.2} | {:.2} | must be the published row |",
+                one_gram.pooled, one_gram.per_sequence
+            );
+            for Row { model, value, convention, source } in published {
+                let bound = if convention == "pooled-bound" { "a bound; " } else { "" };
+                let _ = writeln!(text, "| {model} | {value} | | {bound}{source} |");
+            }
+        }
+        text.push_str("\n```\n");
+        measured.iter().for_each(|measured| text.push_str(&format!("{}\n", measured.command)));
+        text.push_str("```\n");
+    }
+}
+
+/// Appends a table of training steps, each program's median and our speed over its own, round by round.
+pub fn append_speeds(all: &[&Speed], text: &mut String) {
+    let mut works: BTreeMap<(&str, usize, usize), BTreeMap<&str, Vec<f64>>> = BTreeMap::new();
+    // Only our own lines say which network it is; a peer's turn comes after ours.
+    let mut model = "deepj";
+    for speed in all {
+        if speed.engine == OURS {
+            model = &speed.model;
+        }
+        let of = works.entry((model, speed.batch, speed.steps)).or_default();
+        of.entry(&speed.engine).or_default().push(speed.median_s);
+    }
+    if works.is_empty() {
+        return;
+    }
+    text.push_str("\n## Speed beside other programs\n\n`benches/peers/compare.py`: medians over rounds of turns.\n\n");
+    text.push_str("| training step | ours | beside | its time | our speed over its own |\n|---|---|---|---|---|\n");
+    for ((model, batch, steps), engines) in works {
+        let Some(ours) = engines.get(OURS) else { continue };
+        for (engine, theirs) in engines.iter().filter(|(engine, _)| **engine != OURS) {
+            let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| theirs / ours).collect();
+            let _ = writeln!(
+                text,
+                "| {model} B={batch} T={steps} | {:.3} s | {engine} | {:.3} s | **{:.2} x** ({} rounds) |",
+                median(ours),
+                median(theirs),
+                median(&ratios),
+                ratios.len()
+            );
+        }
+    }
+}
+
+/// The engine that is this program.
+const OURS: &str = "ours";
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        _ => sorted[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_compared_round_by_round() {
+        let line = |text: &str| serde_json::from_str::<Speed>(text).unwrap();
+        let mut all = vec![];
+        for (ours, theirs) in [(1.0, 2.0), (2.0, 8.0), (1.0, 1.5)] {
+            all.push(line(&format!(r#"{{"engine":"ours","model":"biaxial","batch":4,"seq":128,"median_s":{ours}}}"#)));
+            all.push(line(&format!(r#"{{"engine":"PyTorch eager","batch":4,"steps":128,"median_s":{theirs}}}"#)));
+        }
+        let mut text = String::new();
+        append_speeds(&all.iter().collect::<Vec<_>>(), &mut text);
+        let expected = "| biaxial B=4 T=128 | 1.000 s | PyTorch eager | 2.000 s | **2.00 x** (3 rounds) |";
+        assert!(text.contains(expected), "{text}");
+        assert_eq!((median(&[3.0, 1.0]), median(&[2.0, 9.0, 1.0])), (2.0, 2.0));
+    }
+}
