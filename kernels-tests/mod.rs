@@ -21,6 +21,7 @@ mod biaxial_features;
 mod carry;
 mod cast;
 mod dropout;
+mod ema;
 mod features;
 mod gemm;
 mod heads;
@@ -49,6 +50,7 @@ pub fn cases() -> Vec<Case> {
         carry::cases,
         cast::cases,
         dropout::cases,
+        ema::cases,
         features::cases,
         gemm::cases,
         heads::cases,

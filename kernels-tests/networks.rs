@@ -73,7 +73,8 @@ pub fn plans() -> Vec<Plan> {
     let ways: Vec<Storage> = ways.collect();
     let of_wiring = |(name, model): (&str, Arc<dyn Model>)| {
         let training = ways.iter().map(|&storage| Ok(model.training(storage, 2, 5)?.compile().0));
-        let others = [Ok(optimizer::plan(&clipping(), model.layout()).0), Ok(model.evaluation(2, 5)?.compile().0)];
+        let others =
+            [Ok(optimizer::plan(&clipping(), None, model.layout()).0), Ok(model.evaluation(2, 5)?.compile().0)];
         let generation = [1, 3].map(|pieces| Ok(model.generation(pieces, 4)?.compile().0));
         let plans: crate::Result<Vec<Plan>> = training.chain(others).chain(generation).collect();
         plans.map_err(|e| crate::Error::model(format!("{name}: {e}"), ""))
@@ -143,7 +144,7 @@ const SCALE: f32 = 4096.0;
 impl TrainingCase {
     fn new(model: Arc<dyn Model>, batch: usize, steps: usize, storage: Storage) -> Self {
         let mut sequence = model.training(storage, batch, steps).expect("the configuration is valid");
-        let squared_norm = optimizer::append(&clipping(), &mut sequence.graph);
+        let squared_norm = optimizer::append(&clipping(), None, &mut sequence.graph);
         let (plan, io) = sequence.compile();
         let scale = if storage.precision == Precision::Mixed { SCALE } else { 1.0 };
         let mut uniforms = Uniforms { seed: 77, update: 12, unscale: 1.0 / scale, ..Uniforms::default() };
@@ -631,5 +632,5 @@ pub fn paper_plans() -> [Plan; 3] {
     let model = paper();
     let sequence = model.training(Storage::default(), 8, 128).expect("the configuration is valid");
     let generation = model.generation(16, 32).expect("the configuration is valid");
-    [sequence.compile().0, optimizer::plan(&clipping(), model.layout()).0, generation.compile().0]
+    [sequence.compile().0, optimizer::plan(&clipping(), None, model.layout()).0, generation.compile().0]
 }

@@ -54,6 +54,9 @@ impl Stored for Tensor<'_> {
 /// The largest header that is read by itself, in bytes.
 const MOST_HEADER: u64 = 64 << 20;
 
+/// Before the names of parameters: their running mean.
+const MEAN: &str = "mean.";
+
 impl Checkpoint {
     /// The file's bytes.
     ///
@@ -67,6 +70,9 @@ impl Checkpoint {
         let buffers = self.settings.optimizer.0.buffers();
         for p in layout.params() {
             tensors.push((p.name.clone(), Tensor { shape: &p.shape, data: &self.params[slice(&self.params, p)] }));
+            if let Some(mean) = &self.mean {
+                tensors.push((format!("{MEAN}{}", p.name), Tensor { shape: &p.shape, data: &mean[slice(mean, p)] }));
+            }
             for (prefix, buffer) in buffers.iter().zip(self.resume.iter().flat_map(|r| &r.moments)) {
                 let name = format!("optimizer.{prefix}.{}", p.name);
                 tensors.push((name, Tensor { shape: &p.shape, data: &buffer[slice(buffer, p)] }));
@@ -170,6 +176,7 @@ impl Checkpoint {
         let mut read = Reader { tensors: &tensors, left: tensors.names().into_iter().collect() };
         let layout = model.layout();
         let params = read.buffer("", layout)?;
+        let mean = settings.ema.map(|_| read.buffer(MEAN, layout)).transpose()?;
         let buffers = settings.optimizer.0.buffers().iter().map(|name| format!("optimizer.{name}."));
         let (buffers, states) = (buffers.collect::<Vec<_>>(), model.states(settings.batch));
         // All that a resumed training needs is there, or nothing of it.
@@ -186,7 +193,7 @@ impl Checkpoint {
         if let Some(name) = read.left.first() {
             return Err(wrong(format!("holds a tensor `{name}` that its configuration does not have")));
         }
-        Ok(Self { model, styles, split, corpus, settings, progress, params, resume })
+        Ok(Self { model, styles, split, corpus, settings, progress, params, mean, resume })
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Settings {
     /// How the optimiser's learning rate changes; not at all in checkpoints from before this was stored.
     #[serde(default, skip_serializing_if = "RateSchedule::is_constant")]
     pub rate: RateSchedule,
+    /// Decay of the running mean of the parameters, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
     /// How values are stored while training.
     #[serde(default)]
     pub precision: Precision,

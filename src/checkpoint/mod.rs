@@ -7,6 +7,7 @@
 //! strings: `format`, `version`, `model`, as JSON `config`, `styles`, `split`, `corpus`, `settings`, `progress`, and `crc32c`, a
 //! checksum of all the rest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,21 +55,31 @@ pub struct Checkpoint {
     pub progress: Progress,
     /// All parameters, laid out as the session's parameter buffer, padding zero.
     pub params: Vec<f32>,
+    /// Their running mean, where the training has one ([`Settings::ema`]): from a mean of zeros, see [`Checkpoint::weights`].
+    pub mean: Option<Vec<f32>>,
     /// `None` in a file that is only to be used, not to be resumed.
     pub resume: Option<Resume>,
 }
 
 impl PartialEq for Checkpoint {
     fn eq(&self, other: &Self) -> bool {
-        let Self { model, styles, split, corpus, settings, progress, params, resume } = self;
+        let Self { model, styles, split, corpus, settings, progress, params, mean, resume } = self;
         **model == *other.model
             && (styles, split, corpus) == (&other.styles, &other.split, &other.corpus)
             && (settings, progress) == (&other.settings, &other.progress)
-            && (params, resume) == (&other.params, &other.resume)
+            && (params, mean, resume) == (&other.params, &other.mean, &other.resume)
     }
 }
 
 impl Checkpoint {
+    /// What the model computes with: the running mean of the parameters, where there is one, else the parameters.
+    pub fn weights(&self) -> Cow<'_, [f32]> {
+        let mean = self.settings.ema.zip(self.mean.as_ref());
+        mean.map_or(Cow::Borrowed(&self.params), |(decay, mean)| {
+            averaged(&self.params, mean, decay, self.progress.schedule.steps)
+        })
+    }
+
     /// Writes the file at `path`, whole or not at all: see [`write_whole`].
     ///
     /// # Errors
@@ -97,10 +108,23 @@ impl Checkpoint {
     }
 }
 
+/// The mean of parameters over so many updates, from one that began with zeros (Kingma and Ba 2015, section 3); before the first
+/// update the parameters.
+pub(crate) fn averaged<'a>(params: &'a [f32], mean: &[f32], decay: f64, updates: u64) -> Cow<'a, [f32]> {
+    // As the shader has it.
+    let decay = f64::from(decay as f32);
+    let share = 1.0 - decay.powf(updates as f64);
+    match updates {
+        0 => Cow::Borrowed(params),
+        _ => mean.iter().map(|&mean| (f64::from(mean) / share) as f32).collect::<Vec<_>>().into(),
+    }
+}
+
 /// What is in a checkpoint, by parameter: shape and Euclidean norm.
 pub fn norms(checkpoint: &Checkpoint) -> BTreeMap<String, (Vec<usize>, f64)> {
+    let weights = checkpoint.weights();
     let norm = |p: &Param| {
-        let values = &checkpoint.params[p.view.start..][..p.view.len];
+        let values = &weights[p.view.start..][..p.view.len];
         values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
     };
     let params = checkpoint.model.layout().params();

@@ -83,6 +83,7 @@ impl Bl2012 {
         }
         let device = self.device.open()?;
         let selection = self.device.selection();
+        let machine = device.machine().to_string();
         let prepared = prepare(self.options(), &data, &device).map_err(in_flags)?;
         let signals = Signals::listen("stopping and saving");
         let device = device.waited_for(signals.wait_options());
@@ -109,7 +110,8 @@ impl Bl2012 {
         let measured = pollster::block_on(measured);
         bar.finish_and_clear();
         let Some(measured) = measured? else { return interrupted() };
-        let report = Report::new(&data, &checkpoint, &outcome, measured, OneGram { likelihood: one_gram, agrees });
+        let one_gram = OneGram { likelihood: one_gram, agrees };
+        let report = Report { device: machine, ..Report::new(&data, &checkpoint, &outcome, measured, one_gram) };
         match self.json {
             true => say_json(&report)?,
             false => report.print(),
@@ -206,7 +208,7 @@ impl<'a> Report<'a> {
             set: data.set,
             command: std::iter::once("deepj".into()).chain(arguments.map(quoted)).collect::<Vec<_>>().join(" "),
             date: deepj::calendar::today(),
-            device: model.progress.device.clone(),
+            device: String::new(),
             config,
             data: data.path.clone(),
             keys: KEYS,

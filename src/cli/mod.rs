@@ -401,13 +401,14 @@ fn tuning_observer() -> Observer {
     })
 }
 
+/// The named checkpoint, in a run's folder its best one.
+fn checkpoint_file(named: &Path) -> PathBuf {
+    if named.is_dir() { named.join(BEST) } else { named.to_path_buf() }
+}
+
 /// The named checkpoint, in a run's folder its best one, or that of the newest run.
 fn load_checkpoint(named: Option<&Path>) -> Result<(PathBuf, Checkpoint)> {
-    let path = match named {
-        Some(folder) if folder.is_dir() => folder.join(BEST),
-        Some(file) => file.to_path_buf(),
-        None => newest(Path::new(RUNS), BEST)?,
-    };
+    let path = named.map_or_else(|| newest(Path::new(RUNS), BEST), |named| Ok(checkpoint_file(named)))?;
     let checkpoint = Checkpoint::load(&path)?;
     Ok((path, checkpoint))
 }

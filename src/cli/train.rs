@@ -24,7 +24,7 @@ use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
 use super::training::TrainingArguments;
-use super::{DeviceArguments, bar, nats, pair, say, say_json, signals::Signals, tell, updates};
+use super::{DeviceArguments, bar, checkpoint_file, nats, pair, say, say_json, signals::Signals, tell, updates};
 
 /// Train a model; without arguments on the pieces within the program
 #[derive(Args)]
@@ -50,6 +50,10 @@ pub struct Train {
     /// Replace the run in --out
     #[arg(long, conflicts_with = "resume")]
     force: bool,
+    /// Begin with the parameters of this checkpoint, or of the best in this run, as far as they fit: for other pieces or styles. Sizes
+    /// and pitches are its own unless given
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
+    init: Option<PathBuf>,
     /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
@@ -88,6 +92,7 @@ impl Train {
             resume: self.resume.unwrap_or_default(),
             force: self.force,
             set: self.set,
+            init: self.init.as_deref().map(checkpoint_file),
             notes: self.notes,
             pedal: self.pedal,
             strict: self.strict,

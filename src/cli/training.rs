@@ -51,6 +51,10 @@ pub struct TrainingArguments {
     /// Updates over which the rate rises at first [default: 0]
     #[arg(long, value_name = "N")]
     warmup: Option<u64>,
+    /// Keep a running mean of the weights of which an update leaves so much, 0.999 unless given, and validate and compose with it; 0
+    /// for none [default: 0]
+    #[arg(long, value_name = "X", num_args = 0..=1, default_missing_value = "0.999")]
+    ema: Option<f64>,
     /// Limit the global gradient norm; 0 for no limit [default: 0 with nadam, 5 with adadelta]
     #[arg(long, value_name = "X")]
     clip_norm: Option<f64>,
@@ -100,6 +104,7 @@ impl TrainingArguments {
             lr_steps: self.lr_steps,
             lr_factor: self.lr_factor,
             warmup: self.warmup,
+            ema: self.ema,
             clip_norm: self.clip_norm,
             precision: self.precision,
             recompute: self.recompute,

@@ -273,6 +273,6 @@ async fn begin(
     let mut session = Session::new(device, selection);
     let program = session.add(plan).await?;
     let params = session.plan(program).buffer(Kind::Params);
-    session.write(program, params, &checkpoint.params)?;
+    session.write(program, params, &checkpoint.weights())?;
     Ok((session, Evaluator::new(program, handles, model.clone())))
 }

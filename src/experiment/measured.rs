@@ -39,6 +39,7 @@ struct Row {
     value: f64,
     convention: String,
     source: String,
+    remark: Option<String>,
 }
 
 /// One measurement of `benches/peers/compare.py`.
@@ -63,7 +64,7 @@ pub fn append_likelihoods(all: &[&Measured], text: &mut String) {
         return;
     }
     text.push_str(
-        "\n## Likelihood beside published figures\n\nThe test log-likelihood in nats a time step, summed over 88 keys \
+        "## Likelihood beside published figures\n\nThe test log-likelihood in nats a time step, summed over 88 keys \
          ([BENCHMARKS.md](BENCHMARKS.md)).\n",
     );
     let mut sets: BTreeMap<&str, Vec<&Measured>> = BTreeMap::new();
@@ -87,9 +88,10 @@ pub fn append_likelihoods(all: &[&Measured], text: &mut String) {
                 "| note 1-gram, measured | {:.2} | {:.2} | must be the published row |",
                 one_gram.pooled, one_gram.per_sequence
             );
-            for Row { model, value, convention, source } in published {
+            for Row { model, value, convention, source, remark } in published {
+                let remark = remark.as_ref().map_or(String::new(), |remark| format!("; {remark}"));
                 let bound = if convention == "pooled-bound" { "a bound; " } else { "" };
-                let _ = writeln!(text, "| {model} | {value} | | {bound}{source} |");
+                let _ = writeln!(text, "| {model} | {value} | | {bound}{source}{remark} |");
             }
         }
         text.push_str("\n```\n");

@@ -94,6 +94,7 @@ pub fn page(sources: &[Source], command: &str) -> String {
         text.push_str(READING);
         text.push('\n');
         append_claims(&experiments, &mut text);
+        text.push('\n');
     }
     measured::append_likelihoods(&benchmarks, &mut text);
     measured::append_speeds(&speeds, &mut text);

@@ -171,7 +171,7 @@ impl Generator {
         let mut session = Session::new(device, selection);
         let program = session.add(plan).await?;
         let params = session.plan(program).buffer(Kind::Params);
-        session.write(program, params, &checkpoint.params)?;
+        session.write(program, params, &checkpoint.weights())?;
         // From silence: the step before the first is -1, and no step was silent.
         let mut clock = vec![-1.0; pieces];
         clock.resize(io.clock.len, 0.0);

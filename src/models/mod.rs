@@ -264,6 +264,8 @@ pub trait Model: fmt::Debug + Send + Sync {
     /// # Errors
     /// Sizes that cannot be built, or a model that cannot compose.
     fn generation(&self, pieces: usize, window: usize) -> Result<Generation>;
+    /// The name of the parameter `[S, …]` that has a row for each style, where there is one.
+    fn style_rows(&self) -> Option<&'static str>;
     /// Sizes for ops that are profiled by themselves.
     fn typical_sizes(&self) -> TypicalSizes;
 }

@@ -64,6 +64,10 @@ pub trait Network: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'st
     fn generation(_built: &Built<Self>, _pieces: usize, _window: usize) -> Result<Generation> {
         Err(Error::model(format!("the model {} cannot compose", Self::NAME), "take a checkpoint of a model that can"))
     }
+    /// See [`Model::style_rows`].
+    fn style_rows(&self) -> Option<&'static str> {
+        None
+    }
     /// Sizes for ops that are profiled by themselves.
     fn typical_sizes(&self) -> TypicalSizes {
         TypicalSizes::of(self.roll())
@@ -216,6 +220,10 @@ impl<N: Network> Model for Built<N> {
 
     fn generation(&self, pieces: usize, window: usize) -> Result<Generation> {
         N::generation(self, pieces, window)
+    }
+
+    fn style_rows(&self) -> Option<&'static str> {
+        self.config.style_rows()
     }
 
     fn typical_sizes(&self) -> TypicalSizes {

@@ -206,9 +206,10 @@ impl Sampler {
         self.source.shape
     }
 
-    /// How many of the pieces can be moved at all within the range.
-    pub fn movable(&self) -> usize {
-        (0..self.source.pieces.len()).filter(|&piece| self.source.room(piece) != (0, 0)).count()
+    /// How many of the pieces can be moved at all within the range, and how many there are.
+    pub fn movable(&self) -> (usize, usize) {
+        let all = self.source.pieces.len();
+        ((0..all).filter(|&piece| self.source.room(piece) != (0, 0)).count(), all)
     }
 
     /// The epochs done, with the part of the one under way: pieces or windows read to their end per piece or window.

@@ -18,6 +18,7 @@ pub mod biaxial_features;
 pub mod carry;
 pub mod cast;
 pub mod dropout;
+pub mod ema;
 pub mod features;
 pub mod gemm;
 pub mod heads;

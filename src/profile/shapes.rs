@@ -21,7 +21,9 @@ use crate::ops::note_sweep::{NoteSweep, Offsets};
 use crate::ops::octave_conv::{self, OctaveConv, OctaveConvInputGrad, OctaveConvWeightGrad};
 use crate::ops::reduce::{BroadcastRows, SquaredNorm, SumRows};
 use crate::ops::softmax_loss::{SoftmaxLoss, SoftmaxLossGrad};
-use crate::ops::{Op, RowGroups, adadelta::Adadelta, add::Add, carry, cast::Cast, nadam::Nadam, tanh_grad::TanhGrad};
+use crate::ops::{
+    Op, RowGroups, adadelta::Adadelta, add::Add, carry, cast::Cast, ema::Ema, nadam::Nadam, tanh_grad::TanhGrad,
+};
 
 /// The largest operand: its elements must be countable by 32-bit words.
 const MOST_ELEMENTS: usize = u32::MAX as usize;
@@ -92,7 +94,7 @@ impl Fields {
 type Make = fn(&Fields, &TypicalSizes, usize, usize) -> Result<Arc<dyn Op>>;
 
 /// The kernels by name, and the name of their op.
-const KERNELS: [(&str, &str, Make); 22] = [
+const KERNELS: [(&str, &str, Make); 23] = [
     ("adadelta", "adadelta", |f, _, _, _| {
         let adadelta::Adadelta { rho, epsilon, .. } = adadelta::Adadelta::default();
         Ok(Arc::new(Adadelta { len: f.size("len", 1 << 20)?, rho: rho as f32, epsilon: epsilon as f32 }))
@@ -122,6 +124,7 @@ const KERNELS: [(&str, &str, Make); 22] = [
         let drop = DropoutSite { site: 1, rate, inner: 1 };
         Ok(Arc::new(Dropout { len: f.size("len", b * t * c.notes * c.time_units)?, drop, stored: f.format("format")? }))
     }),
+    ("ema", "ema", |f, _, _, _| Ok(Arc::new(Ema { len: f.size("len", 1 << 20)?, decay: 0.999 }))),
     ("features", "features", |f, c, b, t| {
         let op = Features {
             steps: f.size("steps", t)?,

@@ -206,7 +206,7 @@ pub fn training_plan(
     (batch, steps): (usize, usize),
 ) -> Result<(Plan, SequenceIo)> {
     let mut sequence = model.training(storage, batch, steps)?;
-    optimizer::append(optimizer, &mut sequence.graph);
+    optimizer::append(optimizer, None, &mut sequence.graph);
     Ok(sequence.compile())
 }
 

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::checkpoint::Best;
 use crate::files::path_text;
 
+mod begin_from;
 mod corpus;
 mod curve;
 mod destination;

@@ -76,6 +76,11 @@ pub struct TrainOptions {
     /// With which power of its length a composer's music takes part in training: 1, as it is in the corpus, unless given; with 0
     /// all composers take part alike.
     pub balance: Option<f64>,
+    /// Decay of a running mean of the parameters, which is validated and used in their place: none unless given, or with 0.
+    pub ema: Option<f64>,
+    /// A checkpoint whose parameters the run begins with, as far as they fit.
+    #[serde(skip)]
+    pub init: Option<PathBuf>,
     /// How values are stored while training.
     pub precision: Option<Precision>,
     /// Compute gates again in the backward pass instead of keeping them.
@@ -127,6 +132,7 @@ impl TrainOptions {
             clip_norm: self.clip_norm.or(number("clip_norm")),
             transpose: self.transpose.or(Some(Augmentation::default().transpose)),
             balance: self.balance.or(Some(Augmentation::default().balance)),
+            ema: self.ema.or(Some(0.0)),
             precision: self.precision.or(Some(Precision::default())),
             seed: self.seed.or(Some(0)),
             split_seed: self.split_seed.or(Some(0)),

@@ -7,7 +7,7 @@ use crate::graph::Plan;
 use crate::graph::session::KernelSelection;
 use crate::memory::available_memory;
 use crate::models::{Model, SequenceIo};
-use crate::nn::optimizer::{self, Optimizer};
+use crate::nn::optimizer;
 use crate::ops::View;
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ impl Plans {
     pub fn new(prepared: &Prepared, slots: usize) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
         let (gradients, io) = model.training(settings.storage(), slots, settings.seq)?.compile();
-        let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), model.layout());
+        let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
         let evaluation = match prepared.validation.is_empty() {
             true => None,
             false => Some(crate::evaluate::plan(model, &prepared.validation, slots, settings.seq)?),
@@ -127,13 +127,13 @@ fn fit_in_memory(needed: u64, available: Option<u64>) -> std::result::Result<(),
     Err(format!("takes {} MiB of memory, {} MiB more than the system has left", mib(needed), mib(needed - available)))
 }
 
-/// Fails if there is no memory for what a run begins with: parameters, the optimiser's buffers and carried states. Asked
+/// Fails if there is no memory for what a run begins with: parameters, so many buffers as long as they, and carried states. Asked
 /// before they are allocated; plans are checked later, with a device.
 ///
 /// # Errors
 /// By how much they are too large.
-pub fn check_beginning(model: &dyn Model, optimizer: &dyn Optimizer, slots: usize) -> Result<()> {
-    let parameters = model.layout().len() as u64 * (1 + optimizer.buffers().len() as u64);
+pub fn check_beginning(model: &dyn Model, buffers: usize, slots: usize) -> Result<()> {
+    let parameters = model.layout().len() as u64 * (1 + buffers as u64);
     let states = model.states(slots).iter().map(|state| state.shape.iter().product::<usize>() as u64).sum::<u64>();
     let needed = parameters.saturating_add(states).saturating_mul(size_of::<f32>() as u64);
     fit_in_memory(needed, available_memory()).map_err(|what| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::begin_from::{self, Origin};
 use super::corpus::{corpus_of, read_corpus};
 use super::destination::{self, Destination};
 use super::options::{ResumeMode, TrainOptions};
@@ -15,8 +16,10 @@ use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings
 use crate::files::refused;
 use crate::gpu::Device;
 use crate::models::{self, Architecture, CorpusFacts, DefaultOn, Model, Precision};
-use crate::music::{Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, NoteRange, Part, Piece, Sampler, Split};
-use crate::nn::init;
+use crate::music::sampler::WINDOW_STRIDE;
+use crate::music::{
+    Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, Cursor, NoteRange, Part, Piece, Sampler, Split,
+};
 use crate::nn::optimizer::{self, RateCurve, RateSchedule};
 use crate::shape::Slots;
 use crate::{Error, Result};
@@ -102,6 +105,13 @@ fn check(settings: &Settings) -> Result<()> {
         _ => Ok(()),
     };
     optimizer::check_rates(settings.optimizer.0.as_ref())?;
+    if let Some(decay) = settings.ema.filter(|decay| !(0.5..1.0).contains(decay)) {
+        let what = format!("--ema {decay}");
+        return Err(Error::usage(
+            what,
+            "give what an update leaves of the mean, 0.5 to below 1, such as 0.999; 0 for none",
+        ));
+    }
     positive("--epochs", settings.budget.epochs)?;
     positive("--minutes", settings.budget.minutes)?;
     positive("--validate-every", Some(settings.validate_every as f64))?;
@@ -110,7 +120,7 @@ fn check(settings: &Settings) -> Result<()> {
 }
 
 fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
-    let said = options;
+    let (origin, said) = &Origin::of(options)?;
     let options = &said.complete(device)?;
     let on_cpu = device.capabilities().is_none();
     let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
@@ -121,7 +131,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     let (corpus, split) = corpus_and_split(options, architecture, pieces)?;
     let range = corpus.range;
     let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles: corpus.styles.len() };
-    let model = models::configure(architecture, preset.name, facts, &options.set)?;
+    let model = begin_from::model(said, architecture, preset.name, facts, origin.as_ref())?;
     models::check_counted(model.losses(), options.losses.as_deref())?;
     let train = corpus.part(&split, Part::Train)?;
     let validation = corpus.part(&split, Part::Validation)?;
@@ -135,31 +145,30 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     let sampler = Sampler::augmented(bptt, train, shape, u64::from(seed), augmentation)?;
 
     let of_a_gpu = architecture.presets().iter().find(|other| other.default_on == DefaultOn::Gpu);
-    let other_preset = of_a_gpu.filter(|other| on_cpu && said.preset.is_none() && other.name != preset.name);
+    let other_preset =
+        of_a_gpu.filter(|other| on_cpu && said.preset.is_none() && origin.is_none() && other.name != preset.name);
     let other_preset = other_preset.map(|other| (preset.name, other.name));
     let (budget, mut notices) = defaults(options, on_cpu, other_preset, &corpus, validation.is_empty());
-    if augmentation.transpose > 0 && bptt == Bptt::Stateful {
-        let (movable, all) = (sampler.movable(), train_files);
-        notices.push(format!("{movable} of {all} training pieces have room to be transposed within {range}"));
-    }
-    let per_window = match bptt {
-        Bptt::Stateful => seq,
-        Bptt::Windowed => crate::music::sampler::WINDOW_STRIDE,
-    };
+    notices.extend(room(&sampler));
+    let per_window = if bptt == Bptt::Stateful { seq } else { WINDOW_STRIDE };
     let epoch = (steps / (batch * per_window)).max(1) as u64;
     let validate_every = options.validate_every.unwrap_or(epoch.min(VALIDATE_EVERY));
     let named = options.optimizer.as_deref().unwrap_or(architecture.optimizer());
     let optimizer = optimizer::make(named, said.optimizer_settings()?)?;
     let rate = options.rate(&RateSchedule::default(), 0)?;
     let layout = model.layout();
-    plans::check_beginning(model.as_ref(), optimizer.as_ref(), batch)?;
+    let ema = options.ema.filter(|decay| *decay != 0.0);
+    plans::check_beginning(model.as_ref(), optimizer.buffers().len() + usize::from(ema.is_some()), batch)?;
+    let (params, of_origin) = begin_from::parameters(model.as_ref(), &corpus.styles, seed, origin.as_ref());
+    notices.extend(of_origin);
     let zeros = |len: usize| vec![0.0; len];
     let resume = Resume {
         moments: optimizer.buffers().iter().map(|_| zeros(layout.len())).collect(),
         states: model.states(batch).iter().map(|state| zeros(state.shape.iter().product())).collect(),
     };
     let state = Checkpoint {
-        params: init::initialise(layout, seed),
+        mean: ema.map(|_| zeros(layout.len())),
+        params,
         resume: Some(resume),
         styles: corpus.styles.clone(),
         corpus: CorpusInfo {
@@ -176,6 +185,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             seed,
             optimizer: optimizer::Stored(optimizer),
             rate,
+            ema,
             precision: options.precision.unwrap_or_default(),
             recompute: options.recompute,
             validate_every,
@@ -189,6 +199,16 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     };
     let (save_every, command) = (options.save_every.unwrap_or(validate_every), None);
     Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command })
+}
+
+/// How many pieces have room to be transposed, where they are.
+fn room(sampler: &Sampler) -> Option<String> {
+    let Cursor { transpose, bptt, .. } = *sampler.cursor();
+    if transpose == 0 || bptt == Bptt::Windowed {
+        return None;
+    }
+    let (movable, all) = sampler.movable();
+    Some(format!("{movable} of {all} training pieces have room to be transposed within the pitches"))
 }
 
 /// The folder of a new run, and what it may hold.
@@ -455,6 +475,7 @@ fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Resul
     let augmentation = &state.progress.cursor;
     differs("--transpose", options.transpose.map(|v| text(&v)), text(&augmentation.transpose))?;
     differs("--balance", options.balance.map(|v| text(&v)), text(&augmentation.balance))?;
+    differs("--ema", options.ema.map(|v| text(&v)), text(&settings.ema.unwrap_or(0.0)))?;
     differs("--clip-norm", options.clip_norm.map(|v| text(&v)), number("clip_norm"))?;
     differs("--model", options.model.clone(), state.model.architecture().into())?;
     if options.losses != settings.losses && (options.whole || options.losses.is_some()) {

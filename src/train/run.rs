@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command } =
             prepared;
-        let Checkpoint { model, styles, split, corpus, settings, mut progress, params, resume } = state;
+        let Checkpoint { model, styles, split, corpus, settings, mut progress, params, mean, resume } = state;
         progress.device = match &device {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
             Device::Cpu { .. } => "cpu".into(),
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
             notices,
         };
         let (step, seconds_before) = (progress.step, progress.seconds);
-        let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
+        let start = Start { model, settings, progress, params, mean, resume: resume.unwrap_or_default(), sampler };
         let resumable = (destination == Destination::Resumed).then_some(step);
         let trainer = match Trainer::new(start, plans, device, selection).await {
             Err(e) if e.is_of_device() && resumable.is_some() => {
@@ -343,7 +343,7 @@ impl<'a> Run<'a> {
     /// Writes a checkpoint of the last update, read from the device unless it was already.
     async fn write(&mut self, name: &str, snapshot: &mut Option<Snapshot>, resumable: bool) -> Result<()> {
         self.doing = "saving";
-        let Snapshot { params, resume } = match snapshot {
+        let Snapshot { params, mean, resume } = match snapshot {
             Some(snapshot) => snapshot,
             None => snapshot.insert(self.trainer.snapshot().await?),
         };
@@ -358,6 +358,7 @@ impl<'a> Run<'a> {
             settings: self.trainer.settings().clone(),
             progress: self.trainer.progress().clone(),
             params: params.clone(),
+            mean: mean.clone(),
             resume: resumable.then(|| resume.clone()),
         };
         self.files.write(name, &checkpoint.to_bytes()?)?;

@@ -10,14 +10,14 @@ use std::sync::atomic::AtomicBool;
 use super::Prepared;
 use super::observer::UpdateRecord;
 use super::plans::{self, Plans};
-use crate::checkpoint::{Checkpoint, Progress, Resume, Settings};
+use crate::checkpoint::{Checkpoint, Progress, Resume, Settings, averaged};
 use crate::evaluate::{Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
 use crate::graph::{Kind, ProgramId, Session};
 use crate::models::{LossValues, Model, Precision, SequenceIo, counted};
 use crate::music::{Batch, Cursor, Piece, Sampler};
-use crate::nn::optimizer::Schedule;
+use crate::nn::optimizer::{self, Schedule};
 use crate::ops::{Uniforms, View};
 use crate::shape::Slots;
 use crate::{Error, Result};
@@ -75,6 +75,8 @@ pub(super) struct Start {
     pub progress: Progress,
     /// The parameter buffer.
     pub params: Vec<f32>,
+    /// See [`Checkpoint::mean`].
+    pub mean: Option<Vec<f32>>,
     /// The optimiser's buffers and the carried states.
     pub resume: Resume,
     pub sampler: Sampler,
@@ -85,6 +87,8 @@ pub(super) struct Start {
 pub struct Snapshot {
     /// The parameter buffer.
     pub params: Vec<f32>,
+    /// See [`Checkpoint::mean`].
+    pub mean: Option<Vec<f32>>,
     /// The optimiser's buffers and the carried states.
     pub resume: Resume,
 }
@@ -97,14 +101,14 @@ impl Trainer {
     pub async fn begin(prepared: Prepared, device: Device, selection: KernelSelection) -> Result<Self> {
         let plans = plans::checked(&prepared, &device, &selection)?;
         let Prepared { state, sampler, .. } = prepared;
-        let Checkpoint { model, settings, progress, params, resume, .. } = state;
-        let start = Start { model, settings, progress, params, resume: resume.unwrap_or_default(), sampler };
+        let Checkpoint { model, settings, progress, params, mean, resume, .. } = state;
+        let start = Start { model, settings, progress, params, mean, resume: resume.unwrap_or_default(), sampler };
         Self::new(start, plans, device, selection).await
     }
 
     /// The same with plans that are [checked](plans::checked).
     pub(super) async fn new(start: Start, plans: Plans, device: Device, selection: KernelSelection) -> Result<Self> {
-        let Start { model, settings, progress, params, resume, sampler } = start;
+        let Start { model, settings, progress, params, mean, resume, sampler } = start;
         let mut session = Session::new(device, selection);
         let Plans { gradients, io, update, squared_norm, evaluation } = plans;
         let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
@@ -112,6 +116,10 @@ impl Trainer {
         let (gradients, update) = (programs[0], programs[1]);
         let evaluator = programs.get(2).zip(handles).map(|(&program, io)| Evaluator::new(program, io, model.clone()));
         session.write(gradients, session.plan(gradients).buffer(Kind::Params), &params)?;
+        if let Some(mean) = &mean {
+            let buffer = optimizer::mean_buffer(settings.optimizer.0.as_ref());
+            session.write(update, session.plan(update).buffer(buffer), mean)?;
+        }
         for (i, values) in resume.moments.iter().enumerate() {
             let view = session.plan(update).buffer(Kind::Optimizer(i as u8));
             session.write(update, view, values)?;
@@ -327,9 +335,34 @@ impl Trainer {
         progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
         self.nothing_in_flight()?;
+        if self.evaluator.is_none() {
+            return Ok(None);
+        }
+        let params = self.begin_mean().await?;
         let Some(evaluator) = &self.evaluator else { return Ok(None) };
-        let metrics = evaluator.run(&mut self.session, pieces, stop, progress).await?;
+        let metrics = evaluator.run(&mut self.session, pieces, stop, progress).await;
+        if let Some(params) = params {
+            self.session.write(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params), &params)?;
+        }
+        let metrics = metrics?;
         Ok(metrics.map(|metrics| metrics.counting(self.settings.losses.as_deref())))
+    }
+
+    /// Puts the running mean in the place of the parameters, and returns these; `None` where there is no mean, or none yet.
+    async fn begin_mean(&mut self) -> Result<Option<Vec<f32>>> {
+        let Some((decay, buffer)) = self.mean() else { return Ok(None) };
+        let place = self.session.plan(self.gradients).buffer(Kind::Params);
+        let read = self.session.begin_read(&[(self.gradients, place), (self.update, buffer)]).await?;
+        let [params, mean] = self.session.finish_read(read).await?.try_into().unwrap_or_default();
+        let updates = self.progress.schedule.steps;
+        self.session.write(self.gradients, place, &averaged(&params, &mean, decay, updates))?;
+        Ok(Some(params))
+    }
+
+    /// Decay and buffer of the running mean, where there is one.
+    fn mean(&self) -> Option<(f64, View)> {
+        let buffer = optimizer::mean_buffer(self.settings.optimizer.0.as_ref());
+        self.settings.ema.map(|decay| (decay, self.session.plan(self.update).buffer(buffer)))
     }
 
     /// Whether there is an evaluation plan.
@@ -355,11 +388,14 @@ impl Trainer {
         let mut views = vec![(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params))];
         let moment = |i: usize| self.session.plan(self.update).buffer(Kind::Optimizer(i as u8));
         views.extend((0..buffers).map(|i| (self.update, moment(i))));
+        let mean = self.mean();
+        views.extend(mean.map(|(_, buffer)| (self.update, buffer)));
         views.extend(self.io.states.iter().map(|&state| (self.gradients, state)));
         let reading = self.session.begin_read(&views).await?;
         let mut read = self.session.finish_read(reading).await?.into_iter();
         let params = read.next().unwrap_or_default();
         let moments = read.by_ref().take(buffers).collect();
-        Ok(Snapshot { params, resume: Resume { moments, states: read.collect() } })
+        let mean = mean.and_then(|_| read.next());
+        Ok(Snapshot { params, mean, resume: Resume { moments, states: read.collect() } })
     }
 }

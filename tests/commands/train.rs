@@ -233,6 +233,7 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
         warmup: Some(2),
         transpose: Some(5),
         balance: Some(0.5),
+        ema: Some(0.9),
         out: Some(dir.path().join(out)),
         ..tiny(dir.path(), steps)
     };
@@ -253,6 +254,12 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
     let on = |steps| TrainOptions { resume: ResumeMode::Always, ..recipe(steps, "parts") };
     let (second, _) = record(&on(9), None);
     assert_eq!([first.steps, second.steps].concat(), whole.steps);
+    assert_eq!([first.validations, second.validations].concat(), whole.validations);
+    assert_eq!(last(&recipe(9, "parts")), last(&recipe(9, "whole")));
+    let best = Checkpoint::load(dir.path().join("parts/best.safetensors")).unwrap();
+    assert!(*best.weights() != best.params, "the mean, and the parameters beside it");
+    let e = prepare(&TrainOptions { ema: Some(0.5), ..on(10) }, &cpu()).unwrap_err().to_string();
+    assert!(e.contains("--ema 0.9, not 0.5"), "{e}");
 
     let changed = TrainOptions { lr: Some(0.01), lr_schedule: "step".parse().ok(), lr_steps: Some(2), ..on(13) };
     let changed = TrainOptions { lr_factor: Some(0.1), warmup: Some(0), ..changed };
@@ -273,10 +280,57 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
     refused(TrainOptions { lr_steps: Some(3), ..plain.clone() }, "--lr-schedule cosine or step");
     refused(TrainOptions { lr_schedule: "step".parse().ok(), ..plain.clone() }, "--lr-steps");
     refused(TrainOptions { lr_factor: Some(2.0), ..recipe(2, "none") }, "--lr-factor 2");
+    refused(TrainOptions { ema: Some(1.0), ..plain.clone() }, "--ema 1");
     refused(TrainOptions { transpose: Some(25), ..plain.clone() }, "--transpose 25");
     refused(TrainOptions { balance: Some(f64::NAN), ..plain.clone() }, "--balance NaN");
     let endless = StopConditions { minutes: Some(1.0), ..StopConditions::default() };
     refused(TrainOptions { lr_schedule: "cosine".parse().ok(), budget: endless, ..plain }, "--lr-steps, or --steps");
+}
+
+/// Fine-tuning: what fits is taken, a composer that both know keeps its style, one that is new begins with the mean of all.
+#[test]
+fn a_run_begins_with_the_parameters_of_another() {
+    let dir = folder();
+    let path = dir.path();
+    let first = TrainOptions { notes: "40..=80".parse().ok(), ema: Some(0.5), ..tiny(path, 3) };
+    run_quietly(&first).unwrap();
+    let origin = Checkpoint::load(path.join("run/best.safetensors")).unwrap();
+    corpus(&path.join("other"), 4, 4, 50);
+    std::fs::rename(path.join("other/fancy/jones"), path.join("other/fancy/brown")).unwrap();
+    let with = |options: TrainOptions| {
+        let (data, out, init) = (path.join("other"), path.join("tuned"), path.join("run/best.safetensors"));
+        TrainOptions { data: Some(data), out: Some(out), init: Some(init), ..options }
+    };
+    let tuned = prepare(&with(TrainOptions::default()), &cpu()).unwrap();
+    assert_eq!(tuned.state.corpus.range, origin.corpus.range);
+    assert_eq!(tuned.state.model.config(), origin.model.config(), "sizes are the origin's");
+    let of = |checkpoint: &Checkpoint, name: &str| {
+        let param = checkpoint.model.layout().params().iter().find(|param| param.name == name).unwrap().clone();
+        checkpoint.weights()[param.view.start..][..param.view.len].to_vec()
+    };
+    for param in origin.model.layout().params().iter().filter(|param| param.name != "style.embedding.weight") {
+        assert_eq!(of(&tuned.state, &param.name), of(&origin, &param.name), "{}", param.name);
+    }
+    // Styles are fancy/jones, then plain/smith; fancy/brown is new.
+    let [new, old] = [&tuned.state, &origin].map(|checkpoint| of(checkpoint, "style.embedding.weight"));
+    let width = old.len() / 2;
+    assert_eq!(new[width..], old[width..]);
+    for i in 0..width {
+        assert!((new[i] - (old[i] + old[width + i]) / 2.0).abs() < 1e-7, "{new:?} {old:?}");
+    }
+    let said = tuned.notices.join("; ");
+    assert!(said.contains("begin with the mean of its own: brown") && !said.contains("not taken"), "{said}");
+    run_quietly(&with(tiny(path, 2))).unwrap();
+
+    let wider =
+        with(TrainOptions { set: vec![("note_units".into(), "16".into())], force: true, ..TrainOptions::default() });
+    let said = prepare(&wider, &cpu()).unwrap().notices.join("; ");
+    assert!(said.contains("not taken, as there are none or they have other shapes: note.0.input"), "{said}");
+    let biaxial = with(TrainOptions { model: Some("biaxial".into()), force: true, ..TrainOptions::default() });
+    let e = prepare(&biaxial, &cpu()).unwrap_err().to_string();
+    assert!(e.contains("is of the model deepj, not biaxial"), "{e}");
+    let none = TrainOptions { init: Some(path.join("none")), ..tiny(path, 2) };
+    assert!(prepare(&none, &cpu()).unwrap_err().to_string().contains("none"));
 }
 
 #[test]

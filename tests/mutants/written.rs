@@ -182,6 +182,17 @@ pub const WRITTEN: &[Mutant] = &[
         "v ^= v >> vec4<u32>(15u);",
         "dropout 1009 rate 0.2",
     ),
+    // ema
+    mutant("ema/main", "the mean is that of the last update alone", "params.decay * before + (1.0", "(1.0", "ema 1024"),
+    mutant("ema/main", "parameters are added whole", "(1.0 - params.decay) * p[", "p[", "ema 517 first update"),
+    mutant(
+        "ema/main",
+        "an infinite norm does not stop the update",
+        "if i >= params.len || !is_finite(squared_norm[params.squared_norm_offset]) {",
+        "if i >= params.len {",
+        "ema 301 infinite norm",
+    ),
+    mutant("ema/main", "p is read without its offset", "p[params.p_offset + i]", "p[i]", "ema 5003"),
     // features
     mutant(
         "features/forward",

@@ -114,6 +114,10 @@ impl Network for Config {
         ))
     }
 
+    fn style_rows(&self) -> Option<&'static str> {
+        (self.style != StyleUse::None).then_some("style.embedding.weight")
+    }
+
     fn typical_sizes(&self) -> TypicalSizes {
         TypicalSizes {
             filters: self.filters,

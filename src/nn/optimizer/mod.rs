@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result, nearest};
 use crate::graph::{Graph, Kind, Layout, Plan};
 use crate::ops::View;
+use crate::ops::ema::Ema;
 use crate::ops::reduce::{SquaredNorm, SumRows};
 
 pub mod adadelta;
@@ -23,8 +24,9 @@ pub use rule::{Optimizer, Rule, Schedule};
 use adadelta::Adadelta;
 use nadam::Nadam;
 
-/// Appends the squared norm of all gradients and the update to a graph; returns the output `[1]` that holds the norm.
-pub fn append(optimizer: &dyn Optimizer, graph: &mut Graph) -> View {
+/// Appends the squared norm of all gradients and the update to a graph, and where it has a decay the running mean of the parameters,
+/// which stands in the buffer after the optimiser's; returns the output `[1]` that holds the norm.
+pub fn append(optimizer: &dyn Optimizer, ema: Option<f64>, graph: &mut Graph) -> View {
     let grads = graph.shared(Kind::Grads);
     graph.scope("update", |graph| {
         let norm = SquaredNorm { len: grads.len };
@@ -34,16 +36,25 @@ pub fn append(optimizer: &dyn Optimizer, graph: &mut Graph) -> View {
         let squared = graph.tensor("squared_norm", 1, Kind::Output);
         graph.apply(SumRows::all(count, 1), &[partials, squared]);
         optimizer.append(graph, squared);
+        if let Some(decay) = ema {
+            let [params, mean] = [Kind::Params, mean_buffer(optimizer)].map(|kind| graph.shared(kind));
+            graph.apply(Ema { len: params.len, decay: decay as f32 }, &[squared, params, mean]);
+        }
         squared
     })
 }
 
 /// The plan of an update of parameters laid out like this, apart from the plan that makes the gradients: so these can be
 /// accumulated, summed over processes or looked at before. Returns it with the output `[1]` of the squared gradient norm.
-pub fn plan(optimizer: &dyn Optimizer, layout: &Arc<Layout>) -> (Plan, View) {
+pub fn plan(optimizer: &dyn Optimizer, ema: Option<f64>, layout: &Arc<Layout>) -> (Plan, View) {
     let mut graph = Graph::new(layout.clone());
-    let squared_norm = append(optimizer, &mut graph);
+    let squared_norm = append(optimizer, ema, &mut graph);
     (Plan::compile(format!("update {}", optimizer.name()), graph), squared_norm)
+}
+
+/// The buffer of the running mean of parameters that an optimiser updates.
+pub fn mean_buffer(optimizer: &dyn Optimizer) -> Kind {
+    Kind::Optimizer(optimizer.buffers().len() as u8)
 }
 
 /// Makes an optimiser from its settings, a JSON object in which what is left out has its default.
