@@ -10,7 +10,7 @@
 //! another length, to the frame. The last [`FADE`] of a second fade to zero in either case.
 //!
 //! **Level.** It is fixed, so that a soft piece stays soft and any part of a piece is as loud as within the whole. Instruments
-//! leave headroom: the loudest note of the piano has a peak of about a third of full scale. What is above [`KNEE`] all the same
+//! leave headroom: a note of the piano has a peak of less than half of full scale. What is above [`KNEE`] all the same
 //! is bent below [`CEILING`] by a hyperbolic tangent whose slope at the knee is 1, sample by sample; so nothing clips, and what
 //! happens at one time does not depend on another.
 //!

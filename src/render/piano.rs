@@ -397,6 +397,17 @@ mod tests {
         }
     }
 
+    /// The bytes of a file do not depend on the machine's vectors.
+    #[test]
+    fn wide_vectors_give_the_same_bits() {
+        let partial = Partial { frequency: 4186.0, amplitude: 0.2, decay: 9.0, phase: 0.0 };
+        let [mut wide, mut plain] = [vec![0.0; 40 * BLOCK], vec![0.0; 40 * BLOCK]];
+        let [mut a, mut b] = [Phasor::new(&partial, 48_000.0, 3), Phasor::new(&partial, 48_000.0, 3)];
+        pulp::Arch::new().dispatch(|| a.add(&mut wide));
+        b.add(&mut plain);
+        assert!(wide == plain);
+    }
+
     /// Where in a block a tone begins changes nothing but its time.
     #[test]
     fn a_tone_is_the_same_at_any_time() {

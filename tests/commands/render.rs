@@ -8,7 +8,7 @@ use deepj::music::Score;
 use deepj::render::{Instrument, Options, Performance, SoundFont, frames, render, tail};
 use serde_json::Value;
 
-use crate::{deepj, fails, folder, random, succeeds};
+use crate::{deepj, fails, folder, program, random, succeeds};
 
 const RATE: usize = 44_100;
 
@@ -121,6 +121,22 @@ fn a_piece_of_the_corpus_is_played_to_the_frame() {
     let said = succeeds(path, &["render", named, "-o", "again.wav"]);
     assert!(said.contains("again.wav") && said.contains(&format!("{expected} frames")), "{said}");
     assert!(std::fs::read(path.join("again.wav")).unwrap() == bytes, "the same every time");
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let dir = folder();
+    let path = dir.path();
+    note(&path.join("note.mid"), 69, 90, QUARTER);
+    let render = |more: &[&str]| {
+        let input = std::fs::File::open(path.join("note.mid")).unwrap();
+        let output = program(path, &[&["render", "-"], more].concat()).stdin(input).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let out = json(&String::from_utf8(render(&["--json"])).unwrap());
+    assert_eq!((out["file"].as_str(), out["output"].as_str()), (Some("-"), Some("piece.wav")));
+    assert_eq!(frames_of(&render(&["-o", "-"])).len(), RATE / 2 + 2 * RATE);
 }
 
 #[test]
