@@ -6,7 +6,7 @@
 //! | A stiff string's partials are sharp: `f(n) = n f0 sqrt(1 + B n²)` | [`inharmonicity`] is the sum of an exponential for the bass bridge and one for the treble bridge; the first partial is at equal temperament with A4 = 440 Hz | H. Fletcher, *Normal vibration frequencies of a stiff piano string*, JASA 36, 1964; Rigaud, David, Daudet, *A parametric model and estimation techniques for the inharmonicity and tuning of the piano*, JASA 133, 2013 |
 //! | A partial decays at a rate of `b1 + b2 f²`, faster to the treble | [`decay`] interpolates between the strings C2, C4 and C7 exponentially | Bensa, Bilbao, Kronland-Martinet, Smith, *The simulation of piano string vibration*, JASA 114, 2003 |
 //! | A tone decays fast at first and slowly later, since the strings of a key are coupled | the lower partials are two phasors: one decays faster than the rate above, one more slowly and detuned by a third of a cent | Weinreich, *Coupled piano strings*, JASA 62, 1977 |
-//! | The hammer touches the string for some 5 ms in the bass and less than 1 ms in the treble, and for a shorter time the harder it strikes; what is shorter than the contact is excited weakly | [`contact`]; a partial has the strength `1 / (1 + (2 f contact)²)`, the envelope of a half sine's spectrum, so harder is brighter | Askenfelt and Jansson, *From touch to string vibration*, in *Five lectures on the acoustics of the piano*, 1990 |
+//! | The hammer touches the string for several ms in the bass and less than 1 ms in the treble, and for a shorter time the harder it strikes; what is shorter than the contact is excited weakly | [`contact`]; a partial has the strength `1 / (1 + (2 f contact)²)`, the envelope of a half sine's spectrum, so harder is brighter | Askenfelt and Jansson, *From touch to string vibration*, in *Five lectures on the acoustics of the piano*, 1990 |
 //! | Partials with a node where the hammer strikes are weak; it strikes at about an eighth of the length, nearer to the end in the treble | `sin(n π place)` | Conklin, *Piano design factors*, in the same lectures |
 //! | The soundboard radiates little below 100 Hz | a high-pass of second order, by which the first partials of the bass are weak | Wogram, *The strings and the soundboard*, in the same lectures |
 //! | Synthesisers take velocity to amplitude by a square law | [`loudness`], with 50 dB from 1 to 127 | Dannenberg, *The interpretation of MIDI velocity*, ICMC 2006 |
@@ -18,7 +18,7 @@
 //!
 //! A tone begins with the rise of half a cosine, as long as half of the contact, and all its strings' sines begin at zero; its
 //! end is an exponential that runs on until it is below what 16 bits can tell. So nothing clicks. There is no limit to the number
-//! of tones at a time, and a tone costs nothing once all its partials are below [`SILENCE`].
+//! of tones at a time, and a tone costs nothing once all its partials are below what 16 bits can tell.
 
 use std::f64::consts::{PI, TAU};
 

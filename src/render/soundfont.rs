@@ -1,9 +1,9 @@
 //! SoundFonts (`.sf2`), played by `rustysynth`.
 //!
 //! All parts play the SoundFont's piano: the preset 0 of bank 0, or the first by bank and number where that is missing. A note
-//! begins with the first of the synthesiser's blocks of [`STEP`] frames at or after its time.
+//! begins with the first of the synthesiser's blocks of 16 frames at or after its time.
 //!
-//! `rustysynth` takes lengths and indices of a file on trust. So [`check`] walks through a file before it is loaded: each length
+//! `rustysynth` takes lengths and indices of a file on trust. So `check` walks through a file before it is loaded: each length
 //! must lie within the file, and the indices of each list must rise, since a list that goes back and forth would ask for memory
 //! of the square of its size. What is wrong beyond that ends in a panic there, which becomes an error here.
 
