@@ -24,6 +24,7 @@ pub mod nn;
 pub mod ops;
 pub mod peaks;
 pub mod profile;
+pub mod render;
 pub mod shape;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]

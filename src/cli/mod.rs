@@ -30,6 +30,7 @@ mod generate;
 mod inspect;
 mod peaks;
 mod profile;
+mod render;
 mod roll;
 mod signals;
 mod train;
@@ -41,11 +42,10 @@ First steps:
   deepj train                                   learn from the pieces within the program
   deepj generate --style baroque -o piece.mid   compose with what was learned";
 
-/// clap's own, but for a blank line: all commands are to be seen at once in a terminal of 24 lines.
+/// clap's own, but for two blank lines: all commands are to be seen at once in a terminal of 24 lines.
 const HELP: &str = "\
 {about}
 {usage-heading} {usage}
-
 Commands:
 {subcommands}
 
@@ -67,6 +67,7 @@ enum Command {
     Evaluate(evaluate::Evaluate),
     Experiment(experiment::ExperimentCommand),
     Roll(roll::Roll),
+    Render(render::Render),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
     Adapters(adapters::Adapters),
@@ -198,12 +199,15 @@ fn quiet_wayland() {
     }
 }
 
-/// Keeps a panic quiet by which wgpu says that a device is lost: the library catches it and makes an error of it.
-fn leave_lost_devices_to_errors() {
+/// Keeps the panics quiet that the library catches and makes errors of: that by which wgpu says that a device is lost, and those
+/// of `rustysynth` in a damaged SoundFont.
+fn leave_to_errors() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>();
-        if !text.is_some_and(|text| text.starts_with("Error in Device::poll")) {
+        let lost = text.is_some_and(|text| text.starts_with("Error in Device::poll"));
+        let soundfont = panic.location().is_some_and(|place| place.file().contains("rustysynth"));
+        if !lost && !soundfont {
             usual(panic);
         }
     }));
@@ -253,7 +257,7 @@ fn arguments() -> Arguments {
 pub fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     quiet_wayland();
-    leave_lost_devices_to_errors();
+    leave_to_errors();
     let whole = |()| ExitCode::SUCCESS;
     let done = match arguments().command {
         Command::Train(command) => command.run(),
@@ -261,6 +265,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(command) => command.run(),
         Command::Experiment(command) => command.run(),
         Command::Roll(command) => command.run().map(whole),
+        Command::Render(command) => command.run().map(whole),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run().map(whole),
         Command::Adapters(command) => command.run().map(whole),

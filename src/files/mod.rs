@@ -12,7 +12,7 @@ mod lock;
 mod output;
 
 pub use lock::FileLock;
-pub use output::{Outputs, is_standard_stream, path_text, serialize_path, write_output};
+pub use output::{Outputs, is_standard_stream, path_text, serialize_path, write_output, write_output_with};
 
 /// Symbolic links that are followed from a path; as many as Linux follows.
 const MOST_LINKS: usize = 40;
@@ -32,16 +32,24 @@ const ABANDONED: Duration = Duration::from_secs(3600);
 /// Any step that the system refuses, with the path and what to do; the old file is untouched then, unless the last step, which
 /// makes the new name outlive a power failure, is what fails.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, bytes).map_err(|e| refused(path, "written", &e))
+    let unwritable = |e: io::Error| refused(path, "written", &e);
+    if is_special(path) {
+        return fs::write(path, bytes).map_err(unwritable);
+    }
+    replace(path, |file| file.write_all(bytes).map_err(unwritable))
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return fs::write(path, bytes);
-    }
-    let target = followed(path)?;
+/// Whether something is at `path` that is no ordinary file.
+fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file())
+}
+
+/// Replaces the ordinary file at `path` by what `write` writes to one beside it. An error of `write` leaves the old one.
+fn replace<T>(path: &Path, write: impl FnOnce(&mut fs::File) -> Result<T>) -> Result<T> {
+    let unwritable = |e: io::Error| refused(path, "written", &e);
+    let target = followed(path).map_err(unwritable)?;
     let folder = folder_of(&target);
-    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let name = target.file_name().ok_or_else(|| unwritable(io::ErrorKind::InvalidFilename.into()))?;
     remove_temporaries(folder, ABANDONED, |of| of == name.as_encoded_bytes());
     // File systems take names of 255 bytes, and a long one leaves no room for more.
     let named = if name.len() > LONG_NAME { OsStr::new("deepj") } else { name };
@@ -50,12 +58,17 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new()
         .prefix(&prefix)
         .suffix(".tmp")
-        .make_in(folder, |beside| OpenOptions::new().write(true).create_new(true).open(beside))?;
-    file.as_file_mut().write_all(bytes)?;
-    file.as_file().sync_all()?;
-    let folder = OpenFolder::of(folder)?;
-    file.persist(&target)?;
-    folder.sync()
+        .make_in(folder, |beside| OpenOptions::new().write(true).create_new(true).open(beside))
+        .map_err(unwritable)?;
+    let written = write(file.as_file_mut())?;
+    let keep = || -> io::Result<()> {
+        file.as_file().sync_all()?;
+        let folder = OpenFolder::of(folder)?;
+        file.persist(&target)?;
+        folder.sync()
+    };
+    keep().map_err(unwritable)?;
+    Ok(written)
 }
 
 /// Where the symbolic links at `path` lead in the end, whether or not anything is there; `path` itself, if it is none.

@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serializer;
 
 use super::lock::LOCK;
-use super::{FileLock, folder_of, followed, make_new_folder, refused, write_whole};
+use super::{FileLock, folder_of, followed, is_special, make_new_folder, refused, replace, write_whole};
 use crate::{Error, Result};
 
 /// What stands for standard input or output where a file is to be named.
@@ -117,6 +117,31 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(bytes).and_then(|()| out.flush());
     written.map_err(|e| Error::run(format!("standard output cannot be written: {e}"), "name a file"))
+}
+
+/// The same for a file that is too long to be held in memory: `write` writes it piece by piece and may go back in it. Standard
+/// output, a pipe or a device gets it when it is whole, from a file without a name in the system's folder of temporary files.
+///
+/// # Errors
+/// Those of `write`, after which nothing is written, and what the system refuses.
+pub fn write_output_with<T>(path: &Path, write: impl FnOnce(&mut fs::File) -> Result<T>) -> Result<T> {
+    let stdout = is_standard_stream(path);
+    if !stdout && !is_special(path) {
+        return replace(path, write);
+    }
+    let temporary = |e: io::Error| refused(&std::env::temp_dir(), "written", &e);
+    let mut file = tempfile::tempfile().map_err(temporary)?;
+    let written = write(&mut file)?;
+    file.rewind().map_err(temporary)?;
+    if stdout {
+        let mut out = io::stdout().lock();
+        let copied = io::copy(&mut file, &mut out).and_then(|_| out.flush());
+        copied.map_err(|e| Error::run(format!("standard output cannot be written: {e}"), "name a file"))?;
+    } else {
+        let mut device = OpenOptions::new().write(true).open(path).map_err(|e| refused(path, "written", &e))?;
+        io::copy(&mut file, &mut device).map_err(|e| refused(path, "written", &e))?;
+    }
+    Ok(written)
 }
 
 /// Fails on a file name with another ending than these, which would promise what the file will not be.
@@ -228,6 +253,30 @@ mod tests {
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(claim(&mut Outputs::default(), at("made/piece.mid")).unwrap(), Some(at("made")));
+    }
+
+    #[test]
+    fn a_file_written_piece_by_piece_is_whole_or_not_there() {
+        use std::io::SeekFrom;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let pieces = |file: &mut fs::File| {
+            file.write_all(b"??, then more").unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            file.write_all(b"1,").unwrap();
+            Ok(7)
+        };
+        assert_eq!(write_output_with(&path, pieces).unwrap(), 7);
+        assert_eq!(fs::read(&path).unwrap(), b"1,, then more");
+        let fails = |file: &mut fs::File| {
+            file.write_all(b"other").unwrap();
+            Err::<(), _>(Error::run("no more", ""))
+        };
+        assert_eq!(write_output_with(&path, fails).unwrap_err().what, "no more");
+        assert_eq!(fs::read(&path).unwrap(), b"1,, then more");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing stays beside it");
+        #[cfg(unix)]
+        write_output_with(Path::new("/dev/null"), pieces).unwrap();
     }
 
     #[test]

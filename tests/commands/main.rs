@@ -22,6 +22,7 @@ mod outputs;
 mod peaks;
 mod precision;
 mod profile;
+mod render;
 mod repeats;
 mod resumes;
 #[cfg(unix)]

@@ -67,6 +67,7 @@ fn smpte_ticks_become_quarters_through_the_tempo() {
     let quarter = u64::from(score(&bytes).division);
     assert_eq!(notes(&bytes), [(60, 100, 0, quarter), (62, 100, 2 * quarter, 3 * quarter)]);
     assert!((score(&bytes).mean_bpm - 90.0).abs() < 1e-9);
+    assert_eq!([0, 1, 2, 3].map(|quarters| score(&bytes).seconds(quarters * quarter)), [0.0, 0.5, 1.0, 2.0]);
     // 29.97 frames, which the header calls 29.
     assert_eq!(
         Reading::parse(
@@ -95,6 +96,7 @@ fn tempo_and_metre_are_kept() {
     ];
     let score = score(&midi(0, 480, &[track(events, 0)]));
     assert!((score.mean_bpm - 4.0 / 1.75 * 60.0).abs() < 1e-9, "{}", score.mean_bpm);
+    assert_eq!([0, 240, 480, 960, 1920].map(|tick| score.seconds(tick)), [0.0, 0.5, 1.0, 1.25, 1.75]);
     let metres: Vec<_> = score.metres.iter().map(|m| (m.tick, m.numerator, m.denominator)).collect();
     assert_eq!(metres, [(0, 3, 4), (960, 6, 8)]);
 }

@@ -15,6 +15,7 @@ const SMPTE_DIVISION: u32 = 960;
 const DEFAULT_TEMPO: u32 = 500_000;
 
 /// Turns ticks of a file into quarter notes, seconds and ticks of a [`Score`](super::Score).
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Clock {
     /// Ticks of the score in a quarter note.
     pub(super) division: u32,
@@ -26,6 +27,7 @@ pub(super) struct Clock {
     spans: Vec<Span>,
 }
 
+#[derive(Clone, Debug, PartialEq)]
 struct Span {
     tick: u64,
     quarters: f64,
@@ -77,11 +79,25 @@ impl Clock {
         if self.metrical { tick } else { (self.at(tick).0 * f64::from(self.division)).round() as u64 }
     }
 
+    /// Seconds from the beginning to `tick` of the score.
+    pub(super) fn seconds(&self, tick: u64) -> f64 {
+        if self.metrical { self.at(tick).1 } else { self.seconds_of(tick as f64 / f64::from(self.division)) }
+    }
+
+    /// Seconds that the first `quarters` quarter notes last.
+    pub(super) fn seconds_of(&self, quarters: f64) -> f64 {
+        let span = self.span_of(quarters);
+        span.seconds + (quarters - span.quarters) * span.tempo
+    }
+
+    fn span_of(&self, quarters: f64) -> &Span {
+        &self.spans[self.spans.partition_point(|span| span.quarters <= quarters).max(1) - 1]
+    }
+
     /// Quarter notes a minute on the average over the first `quarters` quarter notes.
     pub(super) fn mean_bpm(&self, quarters: f64) -> f64 {
-        let span = &self.spans[self.spans.partition_point(|span| span.quarters <= quarters).max(1) - 1];
-        let seconds = span.seconds + (quarters - span.quarters) * span.tempo;
-        let tempo = if seconds > 0.0 { seconds / quarters } else { span.tempo };
+        let seconds = self.seconds_of(quarters);
+        let tempo = if seconds > 0.0 { seconds / quarters } else { self.span_of(quarters).tempo };
         60.0 / tempo
     }
 }

@@ -44,6 +44,8 @@ pub struct Score {
     pub end: u64,
     /// What is odd about the file, one sentence each without a final stop; where a place is known, with the byte.
     pub warnings: Vec<String>,
+    /// The tempo map.
+    clock: Clock,
 }
 
 impl Score {
@@ -85,7 +87,10 @@ impl Score {
         if quarters > limit {
             return Err(Error::file(
                 name,
-                format!("lasts {quarters:.0} quarter notes, more than the {limit:.0} that are read"),
+                format!(
+                    "lasts {quarters:.0} quarter notes, more than the {limit:.0} that are read ({:.1} hours)",
+                    clock.seconds_of(quarters) / 3600.0
+                ),
                 "cut the file, or look for a note-off or an end of track that comes far too late",
             ));
         }
@@ -108,7 +113,14 @@ impl Score {
             end: clock.tick(file.tracks.iter().map(|track| track.end_tick).max().unwrap_or(0)),
             warnings: warnings.into_lines(),
             notes: played.notes,
+            clock,
         })
+    }
+
+    /// Seconds from the beginning to `tick` by the file's tempo map. The times of a file whose division is in SMPTE frames are
+    /// rounded to the score's ticks, 960 a quarter note.
+    pub fn seconds(&self, tick: u64) -> f64 {
+        self.clock.seconds(tick)
     }
 }
 
