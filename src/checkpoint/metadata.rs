@@ -6,6 +6,7 @@ use crate::models::{Precision, Storage};
 use crate::music::{Bptt, Cursor, NoteRange};
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, RateSchedule};
+use crate::shape::Slots;
 
 /// The corpus that a model was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Settings {
     /// How the optimiser's learning rate changes; not at all in checkpoints from before this was stored.
     #[serde(default, skip_serializing_if = "RateSchedule::is_constant")]
     pub rate: RateSchedule,
+    /// In how many parts an update's batch is computed, one after the other; in one where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulate: Option<usize>,
     /// Decay of the running mean of the parameters, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
@@ -63,6 +67,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The parts in which a batch is computed, one after the other.
+    pub fn parts(&self) -> Vec<Slots> {
+        let count = self.batch / self.accumulate.unwrap_or(1);
+        (0..self.batch / count).map(|part| Slots { first: part * count, count, total: self.batch }).collect()
+    }
+
     /// How the training plan stores values.
     pub fn storage(&self) -> Storage {
         Storage { precision: self.precision, recompute: self.recompute }

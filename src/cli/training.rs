@@ -19,6 +19,9 @@ pub struct TrainingArguments {
     /// Pieces side by side in a batch [default: with the paper's sizes 16, for biaxial 10; with the small ones 4]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Compute a batch in so many parts, one after the other, which takes less memory [default: 1]
+    #[arg(long, value_name = "N")]
+    accumulate: Option<usize>,
     /// Time steps of a window, 16 a bar [default: 128 with the paper's sizes, 64 with the small ones]
     #[arg(long, value_name = "N")]
     seq: Option<usize>,
@@ -95,6 +98,7 @@ impl TrainingArguments {
             preset: self.preset.clone(),
             bptt: self.bptt,
             batch: self.batch,
+            accumulate: self.accumulate,
             seq: self.seq,
             transpose: self.transpose,
             balance: self.balance,

@@ -135,10 +135,9 @@ impl Source {
         (self.length(window.piece) - 1 - window.start).clamp(0, self.shape.steps as i64) as usize
     }
 
-    /// This process's slots of the batch of `windows`: one window for each slot of the whole batch, `None` where it is
-    /// empty.
-    pub(super) fn batch(&self, windows: &[Option<Window>]) -> Batch {
-        let BatchShape { slots, steps, styles, channels } = self.shape;
+    /// Some slots of the batch of `windows`: one window for each slot of the whole batch, `None` where it is empty.
+    pub(super) fn batch(&self, windows: &[Option<Window>], slots: Slots) -> Batch {
+        let BatchShape { steps, styles, channels, .. } = self.shape;
         let (count, n) = (slots.count, self.pieces[0].roll.range().len());
         let row = n * channels.len();
         let valid = windows.iter().flatten().map(|window| self.valid(window)).sum();

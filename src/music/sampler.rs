@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::batch::{Batch, BatchShape, Source, Window};
 use super::piece::Piece;
 use super::shuffle::SplitMix64;
+use crate::shape::Slots;
 use crate::{Error, Result};
 
 /// Time steps from one window of a piece to the next in [`Bptt::Windowed`]: a bar.
@@ -303,6 +304,18 @@ impl Sampler {
 
     /// This process's slots of the next batch.
     pub fn next_batch(&mut self) -> Batch {
+        let windows = self.next_windows();
+        self.source.batch(&windows, self.source.shape.slots)
+    }
+
+    /// The next batch in parts, each with some of its slots.
+    pub fn next_batches(&mut self, parts: &[Slots]) -> Vec<Batch> {
+        let windows = self.next_windows();
+        parts.iter().map(|&part| self.source.batch(&windows, part)).collect()
+    }
+
+    /// What stands in the slots of the whole batch next.
+    fn next_windows(&mut self) -> Vec<Option<Window>> {
         let BatchShape { slots, steps, .. } = self.source.shape;
         let mut windows = Vec::with_capacity(slots.total);
         for b in 0..slots.total {
@@ -317,7 +330,7 @@ impl Sampler {
                 *slot = (!ended).then_some(SlotCursor { piece, next, interval });
             }
         }
-        self.source.batch(&windows)
+        windows
     }
 }
 
@@ -358,7 +371,7 @@ impl Iterator for Evaluation {
         if self.slots.iter().all(Option::is_none) {
             return None;
         }
-        let batch = self.source.batch(&self.slots);
+        let batch = self.source.batch(&self.slots, self.source.shape.slots);
         let steps = self.source.shape.steps as i64;
         for slot in &mut self.slots {
             *slot = slot

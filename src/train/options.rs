@@ -55,6 +55,8 @@ pub struct TrainOptions {
     pub bptt: Option<Bptt>,
     /// B, batch slots.
     pub batch: Option<usize>,
+    /// In how many parts a batch is computed, one after the other, which takes less memory: 1 unless given.
+    pub accumulate: Option<usize>,
     /// T, time steps of a window.
     pub seq: Option<usize>,
     /// The optimiser, by its name among [`crate::nn::optimizer`]: the network's own unless given.
@@ -126,6 +128,7 @@ impl TrainOptions {
             notes: Some(self.notes.map_or_else(|| NoteRange::new(*pitches.start(), *pitches.end()), Ok)?),
             bptt: self.bptt.or(Some(Bptt::Stateful)),
             batch: self.batch.or(Some(preset.batch.0)),
+            accumulate: self.accumulate.or(Some(1)),
             seq: self.seq.or(Some(preset.batch.1)),
             optimizer: Some(optimizer.into()),
             lr: self.lr.or(number("lr")),

@@ -17,10 +17,14 @@ pub struct Plans {
     pub gradients: Plan,
     /// How the host talks to it.
     pub io: SequenceIo,
+    /// How often it runs in an update.
+    pub parts: usize,
     /// Updates the parameters from the gradients.
     pub update: Plan,
     /// Output `[1]` of the update: the squared global gradient norm.
     pub squared_norm: View,
+    /// Sums the gradients of the parts of a batch, where it has several: the plans, and the sum in the first.
+    pub accumulation: Option<([Plan; 2], View)>,
     /// Evaluates the held-out pieces, where there are any.
     pub evaluation: Option<EvaluationPlan>,
 }
@@ -32,18 +36,28 @@ impl Plans {
     /// A configuration that cannot be built.
     pub fn new(prepared: &Prepared, slots: usize) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
+        let slots = slots.div_ceil(settings.accumulate.unwrap_or(1));
         let (gradients, io) = model.training(settings.storage(), slots, settings.seq)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
         let evaluation = match prepared.validation.is_empty() {
             true => None,
             false => Some(crate::evaluate::plan(model, &prepared.validation, slots, settings.seq)?),
         };
-        Ok(Self { gradients, io, update, squared_norm, evaluation })
+        let accumulation = settings.accumulate.map(|_| {
+            let [(sum, buffer), (join, _)] = optimizer::accumulation(settings.optimizer.0.as_ref(), model.layout());
+            ([sum, join], buffer)
+        });
+        let parts = settings.accumulate.unwrap_or(1);
+        Ok(Self { gradients, io, parts, update, squared_norm, accumulation, evaluation })
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Plan> + Clone {
-        [&self.gradients, &self.update].into_iter().chain(self.evaluation.iter().map(|built| &built.plan))
+        let accumulation = self.accumulation.iter().flat_map(|(plans, _)| plans);
+        [&self.gradients, &self.update]
+            .into_iter()
+            .chain(accumulation)
+            .chain(self.evaluation.iter().map(|built| &built.plan))
     }
 
     /// Bytes that a session with them holds.
@@ -53,7 +67,8 @@ impl Plans {
 
     /// FLOPs of an update.
     pub fn flops(&self) -> u64 {
-        self.gradients.cost().flops + self.update.cost().flops
+        let parts = self.parts as u64;
+        parts * self.gradients.cost().flops + self.update.cost().flops
     }
 }
 
@@ -153,7 +168,7 @@ fn with_remedy(e: Error, batch: usize, fits: impl Fn(usize) -> Result<()>) -> Er
     }
     let remedy = match good {
         0 => "use a smaller --seq or --preset".to_string(),
-        _ => format!("--batch {good} would fit; a smaller --seq helps as well"),
+        _ => format!("--batch {good} would fit; a smaller --seq helps as well, and in training --accumulate"),
     };
     Error::model(e.what, remedy)
 }

@@ -105,6 +105,10 @@ fn check(settings: &Settings) -> Result<()> {
         _ => Ok(()),
     };
     optimizer::check_rates(settings.optimizer.0.as_ref())?;
+    if let Some(parts) = settings.accumulate.filter(|parts| *parts == 0 || !settings.batch.is_multiple_of(*parts)) {
+        let what = format!("--accumulate {parts} with a batch of {}", settings.batch);
+        return Err(Error::usage(what, "give a number of equal parts that the batch has"));
+    }
     if let Some(decay) = settings.ema.filter(|decay| !(0.5..1.0).contains(decay)) {
         let what = format!("--ema {decay}");
         return Err(Error::usage(
@@ -185,6 +189,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             seed,
             optimizer: optimizer::Stored(optimizer),
             rate,
+            accumulate: options.accumulate.filter(|parts| *parts != 1),
             ema,
             precision: options.precision.unwrap_or_default(),
             recompute: options.recompute,
@@ -372,10 +377,12 @@ fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> 
         settings.budget = StopConditions { patience: b.patience.or(settings.budget.patience), ..b.clone() };
     }
     settings.recompute |= options.recompute;
+    settings.accumulate = options.accumulate.or(settings.accumulate).filter(|parts| *parts != 1);
     settings.validate_every = options.validate_every.unwrap_or(settings.validate_every);
     settings.save_every = options.save_every.or(settings.save_every);
     settings.samples = options.samples.or(settings.samples);
     let save_every = settings.save_every.unwrap_or(settings.validate_every);
+    check(settings)?;
     let out = path.parent().unwrap_or(Path::new(".")).to_path_buf();
     Ok(Prepared {
         out,

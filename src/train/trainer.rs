@@ -35,23 +35,37 @@ pub struct Trainer {
     io: SequenceIo,
     squared_norm: View,
     evaluator: Option<Evaluator>,
-    slots: Slots,
+    /// The parts of a batch.
+    parts: Vec<Slots>,
+    accumulation: Option<Accumulation>,
     /// The loss scale that the device has.
     scale: f32,
     /// The update whose losses were not read yet.
     in_flight: Option<InFlight>,
 }
 
+/// What sums the gradients of the parts of a batch.
+struct Accumulation {
+    /// Adds gradients to the sum, and the sum to gradients.
+    programs: [ProgramId; 2],
+    /// The sum in the first program.
+    sum: View,
+    /// The carried states of all slots: the device has those of one part.
+    states: Vec<Vec<f32>>,
+}
+
 /// An update that was submitted.
 struct InFlight {
     reading: Reading,
+    /// The losses, where the batch has several parts: then they were read already.
+    losses: Option<Vec<f32>>,
     uniforms: Uniforms,
     /// What becomes of the schedule and the sampler if the update is good.
     schedule: Schedule,
     cursor: Cursor,
     epochs: f64,
     /// Kept to look for the cause of a loss that is not finite.
-    batch: Batch,
+    batches: Vec<Batch>,
 }
 
 /// What came of an update.
@@ -110,11 +124,18 @@ impl Trainer {
     pub(super) async fn new(start: Start, plans: Plans, device: Device, selection: KernelSelection) -> Result<Self> {
         let Start { model, settings, progress, params, mean, resume, sampler } = start;
         let mut session = Session::new(device, selection);
-        let Plans { gradients, io, update, squared_norm, evaluation } = plans;
+        let Plans { gradients, io, update, squared_norm, accumulation, evaluation, .. } = plans;
         let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
-        let programs = session.add_all([gradients, update].into_iter().chain(evaluation).collect()).await?;
-        let (gradients, update) = (programs[0], programs[1]);
-        let evaluator = programs.get(2).zip(handles).map(|(&program, io)| Evaluator::new(program, io, model.clone()));
+        let (sums, sum) = accumulation.unzip();
+        let all = [gradients, update].into_iter().chain(evaluation).chain(sums.into_iter().flatten());
+        let programs = session.add_all(all.collect()).await?;
+        let (gradients, update, mut others) = (programs[0], programs[1], programs[2..].iter().copied());
+        let evaluator = handles.and_then(|io| Some(Evaluator::new(others.next()?, io, model.clone())));
+        let sums = others.next().zip(others.next());
+        let accumulation = sums.zip(sum).map(|((add, join), sum)| {
+            let states = resume.states.clone();
+            Accumulation { programs: [add, join], sum, states }
+        });
         session.write(gradients, session.plan(gradients).buffer(Kind::Params), &params)?;
         if let Some(mean) = &mean {
             let buffer = optimizer::mean_buffer(settings.optimizer.0.as_ref());
@@ -124,10 +145,12 @@ impl Trainer {
             let view = session.plan(update).buffer(Kind::Optimizer(i as u8));
             session.write(update, view, values)?;
         }
-        for (&view, values) in io.states.iter().zip(&resume.states) {
-            session.write(gradients, view, values)?;
+        if accumulation.is_none() {
+            for (&view, values) in io.states.iter().zip(&resume.states) {
+                session.write(gradients, view, values)?;
+            }
         }
-        let slots = sampler.shape().slots;
+        let parts = settings.parts();
         let (scale, in_flight) = (1.0, None);
         let mut trainer = Self {
             model,
@@ -140,7 +163,8 @@ impl Trainer {
             io,
             squared_norm,
             evaluator,
-            slots,
+            parts,
+            accumulation,
             scale,
             in_flight,
         };
@@ -215,33 +239,79 @@ impl Trainer {
     async fn submit(&mut self) -> Result<InFlight> {
         let schedule_before = self.in_flight.as_ref().map_or(self.progress.schedule, |update| update.schedule);
         let number = self.submitted();
-        let batch = self.sampler.next_batch();
-        feed(&mut self.session, self.gradients, &self.io, &batch)?;
+        let batches = self.sampler.next_batches(&self.parts);
         let unscale = 1.0 / self.scale;
         let mut uniforms = Uniforms {
             seed: self.settings.seed,
             update: number as u32,
             unscale,
-            slots: self.slots,
+            slots: self.parts[0],
             ..Uniforms::default()
         };
         let mut schedule = schedule_before;
         self.settings.optimizer.0.advance(&mut schedule, &mut uniforms);
         uniforms.lr = (f64::from(uniforms.lr) * self.settings.rate.factor(number)) as f32;
-        self.session.run_all(&[self.gradients, self.update], &uniforms)?;
+        let losses = match &batches[..] {
+            [batch] => {
+                feed(&mut self.session, self.gradients, &self.io, batch)?;
+                self.session.run_all(&[self.gradients, self.update], &uniforms)?;
+                None
+            }
+            batches => {
+                let losses = self.accumulate(batches, &uniforms).await?;
+                self.session.run(self.update, 1, &uniforms)?;
+                Some(losses)
+            }
+        };
         let results = [(self.gradients, self.io.losses), (self.update, self.squared_norm)];
         let reading = self.session.begin_read(&results).await?;
         // Encoded while the device works.
         self.session.prepare(self.gradients, 1)?;
         self.session.prepare(self.update, 1)?;
         let (cursor, epochs) = (self.sampler.cursor().clone(), self.sampler.epochs());
-        Ok(InFlight { reading, uniforms, schedule, cursor, epochs, batch })
+        Ok(InFlight { reading, losses, uniforms, schedule, cursor, epochs, batches })
+    }
+
+    /// Makes the gradients of all parts of a batch, one after the other, and their sum; returns the sum of the losses. Cells weigh as
+    /// in the whole batch, so both are what it would have.
+    async fn accumulate(&mut self, batches: &[Batch], uniforms: &Uniforms) -> Result<Vec<f32>> {
+        let none = || Error::run("the gradients of several parts of a batch have no sum", "");
+        let Accumulation { programs: [add, join], sum, .. } = self.accumulation.as_ref().ok_or_else(none)?;
+        let (add, join, sum) = (*add, *join, *sum);
+        self.session.write(add, sum, &vec![0.0; sum.len])?;
+        let mut losses = vec![0.0; self.io.losses.len];
+        for (part, batch) in batches.iter().enumerate() {
+            self.write_states(part)?;
+            feed(&mut self.session, self.gradients, &self.io, batch)?;
+            let program = if part + 1 < batches.len() { add } else { join };
+            let uniforms = Uniforms { slots: self.parts[part], ..*uniforms };
+            self.session.run_all(&[self.gradients, program], &uniforms)?;
+            let views: Vec<View> = [self.io.losses].into_iter().chain(self.io.states.iter().copied()).collect();
+            let mut read = self.session.read(self.gradients, &views).await?.into_iter();
+            let of_part = read.next().unwrap_or_default();
+            losses.iter_mut().zip(of_part).for_each(|(sum, loss)| *sum += loss);
+            let states = self.accumulation.iter_mut().flat_map(|accumulation| &mut accumulation.states);
+            for (all, of_part) in states.zip(read) {
+                all[part * of_part.len()..][..of_part.len()].copy_from_slice(&of_part);
+            }
+        }
+        Ok(losses)
+    }
+
+    /// Gives the device the carried states of a part of the batch, where it does not keep those of all.
+    fn write_states(&mut self, part: usize) -> Result<()> {
+        for (state, all) in self.accumulation.iter().flat_map(|accumulation| &accumulation.states).enumerate() {
+            let view = self.io.states[state];
+            self.session.write(self.gradients, view, &all[part * view.len..][..view.len])?;
+        }
+        Ok(())
     }
 
     /// Reads the losses of an update and counts it.
     async fn complete(&mut self, update: InFlight) -> Result<Update> {
-        let InFlight { reading, uniforms, schedule, cursor, epochs, batch } = update;
-        let read = self.session.finish_read(reading).await?;
+        let InFlight { reading, losses, uniforms, schedule, cursor, epochs, batches } = update;
+        let mut read = self.session.finish_read(reading).await?;
+        read[0] = losses.unwrap_or_else(|| std::mem::take(&mut read[0]));
         let notes = self.model.roll().notes;
         let losses = LossValues::new(self.model.losses(), read[0].iter().map(|&loss| f64::from(loss)), notes);
         let losses = losses.counting(self.settings.losses.as_deref());
@@ -255,7 +325,7 @@ impl Trainer {
             return Ok(Update::Overflowed { step: self.progress.step, scale: self.scale });
         }
         if !losses_finite || !gradient_norm.is_finite() {
-            return Err(self.not_finite(&uniforms, &batch).await);
+            return Err(self.not_finite(&uniforms, &batches).await);
         }
         let progress = &mut self.progress;
         progress.schedule = schedule;
@@ -292,10 +362,10 @@ impl Trainer {
     /// Looks for the op that produced the first value that is not finite. With such a gradient the update has left the
     /// parameters alone, so it can be run again on the same batch; one that was submitted after it may have changed them a
     /// little, if it was finite.
-    async fn not_finite(&mut self, uniforms: &Uniforms, batch: &Batch) -> Error {
+    async fn not_finite(&mut self, uniforms: &Uniforms, batches: &[Batch]) -> Error {
         let number = self.progress.step + 1;
         let next_was_made = self.in_flight.is_some();
-        let found = match self.first_non_finite(uniforms, batch).await {
+        let found = match self.first_non_finite(uniforms, batches).await {
             Ok(Some(node)) => format!("first in the op `{node}`"),
             Ok(None) if next_was_made => "which no longer shows: the next update was made meanwhile".into(),
             Ok(None) => "only with the state carried from the window before".into(),
@@ -307,20 +377,25 @@ impl Trainer {
         )
     }
 
-    async fn first_non_finite(&mut self, uniforms: &Uniforms, batch: &Batch) -> Result<Option<String>> {
+    async fn first_non_finite(&mut self, uniforms: &Uniforms, batches: &[Batch]) -> Result<Option<String>> {
         self.in_flight = None;
         self.session.wait().await?;
-        feed(&mut self.session, self.gradients, &self.io, batch)?;
-        // Carried states that the failed update has spoilt are made finite again.
-        let mut states = self.session.read(self.gradients, &self.io.states).await?;
-        for (&view, values) in self.io.states.iter().zip(&mut states) {
-            values.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
-            self.session.write(self.gradients, view, values)?;
+        for (part, batch) in batches.iter().enumerate() {
+            self.write_states(part)?;
+            feed(&mut self.session, self.gradients, &self.io, batch)?;
+            // Carried states that the failed update has spoilt are made finite again.
+            let mut states = self.session.read(self.gradients, &self.io.states).await?;
+            for (&view, values) in self.io.states.iter().zip(&mut states) {
+                values.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 0.0);
+                self.session.write(self.gradients, view, values)?;
+            }
+            let uniforms = Uniforms { slots: self.parts[part], ..*uniforms };
+            let found = self.session.first_non_finite(self.gradients, &uniforms).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
-        match self.session.first_non_finite(self.gradients, uniforms).await? {
-            None => self.session.first_non_finite(self.update, uniforms).await,
-            found => Ok(found),
-        }
+        self.session.first_non_finite(self.update, uniforms).await
     }
 
     /// The losses on `pieces`, the held-out ones that the evaluation plan was made for; `None` without one, or if `stop` was
@@ -390,12 +465,18 @@ impl Trainer {
         views.extend((0..buffers).map(|i| (self.update, moment(i))));
         let mean = self.mean();
         views.extend(mean.map(|(_, buffer)| (self.update, buffer)));
-        views.extend(self.io.states.iter().map(|&state| (self.gradients, state)));
+        if self.accumulation.is_none() {
+            views.extend(self.io.states.iter().map(|&state| (self.gradients, state)));
+        }
         let reading = self.session.begin_read(&views).await?;
         let mut read = self.session.finish_read(reading).await?.into_iter();
         let params = read.next().unwrap_or_default();
         let moments = read.by_ref().take(buffers).collect();
         let mean = mean.and_then(|_| read.next());
-        Ok(Snapshot { params, mean, resume: Resume { moments, states: read.collect() } })
+        let states = match &self.accumulation {
+            Some(accumulation) => accumulation.states.clone(),
+            None => read.collect(),
+        };
+        Ok(Snapshot { params, mean, resume: Resume { moments, states } })
     }
 }

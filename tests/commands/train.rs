@@ -287,6 +287,43 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
     refused(TrainOptions { lr_schedule: "cosine".parse().ok(), budget: endless, ..plain }, "--lr-steps, or --steps");
 }
 
+/// With dropout, carried states and pieces that end in the middle of windows.
+#[test]
+fn a_batch_in_parts_makes_the_update_of_the_whole() {
+    let dir = folder();
+    let of = |parts, steps, out: &str| {
+        let out = Some(dir.path().join(out));
+        TrainOptions { batch: Some(4), accumulate: Some(parts), out, ..tiny(dir.path(), steps) }
+    };
+    let (whole, _) = record(&of(1, 8, "whole"), None);
+    let near = |a: &Record, b: &[(u64, [u64; 5])]| {
+        assert_eq!(a.steps.len(), b.len());
+        for ((_, a), (step, b)) in a.steps.iter().zip(b) {
+            for (a, b) in a.iter().zip(b).map(|(a, b)| (f64::from_bits(*a), f64::from_bits(*b))) {
+                assert!((a - b).abs() <= 1e-4 * a.abs(), "update {step}: {b}, not {a}");
+            }
+        }
+    };
+    for parts in [2, 4] {
+        let (made, _) = record(&of(parts, 8, &format!("{parts}-parts")), None);
+        near(&whole, &made.steps);
+        assert!(made.steps != whole.steps, "sums are made in another order");
+    }
+    // Gone on with to the bit, and with another number of parts.
+    let (first, _) = record(&of(2, 3, "on"), None);
+    let on = |parts, steps| TrainOptions { resume: ResumeMode::Always, ..of(parts, steps, "on") };
+    let (second, _) = record(&on(2, 5), None);
+    let (two, _) = record(&of(2, 5, "two"), None);
+    assert_eq!([first.steps.clone(), second.steps.clone()].concat(), two.steps);
+    assert_eq!(last(&of(2, 5, "on")), last(&of(2, 5, "two")));
+    let (third, _) = record(&on(1, 8), None);
+    near(&whole, &[first.steps, second.steps, third.steps].concat());
+    for parts in [0, 3] {
+        let e = prepare(&of(parts, 2, "none"), &cpu()).unwrap_err().to_string();
+        assert!(e.contains(&format!("--accumulate {parts} with a batch of 4")), "{e}");
+    }
+}
+
 /// Fine-tuning: what fits is taken, a composer that both know keeps its style, one that is new begins with the mean of all.
 #[test]
 fn a_run_begins_with_the_parameters_of_another() {

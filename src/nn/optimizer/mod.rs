@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, nearest};
+use crate::gpu::Format;
 use crate::graph::{Graph, Kind, Layout, Plan};
 use crate::ops::View;
+use crate::ops::add::Add;
 use crate::ops::ema::Ema;
 use crate::ops::reduce::{SquaredNorm, SumRows};
 
@@ -55,6 +57,19 @@ pub fn plan(optimizer: &dyn Optimizer, ema: Option<f64>, layout: &Arc<Layout>) -
 /// The buffer of the running mean of parameters that an optimiser updates.
 pub fn mean_buffer(optimizer: &dyn Optimizer) -> Kind {
     Kind::Optimizer(optimizer.buffers().len() as u8)
+}
+
+/// The plans by which gradients of several parts of a batch are summed: the first adds the gradients to a sum, in the buffer after
+/// the running mean's, the second adds the sum to the gradients of the last part. Returns them with the sum in each.
+pub fn accumulation(optimizer: &dyn Optimizer, layout: &Arc<Layout>) -> [(Plan, View); 2] {
+    let buffer = Kind::Optimizer(optimizer.buffers().len() as u8 + 1);
+    [("sum gradients", false), ("join gradients", true)].map(|(name, joins)| {
+        let mut graph = Graph::new(layout.clone());
+        let [grads, sum] = [Kind::Grads, buffer].map(|kind| graph.shared(kind));
+        let operands = if joins { [sum, grads] } else { [grads, sum] };
+        graph.apply(Add { len: grads.len, stored: Format::F32 }, &operands);
+        (Plan::compile(name, graph), sum)
+    })
 }
 
 /// Makes an optimiser from its settings, a JSON object in which what is left out has its default.
