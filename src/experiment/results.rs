@@ -54,7 +54,7 @@ pub struct RunResult {
     pub date: String,
     /// Updates, seconds and GFLOP of the training.
     pub cost: BTreeMap<String, f64>,
-    /// Losses of the best validation, and [`STYLE_EFFECT`] where the model has styles.
+    /// Losses of the best validation, and `style_effect` where the model has styles.
     pub validation: BTreeMap<String, f64>,
     /// Figures of what the best model composed.
     pub samples: BTreeMap<String, f64>,

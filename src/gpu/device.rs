@@ -20,7 +20,7 @@ use crate::{Error, Result};
 pub struct Gpu {
     /// Those of the device as it was opened, which may be less than the adapter has.
     pub capabilities: Arc<Capabilities>,
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "a browser gives up on its own"))]
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "a browser gives up on its own"))]
     pub(super) wait_options: WaitOptions,
     pub(super) inner: Arc<Inner>,
 }

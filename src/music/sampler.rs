@@ -1,6 +1,6 @@
 //! Batch samplers: which part of which piece stands in which slot of a batch, in training and in evaluation.
 //!
-//! Several processes can share one batch, each with some of its slots ([`Slots`](crate::shape::Slots)). Every process
+//! Several processes can share one batch, each with some of its slots ([`Slots`]). Every process
 //! then samples all slots of the whole batch and computes its own. So pieces, order and cursor do not depend on how many
 //! processes there are.
 
