@@ -345,7 +345,7 @@ impl Runner<'_> {
             failure: None,
             best_update: None,
             parameters: prepared.state.model.layout().elements(),
-            device: String::new(),
+            device: self.device.machine().to_string(),
             corpus: fingerprint(&prepared),
             pieces: [prepared.train_files, prepared.validation.len()],
             rolls: rolls(&prepared),
@@ -355,10 +355,9 @@ impl Runner<'_> {
             samples: BTreeMap::new(),
         };
         let (device, selection) = (self.device.clone(), self.selection.clone());
-        let mut recorder = Recorder { inner: &mut *self.observer, flops: 0, device: String::new() };
+        let mut recorder = Recorder { inner: &mut *self.observer, flops: 0 };
         let trained = train::train_and_hold(prepared, device, selection, &mut recorder, self.stop).await;
-        let (flops, device) = (recorder.flops, recorder.device);
-        result.device = device;
+        let flops = recorder.flops;
         let (outcome, held) = match trained {
             Ok((outcome, _)) if outcome.end == End::Interrupted => return Ok(None),
             Ok(trained) => trained,
@@ -422,13 +421,11 @@ fn validation(files: &dyn RunFiles, best: Option<u64>) -> Result<BTreeMap<String
 struct Recorder<'a> {
     inner: &'a mut dyn Observer,
     flops: u64,
-    device: String,
 }
 
 impl train::Observer for Recorder<'_> {
     fn started(&mut self, started: &Started) {
         self.flops = started.flops;
-        self.device.clone_from(&started.device);
         self.inner.started(started);
     }
 
