@@ -191,10 +191,8 @@ impl TrainOptions {
         let Some(steps) = steps.filter(|steps| *steps > 0) else {
             return Err(Error::usage(format!("--lr-schedule {}", curve.name()), format!("say {said}")));
         };
-        if !(0.0..=1.0).contains(&factor) {
-            return Err(Error::usage(format!("--lr-factor {factor}"), "give what a fall leaves of the rate, 0 to 1"));
-        }
-        Ok(RateSchedule { curve, steps, factor, warmup, from })
+        let rate = RateSchedule { curve, steps, factor, warmup, from };
+        rate.check().map(|()| rate)
     }
 }
 

@@ -105,6 +105,7 @@ fn check(settings: &Settings) -> Result<()> {
         _ => Ok(()),
     };
     optimizer::check_rates(settings.optimizer.0.as_ref())?;
+    settings.rate.check()?;
     if let Some(parts) = settings.accumulate.filter(|parts| *parts == 0 || !settings.batch.is_multiple_of(*parts)) {
         let what = format!("--accumulate {parts} with a batch of {}", settings.batch);
         return Err(Error::usage(what, "give a number of equal parts that the batch has"));

@@ -283,6 +283,13 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
     refused(TrainOptions { ema: Some(1.0), ..plain.clone() }, "--ema 1");
     refused(TrainOptions { transpose: Some(25), ..plain.clone() }, "--transpose 25");
     refused(TrainOptions { balance: Some(f64::NAN), ..plain.clone() }, "--balance NaN");
+    // A file that says what no flag can.
+    let mut file = Checkpoint::load(dir.path().join("parts/last.safetensors")).unwrap();
+    file.settings.rate.steps = 0;
+    file.save(dir.path().join("parts/last.safetensors")).unwrap();
+    let damaged = TrainOptions { resume: ResumeMode::Always, out: Some(dir.path().join("parts")), ..plain.clone() };
+    let e = prepare(&TrainOptions { set: vec![], ..damaged }, &cpu()).unwrap_err().to_string();
+    assert!(e.contains("last.safetensors") && e.contains("--lr-steps 0"), "{e}");
     let endless = StopConditions { minutes: Some(1.0), ..StopConditions::default() };
     refused(TrainOptions { lr_schedule: "cosine".parse().ok(), budget: endless, ..plain }, "--lr-steps, or --steps");
 }

@@ -70,6 +70,23 @@ impl RateSchedule {
         self.curve == RateCurve::Constant && self.warmup == 0
     }
 
+    /// Looks at its numbers, which a file may hold.
+    ///
+    /// # Errors
+    /// A fall over no update, or to what is no part of the rate.
+    pub fn check(&self) -> Result<()> {
+        if self.steps == 0 {
+            return Err(Error::usage("--lr-steps 0", "give a number above 0"));
+        }
+        if !(0.0..=1.0).contains(&self.factor) {
+            return Err(Error::usage(
+                format!("--lr-factor {}", self.factor),
+                "give what a fall leaves of the rate, 0 to 1",
+            ));
+        }
+        Ok(())
+    }
+
     /// The factor of the update before which `made` were made.
     pub fn factor(&self, made: u64) -> f64 {
         let made = made.saturating_sub(self.from);
@@ -102,6 +119,10 @@ mod tests {
         let step = RateSchedule { curve: RateCurve::Step, steps: 10, factor: 0.5, warmup: 0, from: 0 };
         assert_eq!([0, 9, 10, 29, 30].map(|made| step.factor(made)), [1.0, 1.0, 0.5, 0.25, 0.125]);
         assert!((0..200).all(|made| RateSchedule { from: 7, ..cosine }.factor(made + 7) == cosine.factor(made)));
+        assert!(step.check().is_ok() && RateSchedule::default().check().is_ok());
+        for bad in [RateSchedule { steps: 0, ..step }, RateSchedule { factor: f64::NAN, ..step }] {
+            assert!(bad.check().is_err(), "{bad:?}");
+        }
         assert!(RateSchedule::default().is_constant() && !step.is_constant());
         assert!([0, 1, u64::MAX].iter().all(|&made| RateSchedule::default().factor(made) == 1.0));
         assert!([0, u64::MAX].iter().all(|&made| step.factor(made).is_finite() && cosine.factor(made).is_finite()));
