@@ -25,8 +25,6 @@ fn forward(op: &Heads, operands: &Operands) -> Vec<Vec<Bounded>> {
         let mut terms = vec![vec![]; c];
         for r in rows {
             let (i, j) = (n * s.rows + r, (r * s.notes + n) * s.heads.channels());
-            let masks = s.heads.heads().iter().any(|head| head.masked);
-            let where_it_plays = if masks { weight[r] * target[j] } else { weight[r] };
             for (head, &Head { score, masked }) in s.heads.heads().iter().enumerate() {
                 let z = Bounded::dot(bias[head], (0..s.units).map(|k| (x[i * s.units + k], w[k * c + head])));
                 let y = target[j + head];
@@ -37,7 +35,8 @@ fn forward(op: &Heads, operands: &Operands) -> Vec<Vec<Bounded>> {
                     }
                     Score::Binary => (z.softplus() - y * z, z.sigmoid() - y),
                 };
-                let scale = if masked { where_it_plays } else { weight[r] };
+                let weight = weight[r * s.heads.channels() + head];
+                let scale = if masked { weight * target[j] } else { weight };
                 terms[head].push(scale * loss);
                 logit_grads.push(scale * grad);
             }
@@ -85,8 +84,10 @@ fn shape(rows: usize, notes: usize, units: usize) -> Shape {
 
 fn forward_case(shape: Shape) -> Case {
     let (rows, notes) = (shape.rows, shape.notes);
-    // A row in five does not count.
-    let weight = (0..rows).map(|r| if r % 5 == 3 { 0.0 } else { 1.0 / (rows * notes) as f32 }).collect();
+    // Of a row in five nothing counts, and of others not every head.
+    let channels = shape.heads.channels();
+    let counts = |i: usize| i / channels % 5 != 3 && i % 4 != 2;
+    let weight = (0..rows * channels).map(|i| if counts(i) { 1.0 / (rows * notes) as f32 } else { 0.0 }).collect();
     let target = match shape.heads.channels() {
         3 => Fill::Roll(0.4),
         c => Fill::Values((0..rows * notes * c).map(|i| f32::from(i % 7 < 3 && i % c < 2)).collect()),
@@ -148,7 +149,7 @@ pub fn gradients() -> Vec<Gradient> {
             let (cells, parts, c) = (rows * 5, shape.parts(), heads.len());
             let (x, w, bias) = (g.hidden(cells * 4), g.hidden(4 * c), g.hidden(c));
             let target = (0..cells * c).map(|i| [1.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();
-            let (target, weight) = (g.input_of(target), g.input(rows, 1.0));
+            let (target, weight) = (g.input_of(target), g.input(rows * heads.channels(), 1.0));
             let (losses, logit_grads) = (g.temp(parts * c), g.temp(cells * c));
             g.apply(Heads(shape), &[x, w, bias, target, weight, losses, logit_grads]);
             vec![losses]

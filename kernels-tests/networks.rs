@@ -151,12 +151,15 @@ impl TrainingCase {
         clipping().advance(&mut Schedule::default(), &mut uniforms);
         let (n, channels) = (model.roll().notes, model.roll().channels.len());
         // The last time step of the last slot is padding.
-        let weight = |i| if i == batch * steps - 1 && i > 0 { 0.0 } else { 1.0 / (batch * steps * n) as f32 };
+        // In the first slot only notes count.
+        let last = |i: usize| i / channels == batch * steps - 1 && i >= channels;
+        let counts = |i: usize| !last(i) && (!(i / channels).is_multiple_of(batch) || i % channels < 2);
+        let weight = |i| if counts(i) { 1.0 / (batch * steps * n) as f32 } else { 0.0 };
         let mut given = vec![
             params(&plan),
             (io.roll, roll(1, (steps + 1) * batch * n, channels)),
             (io.start, (0..batch).map(|b| (b * 7) as f32 - 1.0).collect()),
-            (io.weight, (0..batch * steps).map(weight).collect()),
+            (io.weight, (0..batch * steps * channels).map(weight).collect()),
             (io.keep, (0..batch).map(|b| f32::from(b % 2 == 0)).collect()),
         ];
         given.extend(io.style.map(|view| (view, styles(batch, model.roll().styles))));

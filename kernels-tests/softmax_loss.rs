@@ -11,7 +11,7 @@ const RUN: usize = 128;
 /// What a cell counts, 0 where it does not, and its bin.
 fn wanted(op: &SoftmaxLoss, operands: &Operands, n: usize, r: usize) -> (Bounded, usize) {
     let target = |channel: usize| operands["target"][(r * op.notes + n) * op.channels + channel];
-    let weight = operands["weight"][r];
+    let weight = operands["weight"][r * op.channels + op.channel];
     let scale = if op.masked { weight * target(0) } else { weight };
     let bin = (target(op.channel).value * (op.bins - 1) as f64).round() as usize;
     (scale, bin)
@@ -65,8 +65,9 @@ fn op(rows: usize, notes: usize, bins: usize) -> SoftmaxLoss {
 /// Both ops on one shape.
 fn cases_of(op: SoftmaxLoss) -> [Case; 2] {
     let (rows, cells) = (op.rows, op.rows * op.notes);
-    // A row in five does not count.
-    let weight: Vec<f32> = (0..rows).map(|r| if r % 5 == 3 { 0.0 } else { 1.0 / cells as f32 }).collect();
+    // A row in five does not count; what other channels count is not read.
+    let counts = |i: usize| i / op.channels % 5 != 3 && i % op.channels == op.channel;
+    let weight: Vec<f32> = (0..rows * op.channels).map(|i| if counts(i) { 1.0 / cells as f32 } else { 0.0 }).collect();
     let filled = |case: Case| {
         let target = match op.channels {
             3 => Fill::Roll(0.4),
@@ -108,7 +109,7 @@ pub fn gradients() -> Vec<Gradient> {
             let op = SoftmaxLoss { masked, ..op(rows, 5, 6) };
             let z = g.hidden(rows * 5 * 6);
             let target = (0..rows * 15).map(|i| [1.0, 0.0, 0.4, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();
-            let (target, weight) = (g.input_of(target), g.input(rows, 1.0));
+            let (target, weight) = (g.input_of(target), g.input(rows * 3, 1.0));
             let losses = g.temp(op.parts());
             g.apply(op, &[z, target, weight, losses]);
             vec![losses]

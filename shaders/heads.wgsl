@@ -57,7 +57,7 @@ struct Forward {
 @group(0) @binding(2) var<storage, read> w: array<f32>; // [H, C]
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [C]
 @group(0) @binding(4) var<storage, read> wanted: array<f32>; // [row_count, N, CHANNELS]
-@group(0) @binding(5) var<storage, read> weight: array<f32>; // [row_count]
+@group(0) @binding(5) var<storage, read> weight: array<f32>; // [row_count, CHANNELS]
 @group(0) @binding(6) var<storage, read_write> losses: array<f32>; // [parts, C]
 @group(0) @binding(7) var<storage, read_write> logit_grads: array<f32>; // [note_count, rows, C]
 
@@ -112,7 +112,7 @@ fn loss(part: Part, cell: u32, head: u32, logit: f32) -> f32 {
     let row = part.row + cell;
     let play = p.target_offset + (row * p.notes + part.note) * CHANNELS;
     let y = wanted[play + head];
-    var scale = weight[p.weight_offset + row];
+    var scale = weight[p.weight_offset + row * CHANNELS + head];
     if ((MASKED >> head) & 1u) == 1u {
         scale *= wanted[play];
     }

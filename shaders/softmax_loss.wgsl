@@ -29,7 +29,7 @@ struct Forward {
 @group(0) @binding(0) var<uniform> p: Forward;
 @group(0) @binding(1) var<storage, read> z: array<f32>; // [note_count, rows, K]
 @group(0) @binding(2) var<storage, read> wanted: array<f32>; // [row_count, N, C]
-@group(0) @binding(3) var<storage, read> weight: array<f32>; // [row_count]
+@group(0) @binding(3) var<storage, read> weight: array<f32>; // [row_count, C]
 @group(0) @binding(4) var<storage, read_write> losses: array<f32>; // [parts]
 
 // What a cell counts, and its bin.
@@ -80,7 +80,7 @@ fn forward(
     var loss = 0.0;
     if (p.first_run + run) * RUN + invocation < p.rows {
         let at = p.target_offset + (row * p.notes + p.first_note + note) * p.channels;
-        let cell = cell_of(at, weight[p.weight_offset + row], p.bins, p.channel, p.masked);
+        let cell = cell_of(at, weight[p.weight_offset + row * p.channels + p.channel], p.bins, p.channel, p.masked);
         if cell.scale != 0.0 {
             let first = p.z_offset + (note * p.rows + row) * p.bins;
             let most = largest(first, p.bins);
@@ -140,7 +140,7 @@ fn backward(
     for (var i = 0u; i < cells; i++) {
         let row = run * RUN + i;
         let at = q.target_offset + (row * q.notes + q.first_note + note) * q.channels;
-        let cell = cell_of(at, weight[q.weight_offset + row], q.bins, q.channel, q.masked);
+        let cell = cell_of(at, weight[q.weight_offset + row * q.channels + q.channel], q.bins, q.channel, q.masked);
         let scale = cell.scale * dloss;
         let first = (note * q.rows + row) * q.bins;
         var most = 0.0;

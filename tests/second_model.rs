@@ -7,12 +7,18 @@ use deepj::models::{CorpusFacts, DefaultOn, Likelihood, Loss, PresetInfo, RollSh
 use deepj::nn::{dense::Dense, lstm, lstm::LstmLayer, optimizer};
 use deepj::ops::{Arg, Args, Cost, Op, Real, Tape, Uniforms, View, cpu_both, gemm, nadam::Nadam};
 use deepj::train::{Prepared, ResumeMode, TrainOptions, prepare, train};
-use deepj::{checkpoint::Checkpoint, evaluate::evaluate, generate::samples, gpu::Device, shape::Channels};
+use deepj::{
+    checkpoint::Checkpoint,
+    evaluate::evaluate,
+    generate::samples,
+    gpu::Device,
+    shape::{Channel, Channels},
+};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 
 /// The sum over rows of `weight * -(sum over n of play_n ln softmax(z)_n)`, and its gradient. Operands: `z [rows, N]`,
-/// `target [rows, N, C]`, `weight [rows]`, `loss [1]`, `dz [rows, N]`.
+/// `target [rows, N, C]`, `weight [rows, C]`, `loss [1]`, `dz [rows, N]`.
 #[derive(Debug, Serialize)]
 struct SoftmaxLoss {
     rows: usize,
@@ -29,8 +35,8 @@ impl SoftmaxLoss {
             let largest = z.iter().fold(z[0], |a, &b| if a > b { a } else { b });
             let sum: R = z.iter().map(|&z| (z - largest).exp()).sum();
             for ((&z, &play), dz) in z.iter().zip(play).zip(dz) {
-                loss[0] += weight[r] * play * (largest - z + (sum - R::ONE).ln_1p());
-                *dz = weight[r] * (playing * (z - largest).exp() / sum - play);
+                loss[0] += weight[r * C] * play * (largest - z + (sum - R::ONE).ln_1p());
+                *dz = weight[r * C] * (playing * (z - largest).exp() / sum - play);
             }
         }
     }
@@ -39,7 +45,7 @@ impl SoftmaxLoss {
 impl Op for SoftmaxLoss {
     fn args(&self) -> Vec<Arg> {
         let (rows, cells) = (self.rows, self.rows * self.notes);
-        let reads = [Arg::read("z", cells), Arg::read("target", cells * C), Arg::read("weight", rows)];
+        let reads = [Arg::read("z", cells), Arg::read("target", cells * C), Arg::read("weight", rows * C)];
         [&reads[..], &[Arg::write("loss", 1), Arg::write("dz", cells)]].concat()
     }
     fn cost(&self) -> Cost {
@@ -91,6 +97,7 @@ impl Network for PitchLstm {
     const LOSSES: &[Loss] = &[Loss {
         key: "softmax",
         label: "softmax",
+        channel: Channel::Play,
         nats_per_step: Some("nats_per_step"),
         likelihood: Likelihood::Exact,
     }];
@@ -111,7 +118,7 @@ impl Network for PitchLstm {
         let rows = lstm::Rows::of_slots(inputs.slots, inputs.steps);
         let carried = lstm::State::Carried { keep: Some(inputs.keep) };
         let out = lstm.forward(graph, inputs.seen(), rows, (lstm.bias, 1), carried);
-        let op = SoftmaxLoss { rows: inputs.weight.len, notes: self.notes };
+        let op = SoftmaxLoss { rows: inputs.slots * inputs.steps, notes: self.notes };
         let z = logits.forward(graph, out.h, op.rows, gemm::Activation::Identity);
         let (losses, dz) = (graph.tensor("loss", 1, Kind::Output), graph.temp("dz", z.len));
         graph.apply(op, &[z, inputs.target(), inputs.weight, losses, dz]);

@@ -157,7 +157,7 @@ impl Data {
                 let (roll, outside) = roll(range, steps)?;
                 names.push(name.clone());
                 notes_outside.insert(name.clone(), outside);
-                pieces.push(Piece { name, style: 0, roll, mean_bpm: TEMPO });
+                pieces.push(Piece { name, style: 0, roll, dynamics: true, mean_bpm: TEMPO });
             }
             names.sort();
             Ok((names, range, of.iter().map(Vec::len).sum()))

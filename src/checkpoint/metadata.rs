@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::models::{Precision, Storage};
-use crate::music::{Bptt, Cursor, NoteRange};
+use crate::music::{Bptt, Cursor, FlatDynamics, NoteRange};
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, RateSchedule};
 use crate::shape::Slots;
@@ -20,6 +20,9 @@ pub struct CorpusInfo {
     pub range: NoteRange,
     /// Whether the sustain pedal was heeded.
     pub pedal: bool,
+    /// What was made of the velocities of pieces that have no dynamics of their own.
+    #[serde(default, skip_serializing_if = "FlatDynamics::is_learn")]
+    pub flat_dynamics: FlatDynamics,
 }
 
 /// What may not change between the parts of a resumed run, beside the configuration and the corpus.

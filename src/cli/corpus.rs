@@ -70,7 +70,8 @@ struct HeldOut {
 
 impl CorpusCommand {
     pub fn run(self) -> Result<()> {
-        let options = CorpusOptions { range: self.notes, pedal: self.pedal, strict: self.strict };
+        let options =
+            CorpusOptions { range: self.notes, pedal: self.pedal, strict: self.strict, ..CorpusOptions::default() };
         let corpus = read_corpus(self.data.as_deref(), &options)?;
         let split = corpus.split(self.split_seed);
         let counts = Counts { train: split.train.len(), validation: split.validation.len(), test: split.test.len() };

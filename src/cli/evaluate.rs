@@ -61,6 +61,13 @@ impl Evaluate {
             ));
         }
         let pieces = corpus.part(&checkpoint.split, self.split)?;
+        let flat = pieces.iter().filter(|piece| !piece.dynamics).count();
+        if flat > 0 {
+            let all = pieces.len();
+            tell(format_args!(
+                "note: {flat} of {all} pieces have no dynamics of their own: that loss is of the others"
+            ));
+        }
         let device = self.device.open_in_time()?;
         let signals = Signals::listen("stopping");
         let device = device.waited_for(signals.wait_options());

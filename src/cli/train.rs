@@ -14,7 +14,7 @@ use deepj::generate::{self, MAX_BARS};
 use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
 use deepj::models::Loss;
-use deepj::music::NoteRange;
+use deepj::music::{FlatDynamics, NoteRange};
 use deepj::train::{
     End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
     prepare, train_and_hold,
@@ -68,6 +68,10 @@ pub struct Train {
     /// Extend notes to the release of the sustain pedal
     #[arg(long)]
     pedal: bool,
+    /// What pieces are for that have no dynamics of their own, as typeset ones: learn (like others) or ignore (their notes are
+    /// learned, their velocities are not) [default: learn]
+    #[arg(long, value_name = "learn|ignore")]
+    flat_dynamics: Option<FlatDynamics>,
     /// Fail if one file of the corpus cannot be used or is odd, instead of skipping it or reading what can be read
     #[arg(long)]
     strict: bool,
@@ -95,6 +99,7 @@ impl Train {
             init: self.init.as_deref().map(checkpoint_file),
             notes: self.notes,
             pedal: self.pedal,
+            flat_dynamics: self.flat_dynamics,
             strict: self.strict,
             split_seed: self.split_seed,
             samples: self.samples,

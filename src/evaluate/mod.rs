@@ -9,14 +9,15 @@ use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, Plan, ProgramId, Session};
-use crate::models::{Loss, LossValues, Model, SequenceIo};
+use crate::models::{Loss, LossValues, Model, RollShape, SequenceIo};
 use crate::music::{Batch, BatchShape, Evaluation, Piece};
 use crate::ops::Uniforms;
-use crate::shape::Slots;
+use crate::shape::{Channel, Slots};
 use crate::{Error, Result};
 
 /// Losses of a model on a set of pieces: means over all cells (time step, pitch), as in training; masked losses count 0
-/// where the target does not play.
+/// where the target does not play. That of dynamics is a mean over the pieces whose dynamics count ([`Piece::dynamics`]), and 0
+/// where there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
     /// The losses.
@@ -125,7 +126,7 @@ impl Evaluator {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            sum.add(&self.losses(session, &batch).await?, batch.valid);
+            sum.add(&self.losses(session, &batch).await?, &batch);
             progress(sum.steps);
         }
         Ok(Some(sum.metrics()))
@@ -148,7 +149,7 @@ impl Evaluator {
             }
             let losses = self.losses(session, &batch).await?;
             if let [Some(piece)] = batch.piece[..] {
-                sums[piece].add(&losses, batch.valid);
+                sums[piece].add(&losses, &batch);
             }
             steps += batch.valid;
             progress(steps);
@@ -167,8 +168,10 @@ impl Evaluator {
     /// Of no time step yet of these pieces.
     fn sum(&self, pieces: &[Arc<Piece>]) -> Sum {
         let of = self.model.losses();
-        let sounding = pieces.iter().map(|piece| piece.roll.sounding()).sum();
-        Sum { of, notes: self.model.roll().notes, sums: vec![0.0; of.len()], sounding, steps: 0, files: pieces.len() }
+        let with_dynamics = pieces.iter().filter(|piece| piece.dynamics);
+        let sounding = with_dynamics.map(|piece| piece.roll.sounding()).sum();
+        let (roll, files) = (self.model.roll(), pieces.len());
+        Sum { of, roll, sums: vec![(0.0, 0); of.len()], sounding, with_dynamics: 0, steps: 0, files }
     }
 }
 
@@ -176,28 +179,33 @@ impl Evaluator {
 #[derive(Clone, Debug)]
 struct Sum {
     of: &'static [Loss],
-    notes: usize,
-    /// By loss: its means, times the time steps that they are of.
-    sums: Vec<f64>,
-    /// Cells that sound in all of the pieces.
+    roll: RollShape,
+    /// By loss: its means, times the time steps that they are of, and those among them that count.
+    sums: Vec<(f64, usize)>,
+    /// Cells that sound in all of the pieces whose dynamics count.
     sounding: usize,
+    /// Time steps of these.
+    with_dynamics: usize,
     steps: usize,
     files: usize,
 }
 
 impl Sum {
-    fn add(&mut self, losses: &[f32], steps: usize) {
-        for (sum, &loss) in self.sums.iter_mut().zip(losses) {
-            *sum += f64::from(loss) * steps as f64;
+    fn add(&mut self, losses: &[f32], batch: &Batch) {
+        let channels = self.roll.channels;
+        for ((sum, &loss), of) in self.sums.iter_mut().zip(losses).zip(self.of) {
+            sum.0 += f64::from(loss) * batch.valid as f64;
+            sum.1 += batch.counted(channels, of.channel);
         }
-        self.steps += steps;
+        self.with_dynamics += batch.counted(channels, Channel::Dynamics);
+        self.steps += batch.valid;
     }
 
     fn metrics(self) -> Metrics {
-        let Self { of, notes, sums, sounding, steps, files } = self;
-        let means = sums.into_iter().map(|sum| sum / steps as f64);
-        let losses = LossValues::new(of, means, notes).of_sounding(sounding as f64 / (steps * notes) as f64);
-        Metrics { losses, steps, files }
+        let Self { of, roll: RollShape { notes, .. }, sums, sounding, with_dynamics, steps, files } = self;
+        let means = sums.into_iter().map(|(sum, steps)| if steps > 0 { sum / steps as f64 } else { 0.0 });
+        let sounding = sounding as f64 / (with_dynamics.max(1) * notes) as f64;
+        Metrics { losses: LossValues::new(of, means, notes).of_sounding(sounding), steps, files }
     }
 }
 

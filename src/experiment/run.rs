@@ -173,7 +173,12 @@ pub fn check(
         };
         let options = experiment.options(run, None).complete(device).map_err(of)?;
         let (range, seed) = (options.notes.unwrap_or_default(), options.split_seed.unwrap_or_default());
-        let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
+        let reading = CorpusOptions {
+            range,
+            pedal: options.pedal,
+            flat_dynamics: options.flat_dynamics.unwrap_or_default(),
+            strict: options.strict,
+        };
         let place = match corpora.iter().position(|(other, split, _)| *other == reading && *split == seed) {
             Some(place) => place,
             None => {

@@ -4,6 +4,7 @@ use std::f64::consts::TAU;
 
 use serde::ser::SerializeMap;
 
+use crate::shape::Channel;
 use crate::{Error, Result};
 
 /// One of a model's losses, a mean over the cells that count.
@@ -13,6 +14,8 @@ pub struct Loss {
     pub key: &'static str,
     /// Its name for people: `play`.
     pub label: &'static str,
+    /// What it scores.
+    pub channel: Channel,
     /// Where it says something of a negative log-likelihood: its name as one in nats a time step, `play_nats_per_step`.
     pub nats_per_step: Option<&'static str>,
     /// How it says it.
@@ -51,6 +54,7 @@ impl Loss {
     pub const PLAY: Self = Self {
         key: "play_bce",
         label: "play",
+        channel: Channel::Play,
         nats_per_step: Some("play_nats_per_step"),
         likelihood: Likelihood::Exact,
     };
@@ -58,6 +62,7 @@ impl Loss {
     pub const REPLAY: Self = Self {
         key: "replay_bce",
         label: "replay",
+        channel: Channel::Replay,
         nats_per_step: Some("replay_nats_per_step"),
         likelihood: Likelihood::Exact,
     };
@@ -198,10 +203,11 @@ mod tests {
     use super::*;
 
     const OF: [Loss; 2] = [
-        Loss { key: "a_bce", label: "a", nats_per_step: Some("a_nats_per_step"), likelihood: Likelihood::Exact },
+        Loss { key: "a_bce", label: "a", nats_per_step: Some("a_nats_per_step"), ..Loss::PLAY },
         Loss {
             key: "b_mse",
             label: "b",
+            channel: Channel::Dynamics,
             nats_per_step: Some("b_nats_per_step"),
             likelihood: Likelihood::Gaussian { steps: 127 },
         },

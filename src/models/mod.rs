@@ -126,7 +126,7 @@ pub struct SequenceIo {
     pub roll: View,
     /// Input `[B]`: index in the piece of the first time step, which decides the beat.
     pub start: View,
-    /// Input `[T, B]`: 1 / (number of valid cells) where the target counts, 0 elsewhere.
+    /// Input `[T, B, C]`: 1 / (number of valid cells) where a channel of the target counts, 0 elsewhere.
     pub weight: View,
     /// Input `[B, S]`: a point in the simplex of styles; `None` where the model knows none.
     pub style: Option<View>,

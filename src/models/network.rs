@@ -104,7 +104,7 @@ impl Inputs {
             steps,
             roll: input("roll", (steps + 1) * slots * shape.notes * shape.channels.len()),
             start: input("start", slots),
-            weight: input("weight", steps * slots),
+            weight: input("weight", steps * slots * shape.channels.len()),
             style: (shape.styles > 0).then(|| input("style", slots * shape.styles)),
             keep: input("keep", slots),
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use serde::{Deserialize, Serialize};
 
 use super::piece::Piece;
-use crate::shape::{Channels, Slots};
+use crate::shape::{Channel, Channels, Slots};
 use crate::{Error, Result};
 
 /// The shape of batches.
@@ -35,8 +35,9 @@ pub struct Batch {
     pub roll: Vec<f32>,
     /// `[B]`: the piece's time step that is the first input, from -1 (stateful) or -T (windowed) up.
     pub start: Vec<f32>,
-    /// `[T, B]`: 1 / (`valid` * N) where the target counts, 0 elsewhere. So the sum of weight * loss over all cells
-    /// (t, b, n) of the whole batch, over all processes, is the mean over the cells that count.
+    /// `[T, B, C]`: 1 / (`valid` * N) where the target counts, 0 elsewhere. So the sum of weight * loss over all cells
+    /// (t, b, n) of the whole batch, over all processes, is the mean over the cells that count. Dynamics count only in pieces whose
+    /// dynamics do ([`Piece::dynamics`]).
     pub weight: Vec<f32>,
     /// `[B, S]`: one-hot for the piece's composer; zero where the slot is empty.
     pub style: Vec<f32>,
@@ -49,6 +50,14 @@ pub struct Batch {
     /// only where windows shorter than [`WINDOW_STRIDE`](super::sampler::WINDOW_STRIDE) all lie beyond the ends of their
     /// pieces.
     pub valid: usize,
+}
+
+impl Batch {
+    /// The number of (t, b) whose target counts in place `channel` of `channels`, among this process's slots.
+    pub fn counted(&self, channels: Channels, channel: Channel) -> usize {
+        let place = channels.position(channel).unwrap_or(0);
+        self.weight.iter().skip(place).step_by(channels.len()).filter(|weight| **weight != 0.0).count()
+    }
 }
 
 /// The part of a piece that one slot of a batch holds.
@@ -145,7 +154,7 @@ impl Source {
         let mut batch = Batch {
             roll: vec![0.0; (steps + 1) * count * row],
             start: vec![-1.0; count],
-            weight: vec![0.0; steps * count],
+            weight: vec![0.0; steps * count * channels.len()],
             style: vec![0.0; count * styles],
             keep: vec![0.0; count],
             piece: vec![None; count],
@@ -171,7 +180,11 @@ impl Source {
                 }
             }
             for k in 0..self.valid(window) {
-                batch.weight[k * count + b] = weight;
+                let weights = &mut batch.weight[(k * count + b) * channels.len()..];
+                for (place, channel) in weights.iter_mut().zip(channels.iter()) {
+                    let counts = channel != Channel::Dynamics || piece.dynamics;
+                    *place = if counts { weight } else { 0.0 };
+                }
             }
         }
         batch

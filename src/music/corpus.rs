@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::files::{File, LAYOUT, search};
 use super::names::{composed, folded};
-use super::piece::Piece;
+use super::piece::{FlatDynamics, Piece};
 use super::range::NoteRange;
 use super::reading::Reading;
 use super::report::{CorpusReport, Counts, Skipped, Warning};
@@ -24,6 +24,8 @@ pub struct CorpusOptions {
     pub range: NoteRange,
     /// Whether notes sound on until the sustain pedal is released.
     pub pedal: bool,
+    /// What is made of the velocities of pieces that have no dynamics of their own.
+    pub flat_dynamics: FlatDynamics,
     /// Whether a file or folder that cannot be used, or about which anything is odd, is an error; else it is skipped or read,
     /// and reported.
     pub strict: bool,
@@ -115,9 +117,11 @@ impl Corpus {
                     fingerprint = crc32c::crc32c_append(fingerprint, file.name.as_bytes());
                     fingerprint = crc32c::crc32c_append(fingerprint, &[0]);
                     fingerprint = crc32c::crc32c_append(fingerprint, &checksum.to_le_bytes());
-                    counts[style].add(&Counts::of(&reading));
+                    let of_piece = Counts::of(&reading);
+                    counts[style].add(&of_piece);
+                    let dynamics = options.flat_dynamics == FlatDynamics::Learn || of_piece.flat_dynamics == 0;
                     let (roll, mean_bpm) = (reading.roll, reading.mean_bpm);
-                    pieces.push(Arc::new(Piece { name: file.name, style, roll, mean_bpm }));
+                    pieces.push(Arc::new(Piece { name: file.name, style, roll, dynamics, mean_bpm }));
                 }
                 Err(e) if options.strict => refused.push(e),
                 Err(e) => {

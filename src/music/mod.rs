@@ -26,7 +26,7 @@ pub use baselines::{Baselines, unigram_of_each};
 pub use batch::{Batch, BatchShape};
 pub use corpus::{Corpus, CorpusOptions};
 pub use midi::Score;
-pub use piece::Piece;
+pub use piece::{FlatDynamics, Piece};
 pub use range::NoteRange;
 pub use reading::Reading;
 pub use report::{CorpusReport, Warning};

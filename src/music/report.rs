@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::reading::Reading;
 use super::roll::Roll;
+use super::stats::RollStats;
 use super::styles::Styles;
 
 /// A file that was not read, and why.
@@ -52,6 +53,8 @@ pub struct Counts {
     pub warnings: usize,
     /// Files with a bar that is not as long as one of 4/4.
     pub other_metres: usize,
+    /// Files that have no dynamics of their own: the velocities of their notes are alike.
+    pub flat_dynamics: usize,
     /// Files whose first note is not on the beginning of a bar, or whose first bar is a short one.
     pub upbeats: usize,
 }
@@ -59,15 +62,17 @@ pub struct Counts {
 impl Counts {
     /// Those of one file.
     pub(super) fn of(reading: &Reading) -> Self {
+        let stats = RollStats::new(&reading.roll);
         Self {
             files: 1,
             notes: reading.notes,
-            onsets: reading.roll.notes().len(),
+            onsets: stats.onsets,
             steps: reading.roll.steps(),
             out_of_range: reading.out_of_range,
             drums: reading.drums,
             warnings: reading.warnings.len(),
             other_metres: usize::from(reading.other_metres()),
+            flat_dynamics: usize::from(stats.flat_dynamics()),
             upbeats: usize::from(reading.upbeat()),
         }
     }
@@ -87,6 +92,7 @@ impl Counts {
         self.drums += other.drums;
         self.warnings += other.warnings;
         self.other_metres += other.other_metres;
+        self.flat_dynamics += other.flat_dynamics;
         self.upbeats += other.upbeats;
     }
 }
@@ -179,12 +185,19 @@ impl fmt::Display for CorpusReport {
             }
         }
         row(f, "total", &self.counts)?;
-        let Counts { files, other_metres, upbeats, .. } = self.counts;
+        let Counts { files, other_metres, upbeats, flat_dynamics, .. } = self.counts;
         writeln!(
             f,
             "{other_metres} of {files} pieces are not in 4/4 throughout, {upbeats} begin with an upbeat: bars of 16 time steps are not \
              their bars"
         )?;
+        if flat_dynamics > 0 {
+            writeln!(
+                f,
+                "{flat_dynamics} of {files} pieces have no dynamics of their own, their velocities are alike: `train --flat-dynamics \
+                 ignore` does not learn them"
+            )?;
+        }
         for Skipped { file, reason } in &self.skipped {
             writeln!(f, "skipped {file}: {reason}")?;
         }

@@ -45,7 +45,16 @@ pub struct RollStats {
     pub metres: Vec<RollMetre>,
 }
 
+/// Standard deviation of velocities below which dynamics are flat. Of the 270 performances of piano-midi.de that of the least
+/// dynamic one is 5.7; of 477 typeset pieces it is below 3.5 in two thirds, which have one velocity or a few.
+const FLAT: f64 = 4.0;
+
 impl RollStats {
+    /// Whether the notes have no dynamics of their own.
+    pub fn flat_dynamics(&self) -> bool {
+        self.std_velocity < FLAT
+    }
+
     /// The statistics of `roll`, of which nothing else is known.
     pub fn new(roll: &Roll) -> Self {
         let notes = roll.notes();

@@ -42,7 +42,7 @@ impl Heads {
     }
 
     /// Appends the heads on `x [N, rows, H]` and their losses against `target [rows, N, C]`; returns the output `[L]`, loss by
-    /// loss the mean over the cells that `weight [rows]` counts: those of the heads, then that of the bins.
+    /// loss the mean over the cells that `weight [rows, C]` counts: those of the heads, then that of the bins.
     pub fn losses(
         &self,
         graph: &mut Graph,

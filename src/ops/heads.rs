@@ -127,14 +127,14 @@ pub struct Shape {
     pub stored: Format,
 }
 
-/// Logits `z = x w + bias`, and of each part the sum over its cells of `weight[r] * mask * loss` head by head, with the
+/// Logits `z = x w + bias`, and of each part the sum over its cells of `weight[r, head] * mask * loss` head by head, with the
 /// derivative of each loss by its own logit.
 ///
 /// With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the sums over parts are means over the valid (t, b, n)
 /// cells.
 ///
 /// Operands: `x [N, rows, H]`, `w [H, C]`, `bias [C]`, `target [rows, N, channels]` (C of them, unless the set says otherwise),
-/// `weight [rows]`, `losses [parts, C]`, `logit_grads [N, rows, C]`.
+/// `weight [rows, channels]`, `losses [parts, C]`, `logit_grads [N, rows, C]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Heads(pub Shape);
 
@@ -303,7 +303,8 @@ impl Heads {
                                 // Cross-entropy of logit z and target y: ln(1 + e^z) - y z.
                                 Score::Binary => (z.softplus() - y * z, z.sigmoid() - y),
                             };
-                            let scale = if head.masked { weight[r] * target[0] } else { weight[r] };
+                            let weight = weight[r * s.heads.channels + i];
+                            let scale = if head.masked { weight * target[0] } else { weight };
                             losses[i] += scale * loss;
                             logit_grads[i] = scale * grad;
                         }
@@ -406,18 +407,18 @@ impl Op for Heads {
             Arg::read("w", s.units * c),
             Arg::read("bias", c),
             Arg::read("target", s.cells() * s.heads.channels).moving(s.cells() * c),
-            Arg::read("weight", s.rows),
+            Arg::read("weight", s.rows * s.heads.channels).moving(s.rows * c),
             Arg::write("losses", s.parts() * c),
             Arg::write("logit_grads", s.cells() * c),
         ]
     }
 
     /// A cell costs its products; of each head 6 for a cross-entropy (4 of them softplus) and 2 for its gradient, or 3 for a
-    /// square and its gradient, 2 for the scales, 1 for the sum; and 1 for the mask.
+    /// square and its gradient, 2 for the scales, 1 for the sum; and 1 for a mask.
     fn cost(&self) -> Cost {
         let heads = self.0.heads.heads();
         let scores = heads.iter().map(|head| if head.score == Score::Squared { 3 } else { 8 } + 3).sum::<usize>();
-        let masks = usize::from(heads.iter().any(|head| head.masked));
+        let masks = heads.iter().filter(|head| head.masked).count();
         let cell = 2 * self.0.units * heads.len() + scores + masks;
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
@@ -434,13 +435,14 @@ impl Op for Heads {
         for block in s.blocks(recorder) {
             let (x, grads) = (block.cells(s.units), block.cells(c));
             let (row, per_row) = (block.run * RUN, s.notes * s.heads.channels);
+            let weights = s.heads.channels;
             let building = recorder
                 .dispatch(s.shader(entry), recorder.share(block.parts(), s.parts()))
                 .read(0, x.0, x.1)
                 .read_all(1)
                 .read_all(2)
                 .read(3, row * per_row, block.rows * per_row)
-                .read(4, row, block.rows)
+                .read(4, row * weights, block.rows * weights)
                 .write_all(5)
                 .write(6, grads.0, grads.1);
             block.words(building).word(s.notes).groups(block.parts());

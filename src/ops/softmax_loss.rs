@@ -12,12 +12,12 @@ use crate::gpu::Capabilities;
 /// Rows of a part: what a workgroup sums up, of one note. The constant of this name in the shader.
 const RUN: usize = 128;
 
-/// Of each part, a run of up to 128 rows of one note, the sum over its cells of `weight[r] * mask * (ln(sum of e^z) - z[bin])`,
+/// Of each part, a run of up to 128 rows of one note, the sum over its cells of `weight[r, channel] * mask * (ln(sum of e^z) - z[bin])`,
 /// where the bin is that of the target's value: `round(value (K - 1))`, within 0 to K - 1.
 ///
 /// With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the sum over parts is a mean over the valid (t, b, n) cells.
 ///
-/// Operands: `z [N, rows, K]`, `target [rows, N, C]`, `weight [rows]`, `losses [parts]`.
+/// Operands: `z [N, rows, K]`, `target [rows, N, C]`, `weight [rows, C]`, `losses [parts]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SoftmaxLoss {
     /// T * B.
@@ -34,7 +34,7 @@ pub struct SoftmaxLoss {
     pub masked: bool,
 }
 
-/// `dz = dlosses[part] * weight[r] * mask * (softmax(z) - one-hot of the bin)`.
+/// `dz = dlosses[part] * weight[r, channel] * mask * (softmax(z) - one-hot of the bin)`.
 ///
 /// Operands: `z`, `target`, `weight`, `dlosses [parts]`, `dz [N, rows, K]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -65,7 +65,8 @@ impl SoftmaxLoss {
     fn wanted<R: Real>(&self, cell: usize, target: &[R], weight: &[R]) -> (R, usize) {
         let (n, r) = (cell / self.rows, cell % self.rows);
         let target = &target[(r * self.notes + n) * self.channels..][..self.channels];
-        let scale = if self.masked { weight[r] * target[0] } else { weight[r] };
+        let weight = weight[r * self.channels + self.channel];
+        let scale = if self.masked { weight * target[0] } else { weight };
         let bin = (target[self.channel].to_f64() * (self.bins - 1) as f64 + 0.5).max(0.0) as usize;
         (scale, bin.min(self.bins - 1))
     }
@@ -152,7 +153,7 @@ impl Op for SoftmaxLoss {
         vec![
             Arg::read("z", self.cells() * self.bins),
             Arg::read("target", self.cells() * self.channels).moving(self.targets()),
-            Arg::read("weight", self.rows),
+            Arg::read("weight", self.rows * self.channels).moving(self.rows),
             Arg::write("losses", self.parts()),
         ]
     }
@@ -178,7 +179,7 @@ impl Op for SoftmaxLoss {
                 .dispatch(shader!("softmax_loss", "forward", []), share)
                 .read(0, z.0, z.1)
                 .read(1, target.0, target.1)
-                .read(2, block.run * RUN, block.rows)
+                .read(2, block.run * RUN * self.channels, block.rows * self.channels)
                 .write_all(3);
             block.words(self, building).groups(block.runs * block.notes);
         }
@@ -226,7 +227,7 @@ impl Op for SoftmaxLossGrad {
         vec![
             Arg::read("z", op.cells() * op.bins),
             Arg::read("target", op.cells() * op.channels).moving(op.targets()),
-            Arg::read("weight", op.rows),
+            Arg::read("weight", op.rows * op.channels).moving(op.rows),
             Arg::read("dlosses", op.parts()),
             Arg::write("dz", op.cells() * op.bins),
         ]
@@ -253,7 +254,7 @@ impl Op for SoftmaxLossGrad {
                 .dispatch(shader!("softmax_loss", "backward", []), share)
                 .read(0, z.0, z.1)
                 .read(1, target.0, target.1)
-                .read(2, block.run * RUN, block.rows)
+                .read(2, block.run * RUN * op.channels, block.rows * op.channels)
                 .read_all(3)
                 .write(4, z.0, z.1);
             block.words(op, building).groups(block.runs * block.notes);

@@ -76,7 +76,7 @@ impl Workload {
         if let Some(style) = io.style {
             session.write(id, style, &one_hot(batch, roll.styles))?;
         }
-        session.write(id, io.weight, &vec![1.0 / (batch * steps * roll.notes) as f32; batch * steps])?;
+        session.write(id, io.weight, &vec![1.0 / (batch * steps * roll.notes) as f32; io.weight.len])?;
         if let Some(weights) = io.loss_weights {
             session.write(id, weights, &vec![scale.factor(); weights.len])?;
         }

@@ -23,7 +23,7 @@ pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpu
 /// A model that was not trained on MIDI files; and see [`Corpus::read`].
 pub fn corpus_of(checkpoint: &Checkpoint, data: Option<&Path>, strict: bool) -> Result<Corpus> {
     let info = &checkpoint.corpus;
-    let reading = CorpusOptions { range: info.range, pedal: info.pedal, strict };
+    let reading = CorpusOptions { range: info.range, pedal: info.pedal, flat_dynamics: info.flat_dynamics, strict };
     match (data, &info.data) {
         (None, Some(stored)) if Path::new(stored).is_file() => Err(Error::file(
             stored,

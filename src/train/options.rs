@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use crate::checkpoint::StopConditions;
 use crate::gpu::Device;
 use crate::models::{self, Precision};
-use crate::music::{Augmentation, Bptt, NoteRange};
+use crate::music::{Augmentation, Bptt, FlatDynamics, NoteRange};
 use crate::nn::optimizer::{self, RateCurve, RateSchedule};
 use crate::{Error, Result};
 
@@ -48,6 +48,8 @@ pub struct TrainOptions {
     pub notes: Option<NoteRange>,
     /// Whether notes last until the sustain pedal is released.
     pub pedal: bool,
+    /// What is made of the velocities of pieces that have no dynamics of their own: they are learned like others unless given.
+    pub flat_dynamics: Option<FlatDynamics>,
     /// Whether one unusable file of the corpus is an error.
     #[serde(skip)]
     pub strict: bool,
@@ -133,6 +135,7 @@ impl TrainOptions {
             optimizer: Some(optimizer.into()),
             lr: self.lr.or(number("lr")),
             clip_norm: self.clip_norm.or(number("clip_norm")),
+            flat_dynamics: self.flat_dynamics.or(Some(FlatDynamics::default())),
             transpose: self.transpose.or(Some(Augmentation::default().transpose)),
             balance: self.balance.or(Some(Augmentation::default().balance)),
             ema: self.ema.or(Some(0.0)),

@@ -18,7 +18,7 @@ use crate::gpu::Device;
 use crate::models::{self, Architecture, CorpusFacts, DefaultOn, Model, Precision};
 use crate::music::sampler::WINDOW_STRIDE;
 use crate::music::{
-    Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, Cursor, NoteRange, Part, Piece, Sampler, Split,
+    Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, Cursor, FlatDynamics, NoteRange, Part, Piece, Sampler, Split,
 };
 use crate::nn::optimizer::{self, RateCurve, RateSchedule};
 use crate::shape::Slots;
@@ -181,6 +181,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             fingerprint: corpus.fingerprint(),
             range,
             pedal: options.pedal,
+            flat_dynamics: options.flat_dynamics.unwrap_or_default(),
         },
         split,
         settings: Settings {
@@ -262,7 +263,12 @@ fn corpus_and_split(
         Some(range) => range,
         None => NoteRange::new(*architecture.pitches().start(), *architecture.pitches().end())?,
     };
-    let reading = CorpusOptions { range, pedal: options.pedal, strict: options.strict };
+    let reading = CorpusOptions {
+        range,
+        pedal: options.pedal,
+        flat_dynamics: options.flat_dynamics.unwrap_or_default(),
+        strict: options.strict,
+    };
     let corpus = read_corpus(options.data.as_deref(), &reading)?;
     let split = corpus.split(options.split_seed.unwrap_or(0));
     Ok((corpus, split))
@@ -492,7 +498,9 @@ fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Resul
     }
     differs("--split-seed", options.split_seed.map(|v| text(&v)), text(&state.split.seed))?;
     differs("--notes", options.notes.map(|v| v.to_string()), state.corpus.range.to_string())?;
-    differs("--pedal", options.pedal.then(|| text(&true)), text(&state.corpus.pedal))
+    differs("--pedal", options.pedal.then(|| text(&true)), text(&state.corpus.pedal))?;
+    let (given, stored) = (options.flat_dynamics.map(FlatDynamics::name), state.corpus.flat_dynamics.name());
+    differs("--flat-dynamics", given.map(String::from), stored.into())
 }
 
 /// A schedule of the learning rate, for people.

@@ -65,7 +65,7 @@ fn all_pieces(steps: u32) -> Vec<Piece> {
     let piece = |bits: u32| {
         let values: Vec<f32> = (0..3 * steps).map(|i| (bits >> i & 1) as f32).collect();
         let roll = Roll::from_values(range, play, &values).unwrap();
-        Piece { name: format!("a/b/{bits:05}"), style: 0, roll, mean_bpm: 120.0 }
+        Piece { name: format!("a/b/{bits:05}"), style: 0, roll, dynamics: true, mean_bpm: 120.0 }
     };
     (0..1 << (3 * steps)).map(piece).collect()
 }

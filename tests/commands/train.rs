@@ -1,10 +1,14 @@
 //! Training: what is resumed, stopped or fails keeps what it must.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deepj::checkpoint::{Checkpoint, StopConditions};
-use deepj::music::Bptt;
-use deepj::train::{End, Observer, ResumeMode, TrainOptions, UpdateRecord, ValidationRecord, prepare};
+use deepj::evaluate::evaluate;
+use deepj::graph::session::KernelSelection;
+use deepj::music::roll::RollNote;
+use deepj::music::{Bptt, FlatDynamics, NoteRange, Piece, Reading, Roll};
+use deepj::train::{End, Observer, ResumeMode, TrainOptions, UpdateRecord, ValidationRecord, corpus_of, prepare};
 use serde_json::Value;
 
 use crate::{corpus, cpu, folder, run, run_quietly, tiny};
@@ -413,4 +417,60 @@ fn without_held_out_pieces_the_last_model_is_the_best() {
     assert_eq!(outcome.best, None);
     let best = Checkpoint::load(outcome.best_checkpoint.unwrap()).unwrap();
     assert_eq!(best.params, last(&options).params);
+}
+
+/// A piece whose velocities are alike teaches notes and no dynamics, and is measured so.
+#[test]
+fn flat_dynamics_are_not_learned() {
+    let dir = folder();
+    let of = |flat, out: &str| TrainOptions {
+        flat_dynamics: Some(flat),
+        out: Some(dir.path().join(out)),
+        ..tiny(dir.path(), 3)
+    };
+    let learn = of(FlatDynamics::Learn, "learn");
+    // Of the two composers one plays all notes alike.
+    for i in 0..4 {
+        let path = dir.path().join(format!("corpus/fancy/jones/{i}.mid"));
+        let roll = Reading::read(&path, NoteRange::default(), false).unwrap().roll;
+        let flat = roll.notes().into_iter().map(|note| RollNote { velocity: 90, ..note });
+        Roll::from_notes(NoteRange::default(), flat).unwrap().write_midi(&path, 100.0).unwrap();
+    }
+    let ignore = of(FlatDynamics::Ignore, "ignore");
+    let [first, second] = [&learn, &ignore].map(|options| record(options, None).0);
+    let bits = |record: &Record, loss: usize| record.steps[0].1[loss];
+    assert_eq!((bits(&first, 1), bits(&first, 2)), (bits(&second, 1), bits(&second, 2)), "notes");
+    assert!(f64::from_bits(bits(&first, 3)) > f64::from_bits(bits(&second, 3)), "dynamics");
+
+    let checkpoint = last(&ignore);
+    let corpus = corpus_of(&checkpoint, None, true).unwrap();
+    assert_eq!(corpus.pieces.iter().filter(|piece| piece.dynamics).count(), 4);
+    assert_eq!(corpus.report.counts.flat_dynamics, 4);
+    let measured = |pieces: &[Arc<Piece>]| {
+        let selection = KernelSelection::default();
+        let (stop, quiet) = (AtomicBool::new(false), |_| ());
+        let metrics = evaluate(&checkpoint, pieces, 3, cpu(), selection, &stop, quiet);
+        pollster::block_on(metrics).unwrap().unwrap().losses
+    };
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6 * a.abs(), "{a} {b}");
+    let (played, flat): (Vec<_>, Vec<_>) = corpus.pieces.iter().cloned().partition(|piece| piece.dynamics);
+    let [all, played, flat] = [&corpus.pieces, &played, &flat].map(|pieces| measured(pieces));
+    near(all.values()[2], played.values()[2]);
+    near(all.nats().nth(2).unwrap().1, played.nats().nth(2).unwrap().1);
+    assert_eq!((flat.values()[2], flat.nats().count()), (0.0, 2));
+    assert!(flat.values()[0] > 0.0 && all.values()[0] != played.values()[0], "notes of all pieces count");
+
+    // Where nothing but flat pieces is there, the head of dynamics stays as it was.
+    std::fs::remove_dir_all(dir.path().join("corpus/plain")).unwrap();
+    for (flat, stays) in [(FlatDynamics::Ignore, true), (FlatDynamics::Learn, false)] {
+        let options = of(flat, &format!("alone-{stays}"));
+        let before = prepare(&options, &cpu()).unwrap().state;
+        run_quietly(&options).unwrap();
+        let bias = before.model.layout().params().iter().find(|param| param.name == "heads.bias").unwrap();
+        let of = |params: &[f32]| params[bias.view.start + 2];
+        assert_eq!(of(&before.params) == of(&last(&options).params), stays);
+    }
+    let other = TrainOptions { resume: ResumeMode::Always, ..of(FlatDynamics::Learn, "alone-true") };
+    let e = prepare(&other, &cpu()).unwrap_err().to_string();
+    assert!(e.contains("--flat-dynamics ignore, not learn"), "{e}");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use deepj::music::roll::RollNote;
 use deepj::music::sampler::{SlotCursor, WINDOW_STRIDE};
 use deepj::music::{Augmentation, Batch, BatchShape, Bptt, Cursor, Evaluation, NoteRange, Piece, Roll, Sampler};
-use deepj::shape::{Channels, Slots};
+use deepj::shape::{Channel, Channels, Slots};
 
 /// Pieces of the given lengths, each step unlike any other: piece i sounds at velocity i + 1 on pitches that spell t.
 fn pieces(lengths: &[usize]) -> Vec<Arc<Piece>> {
@@ -20,7 +20,7 @@ fn pieces(lengths: &[usize]) -> Vec<Arc<Piece>> {
             })
         };
         let roll = Roll::from_notes(NoteRange::default(), (0..length).flat_map(step)).unwrap();
-        Arc::new(Piece { name: format!("g/c/{i}"), style: i % 2, roll, mean_bpm: 120.0 })
+        Arc::new(Piece { name: format!("g/c/{i}"), style: i % 2, roll, dynamics: i % 3 != 1, mean_bpm: 120.0 })
     };
     lengths.iter().enumerate().map(piece).collect()
 }
@@ -34,7 +34,8 @@ fn checked(batch: &Batch, pieces: &[Arc<Piece>], shape: BatchShape) -> Vec<(usiz
     let BatchShape { slots: Slots { count, .. }, steps, styles, channels } = shape;
     let (n, row) = (48, 48 * channels.len());
     assert_eq!(batch.roll.len(), (steps + 1) * count * row);
-    assert_eq!((batch.weight.len(), batch.style.len()), (steps * count, count * styles));
+    let c = channels.len();
+    assert_eq!((batch.weight.len(), batch.style.len()), (steps * count * c, count * styles));
     assert_eq!((batch.start.len(), batch.keep.len(), batch.piece.len()), (count, count, count));
     let mut targets = Vec::new();
     for b in 0..count {
@@ -50,8 +51,11 @@ fn checked(batch: &Batch, pieces: &[Arc<Piece>], shape: BatchShape) -> Vec<(usiz
             assert_eq!(batch.roll[(k * count + b) * row..][..row], expected, "slot {b} step {k}");
             if k > 0 {
                 let counts = piece.is_some_and(|piece| t < piece.roll.steps() as i64);
-                let weight = batch.weight[(k - 1) * count + b];
-                assert_eq!(weight, if counts { 1.0 / (batch.valid * n) as f32 } else { 0.0 });
+                let dynamics = piece.is_some_and(|piece| piece.dynamics);
+                for (channel, &weight) in channels.iter().zip(&batch.weight[((k - 1) * count + b) * c..][..c]) {
+                    let counts = counts && (channel != Channel::Dynamics || dynamics);
+                    assert_eq!(weight, if counts { 1.0 / (batch.valid * n) as f32 } else { 0.0 });
+                }
                 targets.extend(counts.then(|| (batch.piece[b].unwrap(), t)));
             }
         }
@@ -375,7 +379,7 @@ fn side_by_side(parts: &[Batch], shapes: &[BatchShape]) -> Batch {
     Batch {
         roll: of(48 * channels.len(), |batch| &batch.roll, steps + 1),
         start: of(1, |batch| &batch.start, 1),
-        weight: of(1, |batch| &batch.weight, steps),
+        weight: of(channels.len(), |batch| &batch.weight, steps),
         style: of(styles, |batch| &batch.style, 1),
         keep: of(1, |batch| &batch.keep, 1),
         piece: parts.iter().flat_map(|part| part.piece.clone()).collect(),

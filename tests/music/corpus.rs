@@ -222,7 +222,7 @@ fn baselines_of_a_known_corpus() {
         let note = |&(start, end)| deepj::music::roll::RollNote { pitch: 60, velocity: 1, start, end, replay: false };
         let range = deepj::music::NoteRange::new(60, 60).unwrap();
         let roll = deepj::music::Roll::from_notes(range, notes.iter().map(note)).unwrap();
-        Piece { name: String::new(), style: 0, roll, mean_bpm: 120.0 }
+        Piece { name: String::new(), style: 0, roll, dynamics: true, mean_bpm: 120.0 }
     };
     // Train: 1 0 0 1. After silence (also the first step's): 1, 0, 1; after sound: 0.
     let train = [piece(&[(0, 1), (3, 4)])];

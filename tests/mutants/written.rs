@@ -564,8 +564,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/forward_workgroup",
         "a row has the weight of the row before",
-        "weight[p.weight_offset + row]",
-        "weight[p.weight_offset + max(row, 1u) - 1u]",
+        "weight[p.weight_offset + row * CHANNELS + head]",
+        "weight[p.weight_offset + (max(row, 1u) - 1u) * CHANNELS + head]",
         "heads forward rows=37 N=1 H=7",
     ),
     mutant(

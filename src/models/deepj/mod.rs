@@ -21,7 +21,7 @@ use crate::ops::features::{BEFORE_OCTAVE, Features};
 use crate::ops::gemm::Activation;
 use crate::ops::heads::HeadSet;
 use crate::ops::neighbours::Neighbours;
-use crate::shape::Channels;
+use crate::shape::{Channel, Channels};
 
 /// DeepJ as a kind of network.
 pub static DEEPJ: ArchitectureOf<Config> = ArchitectureOf::NEW;
@@ -41,6 +41,7 @@ const PRESETS: [PresetInfo; 2] = [
 const SCALAR: Loss = Loss {
     key: "dynamics_mse",
     label: "dynamics",
+    channel: Channel::Dynamics,
     nats_per_step: Some("dynamics_nats_per_step"),
     likelihood: Likelihood::Gaussian { steps: 127 },
 };
@@ -48,6 +49,7 @@ const SCALAR: Loss = Loss {
 const CATEGORICAL: Loss = Loss {
     key: "dynamics_ce",
     label: "dynamics",
+    channel: Channel::Dynamics,
     nats_per_step: Some("dynamics_nats_per_step"),
     likelihood: Likelihood::Exact,
 };
