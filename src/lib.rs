@@ -7,8 +7,11 @@
 pub mod benchmark;
 pub mod calendar;
 pub mod checkpoint;
+pub mod classify;
 #[path = "../data/mod.rs"]
 pub mod data;
+mod eigen;
+pub mod embedding;
 pub mod error;
 pub mod evaluate;
 #[cfg(not(target_arch = "wasm32"))]
@@ -26,6 +29,7 @@ pub mod peaks;
 pub mod profile;
 pub mod render;
 pub mod shape;
+mod shuffle;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod verify;

@@ -6,12 +6,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use half::f16;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View as Stored};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, CorpusInfo, Progress, Resume, Settings};
 use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer, refused};
+use crate::gpu::Format;
 use crate::graph::{Layout, Param};
 use crate::models;
 use crate::music::{NoteRange, Split, Styles};
@@ -30,16 +32,23 @@ const RETRAIN: &str = "take another checkpoint (a run keeps best.safetensors and
 struct Tensor<'a> {
     shape: &'a [usize],
     data: &'a [f32],
+    format: Format,
 }
 
 impl Stored for Tensor<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.format {
+            Format::F32 => Dtype::F32,
+            Format::F16 => Dtype::F16,
+        }
     }
     fn shape(&self) -> &[usize] {
         self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
+        if self.format == Format::F16 {
+            return self.data.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>().into();
+        }
         // safetensors is little-endian, as are f32 on every machine but a few.
         if cfg!(target_endian = "little") {
             return bytemuck::cast_slice(self.data).into();
@@ -47,7 +56,7 @@ impl Stored for Tensor<'_> {
         self.data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into()
     }
     fn data_len(&self) -> usize {
-        4 * self.data.len()
+        self.format.bytes() as usize * self.data.len()
     }
 }
 
@@ -63,23 +72,40 @@ impl Checkpoint {
     /// # Errors
     /// Metadata that cannot be written as JSON: an infinite number.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.to_bytes_as(Format::F32)
+    }
+
+    /// The same with all tensors in this format. Files in f16 are half as large, to be used and not to be resumed: who reads one has
+    /// the rounded values.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::to_bytes`], or a value that is too large for the format.
+    pub fn to_bytes_as(&self, format: Format) -> Result<Vec<u8>> {
+        let too_large = |x: &&f32| format == Format::F16 && !f16::from_f32(**x).is_finite();
+        if let Some(x) = self.params.iter().chain(self.mean.iter().flatten()).find(too_large) {
+            return Err(Error::model(format!("a parameter is {x}, which f16 cannot hold"), "write the file in f32"));
+        }
         let layout = self.model.layout();
         let states = self.model.states(self.settings.batch);
         let mut tensors: Vec<(String, Tensor)> = vec![];
+        fn stored<'a>(format: Format) -> impl Fn(&'a [usize], &'a [f32]) -> Tensor<'a> {
+            move |shape, data| Tensor { shape, data, format }
+        }
+        let tensor = stored(format);
         let slice = |buffer: &'_ [f32], p: &Param| p.view.start..(p.view.start + p.view.len).min(buffer.len());
         let buffers = self.settings.optimizer.0.buffers();
         for p in layout.params() {
-            tensors.push((p.name.clone(), Tensor { shape: &p.shape, data: &self.params[slice(&self.params, p)] }));
+            tensors.push((p.name.clone(), tensor(&p.shape, &self.params[slice(&self.params, p)])));
             if let Some(mean) = &self.mean {
-                tensors.push((format!("{MEAN}{}", p.name), Tensor { shape: &p.shape, data: &mean[slice(mean, p)] }));
+                tensors.push((format!("{MEAN}{}", p.name), tensor(&p.shape, &mean[slice(mean, p)])));
             }
             for (prefix, buffer) in buffers.iter().zip(self.resume.iter().flat_map(|r| &r.moments)) {
                 let name = format!("optimizer.{prefix}.{}", p.name);
-                tensors.push((name, Tensor { shape: &p.shape, data: &buffer[slice(buffer, p)] }));
+                tensors.push((name, tensor(&p.shape, &buffer[slice(buffer, p)])));
             }
         }
         for (state, data) in states.iter().zip(self.resume.iter().flat_map(|r| &r.states)) {
-            tensors.push((state.name.clone(), Tensor { shape: &state.shape, data }));
+            tensors.push((state.name.clone(), tensor(&state.shape, data)));
         }
         let mut metadata = HashMap::from([
             ("format".to_string(), FORMAT.to_string()),
@@ -280,8 +306,8 @@ impl<'a> Reader<'a> {
             return Err(wrong(format!("the tensor `{name}` is missing")));
         };
         self.left.remove(name);
-        if found.dtype() != Dtype::F32 {
-            return Err(wrong(format!("the tensor `{name}` is of type {}, not F32", found.dtype())));
+        if !matches!(found.dtype(), Dtype::F32 | Dtype::F16) {
+            return Err(wrong(format!("the tensor `{name}` is of type {}, not F32 or F16", found.dtype())));
         }
         if found.shape() != shape {
             return Err(wrong(format!(
@@ -295,8 +321,11 @@ impl<'a> Reader<'a> {
     /// The values of a tensor of exactly this shape, all finite.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let found = self.find(name, shape)?;
-        let values = found.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let values: Vec<f32> = values.collect();
+        let bytes = found.data();
+        let values: Vec<f32> = match found.dtype() {
+            Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            _ => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        };
         match values.iter().position(|x| !x.is_finite()) {
             Some(i) => Err(wrong(format!("the tensor `{name}` holds {} at element {i}", values[i]))),
             None => Ok(values),

@@ -80,6 +80,15 @@ impl Checkpoint {
         })
     }
 
+    /// What others need to compose and evaluate with it: the weights as parameters, without their mean and what training goes on
+    /// from.
+    #[must_use]
+    pub fn weights_alone(&self) -> Self {
+        let mut alone = Self { params: self.weights().into_owned(), mean: None, resume: None, ..self.clone() };
+        alone.settings.ema = None;
+        alone
+    }
+
     /// Writes the file at `path`, whole or not at all: see [`write_whole`].
     ///
     /// # Errors

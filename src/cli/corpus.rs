@@ -20,8 +20,8 @@ pub struct CorpusCommand {
     /// A folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Measure what two models that remember at most one time step reach: a unigram and a bigram of each pitch, fitted on
-    /// the training pieces
+    /// Measure what models that remember next to nothing reach, fitted on the training pieces: of play a unigram and a bigram of each
+    /// pitch, of replay a rate of each pitch, of dynamics the mean of the piece so far
     // An alias of earlier versions, for scripts.
     #[arg(long, alias = "floors")]
     baselines: bool,
@@ -103,8 +103,9 @@ impl CorpusCommand {
             for (part, baselines) in [("validation", validation), ("test", test)] {
                 match baselines {
                     Some(b) => say(format_args!(
-                        "{part}: play {:.3} nats a step for the unigram, {:.3} for the bigram ({} steps, fitted on {})",
-                        b.unigram, b.bigram, b.steps, b.fitted_steps
+                        "{part}: play {:.3} nats a step for the unigram, {:.3} for the bigram; replay {:.5} a cell for a rate by pitch, \
+                         dynamics {:.5} for the mean so far ({} steps, fitted on {})",
+                        b.unigram, b.bigram, b.replay_bce, b.dynamics_mse, b.steps, b.fitted_steps
                     )),
                     None => say(format_args!("{part}: no pieces")),
                 }

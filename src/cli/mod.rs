@@ -23,9 +23,11 @@ use serde::Serialize;
 
 mod adapters;
 mod benchmark;
+mod classify;
 mod corpus;
 mod evaluate;
 mod experiment;
+mod export;
 mod generate;
 mod inspect;
 mod peaks;
@@ -33,6 +35,7 @@ mod profile;
 mod render;
 mod roll;
 mod signals;
+mod styles;
 mod train;
 mod training;
 mod verify;
@@ -70,6 +73,9 @@ enum Command {
     Render(render::Render),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
+    Export(export::Export),
+    Styles(styles::StylesCommand),
+    Classify(classify::Classify),
     Adapters(adapters::Adapters),
     Peaks(peaks::PeaksCommand),
     Profile(profile::ProfileCommand),
@@ -268,6 +274,9 @@ pub fn main() -> ExitCode {
         Command::Render(command) => command.run().map(whole),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run().map(whole),
+        Command::Export(command) => command.run().map(whole),
+        Command::Styles(command) => command.run().map(whole),
+        Command::Classify(command) => command.run(),
         Command::Adapters(command) => command.run().map(whole),
         Command::Peaks(command) => command.run().map(whole),
         Command::Profile(command) => command.run().map(whole),

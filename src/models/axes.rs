@@ -4,9 +4,10 @@
 use super::network::Inputs;
 use super::{Generation, GenerationIo, StateShape};
 use crate::graph::{Graph, Kind, Layout};
+use crate::nn::dropout::dropped;
 use crate::nn::losses::{Heads, Scores};
 use crate::nn::lstm::{LstmLayer, Rows, State};
-use crate::ops::dropout::{Dropout, DropoutSite};
+use crate::ops::dropout::DropoutSite;
 use crate::ops::gemm::{self, Gemm};
 use crate::ops::note_input::NoteInput;
 use crate::ops::note_sweep::{NoteSweep, Offsets, STATE};
@@ -183,17 +184,6 @@ impl Axes {
         let io = GenerationIo { style, forced, notes, clock, roll, reported };
         Generation { name: format!("generate pieces={pieces}"), graph, io }
     }
-}
-
-/// Appends dropout, where there is some.
-pub fn dropped(g: &mut Graph, x: View, drop: DropoutSite) -> View {
-    if drop.rate == 0.0 {
-        return x;
-    }
-    let y = g.temp_as("dropped", x.len, x.format);
-    g.apply(Dropout { len: x.len, drop, stored: x.format }, &[x, y]);
-    g.drop_after_forward(y);
-    y
 }
 
 /// A bias with one row a piece.

@@ -1,4 +1,4 @@
-//! Baselines: what two models with a memory of at most one time step reach, to compare a trained model with.
+//! Baselines: what models reach that remember next to nothing, to compare a trained model with.
 
 use std::borrow::Borrow;
 
@@ -6,17 +6,23 @@ use serde::Serialize;
 
 use super::piece::Piece;
 use super::range::NoteRange;
-use super::roll::Roll;
+use super::roll::{Cell, Roll};
+use crate::shape::Channel;
 use crate::{Error, Result};
 
-/// Negative log-likelihood of `play` in nats a time step: summed over the N pitches, mean over all time steps of all
-/// pieces.
+/// Of `play` the negative log-likelihood in nats a time step: summed over the N pitches, mean over all time steps of all
+/// pieces. Of replay and dynamics losses as a model has them: means over all cells, of which those count that sound.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Baselines {
     /// One probability a pitch.
     pub unigram: f64,
     /// Two probabilities a pitch: of sounding after silence and after sound. The first time step follows silence.
     pub bigram: f64,
+    /// The cross-entropy of replay for one probability a pitch of being struck again, given that it sounds.
+    pub replay_bce: f64,
+    /// The squared error of dynamics for the mean over all notes that sounded on earlier time steps of the piece, before the first of
+    /// them that of the training pieces. Only of pieces whose dynamics count ([`Piece::dynamics`]), and 0 where there is none.
+    pub dynamics_mse: f64,
     /// Time steps on which the probabilities were counted.
     pub fitted_steps: usize,
     /// Time steps over which the figures are means.
@@ -24,7 +30,7 @@ pub struct Baselines {
 }
 
 impl Baselines {
-    /// Counts both models on `train`, with add-one smoothing, and evaluates them on `held_out`.
+    /// Counts the models on `train`, with add-one smoothing, and evaluates them on `held_out`.
     ///
     /// # Errors
     /// Either is empty, or the rolls have different note ranges.
@@ -47,10 +53,65 @@ impl Baselines {
         Ok(Self {
             unigram: nats(&[0, 1]) / total,
             bigram: (nats(&[0]) + nats(&[1])) / total,
+            replay_bce: replay(train, held_out, range.len()),
+            dynamics_mse: dynamics(train, held_out),
             fitted_steps: steps(train),
             steps: steps(held_out),
         })
     }
+}
+
+/// See [`Baselines::replay_bce`].
+fn replay<P: Borrow<Piece>>(train: &[P], held_out: &[P], n: usize) -> f64 {
+    // By pitch: cells that sound, and those among them that are struck again.
+    let counted = |pieces: &[P]| {
+        let mut counts = vec![[0.0; 2]; n];
+        let rolls = pieces.iter().map(|piece| &piece.borrow().roll);
+        for step in rolls.flat_map(|roll| (0..roll.steps()).map(|t| roll.step(t))) {
+            for (count, cell) in counts.iter_mut().zip(step).filter(|(_, cell)| cell.play()) {
+                count[0] += 1.0;
+                count[1] += f64::from(u8::from(cell.replay()));
+            }
+        }
+        counts
+    };
+    let cells: usize = held_out.iter().map(|piece| piece.borrow().roll.steps() * n).sum();
+    let of_pitch = |([all, struck], [seen, seen_struck]): ([f64; 2], [f64; 2])| {
+        let p: f64 = (struck + 1.0) / (all + 2.0);
+        -(seen_struck * p.ln() + (seen - seen_struck) * (1.0 - p).ln())
+    };
+    counted(train).into_iter().zip(counted(held_out)).map(of_pitch).sum::<f64>() / cells as f64
+}
+
+/// See [`Baselines::dynamics_mse`].
+fn dynamics<P: Borrow<Piece>>(train: &[P], held_out: &[P]) -> f64 {
+    let sounding = |roll: &Roll, t: usize| -> Vec<f64> {
+        let value = |cell: &Cell| f64::from(cell.value(Channel::Dynamics));
+        roll.step(t).iter().filter(|cell| cell.play()).map(value).collect()
+    };
+    let counting = |pieces: &[P]| -> Vec<Roll> {
+        pieces.iter().map(Borrow::borrow).filter(|piece| piece.dynamics).map(|piece| piece.roll.clone()).collect()
+    };
+    let (mut sum, mut count) = (0.0, 0.0);
+    for roll in &counting(train) {
+        for values in (0..roll.steps()).map(|t| sounding(roll, t)) {
+            sum += values.iter().sum::<f64>();
+            count += values.len() as f64;
+        }
+    }
+    let usual = if count > 0.0 { sum / count } else { 0.5 };
+    let (mut squares, mut cells) = (0.0, 0);
+    for roll in &counting(held_out) {
+        let (mut sum, mut count) = (0.0, 0.0);
+        for values in (0..roll.steps()).map(|t| sounding(roll, t)) {
+            let expected = if count > 0.0 { sum / count } else { usual };
+            squares += values.iter().map(|value| (value - expected).powi(2)).sum::<f64>();
+            sum += values.iter().sum::<f64>();
+            count += values.len() as f64;
+        }
+        cells += roll.steps() * roll.range().len();
+    }
+    if cells > 0 { squares / cells as f64 } else { 0.0 }
 }
 
 /// The pitches of two sets of pieces, of which neither is empty.

@@ -16,7 +16,6 @@ mod reading;
 mod report;
 pub mod roll;
 pub mod sampler;
-mod shuffle;
 mod split;
 mod stats;
 pub mod styles;

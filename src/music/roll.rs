@@ -165,6 +165,13 @@ impl Roll {
         Ok(Self { range: self.range, cells })
     }
 
+    /// Its first `steps` time steps, or all where it has fewer.
+    #[must_use]
+    pub fn beginning(&self, steps: usize) -> Self {
+        let cells = self.cells[..self.cells.len().min(steps * self.range.len())].to_vec();
+        Self { range: self.range, cells }
+    }
+
     /// A roll of a model's `values`, `[steps, N, C]` of the C `channels`: play and replay count from 0.5 up, dynamics are
     /// rounded to velocities 1..=127, and what is not canonical is made so. Without replay no note is struck again,
     /// without dynamics every note has [`DEFAULT_VELOCITY`]. Values that are not numbers count as 0.

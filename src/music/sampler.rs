@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, BatchShape, Source, Window};
 use super::piece::Piece;
-use super::shuffle::SplitMix64;
 use crate::shape::Slots;
+use crate::shuffle::SplitMix64;
 use crate::{Error, Result};
 
 /// Time steps from one window of a piece to the next in [`Bptt::Windowed`]: a bar.

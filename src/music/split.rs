@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::corpus::Corpus;
 use super::names::composed;
 use super::piece::Piece;
-use super::shuffle::SplitMix64;
 use super::styles::Composer;
+use crate::shuffle::SplitMix64;
 use crate::{Error, Result};
 
 /// Which pieces go to training, to validation and to the test, by name.

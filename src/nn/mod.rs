@@ -1,6 +1,7 @@
 //! Layers made of ops. A layer declares its parameters and appends its nodes; what it is, the ops say.
 
 pub mod dense;
+pub mod dropout;
 pub mod init;
 pub mod loss_scale;
 pub mod losses;

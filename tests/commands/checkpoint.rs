@@ -7,9 +7,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use deepj::checkpoint::{Checkpoint, newest};
 use deepj::files::write_whole;
+use deepj::gpu::Format;
+use deepj::train::TrainOptions;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::{folder, run_quietly, tiny};
+use crate::{fails, folder, run_quietly, succeeds, tiny};
 
 /// A tiny run's last checkpoint.
 fn trained(dir: &Path) -> Vec<u8> {
@@ -326,4 +328,37 @@ fn kill_while_a_checkpoint_is_written_leaves_one_that_loads() {
         step = now;
     }
     assert!(caught > 0, "no kill came while a file was being written");
+}
+
+/// What is shared has the weights and nothing to resume from, in f16 in half the bytes, and composes.
+#[test]
+fn exported_weights_are_those_of_the_run() {
+    let dir = folder();
+    run_quietly(&TrainOptions { ema: Some(0.9), ..tiny(dir.path(), 4) }).unwrap();
+    let run = Checkpoint::load(dir.path().join("run/best.safetensors")).unwrap();
+    let export =
+        |more: &[&str]| succeeds(dir.path(), &[&["export", "run", "-o", "shared.safetensors"][..], more].concat());
+    let shared = || Checkpoint::load(dir.path().join("shared.safetensors")).unwrap();
+    export(&[]);
+    assert_eq!((shared().params, shared().mean, shared().resume), (run.weights().into_owned(), None, None));
+    let whole = std::fs::metadata(dir.path().join("shared.safetensors")).unwrap().len();
+    export(&["--half"]);
+    let half = shared();
+    let weights = run.weights();
+    assert!(half.params.iter().zip(weights.iter()).all(|(a, b)| (a - b).abs() <= 0.0005 * b.abs() + 1e-7));
+    assert!(half.params.iter().all(|&x| half::f16::from_f32(x).to_f32() == x) && *half.params != *weights);
+    // Two bytes a parameter less; the header's numbers may have other lengths.
+    let saved = whole - std::fs::metadata(dir.path().join("shared.safetensors")).unwrap().len();
+    let parameters = 2 * run.model.layout().elements() as u64;
+    assert!((parameters..parameters + 200).contains(&saved), "{saved} {parameters}");
+    assert_eq!((&half.styles, &half.split, half.progress.step), (&run.styles, &run.split, run.progress.step));
+    let arguments =
+        ["generate", "--checkpoint", "shared.safetensors", "--device", "cpu", "--bars", "2", "-o", "piece.mid"];
+    succeeds(dir.path(), &arguments);
+    succeeds(dir.path(), &["evaluate", "--checkpoint", "shared.safetensors", "--device", "cpu"]);
+    fails(dir.path(), &["export", "run", "-o", "shared.bin"], 2, &[".safetensors"]);
+    fails(dir.path(), &["export", "run", "-o", "run/best.safetensors"], 1, &["best.safetensors"]);
+    let mut large = run.clone();
+    large.params[0] = 1e6;
+    assert!(large.to_bytes_as(Format::F16).unwrap_err().what.contains("f16 cannot hold"));
 }

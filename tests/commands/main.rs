@@ -2,6 +2,7 @@
 
 mod benchmark;
 mod checkpoint;
+mod classify;
 mod cli;
 mod compare;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,7 @@ mod runs;
 #[cfg(unix)]
 mod signals;
 mod states;
+mod styles;
 #[cfg(target_os = "linux")]
 mod system_calls;
 mod train;

@@ -237,6 +237,27 @@ fn baselines_of_a_known_corpus() {
 }
 
 #[test]
+fn baselines_of_replay_and_dynamics() {
+    let range = deepj::music::NoteRange::new(60, 60).unwrap();
+    let piece = |notes: &[(u8, usize, usize)], dynamics: bool| {
+        let note =
+            |&(velocity, start, end)| deepj::music::roll::RollNote { pitch: 60, velocity, start, end, replay: false };
+        let roll = deepj::music::Roll::from_notes(range, notes.iter().map(note)).unwrap();
+        Piece { name: String::new(), style: 0, roll, dynamics, mean_bpm: 120.0 }
+    };
+    // Sounds on three steps, of which the second is struck again; the mean velocity of the steps is 200 / 3.
+    let train = [piece(&[(100, 0, 1), (50, 1, 3)], true)];
+    let heard = piece(&[(127, 0, 1), (64, 1, 2)], true);
+    let both = [heard.clone(), piece(&[(127, 0, 1), (1, 1, 2)], false)];
+    let baselines = Baselines::measure(&train, &both).unwrap();
+    let replay = -((2.0f64 / 5.0).ln() + (3.0f64 / 5.0).ln()) / 2.0;
+    assert!((baselines.replay_bce - replay).abs() < 1e-12, "{baselines:?}");
+    let dynamics = ((1.0 - 200.0 / 3.0 / 127.0_f64).powi(2) + (64.0 / 127.0 - 1.0_f64).powi(2)) / 2.0;
+    assert!((baselines.dynamics_mse - dynamics).abs() < 1e-6, "{baselines:?} {dynamics}");
+    assert_eq!(Baselines::measure(&train, &both[1..]).unwrap().dynamics_mse, 0.0);
+}
+
+#[test]
 fn the_programs_own_corpus_is_whole() {
     let strict = CorpusOptions { strict: true, ..Default::default() };
     let corpus = Corpus::from_files("data", deepj::data::FILES, &strict).unwrap();

@@ -4,13 +4,14 @@ mod config;
 
 pub use config::{Config, Dynamics, Join, Octave, Preset, StyleUse};
 
-use super::axes::{self, Axes, Composing, GateBias, Pass, dropped};
+use super::axes::{self, Axes, Composing, GateBias, Pass};
 use super::losses::REPLAY_OF_ALL;
 use super::network::{ArchitectureOf, Built, Inputs, Network, Outputs};
 use super::{CorpusFacts, DefaultOn, Generation, Likelihood, Loss, PresetInfo, RollShape, StateShape, TypicalSizes};
 use crate::error::Result;
 use crate::graph::{Graph, Layout};
 use crate::nn::dense::Dense;
+use crate::nn::dropout::dropped;
 use crate::nn::losses::{Heads, Scores};
 use crate::nn::lstm::LstmLayer;
 use crate::nn::octave_conv::OctaveConvLayer;
