@@ -165,6 +165,18 @@ impl Roll {
         Ok(Self { range: self.range, cells })
     }
 
+    /// The time steps from `start` up to `end`, which are cut to those that there are. What sounds on from before is struck on the
+    /// first of them.
+    pub fn excerpt(&self, start: usize, end: usize) -> Self {
+        let n = self.range.len();
+        let end = end.min(self.steps());
+        let mut cells = self.cells[start.min(end) * n..end * n].to_vec();
+        for cell in cells.iter_mut().take(n) {
+            cell.0 &= !Cell::REPLAY;
+        }
+        Self { range: self.range, cells }
+    }
+
     /// A roll of a model's `values`, `[steps, N, C]` of the C `channels`: play and replay count from 0.5 up, dynamics are
     /// rounded to velocities 1..=127, and what is not canonical is made so. Without replay no note is struck again,
     /// without dynamics every note has [`DEFAULT_VELOCITY`]. Values that are not numbers count as 0.
