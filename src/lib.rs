@@ -27,9 +27,11 @@ pub mod nn;
 pub mod ops;
 pub mod peaks;
 pub mod profile;
+pub mod quality;
 pub mod render;
 pub mod shape;
 mod shuffle;
+mod statistics;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod verify;

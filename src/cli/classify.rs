@@ -245,7 +245,7 @@ impl Classify {
 
     /// What is heard of a roll: its first bars.
     fn beginning(&self, roll: &Roll) -> Roll {
-        roll.beginning(self.bars * 16)
+        roll.excerpt(0, self.bars.saturating_mul(16))
     }
 
     /// The two styles of the sweep.

@@ -6,13 +6,19 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use deepj::checkpoint::Checkpoint;
-use deepj::files::{Outputs, is_standard_stream, serialize_path};
+use deepj::files::{Outputs, is_standard_stream, path_text, serialize_path};
 use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate};
-use deepj::music::{self, Reading, RollStats, StylePath, Styles};
+use deepj::music::{self, Part, Reading, RollStats, StylePath, Styles};
+use deepj::quality::{Copied, copies, described};
+use deepj::train::corpus_of;
 use deepj::{Error, Result};
+use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{DeviceArguments, MIDI, bar, claim, load_checkpoint, roll, say, say_json, signals::Signals, tell, warn};
+use super::{
+    DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, roll, say, say_json, signals::Signals,
+    tell, warn,
+};
 
 /// Compose pieces
 #[derive(clap::Args)]
@@ -53,6 +59,9 @@ pub struct Generate {
     /// Fail if anything is odd about the file of --prime or left out of it, instead of warning
     #[arg(long)]
     strict: bool,
+    /// Warn of a piece that shares more than so many bars with a training piece; 0 does not look
+    #[arg(long, value_name = "BARS", default_value_t = 2.0)]
+    copies_bound: f64,
     /// The MIDI file to write [default: named by style and seed]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -77,6 +86,9 @@ struct Piece<'a> {
     style: Vec<Vec<(String, f32)>>,
     /// What was odd about the beginning, and left out of it.
     warnings: &'a [String],
+    /// The longest passage that it shares with a training piece, without its given beginning; left out where nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copied: Option<&'a Copied>,
     #[serde(flatten)]
     stats: RollStats,
 }
@@ -86,10 +98,7 @@ impl Generate {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         let styles = &checkpoint.styles;
         let knows_styles = checkpoint.model.roll().styles > 0;
-        if let Some(style) = self.style.as_ref().filter(|_| !knows_styles) {
-            let what = format!("--style {style}: the model {} knows no style", checkpoint.model.architecture());
-            return Err(Error::usage(what, "leave out --style, or take a checkpoint of a model that does"));
-        }
+        self.check(&checkpoint)?;
         let (expression, style) = self.style(styles)?;
         let Prime { roll: prime, tempo, warnings } = match &self.prime {
             Some(file) => Prime::read(file, &checkpoint, self.strict)?,
@@ -135,14 +144,18 @@ impl Generate {
             true => e.during("composing the first bar", "no bar was composed, and nothing was written"),
             false => e,
         })?;
+        rolls.iter().zip(&files).try_for_each(|(roll, file)| roll.write_midi(file, tempo))?;
+        // Who interrupts does not want to wait.
+        let done = !interrupted && failure.is_none();
+        let copied = if done { self.copied(&checkpoint, &rolls, &files, options.prime.as_ref()) } else { vec![] };
         let mut pieces = vec![];
         for (i, (roll, file)) in rolls.iter().zip(&files).enumerate() {
-            roll.write_midi(file, tempo)?;
             let ends = if style.is_constant() { vec![0.0] } else { vec![0.0, 1.0] };
             let ends = if knows_styles { ends } else { vec![] };
             let style = ends.into_iter().map(|f| weights(&style.at(f), styles)).collect();
             let (warnings, stats) = (warnings.as_slice(), RollStats::new(roll));
-            pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, warnings, stats });
+            let copied = copied.get(i);
+            pieces.push(Piece { file, seed, piece: i, tempo, interrupted, style, warnings, copied, stats });
         }
         if self.json {
             say_json(&pieces)?;
@@ -166,6 +179,60 @@ impl Generate {
             None if interrupted => Ok(signals.exit_code()),
             None => Ok(ExitCode::SUCCESS),
         }
+    }
+
+    /// # Errors
+    /// A style for a model that knows none, or a bound that is none.
+    fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
+        if let Some(style) = self.style.as_ref().filter(|_| checkpoint.model.roll().styles == 0) {
+            let what = format!("--style {style}: the model {} knows no style", checkpoint.model.architecture());
+            return Err(Error::usage(what, "leave out --style, or take a checkpoint of a model that does"));
+        }
+        check_copies_bound(self.copies_bound)
+    }
+
+    /// What each of `rolls` shares with the training pieces behind its beginning, `prime`, with a warning where that is long; none
+    /// where nobody asked, and, with a note, where the training pieces cannot be read.
+    fn copied(
+        &self,
+        checkpoint: &Checkpoint,
+        rolls: &[music::Roll],
+        files: &[PathBuf],
+        prime: Option<&music::Roll>,
+    ) -> Vec<Copied> {
+        if self.copies_bound == 0.0 {
+            return vec![];
+        }
+        let corpus = corpus_of(checkpoint, None, false);
+        let training = corpus.and_then(|corpus| corpus.part(&checkpoint.split, Part::Train));
+        let training = match training {
+            Ok(training) => training,
+            Err(e) => {
+                tell(format_args!(
+                    "note: nobody looked whether the model has copied from its training pieces: {}",
+                    e.what
+                ));
+                return vec![];
+            }
+        };
+        let given = prime.map_or(0, music::Roll::steps);
+        let composed: Vec<music::Roll> = rolls.iter().map(|roll| roll.excerpt(given, roll.steps())).collect();
+        let passages = copies::copied(&composed, training.par_iter().map(|piece| &piece.roll));
+        let mut copied = vec![];
+        for (mut passage, file) in passages.into_iter().zip(files) {
+            let source = passage.as_ref().map(|passage| training[passage.other].name.clone());
+            if let Some(passage) = &mut passage {
+                passage.move_by(given);
+            }
+            if let (Some(passage), Some(source)) = (&passage, &source)
+                && passage.bars > self.copies_bound
+            {
+                let what = described(passage, source);
+                tell(format_args!("warning: {}: shares a passage with a training piece, {what}", file.display()));
+            }
+            copied.push(Copied { file: path_text(file), passage, source });
+        }
+        copied
     }
 
     /// The style, and the expression for it.

@@ -379,6 +379,15 @@ fn nats(losses: &[Loss], value: f64, named: bool) -> String {
     })
 }
 
+/// # Errors
+/// `--copies-bound` with a number of bars that is none.
+fn check_copies_bound(bars: f64) -> Result<()> {
+    match bars.is_finite() && bars >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::usage(format!("--copies-bound {bars}"), "give a number of bars, 0 or more")),
+    }
+}
+
 /// A bar on standard error, hidden where that is not a terminal.
 fn bar(len: u64, template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
+use crate::statistics::median;
+
 /// What `deepj benchmark --json` printed.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Measured {
@@ -136,16 +138,6 @@ pub fn append_speeds(all: &[&Speed], text: &mut String) {
 /// The engine that is this program.
 const OURS: &str = "ours";
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +154,5 @@ mod tests {
         append_speeds(&all.iter().collect::<Vec<_>>(), &mut text);
         let expected = "| biaxial B=4 T=128 | 1.000 s | PyTorch eager | 2.000 s | **2.00 x** (3 rounds) |";
         assert!(text.contains(expected), "{text}");
-        assert_eq!((median(&[3.0, 1.0]), median(&[2.0, 9.0, 1.0])), (2.0, 2.0));
     }
 }

@@ -61,6 +61,41 @@ pub(super) fn search(dir: &Path) -> Result<(Vec<File<'static>>, Vec<Skipped>)> {
     Ok((search.files, search.skipped))
 }
 
+/// A MIDI file in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MidiFile {
+    /// Its path within the folder, with `/` on every platform.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// The MIDI files in the folder `dir` and in those within, however they are laid out, ordered by name, and what was left out.
+/// Which files count as such is as for [`Corpus::read`](super::Corpus::read).
+///
+/// # Errors
+/// The folder cannot be read, or holds no MIDI file.
+pub fn midi_files(dir: impl AsRef<Path>) -> Result<(Vec<MidiFile>, Vec<Skipped>)> {
+    let dir = dir.as_ref();
+    let mut search = Search { dir, files: Vec::new(), skipped: Vec::new() };
+    let nobody = Composer { genre: String::new(), name: String::new() };
+    search.composer(&nobody, "", dir, &mut BTreeSet::new())?;
+    let file = |File { name, content, .. }: File<'_>| match content {
+        Content::Path(path) => Some(MidiFile { name: composed(&name), path }),
+        Content::Bytes(_) => None,
+    };
+    let mut files: Vec<MidiFile> = search.files.into_iter().filter_map(file).collect();
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    match (files.is_empty(), search.skipped.first()) {
+        (false, _) => Ok((files, search.skipped)),
+        (true, None) => Err(Error::file(dir, "holds no MIDI file", "name a folder with .mid files in it")),
+        (true, Some(Skipped { file, reason })) => {
+            let what = format!("holds no MIDI file ({file}: {reason})");
+            Err(Error::file(dir, what, "name a folder with .mid files in it"))
+        }
+    }
+}
+
 struct Search<'a> {
     dir: &'a Path,
     files: Vec<File<'static>>,

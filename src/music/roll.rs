@@ -165,10 +165,15 @@ impl Roll {
         Ok(Self { range: self.range, cells })
     }
 
-    /// Its first `steps` time steps, or all where it has fewer.
-    #[must_use]
-    pub fn beginning(&self, steps: usize) -> Self {
-        let cells = self.cells[..self.cells.len().min(steps * self.range.len())].to_vec();
+    /// The time steps from `start` up to `end`, which are cut to those that there are. What sounds on from before is struck on the
+    /// first of them.
+    pub fn excerpt(&self, start: usize, end: usize) -> Self {
+        let n = self.range.len();
+        let end = end.min(self.steps());
+        let mut cells = self.cells[start.min(end) * n..end * n].to_vec();
+        for cell in cells.iter_mut().take(n) {
+            cell.0 &= !Cell::REPLAY;
+        }
         Self { range: self.range, cells }
     }
 

@@ -34,6 +34,8 @@ pub enum Part {
     Validation,
     /// The test pieces.
     Test,
+    /// The validation and the test pieces.
+    HeldOut,
     /// Every piece of the corpus.
     All,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Part {
             Self::Train => "train",
             Self::Validation => "validation",
             Self::Test => "test",
+            Self::HeldOut => "held-out",
             Self::All => "all",
         })
     }
@@ -53,10 +56,12 @@ impl std::str::FromStr for Part {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Train, Self::Validation, Self::Test, Self::All]
+        [Self::Train, Self::Validation, Self::Test, Self::HeldOut, Self::All]
             .into_iter()
             .find(|part| part.to_string() == text)
-            .ok_or_else(|| Error::usage(format!("'{text}' is no split"), "give train, validation, test or all"))
+            .ok_or_else(|| {
+                Error::usage(format!("'{text}' is no split"), "give train, validation, test, held-out or all")
+            })
     }
 }
 
@@ -95,12 +100,14 @@ impl Corpus {
     /// # Errors
     /// A piece of it is not in this corpus.
     pub fn part(&self, split: &Split, part: Part) -> Result<Vec<Arc<Piece>>> {
-        let names = match part {
-            Part::Train => &split.train,
-            Part::Validation => &split.validation,
-            Part::Test => &split.test,
+        let mut names: Vec<&String> = match part {
+            Part::Train => split.train.iter().collect(),
+            Part::Validation => split.validation.iter().collect(),
+            Part::Test => split.test.iter().collect(),
+            Part::HeldOut => split.validation.iter().chain(&split.test).collect(),
             Part::All => return Ok(self.pieces.clone()),
         };
+        names.sort();
         let find = |name: &String| self.pieces.binary_search_by(|piece| piece.name.cmp(name));
         // Names of older checkpoints have the Unicode form of the system that they are from.
         let piece = |name: &String| match find(name).or_else(|_| find(&composed(name))) {
@@ -110,6 +117,6 @@ impl Corpus {
                 "give the corpus that the split was made from, or take all pieces",
             )),
         };
-        names.iter().map(piece).collect()
+        names.into_iter().map(piece).collect()
     }
 }

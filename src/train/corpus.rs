@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
-use crate::music::{Corpus, CorpusOptions};
+use crate::music::{Corpus, CorpusOptions, NoteRange};
 use crate::{Error, Result};
 
 /// The corpus in the folder `data`, or the one within the program.
@@ -22,8 +22,16 @@ pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpu
 /// # Errors
 /// A model that was not trained on MIDI files; and see [`Corpus::read`].
 pub fn corpus_of(checkpoint: &Checkpoint, data: Option<&Path>, strict: bool) -> Result<Corpus> {
+    corpus_of_range(checkpoint, data, strict, checkpoint.corpus.range)
+}
+
+/// [`corpus_of`] with other pitches than in training.
+///
+/// # Errors
+/// Those of [`corpus_of`].
+pub fn corpus_of_range(checkpoint: &Checkpoint, data: Option<&Path>, strict: bool, range: NoteRange) -> Result<Corpus> {
     let info = &checkpoint.corpus;
-    let reading = CorpusOptions { range: info.range, pedal: info.pedal, flat_dynamics: info.flat_dynamics, strict };
+    let reading = CorpusOptions { range, pedal: info.pedal, flat_dynamics: info.flat_dynamics, strict };
     match (data, &info.data) {
         (None, Some(stored)) if Path::new(stored).is_file() => Err(Error::file(
             stored,

@@ -21,7 +21,7 @@ mod run_files;
 mod tensorboard;
 mod trainer;
 
-pub use corpus::{corpus_of, read_corpus};
+pub use corpus::{corpus_of, corpus_of_range, read_corpus};
 pub use curve::NAME as CURVE;
 pub use destination::{Destination, SAMPLE};
 pub use observer::{Observer, Started, UpdateRecord, ValidationRecord};

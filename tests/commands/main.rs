@@ -23,6 +23,7 @@ mod outputs;
 mod peaks;
 mod precision;
 mod profile;
+mod quality;
 mod render;
 mod repeats;
 mod resumes;

@@ -11,28 +11,34 @@ use serde::Serialize;
 
 use super::{DeviceArguments, bar, load_checkpoint, say, say_json, signals::Signals, tell};
 
-/// Measure a model's losses on pieces
+mod generated;
+
+/// Measure a model's losses on pieces, or generated pieces beside real ones
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   deepj evaluate
-  deepj evaluate --checkpoint runs/first --data midi --split test --json")]
+  deepj evaluate --checkpoint runs/first --data midi --split test --json
+  deepj evaluate --generated pieces --svg quality.svg
+  deepj evaluate --generated pieces --against midi --csv quality.csv")]
 pub struct Evaluate {
     /// A checkpoint or a run's folder [default: the newest run's best]
     #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
     /// The corpus [default: the one the model was trained on]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "generated")]
     data: Option<PathBuf>,
-    /// Which pieces: train, validation, test or all
-    #[arg(long, default_value_t = Part::Validation)]
-    split: Part,
+    /// Which pieces: train, validation, test, held-out (validation and test) or all [default: validation; with --generated held-out]
+    #[arg(long)]
+    split: Option<Part>,
     /// Pieces side by side at most
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    generated: generated::Arguments,
     #[command(flatten)]
     device: DeviceArguments,
 }
@@ -47,6 +53,11 @@ struct Report<'a> {
 
 impl Evaluate {
     pub fn run(self) -> Result<ExitCode> {
+        if let Some(folder) = &self.generated.generated {
+            let checkpoint = self.checkpoint.as_deref();
+            return self.generated.run(folder, checkpoint, self.split, self.json).map(|()| ExitCode::SUCCESS);
+        }
+        let split = self.split.unwrap_or(Part::Validation);
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         let corpus = corpus_of(&checkpoint, self.data.as_deref(), false)?.with_styles(&checkpoint.styles)?;
         for skipped in &corpus.report.skipped {
@@ -60,7 +71,7 @@ impl Evaluate {
                 checkpoint.corpus.fingerprint
             ));
         }
-        let pieces = corpus.part(&checkpoint.split, self.split)?;
+        let pieces = corpus.part(&checkpoint.split, split)?;
         let flat = pieces.iter().filter(|piece| !piece.dynamics).count();
         if flat > 0 {
             let all = pieces.len();
@@ -89,11 +100,11 @@ impl Evaluate {
             return Ok(signals.exit_code());
         };
         if self.json {
-            let (checkpoint, split) = (path.display().to_string(), self.split.to_string());
+            let (checkpoint, split) = (path.display().to_string(), split.to_string());
             return say_json(&Report { checkpoint, split, metrics: &metrics }).map(|()| ExitCode::SUCCESS);
         }
         let m = &metrics;
-        say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, self.split));
+        say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, split));
         for (loss, value) in m.losses.iter() {
             let label = loss.label;
             match m.losses.as_nats(loss, value) {
