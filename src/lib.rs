@@ -26,6 +26,8 @@ pub mod peaks;
 pub mod profile;
 pub mod render;
 pub mod shape;
+mod statistics;
+pub mod survey;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod verify;

@@ -33,6 +33,7 @@ mod profile;
 mod render;
 mod roll;
 mod signals;
+mod survey;
 mod train;
 mod training;
 mod verify;
@@ -68,6 +69,7 @@ enum Command {
     Experiment(experiment::ExperimentCommand),
     Roll(roll::Roll),
     Render(render::Render),
+    Survey(survey::Survey),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
     Adapters(adapters::Adapters),
@@ -266,6 +268,7 @@ pub fn main() -> ExitCode {
         Command::Experiment(command) => command.run(),
         Command::Roll(command) => command.run().map(whole),
         Command::Render(command) => command.run().map(whole),
+        Command::Survey(command) => command.run(),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run().map(whole),
         Command::Adapters(command) => command.run().map(whole),

@@ -32,6 +32,7 @@ pub use reading::Reading;
 pub use report::{CorpusReport, Warning};
 pub use roll::Roll;
 pub use sampler::{Augmentation, Bptt, Cursor, Evaluation, Sampler};
+pub(crate) use shuffle::SplitMix64;
 pub use split::{Part, Split};
 pub use stats::RollStats;
 pub use styles::{Composer, StylePath, Styles};

@@ -1,13 +1,13 @@
-//! A small generator of pseudo-random numbers, the same on every platform, for shuffles that a seed must fix for good.
+//! A small generator of pseudo-random numbers, the same on every platform, for draws that a seed must fix for good.
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a 64-bit counter and a mixing function.
-pub(super) struct SplitMix64(u64);
+pub(crate) struct SplitMix64(u64);
 
 impl SplitMix64 {
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
     /// The generator of `seed` for one purpose: streams of one seed are independent of each other.
-    pub(super) fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self(Self::mix(seed).wrapping_add(Self::mix(stream ^ Self::GAMMA)))
     }
 
@@ -17,18 +17,19 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(Self::GAMMA);
         Self::mix(self.0)
     }
 
     /// A number in `0..bound`; the bias of at most `bound` / 2^64 is of no account here.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 
     /// Puts `items` in random order (Fisher and Yates).
-    pub(super) fn shuffle<T>(mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));
         }

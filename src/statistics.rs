@@ -1,8 +1,10 @@
-//! Statistics of repeated timings.
+//! Statistics: of repeated timings, and of shares.
+
+use std::f64::consts::LN_2;
 
 /// The value below which the part `q` of the sorted `values` lies, between two of them in proportion (type 7 of Hyndman &
 /// Fan 1996); NaN of none.
-pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let place = q * sorted.len().saturating_sub(1) as f64;
     match (sorted.get(place.floor() as usize), sorted.get(place.ceil() as usize)) {
         (Some(a), Some(b)) => a + (b - a) * place.fract(),
@@ -11,39 +13,39 @@ pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
 }
 
 /// The values in ascending order.
-pub(super) fn sorted(values: &[f64]) -> Vec<f64> {
+pub(crate) fn sorted(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values
 }
 
 /// The median; NaN of none.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     quantile(&sorted(values), 0.5)
 }
 
 /// How far the fastest tenth lies below the median, as the standard deviation of normally distributed values that do so.
 /// What else a machine does makes runs slower, never faster, so the slow side says little of what is timed.
-pub(super) fn spread(values: &[f64]) -> f64 {
+pub(crate) fn spread(values: &[f64]) -> f64 {
     let sorted = sorted(values);
     (quantile(&sorted, 0.5) - quantile(&sorted, 0.1)) / 1.2816
 }
 
 /// Medians of `count` blocks of consecutive values, of each value alone where there are fewer.
-pub(super) fn blocks(values: &[f64], count: usize) -> Vec<f64> {
+pub(crate) fn blocks(values: &[f64], count: usize) -> Vec<f64> {
     let count = count.min(values.len());
     (0..count).map(|i| median(&values[values.len() * i / count..values.len() * (i + 1) / count])).collect()
 }
 
 /// Standard error of the median of `n` independent values of this [`spread`].
-pub(super) fn standard_error(spread: f64, n: usize) -> f64 {
+pub(crate) fn standard_error(spread: f64, n: usize) -> f64 {
     spread * (std::f64::consts::FRAC_PI_2 / n as f64).sqrt()
 }
 
 /// Bounds between which the median of what independent `values` are drawn from lies with 95 % confidence at least,
 /// whatever its distribution: the innermost order statistics of which that is true (Thompson 1936). `None` of fewer than 6
 /// values, whose range does not have that confidence.
-pub(super) fn median_interval(values: &[f64]) -> Option<[f64; 2]> {
+pub(crate) fn median_interval(values: &[f64]) -> Option<[f64; 2]> {
     let n = values.len();
     // The chance that `outside` or fewer of n values lie below the median is that of so many heads.
     let (mut heads, mut chance, mut outside) = (0.5f64.powi(n as i32), 0.0, 0);
@@ -59,7 +61,7 @@ pub(super) fn median_interval(values: &[f64]) -> Option<[f64; 2]> {
 /// Two-sided p of the Mann-Whitney U test (Mann & Whitney 1947; Wilcoxon 1945): the chance that ranks drawn blindly from
 /// those of `a` and `b` together differ as much as theirs. Exact, with ties too, by counting all draws (the shift algorithm,
 /// Streitberg & Roehmel 1986); meant for some dozens of values. 1 where one side is empty.
-pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
+pub(crate) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
     let all = sorted(&[a, b].concat());
     // Twice the mean rank of equal values, which is whole.
     let rank = |x: f64| all.partition_point(|&y| y < x) + all.partition_point(|&y| y <= x) + 1;
@@ -83,19 +85,19 @@ pub(super) fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The smallest p that [`mann_whitney`] can have for so many values without ties: two of all draws.
-pub(super) fn smallest_p(a: usize, b: usize) -> f64 {
+pub(crate) fn smallest_p(a: usize, b: usize) -> f64 {
     // 2 / binomial(a + b, a)
     (1..=a).fold(2.0, |p, i| p * i as f64 / (b + i) as f64).min(1.0)
 }
 
 /// Two-sided p of a normally distributed value `z` standard deviations from its mean.
-pub(super) fn normal_p(z: f64) -> f64 {
+pub(crate) fn normal_p(z: f64) -> f64 {
     libm::erfc(z.abs() / std::f64::consts::SQRT_2)
 }
 
 /// How many standard deviations from the mean a normally distributed value has a two-sided p of `p`: the inverse of
 /// [`normal_p`], by halving.
-pub(super) fn normal_z(p: f64) -> f64 {
+pub(crate) fn normal_z(p: f64) -> f64 {
     let (mut low, mut high) = (0.0, 40.0);
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
@@ -105,7 +107,7 @@ pub(super) fn normal_z(p: f64) -> f64 {
 }
 
 /// The p of several tests adjusted so that the chance of one false alarm among all of them is what each says (Holm 1979).
-pub(super) fn holm(p: &[f64]) -> Vec<f64> {
+pub(crate) fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|&i, &j| p[i].total_cmp(&p[j]));
     let (mut adjusted, mut before) = (vec![1.0; p.len()], 0.0f64);
@@ -114,6 +116,28 @@ pub(super) fn holm(p: &[f64]) -> Vec<f64> {
         adjusted[i] = before;
     }
     adjusted
+}
+
+/// The bounds between which the chance of what came about in `hits` of `n` independent trials lies with 95 % confidence: the
+/// score interval (Wilson 1927, without correction for continuity). From 0 to 1 for no trials.
+pub(crate) fn wilson(hits: u64, n: u64) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (z, share, n) = (normal_z(0.05), hits as f64 / n as f64, n as f64);
+    let square = z * z / n;
+    let middle = (share + square / 2.0) / (1.0 + square);
+    let half = z / (1.0 + square) * (share * (1.0 - share) / n + square / (4.0 * n)).sqrt();
+    [(middle - half).max(0.0), (middle + half).min(1.0)]
+}
+
+/// Two-sided p of the exact binomial test against a chance of a half: how likely so many `hits` of `n`, or as many on the other
+/// side, or more extreme ones, are for a fair coin. In logarithms, so that it holds for any number of trials.
+pub(crate) fn binomial_p(hits: u64, n: u64) -> f64 {
+    let fewer = hits.min(n.saturating_sub(hits));
+    let factorial = |k: u64| libm::lgamma(k as f64 + 1.0);
+    let chance = |k: u64| (factorial(n) - factorial(k) - factorial(n - k) - n as f64 * LN_2).exp();
+    (2.0 * (0..=fewer).map(chance).sum::<f64>()).min(1.0)
 }
 
 #[cfg(test)]
@@ -211,5 +235,44 @@ mod tests {
             close!(*found, wanted, epsilon = 1e-12);
         }
         assert_eq!(holm(&[0.9, 0.8]), [1.0, 1.0]);
+    }
+    #[test]
+    fn wilson_intervals_are_the_published_ones() {
+        // Newcombe 1998, Table I, method 3; and by hand for the 210 of 300 of docs/SURVEY.md.
+        for (hits, n, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+            (210, 300, 0.6459, 0.7491),
+        ] {
+            let [a, b] = wilson(hits, n);
+            assert!((a - low).abs() < 6e-5 && (b - high).abs() < 6e-5, "{hits} of {n}: {a} {b}");
+            let [c, d] = wilson(n - hits, n);
+            assert!((1.0 - d - a).abs() < 1e-12 && (1.0 - c - b).abs() < 1e-12, "the other way round");
+        }
+        assert_eq!(wilson(0, 0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn binomial_p_is_exact() {
+        // 2 (1 + 10 + 45) / 1024, and so on; the larger ones summed as whole numbers.
+        for (hits, n, p) in [
+            (8, 10, 0.109375),
+            (9, 10, 0.021484375),
+            (5, 5, 0.0625),
+            (5, 10, 1.0),
+            (12, 15, 0.03515625),
+            (0, 0, 1.0),
+            (501, 1000, 0.9747749818216392),
+            (600, 1000, 2.7284641560660184e-10),
+            (210, 300, 3.305245854445861e-12),
+            (5300, 10_000, 2.0760336959207247e-9),
+        ] {
+            close!(binomial_p(hits, n), p, max_relative = 1e-9);
+            close!(binomial_p(n - hits, n), p, max_relative = 1e-9);
+        }
+        let far = binomial_p(0, 1_000_000);
+        assert!((0.0..1e-300).contains(&far), "{far}");
     }
 }
