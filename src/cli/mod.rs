@@ -43,13 +43,12 @@ First steps:
   deepj train                                   learn from the pieces within the program
   deepj generate --style baroque -o piece.mid   compose with what was learned";
 
-/// clap's own, but for two blank lines: all commands are to be seen at once in a terminal of 24 lines.
+/// clap's own, but for three blank lines: all commands are to be seen at once in a terminal of 24 lines.
 const HELP: &str = "\
 {about}
 {usage-heading} {usage}
 Commands:
 {subcommands}
-
 Options:
 {options}{after-help}";
 

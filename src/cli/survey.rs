@@ -288,7 +288,8 @@ fn print(score: &Score, files: usize, left_out: usize) {
     let Score { names: [a, b], preference, over_listeners, .. } = score;
     let out = if left_out > 0 { format!(" ({left_out} of {files} files left out)") } else { String::new() };
     say(&score.question);
-    say(format_args!("  {} answers of {} listeners{out}", preference.answers, score.listeners));
+    let (answers, listeners) = (counted(preference.answers, "answer"), counted(score.listeners as u64, "listener"));
+    say(format_args!("  {answers} of {listeners}{out}"));
     say(format_args!("  `{a}` over `{b}`: {}", line(preference)));
     if let Some([low, high]) = over_listeners {
         let (low, high) = (100.0 * low, 100.0 * high);
@@ -310,6 +311,11 @@ fn print(score: &Score, files: usize, left_out: usize) {
         let share = pair.preference.map_or("no answers".into(), |one| format!("{} of {}", one.chosen, one.answers));
         say(format_args!("  {share}: {ours} over {theirs}"));
     }
+}
+
+/// `1 answer` or `2 answers`.
+fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `210 of 300, 70.0 % (95 %: 64.6 to 74.9 %), p = 3.3e-12`

@@ -77,7 +77,9 @@ impl Default for Options {
             seed: 0,
             title: "Listening survey".into(),
             question: "Which piece do you prefer?".into(),
-            closing: "Please send this file to the person who asked you to take part.".into(),
+            closing:
+                "When you are done, save your answers as a file, and send it to the person who asked you to take part."
+                    .into(),
         }
     }
 }
@@ -334,7 +336,8 @@ pub fn check(out: &Path, key: &Path) -> Result<()> {
         return Err(Error::file(key, "is there already", remedy));
     }
     let above = key.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let inside = above.starts_with(out) || same_file::is_same_file(above, out).unwrap_or(false);
+    let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let inside = whole(above).starts_with(whole(out)) || same_file::is_same_file(above, out).unwrap_or(false);
     if inside {
         return Err(Error::usage(
             format!("{}: the key would be in the folder that listeners see", path_text(key)),

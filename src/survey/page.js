@@ -129,12 +129,12 @@ function page() {
     return { name, clips, pair: pairs.get(name) };
   }
 
-  // Milliseconds of a clip that were heard, each part of it once.
+  // Milliseconds of a clip that were heard, each part of it once; the most of what was heard before this page was loaded, and since.
   function heard(i) {
     const { sound, before } = audio[i];
     let played = 0;
     for (let k = 0; k < sound.played.length; k++) played += sound.played.end(k) - sound.played.start(k);
-    return Math.min(before + 1000 * played, 1000 * current().pair.seconds);
+    return Math.min(Math.max(before, 1000 * played), 1000 * current().pair.seconds);
   }
 
   function silence() {
@@ -164,7 +164,7 @@ function page() {
     const { name, clips, pair } = current();
     let enough = true;
     clips.forEach((clip, i) => {
-      const ms = Math.max(state.heard[clip] || 0, heard(i));
+      const ms = heard(i);
       state.heard[clip] = ms;
       enough = enough && ms >= 1000 * pair.need - 300;
       const part = Math.round(ms / 1000) + " of " + Math.round(pair.seconds) + " s heard";
@@ -247,7 +247,7 @@ function page() {
     const answered = Object.keys(state.chosen).length;
     const saved = state.saved === mark();
     const part = answered + " of " + count(state.order.length, "pair") + " answered";
-    $("tally").textContent = part + (answered === 0 ? "." : saved ? ", all saved." : ", not saved yet.");
+    $("tally").textContent = part + (answered === 0 ? "." : saved ? ", all saved as a file." : ", not saved as a file yet.");
     $("text").value = text();
     for (const id of ["download", "copy"]) $(id).disabled = answered === 0;
     $("another").disabled = !saved;

@@ -60,7 +60,7 @@ pub struct Answer {
 
 impl Answers {
     /// The checksum, as the page computes it: of each value in a line of its own, and those of an answer in one line.
-    fn checksum(&self) -> String {
+    pub fn checksum(&self) -> String {
         let Self { format, version, survey, listener, familiarity, .. } = self;
         let mut text = format!("{format}\n{version}\n{survey}\n{listener}\n{familiarity}\n");
         for Answer { pair, first, second, chosen, heard } in &self.answers {

@@ -30,6 +30,7 @@ mod runs;
 #[cfg(unix)]
 mod signals;
 mod states;
+mod survey;
 #[cfg(target_os = "linux")]
 mod system_calls;
 mod train;
