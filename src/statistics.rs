@@ -124,11 +124,13 @@ pub(crate) fn wilson(hits: u64, n: u64) -> [f64; 2] {
     if n == 0 {
         return [0.0, 1.0];
     }
+    let (none, all) = (hits == 0, hits >= n);
     let (z, share, n) = (normal_z(0.05), hits as f64 / n as f64, n as f64);
     let square = z * z / n;
     let middle = (share + square / 2.0) / (1.0 + square);
     let half = z / (1.0 + square) * (share * (1.0 - share) / n + square / (4.0 * n)).sqrt();
-    [(middle - half).max(0.0), (middle + half).min(1.0)]
+    // Without the error of rounding at either end.
+    [if none { 0.0 } else { middle - half }, if all { 1.0 } else { middle + half }]
 }
 
 /// Two-sided p of the exact binomial test against a chance of a half: how likely so many `hits` of `n`, or as many on the other

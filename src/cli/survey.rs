@@ -214,12 +214,8 @@ impl Survey {
         let length =
             if shortest < longest { format!("{shortest:.1} to {longest:.1} s") } else { format!("{longest:.1} s") };
         say(out.join("index.html").display());
-        say(format_args!(
-            "  {} pairs of `{}` and `{}`, {clips} clips of {length} at {rate} Hz",
-            pairs.len(),
-            names[0],
-            names[1]
-        ));
+        let (pairs, [a, b]) = (counted(pairs.len() as u64, "pair"), names);
+        say(format_args!("  {pairs} of `{a}` and `{b}`, {clips} clips of {length} at {rate} Hz"));
         say(format_args!("  levelled to {loudness:.1} LUFS; {:.1} MB in all; seed {seed}", made.bytes as f64 / 1e6));
         say(format_args!("  The key is {}: keep it, and keep it from listeners.", key.display()));
         Ok(())

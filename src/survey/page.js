@@ -95,7 +95,7 @@ function page() {
   try {
     state = JSON.parse(localStorage.getItem(store));
   } catch {
-    // Nothing is kept, or it is not ours.
+    // Nothing is kept, or it cannot be read.
   }
   if (!isWhole(state, survey)) state = beginning(survey);
   // The two clips that are shown, each with what was heard of it before this page was loaded.
@@ -106,14 +106,16 @@ function page() {
     try {
       localStorage.setItem(store, JSON.stringify(state));
     } catch {
-      if (keeps) notice("This browser keeps nothing when the page is closed: save your answers before that.");
       keeps = false;
+      notice("");
     }
   }
 
+  // Shows what is wrong, and in any case that answers are lost when the page is closed, where the browser keeps nothing.
   function notice(text) {
-    $("notice").textContent = text;
-    $("notice").hidden = !text;
+    const lost = keeps ? "" : "This browser keeps nothing when the page is closed: save your answers before that. ";
+    if ($("notice").textContent !== lost + text) $("notice").textContent = lost + text;
+    $("notice").hidden = lost + text === "";
   }
 
   function say(text) {

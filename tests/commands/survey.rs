@@ -240,7 +240,7 @@ fn what_makes_no_survey_is_answered_and_leaves_nothing() {
         (&["ours", "theirs/theirs-1.mid"], 1, &["theirs-1.mid: cannot be read"]),
         (&["ours", "broken"], 1, &["bad.mid: "]),
         (&["short", "ours"], 1, &["short/0.mid: sounds for 0.5 s, less than the 5 s", "short/1.mid, short/2.mid"]),
-        (&["ours", "silent"], 1, &["silent/s.mid: is silent for its first 30.0 s"]),
+        (&["ours", "silent"], 1, &["silent/s.mid: is silent for its first 10.0 s"]),
         (&["ours", "theirs", "--pairs", "4"], 2, &["4 pairs of 5 and 3 pieces", "1 to 3"]),
         (&["ours", "theirs", "--pairs", "0"], 2, &["0 pairs"]),
         (&["ours", "theirs", "--seconds", "0.5"], 2, &["clips of 0.5 seconds", "1 to 600"]),
