@@ -32,6 +32,7 @@ pub mod render;
 pub mod shape;
 mod shuffle;
 mod statistics;
+pub mod survey;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod verify;

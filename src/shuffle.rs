@@ -1,4 +1,4 @@
-//! A small generator of pseudo-random numbers, the same on every platform, for shuffles that a seed must fix for good.
+//! A small generator of pseudo-random numbers, the same on every platform, for draws that a seed must fix for good.
 
 /// SplitMix64 (Steele, Lea and Flood 2014): a 64-bit counter and a mixing function.
 pub(crate) struct SplitMix64(u64);
@@ -17,7 +17,8 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(Self::GAMMA);
         Self::mix(self.0)
     }

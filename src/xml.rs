@@ -1,4 +1,4 @@
-//! Text within XML, for the pictures that the crate draws as SVG.
+//! Text within XML, for the pictures that the crate draws as SVG, and within HTML.
 
 /// `text` as XML content: markup escaped, characters that XML does not know left out.
 pub(crate) fn escape(text: &str) -> String {

@@ -36,6 +36,7 @@ mod render;
 mod roll;
 mod signals;
 mod styles;
+mod survey;
 mod train;
 mod training;
 mod verify;
@@ -45,13 +46,12 @@ First steps:
   deepj train                                   learn from the pieces within the program
   deepj generate --style baroque -o piece.mid   compose with what was learned";
 
-/// clap's own, but for two blank lines: all commands are to be seen at once in a terminal of 24 lines.
+/// clap's own, but for three blank lines: all commands are to be seen at once in a terminal of 24 lines.
 const HELP: &str = "\
 {about}
 {usage-heading} {usage}
 Commands:
 {subcommands}
-
 Options:
 {options}{after-help}";
 
@@ -71,6 +71,7 @@ enum Command {
     Experiment(experiment::ExperimentCommand),
     Roll(roll::Roll),
     Render(render::Render),
+    Survey(survey::Survey),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
     Export(export::Export),
@@ -272,6 +273,7 @@ pub fn main() -> ExitCode {
         Command::Experiment(command) => command.run(),
         Command::Roll(command) => command.run().map(whole),
         Command::Render(command) => command.run().map(whole),
+        Command::Survey(command) => command.run(),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run().map(whole),
         Command::Export(command) => command.run().map(whole),

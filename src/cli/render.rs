@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use deepj::files::{Outputs, is_standard_stream, serialize_path};
 use deepj::music::Score;
-use deepj::render::{DEFAULT_RATE, Instrument, Options, Performance, Rendered, SoundFont, frames, write_wav};
+use deepj::render::{DEFAULT_RATE, Instrument, Options, Performance, Rendered, frames, write_wav};
 use deepj::{Error, Result};
 use serde::Serialize;
 
@@ -80,14 +80,14 @@ impl Render {
         claim(&mut outputs, Some(&output), WAV)?;
         let score = Score::read(&self.file, true)?;
         let performance = Performance::new(&score);
-        let options = Options { rate: self.rate, seconds: self.seconds };
+        let options = Options { rate: self.rate, seconds: self.seconds, ..Options::default() };
         let frames = frames(&performance, &options).map_err(|e| match e.kind {
             deepj::error::Kind::File => Error::file(&self.file, e.what, e.remedy),
             _ => e,
         })?;
-        let instrument = self.instrument()?;
+        let instrument = Instrument::new(self.soundfont.as_deref())?;
         let mut warnings = score.warnings.clone();
-        warnings.extend(silent(&instrument, &performance)?);
+        warnings.extend(instrument.silent(&performance)?);
         warn(&self.file, &warnings, self.strict)?;
         let bar = bar(frames, "{wide_bar} rendering {percent} % ETA {eta}");
         let rendered = write_wav(&output, &performance, &instrument, &options, |done| bar.set_position(done));
@@ -100,10 +100,7 @@ impl Render {
             frames,
             seconds: frames as f64 / f64::from(self.rate),
             end: performance.end(),
-            preset: match &instrument {
-                Instrument::Piano => None,
-                Instrument::SoundFont(font) => Some(font.preset()),
-            },
+            preset: instrument.preset(),
             notes: score.notes.len(),
             drums: score.drums,
             peak: rendered.peak,
@@ -119,25 +116,6 @@ impl Render {
         }
         Ok(())
     }
-
-    fn instrument(&self) -> Result<Instrument> {
-        Ok(match &self.soundfont {
-            Some(path) => Instrument::SoundFont(SoundFont::read(path)?),
-            None => Instrument::Piano,
-        })
-    }
-}
-
-/// What to say of notes that the SoundFont has no sound for; an error if these are all.
-fn silent(instrument: &Instrument, performance: &Performance) -> Result<Option<String>> {
-    let Instrument::SoundFont(font) = instrument else { return Ok(None) };
-    let (silent, all) = (font.silent_strikes(performance), performance.strikes().len());
-    if silent == all {
-        let what = format!("its preset `{}` has no sound for any of the {all} notes", font.preset());
-        return Err(Error::file(font.path(), what, "give a SoundFont of a piano, or leave out --soundfont"));
-    }
-    Ok((silent > 0)
-        .then(|| format!("the SoundFont's preset `{}` has no sound for {silent} of {all} notes", font.preset())))
 }
 
 fn print(report: &Report, rendered: &Rendered) {

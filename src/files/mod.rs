@@ -175,6 +175,53 @@ pub fn make_new_folder(path: &Path) -> io::Result<()> {
     above.sync()
 }
 
+/// Fails where something other than an empty folder is at `path`, which a new folder would have to replace.
+///
+/// # Errors
+/// A file or a folder that holds something, or what the system refuses.
+pub fn check_new_folder(path: &Path) -> Result<()> {
+    const REMEDY: &str = "name another folder, or move it away";
+    match fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::file(path, "the folder is not empty", REMEDY)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Err(Error::file(path, "is no folder", REMEDY)),
+        Err(e) => Err(refused(path, "read", &e)),
+    }
+}
+
+/// Makes the folder at `path` with all that `write` writes into it, or not at all: it is written beside it under another name,
+/// which it gives up when it is whole. What a process that was killed leaves is that other folder.
+///
+/// # Errors
+/// Those of `write`, after which nothing stays, those of [`check_new_folder`], and what the system refuses.
+pub fn write_folder<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let unwritable = |e: io::Error| refused(path, "made", &e);
+    check_new_folder(path)?;
+    let above = folder_of(path);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".deepj.").suffix(".tmp");
+    // As new folders are: the user's mask takes from it what others may not do.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let beside = builder.tempdir_in(above).map_err(unwritable)?;
+    let written = write(beside.path())?;
+    let keep = || -> io::Result<()> {
+        OpenFolder::of(beside.path())?.sync()?;
+        let above = OpenFolder::of(above)?;
+        // Not every system renames onto an empty folder.
+        match fs::remove_dir(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => fs::rename(beside.path(), path)?,
+        }
+        above.sync()
+    };
+    keep().map_err(unwritable)?;
+    // It is not there under this name any more.
+    let _ = beside.keep();
+    Ok(written)
+}
+
 /// Removes a file so that it does not come back after a power failure.
 ///
 /// # Errors
@@ -382,6 +429,40 @@ mod tests {
             assert_eq!(written_elsewhere(&path, &format!("umask {umask}")), "");
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "umask {umask}");
         }
+    }
+
+    #[test]
+    fn a_folder_is_made_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made");
+        let fails = |beside: &Path| {
+            write_whole(&beside.join("one"), b"1")?;
+            Err::<(), _>(Error::run("no more", ""))
+        };
+        assert_eq!(write_folder(&path, fails).unwrap_err().what, "no more");
+        assert!(names(folder.path()).is_empty(), "nothing stays");
+        let writes = |beside: &Path| {
+            assert!(!path.join("one").exists());
+            write_whole(&beside.join("one"), b"1").map(|()| 7)
+        };
+        fs::create_dir(&path).unwrap();
+        assert_eq!(write_folder(&path, writes).unwrap(), 7, "in the place of an empty one");
+        assert_eq!((names(folder.path()), names(&path)), (vec!["made".to_string()], vec!["one".to_string()]));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+            let usual = folder.path().join("usual");
+            fs::create_dir(&usual).unwrap();
+            assert_eq!(mode(&path), mode(&usual), "as others are");
+            fs::remove_dir(usual).unwrap();
+        }
+        let error = write_folder(&path, |_| Ok(())).unwrap_err();
+        assert!(error.what.ends_with("the folder is not empty"), "{error}");
+        let error = write_folder(&path.join("one"), |_| Ok(())).unwrap_err();
+        assert!(error.what.ends_with("is no folder"), "{error}");
+        assert!(write_folder(&folder.path().join("none/made"), |_| Ok(())).is_err());
+        assert_eq!(names(folder.path()), ["made"]);
     }
 
     /// A limit on the size of files fails as a full disk does: amid writing.

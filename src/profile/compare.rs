@@ -33,11 +33,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::report::{Clock, Header, Kernel, Profile};
-use super::statistics::{
+use crate::error::{Error, Result};
+use crate::statistics::{
     blocks, holm, mann_whitney, median, median_interval, normal_p, normal_z, quantile, smallest_p, spread,
     standard_error,
 };
-use crate::error::{Error, Result};
 
 /// The chance that a comparison of two profiles of one build names any kernel.
 pub const LEVEL: f64 = 0.05;

@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::report::{Bound, CPU_VARIANT, Clock, Gap, Header, Kernel, Profile, Span, Summary, Track};
-use super::statistics::{median, quantile, sorted};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::{self, Facts};
 use crate::graph::session::{self, Timeline};
 use crate::ops::Cost;
 use crate::peaks::RooflineLimits;
+use crate::statistics::{median, quantile, sorted};
 
 /// A kernel of the workload's plan and its calls so far.
 struct Calls {

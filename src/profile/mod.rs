@@ -21,7 +21,6 @@ mod measure;
 mod report;
 mod roofline;
 mod shapes;
-mod statistics;
 mod table;
 mod trace;
 mod workload;

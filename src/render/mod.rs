@@ -12,7 +12,8 @@
 //! **Level.** It is fixed, so that a soft piece stays soft and any part of a piece is as loud as within the whole. Instruments
 //! leave headroom: a note of the piano has a peak of less than half of full scale. What is above [`KNEE`] all the same
 //! is bent below [`CEILING`] by a hyperbolic tangent whose slope at the knee is 1, sample by sample; so nothing clips, and what
-//! happens at one time does not depend on another.
+//! happens at one time does not depend on another. [`Options::gain`] makes all of a piece louder or softer before that, and
+//! [`sound`] hands on what comes before it: by it a piece can be measured, and given a level.
 //!
 //! The same file gives the same bytes. The piano takes its functions from `libm` and adds in a fixed order, so this holds between
 //! machines too; `rustysynth` takes them from the system.
@@ -26,6 +27,8 @@ mod wav;
 pub use performance::{Performance, Strike};
 pub use soundfont::SoundFont;
 pub use wav::write_wav;
+
+use std::path::Path;
 
 use crate::{Error, Result};
 use piano::Piano;
@@ -58,11 +61,15 @@ pub struct Options {
     pub rate: u32,
     /// The length, where it is not to be that of the performance: what is longer is cut, what is shorter ends in silence.
     pub seconds: Option<f64>,
+    /// What all samples are multiplied by before the limiter.
+    pub gain: f32,
+    /// Seconds of the fade at the end.
+    pub fade: f64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { rate: DEFAULT_RATE, seconds: None }
+        Self { rate: DEFAULT_RATE, seconds: None, gain: 1.0, fade: FADE }
     }
 }
 
@@ -72,6 +79,39 @@ pub enum Instrument {
     Piano,
     /// A SoundFont's piano, or what it has in the place of one.
     SoundFont(SoundFont),
+}
+
+impl Instrument {
+    /// The piano within the program, or the SoundFont at this path.
+    ///
+    /// # Errors
+    /// Those of [`SoundFont::read`].
+    pub fn new(soundfont: Option<&Path>) -> Result<Self> {
+        soundfont.map_or(Ok(Self::Piano), |path| SoundFont::read(path).map(Self::SoundFont))
+    }
+
+    /// The SoundFont's preset that plays; none for the piano within the program.
+    pub fn preset(&self) -> Option<&str> {
+        match self {
+            Self::Piano => None,
+            Self::SoundFont(font) => Some(font.preset()),
+        }
+    }
+
+    /// What to say of notes that the SoundFont has no sound for.
+    ///
+    /// # Errors
+    /// These are all notes of `performance`.
+    pub fn silent(&self, performance: &Performance) -> Result<Option<String>> {
+        let Self::SoundFont(font) = self else { return Ok(None) };
+        let (silent, all) = (font.silent_strikes(performance), performance.strikes().len());
+        if silent == all {
+            let what = format!("its preset `{}` has no sound for any of the {all} notes", font.preset());
+            return Err(Error::file(font.path(), what, "give a SoundFont of a piano, or leave out --soundfont"));
+        }
+        let what = || format!("the SoundFont's preset `{}` has no sound for {silent} of {all} notes", font.preset());
+        Ok((silent > 0).then(what))
+    }
 }
 
 /// What was rendered.
@@ -97,7 +137,7 @@ pub fn tail(rate: u32) -> u64 {
 /// # Errors
 /// A rate or a length that cannot be asked for, a performance of more than [`MAX_SECONDS`], or more frames than a WAV file holds.
 pub fn frames(performance: &Performance, options: &Options) -> Result<u64> {
-    let Options { rate, seconds } = *options;
+    let Options { rate, seconds, .. } = *options;
     if !RATES.contains(&rate) {
         let (low, high) = (RATES.start(), RATES.end());
         return Err(Error::usage(format!("a rate of {rate} Hz"), format!("give a --rate from {low} to {high}")));
@@ -156,15 +196,50 @@ pub fn render(
     options: &Options,
     mut sink: impl FnMut(&[[i16; 2]]) -> Result<()>,
 ) -> Result<Rendered> {
+    let total = frames(performance, options)?;
+    let fade = frame_at(options.fade, options.rate).min(total);
+    let mut block = Vec::with_capacity(BLOCK);
+    let (mut rendered, mut squares) = (Rendered { frames: total, ..Rendered::default() }, 0.0);
+    let mut begin = 0;
+    sound(performance, instrument, options, |left, right| {
+        block.clear();
+        for (i, channels) in left.iter().zip(right).map(|(&left, &right)| [left, right]).enumerate() {
+            let remaining = total - begin - i as u64 - 1;
+            let gain = if remaining < fade { remaining as f32 / fade as f32 } else { 1.0 };
+            block.push(channels.map(|sample| {
+                let sample = options.gain * sample;
+                rendered.limited += u64::from(sample.abs() > KNEE);
+                let sample = gain * limit(sample);
+                rendered.peak = rendered.peak.max(sample.abs());
+                squares += f64::from(sample * sample);
+                (sample * f32::from(i16::MAX)).round() as i16
+            }));
+        }
+        begin += block.len() as u64;
+        sink(&block)
+    })?;
+    rendered.rms = (squares / (2 * total.max(1)) as f64).sqrt();
+    Ok(rendered)
+}
+
+/// Makes the sound of `performance` without gain, limiter and fade, and hands the samples of each block, left and right, to
+/// `sink`: [`frames`] frames in all.
+///
+/// # Errors
+/// As [`render`].
+pub fn sound(
+    performance: &Performance,
+    instrument: &Instrument,
+    options: &Options,
+    mut sink: impl FnMut(&[f32], &[f32]) -> Result<()>,
+) -> Result<()> {
     let (total, rate) = (frames(performance, options)?, options.rate);
     let mut source: Box<dyn Source + '_> = match instrument {
         Instrument::Piano => Box::new(Piano::new(rate)),
         Instrument::SoundFont(font) => Box::new(font.player(rate)?),
     };
-    let fade = frame_at(FADE, rate).min(total);
     let mut strikes = performance.strikes.iter().peekable();
-    let (mut left, mut right, mut block) = (vec![0.0; BLOCK], vec![0.0; BLOCK], Vec::with_capacity(BLOCK));
-    let (mut rendered, mut squares) = (Rendered { frames: total, ..Rendered::default() }, 0.0);
+    let (mut left, mut right) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
     let mut begin = 0;
     while begin < total {
         let count = BLOCK.min((total - begin) as usize);
@@ -177,23 +252,10 @@ pub fn render(
         }
         let (left, right) = (&mut left[..count], &mut right[..count]);
         source.fill(left, right)?;
-        block.clear();
-        for (i, channels) in left.iter().zip(&*right).map(|(&left, &right)| [left, right]).enumerate() {
-            let remaining = total - begin - i as u64 - 1;
-            let gain = if remaining < fade { remaining as f32 / fade as f32 } else { 1.0 };
-            block.push(channels.map(|sample| {
-                rendered.limited += u64::from(sample.abs() > KNEE);
-                let sample = gain * limit(sample);
-                rendered.peak = rendered.peak.max(sample.abs());
-                squares += f64::from(sample * sample);
-                (sample * f32::from(i16::MAX)).round() as i16
-            }));
-        }
-        sink(&block)?;
+        sink(left, right)?;
         begin = end;
     }
-    rendered.rms = (squares / (2 * total.max(1)) as f64).sqrt();
-    Ok(rendered)
+    Ok(())
 }
 
 /// The soft limiter: nothing changes up to [`KNEE`], and nothing comes out above [`CEILING`].
@@ -227,7 +289,7 @@ mod tests {
     fn lengths_are_exact_to_the_frame() {
         let piece = performance(&[(60, 64, 0.0, 1.000_01), (64, 64, 0.5, 0.75)]);
         for rate in [16_000, 22_050, 44_100, 48_000, 192_000] {
-            let options = Options { rate, seconds: None };
+            let options = Options { rate, ..Options::default() };
             let expected = (1.000_01 * f64::from(rate)).round() as u64 + 2 * u64::from(rate);
             assert_eq!(frames(&piece, &options).unwrap(), expected);
             assert_eq!(samples(&piece, &options).len() as u64, expected, "{rate} Hz");
@@ -250,9 +312,9 @@ mod tests {
             assert!(error.what.contains("a length of"), "{error}");
         }
         for rate in [0, 15_999, 192_001, u32::MAX] {
-            assert!(frames(&long, &Options { rate, seconds: None }).unwrap_err().what.contains("Hz"));
+            assert!(frames(&long, &Options { rate, ..Options::default() }).unwrap_err().what.contains("Hz"));
         }
-        let error = frames(&long, &Options { rate: 192_000, seconds: Some(7000.0) }).unwrap_err();
+        let error = frames(&long, &Options { rate: 192_000, seconds: Some(7000.0), ..Options::default() }).unwrap_err();
         assert!(error.what.contains("4 GiB") && error.remedy.contains("--rate"), "{error}");
     }
 
@@ -288,6 +350,26 @@ mod tests {
         let (before, last) = (peak(&all[20_000..21_000]), peak(&all[all.len() - 45..]));
         assert!(before > 0.01 && last < 0.15 * before, "{before} {last}");
         assert_eq!(all.last(), Some(&[0.0, 0.0]));
+    }
+
+    #[test]
+    fn gain_comes_before_the_limiter_and_the_fade_is_as_long_as_asked_for() {
+        let piece = performance(&[(60, 90, 0.0, 5.0)]);
+        let options = Options { seconds: Some(1.0), ..Options::default() };
+        let (whole, half) = (samples(&piece, &options), samples(&piece, &Options { gain: 0.5, ..options }));
+        for (whole, half) in whole.as_flattened().iter().zip(half.as_flattened()) {
+            assert!((whole - 2.0 * half).abs() < 1e-4, "{whole} {half}");
+        }
+        let loud = samples(&piece, &Options { gain: 1000.0, ..options });
+        let peak = loud.as_flattened().iter().fold(0.0_f64, |peak, x| peak.max(x.abs()));
+        assert!(peak > 0.98 && peak <= f64::from(CEILING) + 1e-4, "{peak}");
+        let faded = samples(&piece, &Options { fade: 0.5, ..options });
+        assert!(faded[..22_000] == whole[..22_000]);
+        for i in (22_051..43_000).step_by(1000) {
+            let expected = whole[i].map(|x| x * (44_099 - i) as f64 / 22_050.0);
+            let far = |k: usize| (faded[i][k] - expected[k]).abs();
+            assert!(far(0) < 1e-4 && far(1) < 1e-4, "{i}");
+        }
     }
 
     #[test]

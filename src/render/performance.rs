@@ -65,6 +65,16 @@ impl Performance {
         Self { strikes, end }
     }
 
+    /// The same without the silence before its first strike.
+    pub fn without_rest(mut self) -> Self {
+        let rest = self.strikes.first().map_or(0.0, |strike| strike.start);
+        for strike in &mut self.strikes {
+            (strike.start, strike.end) = (strike.start - rest, strike.end - rest);
+        }
+        self.end -= rest;
+        self
+    }
+
     /// The strikes in the order of their starts.
     pub fn strikes(&self) -> &[Strike] {
         &self.strikes
@@ -102,5 +112,8 @@ mod tests {
         let performance =
             Performance::from_notes([(60, 50, 0.0, 4.0), (60, 60, 1.0, 2.0), (62, 1, 3.0, 3.5)].into_iter());
         assert_eq!(performance.end(), 4.0);
+        let late = Performance::from_notes([(60, 50, 1.5, 4.0), (62, 1, 3.0, 3.5)].into_iter()).without_rest();
+        assert_eq!((late.strikes[0].start, late.strikes[1].end, late.end()), (0.0, 2.0, 2.5));
+        assert_eq!(Performance::default().without_rest(), Performance::default());
     }
 }

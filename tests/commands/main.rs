@@ -33,6 +33,7 @@ mod runs;
 mod signals;
 mod states;
 mod styles;
+mod survey;
 #[cfg(target_os = "linux")]
 mod system_calls;
 mod train;

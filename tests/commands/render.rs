@@ -13,10 +13,10 @@ use crate::{deepj, fails, folder, program, random, succeeds};
 const RATE: usize = 44_100;
 
 /// Ticks of a quarter note, which last half a second where no tempo says otherwise.
-const QUARTER: u32 = 480;
+pub const QUARTER: u32 = 480;
 
 /// Writes a MIDI file of one track: ticks from the beginning, and the bytes of an event.
-fn midi(path: &Path, events: &[(u32, &[u8])]) {
+pub fn midi(path: &Path, events: &[(u32, &[u8])]) {
     let mut track = vec![];
     let mut now = 0;
     for (tick, event) in events.iter().copied().chain([(events.last().unwrap().0, &[0xff, 0x2f, 0][..])]) {
@@ -35,12 +35,12 @@ fn midi(path: &Path, events: &[(u32, &[u8])]) {
 }
 
 /// Writes a MIDI file of one note that lasts `ticks`.
-fn note(path: &Path, pitch: u8, velocity: u8, ticks: u32) {
+pub fn note(path: &Path, pitch: u8, velocity: u8, ticks: u32) {
     midi(path, &[(0, &[0x90, pitch, velocity]), (ticks, &[0x80, pitch, 0])]);
 }
 
 /// The frames of a WAV file, as numbers from -1 to 1.
-fn frames_of(bytes: &[u8]) -> Vec<[f64; 2]> {
+pub fn frames_of(bytes: &[u8]) -> Vec<[f64; 2]> {
     let mut wav = hound::WavReader::new(Cursor::new(bytes)).unwrap();
     let format = wav.spec();
     assert_eq!((format.channels, format.bits_per_sample), (2, 16));
@@ -299,7 +299,7 @@ fn words(words: &[u16]) -> Vec<u8> {
 }
 
 /// A SoundFont of one preset, a sine of 440 Hz on A4 that lasts as long as the key is down; of none without `preset`.
-fn soundfont(preset: bool) -> Vec<u8> {
+pub fn soundfont(preset: bool) -> Vec<u8> {
     let sine = (0..1046).map(|i| match i {
         // 100 samples a period, and the 46 zeros that the format asks for.
         0..1000 => (12_000.0 * (TAU * f64::from(i) / 100.0).sin()) as i16,
