@@ -3,7 +3,7 @@
 //! A [`Side`] is a set of pieces, generated or real. [`compare`] cuts both into excerpts of one length, takes all [`MEASURES`] of
 //! each and says for each genre and composer where the generated ones lie among the real ones ([`Report`]); `distances` compares
 //! how much each set differs within itself and from the other, `copies` finds the longest passage that pieces share. `frechet`
-//! is for features of a classifier. What the numbers mean is in `docs/QUALITY.md`.
+//! compares features of a classifier. What the numbers mean is in `docs/QUALITY.md`.
 
 pub mod copies;
 pub mod distances;
@@ -18,7 +18,8 @@ pub use distances::Grids;
 pub use frechet::frechet;
 pub use measures::{BAR, HISTOGRAMS, MEASURES};
 pub use report::{
-    Copied, Copies, Group, HistogramRow, Percentiles, Report, Row, Values, compare, described, find_copies,
+    Copied, Copies, Frechet, Group, HistogramRow, Percentiles, Report, Row, Values, add_frechet, compare, described,
+    find_copies,
 };
 pub use sets::{Cut, Sample, Side, median_bars};
 pub use svg::draw;

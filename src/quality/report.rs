@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::copies::{DISTINCT, Line, Member, ONSETS, Passage, Shared};
 use super::distances::{Distances, Grids, Similarity, distances};
+use super::frechet::frechet;
 use super::measures::{BAR, Excerpt, HISTOGRAMS, Histogram, MEASURES, Measure};
 use super::sets::{Cut, Sample, Side, cut};
 use crate::music::NoteRange;
@@ -40,6 +41,25 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// What generated pieces share with real ones, if that was looked for.
     pub copies: Option<Copies>,
+    /// Fréchet distances over the features of a classifier, if that was asked for: of all pieces, then of each genre that has two
+    /// pieces or more on both sides.
+    pub frechet: Vec<Frechet>,
+}
+
+/// The Fréchet distance between the features of generated and of real pieces.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Frechet {
+    /// None of all pieces.
+    pub genre: Option<String>,
+    /// Generated pieces.
+    pub generated: usize,
+    /// Real pieces, which the classifier was not trained on.
+    pub real: usize,
+    /// The distance.
+    pub distance: f64,
+    /// That of every second real piece from the others, to hold it against: of sets half as large, which makes it larger. None of fewer
+    /// than four real pieces.
+    pub among_real: Option<f64>,
 }
 
 /// The pieces of a genre, of a composer, or all.
@@ -273,7 +293,35 @@ pub fn compare(generated: Side, real: Side, notes: NoteRange, bars: usize, grids
         histograms: &HISTOGRAMS,
         groups,
         copies: None,
+        frechet: vec![],
     }
+}
+
+/// Adds the Fréchet distances to a report: `generated` are a classifier's features of its generated pieces, in their order, `real`
+/// genre and features of real ones.
+///
+/// # Errors
+/// Features that have no distance; see [`frechet()`].
+pub fn add_frechet(report: &mut Report, generated: &[Vec<f64>], real: &[(String, Vec<f64>)]) -> Result<()> {
+    let samples = &report.generated.samples;
+    let genres: BTreeSet<&String> = samples.iter().filter_map(|sample| sample.genre.as_ref()).collect();
+    let mut rows = vec![];
+    for genre in [None].into_iter().chain(genres.into_iter().map(Some)) {
+        let of = |other: Option<&String>| genre.is_none() || other == genre;
+        let mine = samples.iter().zip(generated).filter(|(sample, _)| of(sample.genre.as_ref()));
+        let mine: Vec<Vec<f64>> = mine.map(|(_, features)| features.clone()).collect();
+        let theirs: Vec<Vec<f64>> =
+            real.iter().filter(|(other, _)| of(Some(other))).map(|(_, features)| features.clone()).collect();
+        if mine.len() < 2 || theirs.len() < 2 {
+            continue;
+        }
+        let half = |odd: usize| theirs.iter().skip(odd).step_by(2).cloned().collect::<Vec<_>>();
+        let among_real = (theirs.len() >= 4).then(|| frechet(&half(0), &half(1))).transpose()?;
+        let (distance, genre) = (frechet(&mine, &theirs)?, genre.cloned());
+        rows.push(Frechet { genre, generated: mine.len(), real: theirs.len(), distance, among_real });
+    }
+    report.frechet = rows;
+    Ok(())
 }
 
 /// What generated pieces share with real ones.
@@ -531,6 +579,15 @@ impl fmt::Display for Report {
         for group in &self.groups {
             writeln!(f)?;
             self.table(f, group)?;
+        }
+        for Frechet { genre, generated, real, distance, among_real } in &self.frechet {
+            let genre = genre.as_deref().unwrap_or("all pieces");
+            let among = among_real.map_or(String::new(), |among| format!(", of real ones among each other {among:.2}"));
+            writeln!(
+                f,
+                "{genre}: Fréchet distance over the classifier's features {distance:.2}{among} ({generated} generated, {real} real \
+                 pieces)"
+            )?;
         }
         let Some(copies) = &self.copies else { return Ok(()) };
         writeln!(f)?;

@@ -1,14 +1,18 @@
 //! `deepj evaluate --generated`.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use deepj::checkpoint::Checkpoint;
+use deepj::classify::{Classifier, Parts, Progress, Settings};
 use deepj::files::{Outputs, is_standard_stream, write_output};
-use deepj::music::{NoteRange, Part};
-use deepj::quality::{Grids, Side, compare, draw, find_copies, median_bars};
-use deepj::train::corpus_of_range;
+use deepj::music::{Corpus, CorpusOptions, NoteRange, Part, Piece, Roll};
+use deepj::quality::{BAR, Grids, Report, Side, add_frechet, compare, draw, find_copies, median_bars};
+use deepj::train::{corpus_of_range, read_corpus};
 use deepj::{Error, Result};
 
-use crate::cli::{check_copies_bound, claim, load_checkpoint, say, say_json, tell};
+use crate::cli::signals::Signals;
+use crate::cli::{DeviceArguments, bar, check_copies_bound, claim, load_checkpoint, say, say_json, tell};
 
 /// What generated pieces are measured by.
 #[derive(clap::Args)]
@@ -38,6 +42,10 @@ pub(super) struct Arguments {
     /// Count pieces that share more than so many bars with a real one
     #[arg(long, value_name = "BARS", default_value_t = 2.0, requires = "generated")]
     copies_bound: f64,
+    /// Train a classifier of genre and composer on the real pieces, which takes a minute, and compare its features by the Fréchet
+    /// distance
+    #[arg(long, requires = "generated")]
+    frechet: bool,
     /// Write the table as CSV
     #[arg(long, value_name = "FILE.csv", requires = "generated")]
     csv: Option<PathBuf>,
@@ -52,10 +60,19 @@ struct Real {
     sources: Side,
     range: NoteRange,
     pedal: bool,
+    /// Whose corpus the real pieces are from; none with `--against` alone.
+    of_checkpoint: Option<Checkpoint>,
 }
 
 impl Arguments {
-    pub(super) fn run(&self, folder: &Path, checkpoint: Option<&Path>, split: Option<Part>, json: bool) -> Result<()> {
+    pub(super) fn run(
+        &self,
+        folder: &Path,
+        checkpoint: Option<&Path>,
+        split: Option<Part>,
+        json: bool,
+        device: &DeviceArguments,
+    ) -> Result<ExitCode> {
         let streams = [&self.csv, &self.svg].into_iter().flatten().filter(|file| is_standard_stream(file)).count();
         if streams > 0 && json {
             return Err(Error::usage("a file and JSON, both on standard output", "name a file"));
@@ -64,12 +81,26 @@ impl Arguments {
         let mut outputs = Outputs::default();
         claim(&mut outputs, self.csv.as_deref(), &["csv"])?;
         claim(&mut outputs, self.svg.as_deref(), &["svg"])?;
-        let Real { pieces, sources, range, pedal } = self.real(checkpoint, split)?;
+        let Real { pieces, sources, range, pedal, of_checkpoint } = self.real(checkpoint, split)?;
         let generated = Side::read(folder, range, pedal, true)?;
         let bars = self.bars.unwrap_or_else(|| median_bars(&generated.samples));
         let grids = if self.mgeval_compatible { Grids::Original } else { Grids::Common };
         let mut report = compare(generated, pieces, range, bars, grids);
         find_copies(&mut report, &sources, self.copies_bound);
+        if self.frechet {
+            let signals = Signals::listen("stopping");
+            let corpus = match &of_checkpoint {
+                Some(checkpoint) => corpus_of_range(checkpoint, self.against.as_deref(), false, range)?,
+                None => {
+                    let options = CorpusOptions { range, pedal, ..CorpusOptions::default() };
+                    read_corpus(self.against.as_deref(), &options)?
+                }
+            };
+            if !add_features(&mut report, &corpus, device, &signals)? {
+                tell("interrupted: nothing was measured");
+                return Ok(signals.exit_code());
+            }
+        }
         for notice in report.notices() {
             tell(format_args!("note: {notice}"));
         }
@@ -80,13 +111,13 @@ impl Arguments {
             write_output(path, draw(&report).as_bytes())?;
         }
         if json {
-            return say_json(&report);
+            return say_json(&report).map(|()| ExitCode::SUCCESS);
         }
         // Unless standard output is a file.
         if streams == 0 {
             say(report.to_string().trim_end());
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 
     /// Reads the real pieces: those of `--against`, or of a checkpoint's corpus.
@@ -101,7 +132,8 @@ impl Arguments {
                 let (range, pedal) = (self.notes.unwrap_or_default(), self.pedal);
                 let pieces = of_folder(against, range, pedal)?;
                 let sources = self.copies_from.as_deref().map(|dir| of_folder(dir, range, pedal)).transpose()?;
-                return Ok(Real { sources: sources.unwrap_or_else(|| pieces.clone()), pieces, range, pedal });
+                let sources = sources.unwrap_or_else(|| pieces.clone());
+                return Ok(Real { sources, pieces, range, pedal, of_checkpoint: None });
             }
             (against, checkpoint) => (
                 against.as_deref(),
@@ -149,6 +181,31 @@ impl Arguments {
             Some(dir) => of_folder(dir, range, pedal)?,
             None => side(if same { Part::Train } else { Part::All })?,
         };
-        Ok(Real { pieces, sources, range, pedal })
+        Ok(Real { pieces, sources, range, pedal, of_checkpoint: Some(checkpoint) })
     }
+}
+
+/// Trains a classifier on the training pieces of `corpus`, split by work, and compares what it makes of the generated pieces and of
+/// the other real ones, cut to the length of an excerpt; false where it was interrupted.
+fn add_features(report: &mut Report, corpus: &Corpus, device: &DeviceArguments, signals: &Signals) -> Result<bool> {
+    let settings = Settings::default();
+    let parts = Parts::of(corpus, settings.seed.into());
+    let opened = device.open_in_time()?.waited_for(signals.wait_options());
+    let bar = bar(settings.updates as u64, "{wide_bar} learning {pos}/{len}");
+    let progress = |progress: &Progress| bar.set_position(progress.updates as u64);
+    let training = Classifier::train(corpus, &parts, &settings, opened, device.selection(), &signals.stop, progress);
+    let trained = pollster::block_on(training);
+    bar.finish_and_clear();
+    let Some(mut classifier) = trained? else { return Ok(false) };
+    let steps = if report.bars == 0 { usize::MAX } else { report.bars.saturating_mul(BAR) };
+    let mut features = |rolls: Vec<Roll>| -> Result<Vec<Vec<f64>>> {
+        let verdicts = pollster::block_on(classifier.hear(&rolls))?;
+        Ok(verdicts.into_iter().map(|verdict| verdict.features).collect())
+    };
+    let generated = features(report.generated.samples.iter().map(|sample| sample.roll.excerpt(0, steps)).collect())?;
+    let unseen: Vec<_> = parts.validation.iter().chain(&parts.test).collect();
+    let real = features(unseen.iter().map(|piece| piece.roll.excerpt(0, steps)).collect())?;
+    let genre = |piece: &Piece| corpus.styles.composers()[piece.style].genre.clone();
+    let real: Vec<(String, Vec<f64>)> = unseen.iter().map(|piece| genre(piece)).zip(real).collect();
+    add_frechet(report, &generated, &real).map(|()| true)
 }

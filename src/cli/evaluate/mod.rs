@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use deepj::Result;
 use deepj::evaluate::{Metrics, evaluate};
-use deepj::music::Part;
+use deepj::music::{Baselines, Part};
 use deepj::train::corpus_of;
 use serde::Serialize;
 
@@ -49,13 +49,16 @@ struct Report<'a> {
     split: String,
     #[serde(flatten)]
     metrics: &'a Metrics,
+    /// What next to no memory reaches, fitted on the training pieces, where these are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baselines: Option<Baselines>,
 }
 
 impl Evaluate {
     pub fn run(self) -> Result<ExitCode> {
         if let Some(folder) = &self.generated.generated {
             let checkpoint = self.checkpoint.as_deref();
-            return self.generated.run(folder, checkpoint, self.split, self.json).map(|()| ExitCode::SUCCESS);
+            return self.generated.run(folder, checkpoint, self.split, self.json, &self.device);
         }
         let split = self.split.unwrap_or(Part::Validation);
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
@@ -99,9 +102,12 @@ impl Evaluate {
             tell("interrupted: nothing was measured");
             return Ok(signals.exit_code());
         };
+        let baselines = corpus.part(&checkpoint.split, Part::Train).ok();
+        let baselines = baselines.and_then(|train| Baselines::measure(&train, &pieces).ok());
         if self.json {
             let (checkpoint, split) = (path.display().to_string(), split.to_string());
-            return say_json(&Report { checkpoint, split, metrics: &metrics }).map(|()| ExitCode::SUCCESS);
+            let report = Report { checkpoint, split, metrics: &metrics, baselines };
+            return say_json(&report).map(|()| ExitCode::SUCCESS);
         }
         let m = &metrics;
         say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, split));
@@ -113,6 +119,12 @@ impl Evaluate {
             }
         }
         say(format_args!("loss      {:.5}", m.losses.total()));
+        if let Some(Baselines { unigram, bigram, replay_bce, dynamics_mse, .. }) = baselines {
+            say(format_args!(
+                "baselines: play {unigram:.4} nats a step by pitch, {bigram:.4} by pitch and the step before; replay {replay_bce:.5} a \
+                 cell by pitch; dynamics {dynamics_mse:.5} by the mean of the piece so far"
+            ));
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
