@@ -304,6 +304,7 @@ fn generate_warns_of_copies() {
     let output = deepj(path, &[&compose[..], &["--prime", "corpus/plain/smith/5.mid", "--copies-bound", "3"]].concat());
     assert!(output.status.success() && !said(&output).contains("shares a passage"), "{}", said(&output));
     // What was composed becomes what was learned.
+    succeeds(path, &compose);
     for (genre, composer) in [("plain", "smith"), ("fancy", "jones")] {
         for i in 0..6 {
             std::fs::copy(path.join("piece.mid"), path.join(format!("corpus/{genre}/{composer}/{i}.mid"))).unwrap();
