@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check(answers: Result<Answers, ()>, key: &Key) {
     let Ok(answers) = answers else { return };
-    let scored = score(key, &[answers.clone()]).unwrap();
+    let scored = score(key, std::slice::from_ref(&answers)).unwrap();
     let all = scored.preference;
     assert_eq!(all.answers, answers.answers.len() as u64);
     assert!(all.chosen <= all.answers && all.answers <= 2 && all.p <= 1.0);

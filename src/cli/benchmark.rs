@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::train::Progress;
 use super::training::TrainingArguments;
-use super::{DeviceArguments, bar, pair, say, say_json, signals::Signals, tell};
+use super::{DeviceArguments, Provenance, bar, pair, say, say_json, signals::Signals, tell};
 
 /// Measure models on the data of published figures
 #[derive(Args)]
@@ -111,7 +111,7 @@ impl Bl2012 {
         bar.finish_and_clear();
         let Some(measured) = measured? else { return interrupted() };
         let one_gram = OneGram { likelihood: one_gram, agrees };
-        let report = Report { device: machine, ..Report::new(&data, &checkpoint, &outcome, measured, one_gram) };
+        let report = Report::new(&data, &checkpoint, &outcome, measured, one_gram, machine);
         match self.json {
             true => say_json(&report)?,
             false => report.print(),
@@ -144,11 +144,8 @@ fn in_flags(e: Error) -> Error {
 #[derive(Serialize)]
 struct Report<'a> {
     set: Set,
-    /// The command that was given.
-    command: String,
-    /// The day on which it ended (UTC).
-    date: String,
-    device: String,
+    #[serde(flatten)]
+    made: Provenance,
     /// The network's configuration.
     config: serde_json::Value,
     #[serde(serialize_with = "deepj::files::serialize_path")]
@@ -192,7 +189,14 @@ struct Row {
 }
 
 impl<'a> Report<'a> {
-    fn new(data: &Data, model: &Checkpoint, run: &'a Outcome, test: Likelihood, one_gram: OneGram) -> Self {
+    fn new(
+        data: &Data,
+        model: &Checkpoint,
+        run: &'a Outcome,
+        test: Likelihood,
+        one_gram: OneGram,
+        machine: String,
+    ) -> Self {
         let row = |row: &Published| Row {
             model: row.model,
             value: row.on(data.set),
@@ -202,13 +206,9 @@ impl<'a> Report<'a> {
             remark: row.remark_on(data.set),
         };
         let config = serde_json::from_str(&model.model.config()).unwrap_or_default();
-        let arguments = std::env::args().skip(1);
-        let quoted = |text: String| if text.contains([' ', '"', '\'']) { format!("{text:?}") } else { text };
         Self {
             set: data.set,
-            command: std::iter::once("deepj".into()).chain(arguments.map(quoted)).collect::<Vec<_>>().join(" "),
-            date: deepj::calendar::today(),
-            device: String::new(),
+            made: Provenance::of(machine),
             config,
             data: data.path.clone(),
             keys: KEYS,

@@ -12,7 +12,7 @@ use deepj::train::read_corpus;
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, checkpoint_file, say, say_json, signals::Signals, tell};
+use super::{DeviceArguments, Provenance, bar, checkpoint_file, say, say_json, signals::Signals, tell};
 
 /// Measure whether styles are heard: name genre and composer of pieces
 #[derive(clap::Args)]
@@ -69,6 +69,8 @@ impl Score {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(flatten)]
+    made: Provenance,
     checkpoint: Option<String>,
     genres: &'a [String],
     composers: &'a Styles,
@@ -185,6 +187,7 @@ impl Classify {
             }
         }
         Ok(Some(Report {
+            made: Provenance::of(device.machine().to_string()),
             checkpoint: checkpoint.map(|(path, _)| path.display().to_string()),
             genres: &classes.genres,
             composers: &classes.styles,

@@ -364,6 +364,27 @@ fn updates(count: u64) -> String {
     format!("{count} update{}", if count == 1 { "" } else { "s" })
 }
 
+/// What made a result that may become a file of the project.
+#[derive(Serialize)]
+struct Provenance {
+    /// The command that was given.
+    command: String,
+    /// The day on which it ended (UTC).
+    date: String,
+    /// Where it was computed; empty where no device was used.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    device: String,
+}
+
+impl Provenance {
+    /// That of this process.
+    fn of(device: impl Into<String>) -> Self {
+        let quoted = |text: String| if text.contains([' ', '"', '\'']) { format!("{text:?}") } else { text };
+        let words = std::iter::once("deepj".into()).chain(std::env::args().skip(1).map(quoted));
+        Self { command: words.collect::<Vec<_>>().join(" "), date: deepj::calendar::today(), device: device.into() }
+    }
+}
+
 /// Writes a value as one line of JSON.
 fn say_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string(value);

@@ -8,7 +8,7 @@ use deepj::music::Styles;
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::{claim, load_checkpoint, say, say_json, tell};
+use super::{Provenance, claim, load_checkpoint, say, say_json, tell};
 
 /// Endings of pictures.
 const SVG: &[&str] = &["svg"];
@@ -49,6 +49,8 @@ pub struct StylesCommand {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(flatten)]
+    made: Provenance,
     checkpoint: String,
     styles: &'a Styles,
     standings: Vec<Standing>,
@@ -131,6 +133,7 @@ impl StylesCommand {
                 divergence: Some(*divergence),
             });
             return say_json(&Report {
+                made: Provenance::of(""),
                 checkpoint: path.display().to_string(),
                 styles: &checkpoint.styles,
                 distances: embedding.distances(),

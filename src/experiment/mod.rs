@@ -10,6 +10,7 @@ mod results;
 mod run;
 mod samples;
 mod statistics;
+mod style;
 mod table;
 
 pub use file::{Budget, Claim, Configuration, Direction, Experiment, Run, Samples, folder_name};

@@ -7,6 +7,7 @@ use super::file::{Claim, Direction};
 use super::measured::{self, Measured, Speed};
 use super::results::{MAX_BYTES, Results};
 use super::statistics::Summary;
+use super::style::{self, OfStyle};
 use super::table::{append, difference, escaped, title};
 use crate::Result;
 use crate::files::read_bounded;
@@ -54,6 +55,8 @@ pub enum Source {
     Benchmark(Measured),
     /// What `benches/peers/compare.py --out` wrote.
     Speeds(Vec<Speed>),
+    /// What `deepj classify`, `styles` or `evaluate --generated` printed as JSON.
+    Style(OfStyle),
 }
 
 impl Source {
@@ -62,11 +65,14 @@ impl Source {
     /// # Errors
     /// A file that cannot be read, or holds none of them.
     pub fn read(path: &Path) -> Result<Self> {
-        let remedy = "name a results.json of `deepj experiment`, what `deepj benchmark --json` printed, or the runs of \
-                      benches/peers/compare.py";
+        let remedy = "name a results.json of `deepj experiment`, what `deepj benchmark`, `classify`, `styles` or `evaluate \
+                      --generated` printed with --json, or the runs of benches/peers/compare.py";
         let bytes = read_bounded(path, MAX_BYTES, remedy)?;
         if let Ok(measured) = serde_json::from_slice::<Measured>(&bytes) {
             return Ok(Self::Benchmark(measured));
+        }
+        if let Ok(of_style) = serde_json::from_slice::<OfStyle>(&bytes) {
+            return Ok(Self::Style(of_style));
         }
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let speeds: Option<Vec<Speed>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
@@ -77,17 +83,18 @@ impl Source {
     }
 }
 
-/// The page: all claims with what was measured and the verdict, likelihoods beside published ones, speeds beside others', then the
-/// tables that the verdicts are from. `command` is what made it.
+/// The page: all claims with what was measured and the verdict, likelihoods beside published ones, speeds beside others', what styles
+/// are, then the tables that the verdicts are from. `command` is what made it.
 pub fn page(sources: &[Source], command: &str) -> String {
     let mut text = format!("# The paper's claims, measured\n\nMade by `{command}`; not edited by hand.\n\n");
     let mut experiments = vec![];
-    let (mut benchmarks, mut speeds) = (vec![], vec![]);
+    let (mut benchmarks, mut speeds, mut styles) = (vec![], vec![], vec![]);
     for source in sources {
         match source {
             Source::Experiment(results) => experiments.push(results),
             Source::Benchmark(measured) => benchmarks.push(measured),
             Source::Speeds(of) => speeds.extend(of),
+            Source::Style(of) => styles.push(of),
         }
     }
     if !experiments.is_empty() {
@@ -98,6 +105,7 @@ pub fn page(sources: &[Source], command: &str) -> String {
     }
     measured::append_likelihoods(&benchmarks, &mut text);
     measured::append_speeds(&speeds, &mut text);
+    styles.iter().for_each(|of| style::append(of, &mut text));
     for results in experiments {
         let _ = writeln!(text, "\n## {}\n", results.name);
         append(results, &mut text);

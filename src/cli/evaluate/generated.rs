@@ -10,9 +10,10 @@ use deepj::music::{Corpus, CorpusOptions, NoteRange, Part, Piece, Roll};
 use deepj::quality::{BAR, Grids, Report, Side, add_frechet, compare, draw, find_copies, median_bars};
 use deepj::train::{corpus_of_range, read_corpus};
 use deepj::{Error, Result};
+use serde::Serialize;
 
 use crate::cli::signals::Signals;
-use crate::cli::{DeviceArguments, bar, check_copies_bound, claim, load_checkpoint, say, say_json, tell};
+use crate::cli::{DeviceArguments, Provenance, bar, check_copies_bound, claim, load_checkpoint, say, say_json, tell};
 
 /// What generated pieces are measured by.
 #[derive(clap::Args)]
@@ -52,6 +53,15 @@ pub(super) struct Arguments {
     /// Draw the distributions side by side
     #[arg(long, value_name = "FILE.svg", requires = "generated")]
     svg: Option<PathBuf>,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Named<'a> {
+    #[serde(flatten)]
+    made: Provenance,
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 /// The real pieces, those that may have been copied from, and how all are read.
@@ -111,7 +121,8 @@ impl Arguments {
             write_output(path, draw(&report).as_bytes())?;
         }
         if json {
-            return say_json(&report).map(|()| ExitCode::SUCCESS);
+            let named = Named { made: Provenance::of(""), report: &report };
+            return say_json(&named).map(|()| ExitCode::SUCCESS);
         }
         // Unless standard output is a file.
         if streams == 0 {

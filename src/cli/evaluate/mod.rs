@@ -9,7 +9,7 @@ use deepj::music::{Baselines, Part};
 use deepj::train::corpus_of;
 use serde::Serialize;
 
-use super::{DeviceArguments, bar, load_checkpoint, say, say_json, signals::Signals, tell};
+use super::{DeviceArguments, Provenance, bar, load_checkpoint, say, say_json, signals::Signals, tell};
 
 mod generated;
 
@@ -45,6 +45,8 @@ pub struct Evaluate {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    #[serde(flatten)]
+    made: Provenance,
     checkpoint: String,
     split: String,
     #[serde(flatten)]
@@ -83,6 +85,7 @@ impl Evaluate {
             ));
         }
         let device = self.device.open_in_time()?;
+        let machine = device.machine().to_string();
         let signals = Signals::listen("stopping");
         let device = device.waited_for(signals.wait_options());
         let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
@@ -106,7 +109,8 @@ impl Evaluate {
         let baselines = baselines.and_then(|train| Baselines::measure(&train, &pieces).ok());
         if self.json {
             let (checkpoint, split) = (path.display().to_string(), split.to_string());
-            let report = Report { checkpoint, split, metrics: &metrics, baselines };
+            let made = Provenance::of(machine);
+            let report = Report { made, checkpoint, split, metrics: &metrics, baselines };
             return say_json(&report).map(|()| ExitCode::SUCCESS);
         }
         let m = &metrics;
