@@ -77,7 +77,7 @@ impl Step {
         sum.add(self.r, 2 * (time + 2 * note), 4 * (time + 2 * note));
         sum.add(self.r, 2 * time + 3, 4 * time + 2 * 3);
         // Heads: logits and losses, the gradients of features and weights.
-        sum.add(self.r, 3 * 2 * 3 * note + 29 + 3 + 6, 3 * note + 4 * 3);
+        sum.add(self.r, 3 * 2 * 3 * note + 30 + 3 + 6, 3 * note + 4 * 3);
         // Pitch-class counts and octave features, their dropout back.
         sum.add(self.r, filters + 1 + filters, 1 + filters + features + 2 * filters);
         // The convolution's tanh and its gradient, the bias' gradient; what its products read and write.
@@ -135,7 +135,7 @@ impl Step {
         let parts = n * (b * t).div_ceil(128);
         let head = 3 * note;
         sum.add(parts, 3 + head + 3, 3 + (3 + 3 + 3 + 3) + (head + 3) + (head + 3));
-        sum.add(1, 0, head + 3 + b * t + 3 + 3 + head + head + 3);
+        sum.add(1, 0, head + 3 + 3 * b * t + 3 + 3 + head + head + 3);
         sum.add(1, 0, (3 * taps * filters + filters) + 3 * taps * filters + filters + b);
         // The update: the norm in parts of 1024, 17 a parameter.
         let partials = params.div_ceil(1024);

@@ -41,23 +41,20 @@ mod train;
 mod training;
 mod verify;
 
-const FIRST_STEPS: &str = "\
-First steps:
-  deepj train                                   learn from the pieces within the program
-  deepj generate --style baroque -o piece.mid   compose with what was learned";
-
-/// clap's own, but for three blank lines: all commands are to be seen at once in a terminal of 24 lines.
+/// clap's own, but for headings and blank lines: all commands are to be seen at once in a terminal of 24 lines.
 const HELP: &str = "\
 {about}
 {usage-heading} {usage}
 Commands:
 {subcommands}
-Options:
-{options}{after-help}";
+Options: -h, --help; -V, --version
+First steps:
+  deepj train                                   learn from the pieces within the program
+  deepj generate --style baroque -o piece.mid   compose with what was learned";
 
 /// DeepJ learns from MIDI files and composes piano music in a chosen mixture of styles.
 #[derive(Parser)]
-#[command(version, help_template = HELP, after_help = FIRST_STEPS, max_term_width = 110, arg_required_else_help = true)]
+#[command(version, help_template = HELP, max_term_width = 110, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -2,6 +2,7 @@
 //! arguments of `src/dx12/shader_compilation.rs`.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use naga::ShaderStage;
 use naga::back::hlsl::{BindTarget, Options, PipelineOptions, ShaderModel, Writer};
@@ -13,6 +14,18 @@ use crate::shaders::{Bound, Variant};
 use crate::target::{Checks, Compiler, Target, Unit, Verdict};
 
 pub struct Hlsl;
+
+/// DXC, which stays loaded. Its first compilation fills tables that all threads share, without a lock: it is made here, alone, before
+/// others begin; else it crashed in one run of four.
+fn compiler() -> Result<&'static Dxc, String> {
+    static DXC: OnceLock<Result<Dxc, String>> = OnceLock::new();
+    let load = || {
+        let dxc = Dxc::load(&library().ok_or("DXC is not here")?)?;
+        dxc.compiler()?.compile(b"[numthreads(1, 1, 1)] void main() {}", &["-E", "main", "-T", "cs_6_0"])?;
+        Ok(dxc)
+    };
+    DXC.get_or_init(load).as_ref().map_err(Clone::clone)
+}
 
 /// What Direct3D 12 gives a workgroup.
 const MOST_MEMORY: u32 = 32 << 10;
@@ -27,7 +40,7 @@ impl Target for Hlsl {
     }
 
     fn version(&self) -> Option<String> {
-        let (major, minor) = Dxc::load(&library()?).and_then(|dxc| dxc.version()).ok()?;
+        let (major, minor) = compiler().and_then(Dxc::version).ok()?;
         Some(format!("DXC {major}.{minor}"))
     }
 
@@ -48,7 +61,7 @@ impl Target for Hlsl {
     }
 
     fn compile(&self, units: &[Unit]) -> Result<Vec<Verdict>, String> {
-        let dxc = Dxc::load(&library().ok_or("DXC is not here")?)?;
+        let dxc = compiler()?;
         let verdict = |compiler: &mut Result<dxc::Compiler<'_>, String>, unit: &Unit| {
             let compiler = compiler.as_ref().map_err(Clone::clone)?;
             let mut arguments = vec!["-E", &unit.entry, "-T", unit.setting, "-HV", "2018", "-no-warnings", "-Ges"];
