@@ -1,6 +1,7 @@
 //! A baseline: how far density, polyphony and range alone tell styles apart. A classifier that is no better has heard how full the
 //! music is, and no style.
 
+use crate::music::roll::BAR;
 use crate::music::{Roll, RollStats};
 
 /// What the baseline knows of a piece: onsets a bar, notes that sound at once, the lowest and the highest pitch and their mean
@@ -9,7 +10,7 @@ const FEATURES: usize = 5;
 
 fn features(roll: &Roll) -> [f64; FEATURES] {
     let stats = RollStats::new(roll);
-    let bars = (stats.steps as f64 / 16.0).max(1.0);
+    let bars = (stats.steps as f64 / BAR as f64).max(1.0);
     let [low, high] = [stats.lowest, stats.highest].map(|pitch| f64::from(pitch.unwrap_or(60)));
     [stats.onsets as f64 / bars, stats.mean_polyphony, low, high, high - low]
 }

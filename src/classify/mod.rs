@@ -21,6 +21,7 @@ pub use works::{Parts, work_of};
 
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
+use crate::music::roll::BAR;
 use crate::music::{Corpus, NoteRange, Piece, Roll, Styles};
 use crate::shape::Channels;
 use crate::shuffle::SplitMix64;
@@ -382,9 +383,6 @@ impl Windows {
         Batch::new(steps, self.range, &windows)
     }
 }
-
-/// Time steps of a bar.
-const BAR: usize = 16;
 
 /// How far a window can be moved down and up such that its notes stay in the range, [`TRANSPOSE`] semitones at most.
 fn room(roll: &Roll, start: usize, steps: usize) -> (i64, i64) {

@@ -7,6 +7,7 @@ use deepj::checkpoint::Checkpoint;
 use deepj::classify::{Cheap, Classes, Classifier, Confusion, Estimate, Named, Parts, Progress, Settings};
 use deepj::generate::{Composed, Composition, SILENCE, generate};
 use deepj::gpu::Device;
+use deepj::music::roll::BAR;
 use deepj::music::{Corpus, CorpusOptions, NoteRange, Roll, StylePath, Styles};
 use deepj::train::read_corpus;
 use deepj::{Error, Result};
@@ -248,7 +249,7 @@ impl Classify {
 
     /// What is heard of a roll: its first bars.
     fn beginning(&self, roll: &Roll) -> Roll {
-        roll.excerpt(0, self.bars.saturating_mul(16))
+        roll.excerpt(0, self.bars.saturating_mul(BAR))
     }
 
     /// The two styles of the sweep.

@@ -5,15 +5,12 @@ use std::path::Path;
 
 use super::midi::Score;
 use super::range::NoteRange;
-use super::roll::{Roll, RollMetre, RollNote, STEPS_PER_QUARTER};
+use super::roll::{BAR, Roll, RollMetre, RollNote, STEPS_PER_QUARTER};
 use super::stats::RollStats;
 use crate::{Error, Result};
 
 /// A larger share of onsets off the grid is worth a warning; triplets among eighths stay below it.
 const OFF_GRID_SHARE: f64 = 0.25;
-
-/// Time steps of a bar of 4/4.
-const BAR: usize = 4 * STEPS_PER_QUARTER as usize;
 
 /// Time steps of a bar in `metre`.
 fn bar(metre: &RollMetre) -> usize {

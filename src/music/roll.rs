@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// Time steps a quarter note.
 pub const STEPS_PER_QUARTER: u32 = 4;
 
+/// Time steps of a bar of 4/4.
+pub const BAR: usize = 4 * STEPS_PER_QUARTER as usize;
+
 /// The longest roll in time steps: 16,384 bars, about nine hours at 120 bpm. A file that asks for more is damaged, and
 /// would take memory without bound.
 pub const MAX_STEPS: usize = 1 << 18;

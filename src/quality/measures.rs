@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 
-use crate::music::roll::{RollNote, STEPS_PER_QUARTER};
-use crate::music::{Roll, RollStats};
-
 /// Time steps of a bar, whatever a piece's own bars are.
-pub const BAR: usize = 4 * STEPS_PER_QUARTER as usize;
+pub use crate::music::roll::BAR;
+use crate::music::roll::RollNote;
+use crate::music::{Roll, RollStats};
 
 /// What an excerpt's measures are made of.
 #[derive(Clone, Debug)]
