@@ -110,6 +110,8 @@ pub fn cases() -> Vec<Case> {
         (2, 5, 256),
         (12, 3, 24),
         (2, 131, 20),
+        // Units that blocks of 32 do not divide.
+        (3, 40, 48),
         // More units than invocations of a workgroup.
         (2, 6, 300),
     ] {
@@ -134,9 +136,13 @@ pub fn cases() -> Vec<Case> {
     // Some time steps of all rows, then some rows of a time step.
     cases.extend(cases_of(7, 33, 32).map(Case::small_budget));
     cases.extend(cases_of(2, 67, 20).map(Case::small_budget));
+    // The same where storage is read by vectors.
+    cases.extend(cases_of(2, 67, 48).map(Case::small_budget));
+    cases.extend(cases_of(3, 190, 32).map(Case::small_bindings));
     for formats in [(F16, F32), (F32, F16), (F16, F16)] {
         cases.extend(cases_in(formats, 3, 17, 13));
         cases.extend(cases_in(formats, 2, 67, 20));
+        cases.extend(cases_in(formats, 3, 40, 48));
     }
     cases.extend(cases_in((F16, F16), 2, 5, 256));
     cases.extend(cases_in((F16, F16), 3, 190, 24).map(Case::small_bindings));

@@ -55,6 +55,7 @@ alias StoredBias = f32;
 @group(0) @binding(4) var<storage, read> b: array<StoredB>; // [k, n] or [n, k]
 // The same by vectors, for `vector`.
 @group(0) @binding(1) var<storage, read_write> c4: array<vec4<StoredC>>;
+@group(0) @binding(2) var<storage, read> bias4: array<vec4<StoredBias>>;
 @group(0) @binding(3) var<storage, read> a4: array<vec4<StoredA>>;
 @group(0) @binding(4) var<storage, read> b4: array<vec4<StoredB>>;
 
@@ -64,10 +65,12 @@ const B_TRANSPOSED: u32 = 0u;
 const START: u32 = 0u;
 // 1 applies tanh.
 const TANH: u32 = 0u;
-// 1 where offset, stride and length of stored rows are multiples of 4.
+// 1 where offset, stride and length of stored rows are multiples of 4. C_VECTOR: those of C and of the bias.
 const A_VECTOR: u32 = 0u;
 const B_VECTOR: u32 = 0u;
 const C_VECTOR: u32 = 0u;
+// 1 where A_VECTOR and B_VECTOR are and the steps of each slice a multiple of K_TILE.
+const EVEN: u32 = 0u;
 
 // Elements from one row of A [m, k] to the next, and from one column to the next.
 fn a_steps() -> vec2<u32> {
@@ -116,9 +119,13 @@ fn store(row: u32, col: u32, product: f32) {
     finish(p.c_offset + row * p.c_stride + col, row, col, product);
 }
 
+// Where the bias of a row begins.
+fn bias_row(row: u32) -> u32 {
+    return p.bias_offset + ((p.first_row + row) / p.inner) % p.sequences * p.c_stride;
+}
+
 fn bias_at(row: u32, col: u32) -> f32 {
-    let sequence = ((p.first_row + row) / p.inner) % p.sequences;
-    return f32(bias[p.bias_offset + sequence * p.c_stride + col]);
+    return f32(bias[bias_row(row) + col]);
 }
 
 // Makes of the sum for a row and a column what stands in C at `at`.
@@ -418,13 +425,40 @@ fn block_place(local: u32) -> vec2<u32> {
     return select(b_place, a_place, local < A_BLOCKS);
 }
 
-// The block that an invocation brings for the steps from `first` on, with zeros from `end` on.
-fn bring(local: u32, origin: vec2<u32>, first: u32, end: u32) -> mat4x4<f32> {
-    var block = mat4x4<f32>();
-    if local >= A_BLOCKS + B_BLOCKS {
-        return block;
+// Where the vectors stand that an invocation reads for the first tile of a slice that begins at `first`. Past the end of rows and
+// columns, the last ones.
+fn lines(local: u32, origin: vec2<u32>, first: u32) -> vec4<u32> {
+    let place = block_place(min(local, A_BLOCKS + B_BLOCKS - 1u));
+    let is_a = local < A_BLOCKS;
+    let extent = select(p.n, p.m, is_a);
+    let stride = select(p.b_stride, p.a_stride, is_a);
+    let offset = select(p.b_offset, p.a_offset, is_a);
+    let along = select(origin.y, origin.x, is_a) + 4u * place.x;
+    let step = first + 4u * place.y;
+    // Stored rows are steps, or they are the rows or columns of the product.
+    let by_steps = offset + (step + vec4<u32>(0u, 1u, 2u, 3u)) * stride + min(along, max(extent, 4u) - 4u);
+    let by_rows = offset + four(along, 1u, extent) * stride + step;
+    return select(by_rows, by_steps, select(B_TRANSPOSED == 0u, A_TRANSPOSED == 1u, is_a)) / 4u;
+}
+
+// The block that an invocation brings for tile number `tile` of its slice, as it is stored: what turned it here would wait for it.
+fn bring_line(local: u32, begin: vec4<u32>, tile: u32) -> mat4x4<f32> {
+    let a_step = select(K_TILE / 4u, K_TILE / 4u * p.a_stride, A_TRANSPOSED == 1u);
+    let b_step = select(K_TILE / 4u * p.b_stride, K_TILE / 4u, B_TRANSPOSED == 1u);
+    let at = begin + tile * select(b_step, a_step, local < A_BLOCKS);
+    var block: mat4x4<f32>;
+    if local < A_BLOCKS {
+        block = mat4x4<f32>(vec4<f32>(a4[at.x]), vec4<f32>(a4[at.y]), vec4<f32>(a4[at.z]), vec4<f32>(a4[at.w]));
+    } else {
+        block = mat4x4<f32>(vec4<f32>(b4[at.x]), vec4<f32>(b4[at.y]), vec4<f32>(b4[at.z]), vec4<f32>(b4[at.w]));
     }
-    let place = block_place(local);
+    return block;
+}
+
+// The block of any sizes, turned, for the steps from `first` on, with zeros from `end` on.
+fn bring(local: u32, origin: vec2<u32>, first: u32, end: u32) -> mat4x4<f32> {
+    var block: mat4x4<f32>;
+    let place = block_place(min(local, A_BLOCKS + B_BLOCKS - 1u));
     let step = first + 4u * place.y;
     if local < A_BLOCKS {
         block = a_block(origin.x + 4u * place.x, step);
@@ -451,17 +485,25 @@ fn put(local: u32, tile: u32, block: mat4x4<f32>) {
     let place = block_place(local);
     let step = tile * K_TILE + 4u * place.y;
     if local < A_BLOCKS {
+        var rows = block;
+        if EVEN == 1u && A_TRANSPOSED == 0u {
+            rows = transpose(block);
+        }
         let at = step * A_WIDTH + place.x;
-        a_tiles[at] = block[0];
-        a_tiles[at + A_WIDTH] = block[1];
-        a_tiles[at + 2u * A_WIDTH] = block[2];
-        a_tiles[at + 3u * A_WIDTH] = block[3];
+        a_tiles[at] = rows[0];
+        a_tiles[at + A_WIDTH] = rows[1];
+        a_tiles[at + 2u * A_WIDTH] = rows[2];
+        a_tiles[at + 3u * A_WIDTH] = rows[3];
     } else {
+        var columns = block;
+        if EVEN == 1u && B_TRANSPOSED == 1u {
+            columns = transpose(block);
+        }
         let at = step * B_WIDTH + place.x;
-        b_tiles[at] = block[0];
-        b_tiles[at + B_WIDTH] = block[1];
-        b_tiles[at + 2u * B_WIDTH] = block[2];
-        b_tiles[at + 3u * B_WIDTH] = block[3];
+        b_tiles[at] = columns[0];
+        b_tiles[at + B_WIDTH] = columns[1];
+        b_tiles[at + 2u * B_WIDTH] = columns[2];
+        b_tiles[at + 3u * B_WIDTH] = columns[3];
     }
 }
 
@@ -478,7 +520,7 @@ fn store_four(slice: u32, row: u32, col: u32, products: vec4<f32>) {
 fn store_vector(at: u32, row: u32, col: u32, products: vec4<f32>) {
     var value = products;
     if START == 1u {
-        value += vec4<f32>(bias_at(row, col), bias_at(row, col + 1u), bias_at(row, col + 2u), bias_at(row, col + 3u));
+        value += vec4<f32>(bias4[(bias_row(row) + col) / 4u]);
     }
     if START == 2u {
         value += vec4<f32>(c4[at / 4u]);
@@ -532,15 +574,19 @@ fn vector(
     var c01 = mat4x4<f32>();
     var c10 = mat4x4<f32>();
     var c11 = mat4x4<f32>();
-    put(local, 0u, bring(local, origin, start, end));
+    let tiles_along = (max(end, start) - start + K_TILE - 1u) / K_TILE;
+    var next: mat4x4<f32>;
+    // Surplus groups bring the last tile, of which nothing comes.
+    let begin = lines(local, origin, min(start, p.k - K_TILE)); // if EVEN
+    next = bring_line(local, begin, 0u); // if EVEN
+    next = bring(local, origin, start, end); // unless EVEN
+    put(local, 0u, next);
     workgroupBarrier();
-    var tile = 0u;
-    for (var first = start; first < end; first += K_TILE) {
-        let more = first + K_TILE < end;
-        var next = mat4x4<f32>();
-        if more {
-            next = bring(local, origin, first + K_TILE, end);
-        }
+    for (var i_tile = 0u; i_tile < tiles_along; i_tile++) {
+        let tile = i_tile % 2u;
+        // After the last tile once more the last one: a condition would have compilers wait for memory here.
+        next = bring_line(local, begin, min(i_tile + 1u, tiles_along - 1u)); // if EVEN
+        next = bring(local, origin, start + (i_tile + 1u) * K_TILE, end); // unless EVEN
         for (var i = 0u; i < K_TILE; i++) {
             let a_at = (tile * K_TILE + i) * A_WIDTH + y;
             let b_at = (tile * K_TILE + i) * B_WIDTH + x;
@@ -553,10 +599,7 @@ fn vector(
             c10 += outer(b0, a1);
             c11 += outer(b1, a1);
         }
-        tile = 1u - tile;
-        if more {
-            put(local, tile, next);
-        }
+        put(local, 1u - tile, next);
         workgroupBarrier();
     }
     // Surplus groups have no slice.

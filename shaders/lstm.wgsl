@@ -1,5 +1,5 @@
 // LSTM over a sequence, forward and backward (src/ops/lstm.rs): the recurrent products with the gates' functions and
-// derivatives behind them. Four ways each, of the same bindings:
+// derivatives behind them. Five ways each, of the same bindings:
 //
 // *_naive: one dispatch a step, a cell an invocation. The reference.
 //
@@ -10,6 +10,10 @@
 // through workgroup memory. Storage is read in runs of DEPTH elements or X units, so that loads of neighbouring invocations make
 // whole cache lines, and what neighbouring invocations read from workgroup memory at one time is the same or in different banks.
 // Vectors are put together on the way: the four gates of a unit stand H apart, four rows further.
+//
+// *_split: one dispatch a step, for GPUs: as *_tiled, but with storage read four elements at a time where sizes allow it, the next
+// tiles read while these are multiplied, and the sums' length cut into PARTS, one for each X * Y invocations of a workgroup.
+// So there are waves enough to hide what memory takes where rows and units are few.
 //
 // *_sequence: one dispatch for many steps, where rows are many or a dispatch is dear. A workgroup owns 4 x QUADS rows for
 // all steps of the dispatch: h or the gates' gradients stand in workgroup memory, c or its gradient in registers, and R is
@@ -245,6 +249,221 @@ fn forward_tiled(
     if QUADS > 2u {
         steps_of(row + 8u * Y, first_unit + x, s2);
         steps_of(row + 12u * Y, first_unit + x, s3);
+    }
+}
+
+// Parts of the sums' length, each made by X * Y invocations and added up at the end.
+const PARTS: u32 = 1u;
+// 1 where storage is read and written four elements at a time: all operands begin at a multiple of four elements, and each part's
+// share of the sums' length is a multiple of DEPTH.
+const VECTOR: u32 = 0u;
+const LANES: u32 = X * Y;
+
+@group(0) @binding(1) var<storage, read> recurrent4: array<vec4<W>>; // the same as `recurrent`, and so on
+@group(0) @binding(2) var<storage, read_write> gates4: array<vec4<S>>;
+@group(0) @binding(3) var<storage, read_write> h4: array<vec4<S>>;
+@group(0) @binding(4) var<storage, read_write> cells4: array<vec4<f32>>; // the same as `c`
+
+// For each part [DEPTH, JOINT_PITCH]: Y vectors of four rows, then X of what they are multiplied with. Then the parts' sums.
+const JOINT_PITCH: u32 = X + Y + PAD;
+const JOINT: u32 = max(DEPTH * JOINT_PITCH, 4u * LANES);
+var<workgroup> joint: array<vec4<f32>, PARTS * JOINT>;
+
+// Blocks of four vectors that stand in a part: of rows, four terms of the sum along each ...
+const ROW_BLOCKS: u32 = Y * DEPTH / 4u;
+// ... and of the weights forward, four units of each gate.
+const WEIGHT_BLOCKS: u32 = DEPTH * X / 4u;
+
+// Which block of which part an invocation brings, at most one. Weights come first, in the order of the parts, so that the
+// invocations of a wave bring one kind: where they bring two, the second waits until the first is there.
+struct Brings {
+    part: u32,
+    block: u32,
+    rows: bool,
+    any: bool,
+}
+fn brings(invocation: u32, weights: u32) -> Brings {
+    if invocation < PARTS * weights {
+        return Brings(invocation / weights, invocation % weights, false, true);
+    }
+    let rest = invocation - PARTS * weights;
+    return Brings(min(rest / ROW_BLOCKS, PARTS - 1u), rest % ROW_BLOCKS, true, rest < PARTS * ROW_BLOCKS);
+}
+
+// Four terms of h of the step before, from k on: of rows past the end, the last; zeros from `end` on.
+fn four_h(row: u32, k: u32, end: u32) -> vec4<f32> {
+    let terms = k + vec4<u32>(0u, 1u, 2u, 3u);
+    let value = load_h(state_at(0u, row) + min(terms, vec4<u32>(p.units - 1u)));
+    return select(vec4<f32>(), value, terms < vec4<u32>(end));
+}
+
+// R of a gate for four units from `unit` on; past the end, the last ones'.
+fn four_weights(k: u32, gate: u32, unit: u32) -> vec4<f32> {
+    let row = p.recurrent_offset + (min(k, p.units - 1u) * 4u + gate) * p.units;
+    let at = row + min(unit + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.units - 1u));
+    return vec4<f32>(f32(recurrent[at.x]), f32(recurrent[at.y]), f32(recurrent[at.z]), f32(recurrent[at.w]));
+}
+
+// Where the vectors stand that an invocation reads for the first tile of a part, whose terms begin at `first`.
+fn lines_forward(mine: Brings, first_row: u32, first_unit: u32, first: u32) -> vec4<u32> {
+    let row = first_row + mine.block / (DEPTH / 4u) * 4u;
+    let rows = (p.h_offset + states_at(0u, row) + first + mine.block % (DEPTH / 4u) * 4u) / 4u;
+    let gates = (first + mine.block / (X / 4u)) * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+    let unit = min(first_unit + mine.block % (X / 4u) * 4u, p.units - 4u);
+    return select((p.recurrent_offset + gates * p.units + unit) / 4u, rows, mine.rows);
+}
+
+// The block that an invocation brings for tile number `tile` of its part: four vectors as they stand in `joint`.
+fn bring_forward(mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
+    let at = lines + tile * select(DEPTH * p.units, DEPTH / 4u, mine.rows);
+    var block: mat4x4<f32>;
+    if mine.rows {
+        block = mat4x4<f32>(vec4<f32>(h4[at.x]), vec4<f32>(h4[at.y]), vec4<f32>(h4[at.z]), vec4<f32>(h4[at.w]));
+    } else {
+        block = mat4x4<f32>(
+            vec4<f32>(recurrent4[at.x]),
+            vec4<f32>(recurrent4[at.y]),
+            vec4<f32>(recurrent4[at.z]),
+            vec4<f32>(recurrent4[at.w]),
+        );
+    }
+    return transpose(block);
+}
+
+// The same of any sizes, for the terms from `first` on.
+fn gather_forward(mine: Brings, first_row: u32, first_unit: u32, first: u32, end: u32) -> mat4x4<f32> {
+    if mine.rows {
+        let row = first_row + mine.block / (DEPTH / 4u) * 4u;
+        let k = first + mine.block % (DEPTH / 4u) * 4u;
+        return transpose(
+            mat4x4<f32>(four_h(row, k, end), four_h(row + 1u, k, end), four_h(row + 2u, k, end), four_h(row + 3u, k, end)),
+        );
+    }
+    let unit = first_unit + mine.block % (X / 4u) * 4u;
+    let k = first + mine.block / (X / 4u);
+    return transpose(
+        mat4x4<f32>(four_weights(k, 0u, unit), four_weights(k, 1u, unit), four_weights(k, 2u, unit), four_weights(k, 3u, unit)),
+    );
+}
+
+// Where the first of them stands in its part, and how far apart they are.
+fn place_forward(mine: Brings) -> vec2<u32> {
+    return select(
+        vec2<u32>(mine.block / (X / 4u) * JOINT_PITCH + Y + mine.block % (X / 4u) * 4u, 1u),
+        vec2<u32>(mine.block % (DEPTH / 4u) * 4u * JOINT_PITCH + mine.block / (DEPTH / 4u), JOINT_PITCH),
+        mine.rows,
+    );
+}
+
+fn put(part: u32, place: vec2<u32>, block: mat4x4<f32>) {
+    let at = part * JOINT + place.x;
+    joint[at] = block[0];
+    joint[at + place.y] = block[1];
+    joint[at + 2u * place.y] = block[2];
+    joint[at + 3u * place.y] = block[3];
+}
+
+// The products of an invocation's tiles, a column a row.
+fn multiplied(part: u32, lane: u32, sums: mat4x4<f32>) -> mat4x4<f32> {
+    var s = sums;
+    let rows = part * JOINT + lane / X;
+    let columns = part * JOINT + Y + lane % X;
+    for (var k = 0u; k < DEPTH; k++) {
+        s += outer(joint[columns + k * JOINT_PITCH], joint[rows + k * JOINT_PITCH]);
+    }
+    return s;
+}
+
+// The sum over all parts of what each has at `i`.
+fn added_up(i: u32) -> vec4<f32> {
+    var sum = joint[i];
+    for (var part = 1u; part < PARTS; part++) {
+        sum += joint[part * JOINT + i];
+    }
+    return sum;
+}
+
+// The only step of a dispatch for four neighbouring units of a row, a column of products a unit.
+fn step_of_four(row: u32, unit: u32, products: mat4x4<f32>) {
+    step_of_vector(row, unit, transpose(products)); // if VECTOR
+    step_of(row, unit, products[0]); // unless VECTOR
+    step_of(row, unit + 1u, products[1]); // unless VECTOR
+    step_of(row, unit + 2u, products[2]); // unless VECTOR
+    step_of(row, unit + 3u, products[3]); // unless VECTOR
+}
+
+fn sigmoids(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(sigmoid_(x.x), sigmoid_(x.y), sigmoid_(x.z), sigmoid_(x.w));
+}
+
+fn tanhs(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(tanh_(x.x), tanh_(x.y), tanh_(x.z), tanh_(x.w));
+}
+
+// The same, a column of products a gate.
+fn step_of_vector(row: u32, unit: u32, products: mat4x4<f32>) {
+    if row >= p.rows || unit >= p.units {
+        return;
+    }
+    let apart = p.units / 4u;
+    let gate = (p.gates_offset + 4u * row * p.units + unit) / 4u;
+    let i = sigmoids(vec4<f32>(gates4[gate]) + products[0]);
+    let f = sigmoids(vec4<f32>(gates4[gate + apart]) + products[1]);
+    let g = tanhs(vec4<f32>(gates4[gate + 2u * apart]) + products[2]);
+    let o = sigmoids(vec4<f32>(gates4[gate + 3u * apart]) + products[3]);
+    let before = row * p.units + unit;
+    let after = before + p.pitch * p.units;
+    let s = f * cells4[(p.c_offset + before) / 4u] + i * g;
+    gates4[gate] = vec4<S>(i);
+    gates4[gate + apart] = vec4<S>(f);
+    gates4[gate + 2u * apart] = vec4<S>(g);
+    gates4[gate + 3u * apart] = vec4<S>(o);
+    cells4[(p.c_offset + after) / 4u] = s;
+    h4[(p.h_offset + after) / 4u] = vec4<S>(o * tanhs(s));
+}
+
+@compute @workgroup_size(X * Y * PARTS)
+fn forward_split(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let group = group_number(workgroup_id, num_workgroups);
+    let unit_blocks = (p.units + X - 1u) / X;
+    let first_row = group / unit_blocks * 4u * Y;
+    let first_unit = group % unit_blocks * X;
+    let part = invocation / LANES;
+    let lane = invocation % LANES;
+    let share = (p.units + 4u * PARTS - 1u) / (4u * PARTS) * 4u;
+    let tiles = (share + DEPTH - 1u) / DEPTH;
+    let mine = brings(invocation, WEIGHT_BLOCKS);
+    let begin = mine.part * share;
+    let place = place_forward(mine);
+    var sums = mat4x4<f32>();
+    var next: mat4x4<f32>;
+    let lines = lines_forward(mine, first_row, first_unit, begin); // if VECTOR
+    next = bring_forward(mine, lines, 0u); // if VECTOR
+    let end = min(begin + share, p.units); // unless VECTOR
+    next = gather_forward(mine, first_row, first_unit, begin, end); // unless VECTOR
+    for (var tile = 0u; tile < tiles; tile++) {
+        if mine.any {
+            put(mine.part, place, next);
+        }
+        workgroupBarrier();
+        // After the last tile once more the last one: a condition would have the compiler wait here.
+        next = bring_forward(mine, lines, min(tile + 1u, tiles - 1u)); // if VECTOR
+        next = gather_forward(mine, first_row, first_unit, begin + (tile + 1u) * DEPTH, end); // unless VECTOR
+        sums = multiplied(part, lane, sums);
+        workgroupBarrier();
+    }
+    put(part, vec2<u32>(lane, LANES), sums);
+    workgroupBarrier();
+    if invocation < LANES {
+        let row = invocation / (X / 4u);
+        let unit = invocation % (X / 4u) * 4u;
+        let at = row % 4u * LANES + row / 4u * X + unit;
+        let products = mat4x4<f32>(added_up(at), added_up(at + 1u), added_up(at + 2u), added_up(at + 3u));
+        step_of_four(first_row + row, first_unit + unit, products);
     }
 }
 
@@ -579,6 +798,172 @@ fn backward_tiled(
     steps_back(first_row + 4u * y, first_unit + x, X, s0);
     if QUADS > 1u {
         steps_back(first_row + 4u * (y + Y), first_unit + x, X, s1);
+    }
+}
+
+@group(0) @binding(2) var<storage, read> dh4: array<vec4<S>>; // the same as `dh`, and so on
+@group(0) @binding(3) var<storage, read> c4: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> later4: array<vec4<S>>;
+@group(0) @binding(5) var<storage, read_write> dgates4: array<vec4<S>>;
+@group(0) @binding(6) var<storage, read_write> dc4: array<vec4<f32>>;
+
+// Four gradients of the step after the only one, from k on: of rows past the end, the last; zeros from `end` on.
+fn four_later(row: u32, k: u32, end: u32) -> vec4<f32> {
+    return select(vec4<f32>(), later_gates(0u, row, min(k, 4u * b.units - 4u)), k < end);
+}
+
+// Of the weights backward, four terms of the sum of four units.
+const TRANSPOSED_BLOCKS: u32 = X * DEPTH / 4u;
+
+// As forward.
+fn lines_backward(mine: Brings, first_row: u32, first_unit: u32, first: u32) -> vec4<u32> {
+    let four = mine.block / (DEPTH / 4u) * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+    let rows = min(first_row + four, vec4<u32>(b.rows - 1u));
+    let units = min(first_unit + four, vec4<u32>(b.units - 1u));
+    var begin = 0u;
+    begin = b.gates_offset + b.rows * 4u * b.units; // unless APART
+    begin = b.later_offset; // if APART
+    begin = select(b.recurrent_offset, begin, mine.rows);
+    return (begin + select(units, rows, mine.rows) * 4u * b.units + first + mine.block % (DEPTH / 4u) * 4u) / 4u;
+}
+
+fn bring_backward(mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
+    let at = lines + tile * (DEPTH / 4u);
+    var block: mat4x4<f32>;
+    if mine.rows {
+        block = four_lines(at);
+    } else {
+        block = mat4x4<f32>(
+            vec4<f32>(recurrent4[at.x]),
+            vec4<f32>(recurrent4[at.y]),
+            vec4<f32>(recurrent4[at.z]),
+            vec4<f32>(recurrent4[at.w]),
+        );
+    }
+    return transpose(block);
+}
+
+fn four_lines(at: vec4<u32>) -> mat4x4<f32> {
+    var block: mat4x4<f32>;
+    block[0] = vec4<f32>(dgates4[at.x]); // unless APART
+    block[1] = vec4<f32>(dgates4[at.y]); // unless APART
+    block[2] = vec4<f32>(dgates4[at.z]); // unless APART
+    block[3] = vec4<f32>(dgates4[at.w]); // unless APART
+    block[0] = vec4<f32>(later4[at.x]); // if APART
+    block[1] = vec4<f32>(later4[at.y]); // if APART
+    block[2] = vec4<f32>(later4[at.z]); // if APART
+    block[3] = vec4<f32>(later4[at.w]); // if APART
+    return block;
+}
+
+fn gather_backward(mine: Brings, first_row: u32, first_unit: u32, first: u32, end: u32) -> mat4x4<f32> {
+    let four = mine.block / (DEPTH / 4u) * 4u;
+    let k = first + mine.block % (DEPTH / 4u) * 4u;
+    if mine.rows {
+        let row = first_row + four;
+        return transpose(
+            mat4x4<f32>(
+                four_later(row, k, end),
+                four_later(row + 1u, k, end),
+                four_later(row + 2u, k, end),
+                four_later(row + 3u, k, end),
+            ),
+        );
+    }
+    let unit = first_unit + four;
+    let within = min(k, 4u * b.units - 4u);
+    return transpose(
+        mat4x4<f32>(
+            weights_along(unit, within),
+            weights_along(unit + 1u, within),
+            weights_along(unit + 2u, within),
+            weights_along(unit + 3u, within),
+        ),
+    );
+}
+
+fn place_backward(mine: Brings) -> vec2<u32> {
+    let at = mine.block / (DEPTH / 4u) + select(Y, 0u, mine.rows);
+    return vec2<u32>(mine.block % (DEPTH / 4u) * 4u * JOINT_PITCH + at, JOINT_PITCH);
+}
+
+// The only step of a dispatch for four neighbouring units of a row.
+fn step_back_four(row: u32, unit: u32, product: vec4<f32>) {
+    step_back_vector(row, unit, product); // if VECTOR
+    step_back(row, unit, product.x); // unless VECTOR
+    step_back(row, unit + 1u, product.y); // unless VECTOR
+    step_back(row, unit + 2u, product.z); // unless VECTOR
+    step_back(row, unit + 3u, product.w); // unless VECTOR
+}
+
+fn step_back_vector(row: u32, unit: u32, product: vec4<f32>) {
+    if row >= b.rows || unit >= b.units {
+        return;
+    }
+    let apart = b.units / 4u;
+    let cell = row * b.units + unit;
+    let gate = (b.gates_offset + 4u * row * b.units + unit) / 4u;
+    let i = vec4<f32>(dgates4[gate]);
+    let f = vec4<f32>(dgates4[gate + apart]);
+    let g = vec4<f32>(dgates4[gate + 2u * apart]);
+    let o = vec4<f32>(dgates4[gate + 3u * apart]);
+    let before = c4[(b.c_offset + cell) / 4u];
+    let after = c4[(b.c_offset + b.pitch * b.units + cell) / 4u];
+    let s = tanhs(after);
+    let total = vec4<f32>(dh4[(b.dh_offset + cell) / 4u]) + product;
+    let at_dc = (b.dc_offset + cell) / 4u;
+    var carried = vec4<f32>();
+    if has_later(0u) {
+        carried = dc4[at_dc];
+    }
+    let d = carried + total * o * (1.0 - s * s);
+    dgates4[gate] = vec4<S>(d * g * i * (1.0 - i));
+    dgates4[gate + apart] = vec4<S>(d * before * f * (1.0 - f));
+    dgates4[gate + 2u * apart] = vec4<S>(d * i * (1.0 - g * g));
+    dgates4[gate + 3u * apart] = vec4<S>(total * s * o * (1.0 - o));
+    dc4[at_dc] = d * f;
+}
+
+@compute @workgroup_size(X * Y * PARTS)
+fn backward_split(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let group = group_number(workgroup_id, num_workgroups);
+    let unit_blocks = (b.units + 4u * X - 1u) / (4u * X);
+    let first_row = group / unit_blocks * 4u * Y;
+    let first_unit = group % unit_blocks * 4u * X;
+    let part = invocation / LANES;
+    let lane = invocation % LANES;
+    let share = (b.units + PARTS - 1u) / PARTS * 4u;
+    let tiles = (share + DEPTH - 1u) / DEPTH;
+    let mine = brings(invocation, TRANSPOSED_BLOCKS);
+    let begin = mine.part * share;
+    let place = place_backward(mine);
+    var sums = mat4x4<f32>();
+    if has_later(0u) {
+        var next: mat4x4<f32>;
+        let lines = lines_backward(mine, first_row, first_unit, begin); // if VECTOR
+        next = bring_backward(mine, lines, 0u); // if VECTOR
+        let end = min(begin + share, 4u * b.units); // unless VECTOR
+        next = gather_backward(mine, first_row, first_unit, begin, end); // unless VECTOR
+        for (var tile = 0u; tile < tiles; tile++) {
+            if mine.any {
+                put(mine.part, place, next);
+            }
+            workgroupBarrier();
+            next = bring_backward(mine, lines, min(tile + 1u, tiles - 1u)); // if VECTOR
+            next = gather_backward(mine, first_row, first_unit, begin + (tile + 1u) * DEPTH, end); // unless VECTOR
+            sums = multiplied(part, lane, sums);
+            workgroupBarrier();
+        }
+    }
+    put(part, vec2<u32>(lane, LANES), sums);
+    workgroupBarrier();
+    for (var i = invocation; i < 4u * LANES; i += PARTS * LANES) {
+        let at = i % LANES;
+        step_back_four(first_row + at / X * 4u + i / LANES, first_unit + at % X * 4u, added_up(i));
     }
 }
 

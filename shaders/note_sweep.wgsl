@@ -49,6 +49,9 @@ struct Params {
     head_bias: u32,
     bins: u32,
     bins_bias: u32,
+    // H1 and H2 once more: compilers make hundreds of steps of code of a loop whose end they know.
+    units1: u32,
+    units2: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> weights: array<f32>; // chosen [C, 4H1]; recurrent1 [H1, 4H1]; input2 [H1, 4H2]; recurrent2 [H2, 4H2]; head [H2, HEADS]; head_bias [HEADS]; bins [H2, BINS]; bins_bias [BINS]
@@ -119,14 +122,14 @@ fn main(
                     sums[i] += lower[k] * weights[p.weights_offset + p.chosen + k * 4u * H1 + column];
                 }
             }
-            add_product(&sums, 0u, H1, p.recurrent1, H1, invocation);
+            add_product(&sums, 0u, p.units1, p.recurrent1, H1, invocation);
             activate(&sums, 0u, H1, invocation);
 
             for (var i = 0u; i < COLUMNS; i++) {
                 sums[i] = bias2[p.bias2_offset + piece * 4u * H2 + min(invocation + i * INVOCATIONS, 4u * H2 - 1u)];
             }
-            add_product(&sums, 0u, H1, p.input2, H2, invocation);
-            add_product(&sums, H1, H2, p.recurrent2, H2, invocation);
+            add_product(&sums, 0u, p.units1, p.input2, H2, invocation);
+            add_product(&sums, H1, p.units2, p.recurrent2, H2, invocation);
             activate(&sums, H1, H2, invocation);
 
             if invocation < HEADS * PARTS {
@@ -230,13 +233,20 @@ fn draw_bin(draw: f32) -> f32 {
     return f32(drawn) / f32(BINS - 1u);
 }
 
+// Rows of a matrix that are read together, so that an invocation waits for all of them at once.
+const TOGETHER: u32 = 16u;
+
 // Adds hidden[first .. first + rows] times the matrix [rows, 4 units] that stands at `matrix` to the invocation's columns.
 fn add_product(sums: ptr<function, array<f32, COLUMNS>>, first: u32, rows: u32, matrix: u32, units: u32, invocation: u32) {
-    for (var k = 0u; k < rows; k++) {
-        let x = hidden[first + k];
-        let row = p.weights_offset + matrix + k * 4u * units;
-        for (var i = 0u; i < COLUMNS; i++) {
-            (*sums)[i] += x * weights[row + min(invocation + i * INVOCATIONS, 4u * units - 1u)];
+    for (var k = 0u; k < rows; k += TOGETHER) {
+        for (var j = 0u; j < TOGETHER; j++) {
+            // Past the end the last row, of which nothing is taken.
+            let at = min(k + j, rows - 1u);
+            let x = select(0.0, hidden[first + at], k + j < rows);
+            let row = p.weights_offset + matrix + at * 4u * units;
+            for (var i = 0u; i < COLUMNS; i++) {
+                (*sums)[i] += x * weights[row + min(invocation + i * INVOCATIONS, 4u * units - 1u)];
+            }
         }
     }
 }

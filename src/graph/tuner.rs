@@ -441,8 +441,9 @@ mod tests {
             let times = Measured { shaders, us: us.collect() };
             let kernels = Kernels::from([(Key::of(&product), times)]);
             remembered::save(&file, &Machine::of(&with), &kernels).unwrap();
-            assert_eq!(chosen(&without), ("register", Origin::Default, 1));
-            let expected = if of == &with { ("subgroup", Origin::Tuned, 0) } else { ("register", Origin::Default, 1) };
+            let default = (product.supported(&without)[0], Origin::Default, 1);
+            assert_eq!(chosen(&without), default);
+            let expected = if of == &with { ("subgroup", Origin::Tuned, 0) } else { default };
             assert_eq!(chosen(&with), expected);
         }
     }

@@ -203,6 +203,9 @@ const VECTOR_GROUPS: [Group; 4] = [(16, 16, 8), (8, 8, 8), (32, 4, 4), (8, 32, 4
 /// Workgroups that keep any GPU busy.
 const MANY_GROUPS: usize = 512;
 
+/// With fewer workgroups than this a large GPU has compute units without one.
+const FEW_GROUPS: usize = 72;
+
 /// Fewest steps of `k` for which it pays to add one more slice in the end.
 const SHORTEST_SLICE: usize = 256;
 
@@ -238,6 +241,11 @@ impl Kernel {
         let (x, y, k_tile) = group;
         let consts = vec![("GROUP_X", x as u32), ("GROUP_Y", y as u32), ("K_TILE", k_tile)];
         Some(Self { entry, tile: [rows * y, 8 * x], consts })
+    }
+
+    /// Steps of `k` that pass through workgroup memory at a time; 1 where the kernel has no such number.
+    fn k_tile(&self) -> usize {
+        self.consts.iter().find(|(name, _)| *name == "K_TILE").map_or(1, |(_, steps)| *steps as usize)
     }
 
     /// How many tiles `m x n` results make.
@@ -290,10 +298,10 @@ impl Gemm {
 
         let bias = Part::new((0, bias_groups.sequences), in_n, n);
         // Operands 0 and 1 are A and B; without a bias, part of B is bound in its place and not read, so that all products
-        // have one layout of bindings.
+        // have one layout of bindings: a vector of it, where it is declared as vectors.
         let (bias_arg, bias, stored_bias) = match self.bias {
             Some(_) => (2, bias, Format::F32),
-            None => (1, Part::new((0, 1), (0, 1), 1), self.formats[1]),
+            None => (1, Part::new((0, 1), (0, in_n.1.min(4)), 4), self.formats[1]),
         };
         let (c_arg, c) = (self.args().len() - 1, Part::new(in_m, in_n, n));
 
@@ -313,8 +321,12 @@ impl Gemm {
             let by_vectors = |arg: usize, part: &Part| {
                 [recorder.offset(arg, part.start), part.stride, part.cols].iter().all(|x| x.is_multiple_of(4))
             };
-            let parts = [("A_VECTOR", 0, &a), ("B_VECTOR", 1, &b), ("C_VECTOR", product_arg, &product)];
-            shader.consts.extend(parts.map(|(name, arg, part)| (name, by_vectors(arg, part).into())));
+            let (by_a, by_b, mut by_c) = (by_vectors(0, &a), by_vectors(1, &b), by_vectors(product_arg, &product));
+            // The bias is read by the vectors in which C is written.
+            by_c &= self.bias.is_none() || by_vectors(bias_arg, &bias);
+            let even = by_a && by_b && [slice, in_k.1].iter().all(|steps| steps.is_multiple_of(kernel.k_tile()));
+            let consts = [("A_VECTOR", by_a), ("B_VECTOR", by_b), ("C_VECTOR", by_c), ("EVEN", even)];
+            shader.consts.extend(consts.map(|(name, value)| (name, value.into())));
         }
         let words = [in_m.0, bias_groups.inner, bias_groups.sequences];
         let cost = recorder.share(in_m.1, m).part(in_n.1, n).part(in_k.1, k);
@@ -389,12 +401,15 @@ impl Op for Gemm {
 
     /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for.
     ///
-    /// Where a driver runs on a CPU, loads cost most, and `direct` has the fewest. Slices are worth adding up only where
-    /// tiles are few and `k` is long; there they keep a GPU busy that would idle otherwise.
+    /// Where a driver runs on a CPU, loads cost most, and `direct` has the fewest. Elsewhere `vector` has the shortest code and waits
+    /// least (docs/ISA.md), and small tiles make more workgroups of a small product. Slices are worth adding up only where tiles are
+    /// few and `k` is long; there they keep a GPU busy that would idle otherwise.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
-        let mut variants = match capabilities.device_type {
-            DeviceType::Software => vec!["direct", "register", "vector", "tiled", "naive"],
-            _ => vec!["register", "vector", "direct", "tiled", "naive"],
+        let is_small = Kernel::of("vector", self.m, self.n).is_some_and(|of| of.tiles(self.m, self.n) < FEW_GROUPS);
+        let mut variants = match (capabilities.device_type, is_small) {
+            (DeviceType::Software, _) => vec!["direct", "register", "vector", "tiled", "naive"],
+            (_, false) => vec!["vector", "register", "direct", "tiled", "naive"],
+            (_, true) => vec!["tiled", "vector", "register", "direct", "naive"],
         };
         // A subgroup larger than the workgroup would have invocations that hold nothing. Second on software adapters, since it is
         // the fastest on one of them.

@@ -294,6 +294,8 @@ enum Kernel {
     Block { rows: usize, units: usize },
     /// A dispatch a step, a workgroup makes a tile.
     Tiled(Tile),
+    /// A dispatch a step, a workgroup makes a tile in several parts of the sums' length.
+    Split(Split),
     /// A dispatch for many steps, a workgroup makes this many quadruples of rows.
     Sequence { quads: usize },
 }
@@ -340,6 +342,52 @@ const BACKWARD_TILES: [(&str, Tile); 4] = [
     ("step_16", Tile { x: 8, y: 4, units: 4, quads: 1, depth: 32, pad: 1 }),
 ];
 
+/// A workgroup of `parts` times `x * y` invocations, of which one makes four rows of one unit (forward) or of four (backward) over
+/// its part of the sums' length, `depth` terms at a time.
+#[derive(Clone, Copy)]
+struct Split {
+    x: usize,
+    y: usize,
+    units: usize,
+    depth: usize,
+    parts: usize,
+    /// Padding of a term's vectors in workgroup memory.
+    pad: usize,
+}
+
+impl Split {
+    fn rows(self) -> usize {
+        4 * self.y
+    }
+
+    fn groups(self, rows: usize, units: usize) -> usize {
+        rows.div_ceil(self.rows()) * units.div_ceil(self.units * self.x)
+    }
+
+    /// Whether tiles divide the parts of a sum of so many terms evenly.
+    fn is_even(self, terms: usize) -> bool {
+        terms.is_multiple_of(self.parts * self.depth)
+    }
+}
+
+/// Tiles in parts by their number of rows. Where few rows make few workgroups, parts make more waves of them.
+const FORWARD_SPLITS: [(&str, Split); 3] = [
+    ("split_64", Split { x: 16, y: 16, units: 1, depth: 16, parts: 1, pad: 1 }),
+    ("split_32", Split { x: 16, y: 8, units: 1, depth: 16, parts: 1, pad: 1 }),
+    ("split_8", Split { x: 16, y: 2, units: 1, depth: 4, parts: 4, pad: 1 }),
+];
+
+/// The same backward, where sums are four times as long. Without padding, `split_32` fits into the workgroup memory that every device
+/// has.
+const BACKWARD_SPLITS: [(&str, Split); 3] = [
+    ("split_32", Split { x: 8, y: 8, units: 4, depth: 16, parts: 4, pad: 0 }),
+    ("split_16", Split { x: 8, y: 4, units: 4, depth: 8, parts: 8, pad: 1 }),
+    ("split_8", Split { x: 4, y: 2, units: 4, depth: 4, parts: 16, pad: 1 }),
+];
+
+/// Workgroups that [`Kernel::Split`] should make of a step: three for each of a large GPU's 72 compute units.
+const SPLIT_GROUPS: usize = 3 * 72;
+
 /// Rows of a workgroup of [`Kernel::Sequence`].
 const SEQUENCES: [(&str, usize); 3] = [("seq_r4", 4), ("seq_r8", 8), ("seq_r16", 16)];
 
@@ -358,23 +406,43 @@ const INVOCATIONS: usize = 64;
 /// Workgroups that a GPU should have of a step, so that a tile is worth its size.
 const ENOUGH_GROUPS: usize = 128;
 
+/// Kernels of a kind by name.
+type Named<K> = [(&'static str, K)];
+
+/// Of kernels by their size, the largest first, those of whose rows at most half would be empty, and the smallest; first the largest
+/// that makes enough workgroups.
+fn by_size<K: Copy>(
+    all: &Named<K>,
+    rows: usize,
+    rows_of: fn(K) -> usize,
+    is_enough: impl Fn(K) -> bool,
+) -> Vec<(&'static str, K)> {
+    let smallest = all.len() - 1;
+    let fitting = all.iter().enumerate().filter(|&(i, &(_, kernel))| i == smallest || rows > rows_of(kernel) / 2);
+    let mut kernels: Vec<_> = fitting.map(|(_, &kernel)| kernel).collect();
+    let best = kernels.iter().position(|&(_, kernel)| is_enough(kernel)).unwrap_or(kernels.len() - 1);
+    kernels[..=best].rotate_right(1);
+    kernels
+}
+
 /// The kernels that fit, the one to take unmeasured first; a workgroup of [`Kernel::Sequence`] needs `row_bytes` for a row.
-/// Those of whose rows more than half would be empty are left out, except for the smallest.
 fn kernels(
     capabilities: &Capabilities,
     (rows, units): (usize, usize),
     row_bytes: usize,
     block: Kernel,
-    tiles: &[(&'static str, Tile)],
+    (splits, tiles): (&Named<Split>, &Named<Tile>),
 ) -> Vec<(&'static str, Kernel)> {
-    let (smallest, larger) = (tiles.len() - 1, |most: usize| rows > most / 2);
-    let tiles = tiles.iter().enumerate().filter(|&(i, (_, tile))| i == smallest || larger(tile.rows()));
-    let tiles: Vec<_> = tiles.map(|(_, &tile)| tile).collect();
-    let mut kernels: Vec<_> = tiles.iter().map(|&(name, tile)| (name, Kernel::Tiled(tile))).collect();
-    let best = tiles.iter().position(|(_, tile)| tile.groups(rows, units) >= ENOUGH_GROUPS);
-    kernels[..=best.unwrap_or(tiles.len() - 1)].rotate_right(1);
-    let place = if capabilities.device_type == DeviceType::Software { 0 } else { kernels.len() };
-    kernels.insert(place, ("block", block));
+    let larger = |most: usize| rows > most / 2;
+    let splits = by_size(splits, rows, Split::rows, |split| split.groups(rows, units) >= SPLIT_GROUPS);
+    let splits = splits.into_iter().map(|(name, split)| (name, Kernel::Split(split)));
+    let tiles = by_size(tiles, rows, Tile::rows, |tile| tile.groups(rows, units) >= ENOUGH_GROUPS);
+    let tiles = tiles.into_iter().map(|(name, tile)| (name, Kernel::Tiled(tile)));
+    let block = ("block", block);
+    let mut kernels: Vec<_> = match capabilities.device_type {
+        DeviceType::Software => std::iter::once(block).chain(tiles).chain(splits).collect(),
+        _ => splits.chain(tiles).chain([block]).collect(),
+    };
     kernels.push(("naive", Kernel::Naive));
     let memory = capabilities.max_compute_workgroup_storage_size as usize;
     let fits = |most: usize| most * row_bytes <= memory && (most == SEQUENCES[0].1 || larger(most));
@@ -390,6 +458,7 @@ impl Kernel {
             Kernel::Naive => rows * units.div_ceil(INVOCATIONS),
             Kernel::Block { rows: r, units: u } => rows.div_ceil(r) * units.div_ceil(INVOCATIONS * u),
             Kernel::Tiled(tile) => tile.groups(rows, units),
+            Kernel::Split(split) => split.groups(rows, units),
             Kernel::Sequence { quads } => rows.div_ceil(4 * quads),
         }
     }
@@ -408,24 +477,35 @@ impl Kernel {
             return (0..steps).flat_map(cut).collect();
         }
         let most = match self {
-            Kernel::Naive | Kernel::Block { .. } | Kernel::Tiled(_) => 1,
+            Kernel::Naive | Kernel::Block { .. } | Kernel::Tiled(_) | Kernel::Split(_) => 1,
             Kernel::Sequence { .. } => (bound - 1).min(in_time).max(1),
         };
         chunks(steps, most).map(|(t, steps)| Part { t, steps, row: 0, rows }).collect()
     }
 
-    /// The entry point of this kind, of those for [`Kernel`]'s four.
+    /// The entry point of this kind, of those for [`Kernel`]'s five. `starts` are where its operands begin in what is bound, and
+    /// `terms` is the length of its sums.
     fn shader(
         self,
-        units: usize,
+        (units, terms): (usize, usize),
         (weights, stored): (Format, Format),
-        [naive, block, tiled, sequence]: [&'static str; 4],
+        starts: &[usize],
+        [naive, block, tiled, split, sequence]: [&'static str; 5],
     ) -> Shader {
         let mut shader = match self {
             Kernel::Naive => shader!("lstm", naive, []),
             Kernel::Block { .. } => shader!("lstm", block, []),
             Kernel::Tiled(Tile { x, y, quads, depth, pad, .. }) => {
                 shader!("lstm", tiled, [("X", x), ("Y", y), ("QUADS", quads), ("DEPTH", depth), ("PAD", pad)])
+            }
+            Kernel::Split(of) => {
+                let Split { x, y, depth, parts, pad, .. } = of;
+                let vector = of.is_even(terms) && starts.iter().all(|start| start.is_multiple_of(4));
+                shader!(
+                    "lstm",
+                    split,
+                    [("X", x), ("Y", y), ("DEPTH", depth), ("PARTS", parts), ("PAD", pad), ("VECTOR", vector)]
+                )
             }
             Kernel::Sequence { quads } => {
                 let invocations = units.next_multiple_of(64).min(256);
@@ -461,7 +541,7 @@ impl Lstm {
     fn kernels(&self, capabilities: &Capabilities) -> Vec<(&'static str, Kernel)> {
         let block = Kernel::Block { rows: 12, units: 2 };
         let row_bytes = self.stored.bytes() as usize * self.units;
-        kernels(capabilities, (self.rows, self.units), row_bytes, block, &FORWARD_TILES)
+        kernels(capabilities, (self.rows, self.units), row_bytes, block, (&FORWARD_SPLITS, &FORWARD_TILES))
     }
 
     /// The activated gates in the backward pass. Where the graph has dropped them, it has their input products made again,
@@ -486,7 +566,7 @@ impl LstmGrad {
     fn kernels(&self, capabilities: &Capabilities) -> Vec<(&'static str, Kernel)> {
         let block = Kernel::Block { rows: 8, units: 4 };
         let row_bytes = 4 * self.stored.bytes() as usize * self.units;
-        kernels(capabilities, (self.rows, self.units), row_bytes, block, &BACKWARD_TILES)
+        kernels(capabilities, (self.rows, self.units), row_bytes, block, (&BACKWARD_SPLITS, &BACKWARD_TILES))
     }
 }
 
@@ -529,12 +609,14 @@ impl Op for Lstm {
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let kernel = named(self.kernels(recorder.capabilities), self, variant)?;
         let (pitch, units) = (self.rows, self.units);
-        let entries = ["forward_naive", "forward_block", "forward_tiled", "forward_sequence"];
+        let entries = ["forward_naive", "forward_block", "forward_tiled", "forward_split", "forward_sequence"];
         for Part { t, steps, row, rows } in kernel.parts(recorder, (self.steps, pitch, units)) {
             let state = ((t * pitch + row) * units, (steps * pitch + rows) * units);
+            let starts = [(0, 0), (1, 4 * state.0), (2, state.0), (3, state.0)];
+            let starts = starts.map(|(arg, start)| recorder.offset(arg, start));
             recorder
                 .dispatch(
-                    kernel.shader(units, (self.weights, self.stored), entries),
+                    kernel.shader((units, units), (self.weights, self.stored), &starts, entries),
                     recorder.share(steps * rows, self.steps * pitch),
                 )
                 .read_all(0)
@@ -640,8 +722,10 @@ impl Op for LstmGrad {
             let has_later = t + steps < self.steps;
             let apart = has_later && rows < pitch;
             let follow = usize::from(has_later && !apart);
-            let entries = ["backward_naive", "backward_block", "backward_tiled", "backward_sequence"];
-            let mut shader = kernel.shader(units, (self.weights, self.stored), entries);
+            let entries = ["backward_naive", "backward_block", "backward_tiled", "backward_split", "backward_sequence"];
+            let starts = [(0, 0), (1, at(t)), (2, at(t)), (3, 4 * at(t)), (3, 4 * at(t + 1)), (4, row * units)];
+            let starts = starts.map(|(arg, start)| recorder.offset(arg, start));
+            let mut shader = kernel.shader((units, 4 * units), (self.weights, self.stored), &starts, entries);
             shader.consts.push(("APART", apart.into()));
             let building = recorder
                 .dispatch(shader, recorder.share(steps * rows, self.steps * pitch))

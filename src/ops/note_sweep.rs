@@ -361,6 +361,7 @@ impl Op for NoteSweep {
             let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
             let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
             let words = bound.words(&[first, pieces, self.pieces, self.notes, self.window]).words(&matrices);
+            let words = words.words(&self.units);
             words.step().groups(pieces);
         }
         Ok(())

@@ -8,9 +8,9 @@ use super::recorder::{Building, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::vectorized::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both};
+use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, unknown_variant};
 use crate::error::Result;
-use crate::gpu::{Capabilities, Format};
+use crate::gpu::{Capabilities, DeviceType, Format};
 
 /// The sizes that the convolution and its gradients share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -86,11 +86,10 @@ pub struct OctaveConvWeightGrad(pub Shape);
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OctaveConvInputGrad(pub Shape);
 
-/// Neighbouring notes of an invocation, and of the weight gradient neighbouring taps and filters of a workgroup: the constants of
+/// Neighbouring notes of an invocation, and of the weight gradient neighbouring taps of a workgroup: the constants of
 /// these names in the shader.
 const NOTES: usize = 8;
 const TAPS: usize = 5;
-const FILTERS: usize = 8;
 
 /// Rows that one partial sum of the CPU backend covers: fixed, so that the order does not depend on the number of threads.
 const BLOCK: usize = 64;
@@ -259,18 +258,27 @@ impl Op for OctaveConvWeightGrad {
 
     cpu_both!();
 
-    fn variants(&self, _: &Capabilities) -> Vec<&'static str> {
-        vec!["portable"]
+    /// By how many filters a workgroup makes: fewer make more workgroups, of which a large GPU has too few else.
+    fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
+        match capabilities.device_type {
+            DeviceType::Software => vec!["filters_8", "filters_4"],
+            _ => vec!["filters_4", "filters_8"],
+        }
     }
 
     /// Where the operands are cut, the parts of the sum are added in order.
-    fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
+    fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let s = &self.0;
         let (x, dz) = (s.notes * s.channels, s.notes * s.filters);
-        let groups = s.taps.div_ceil(TAPS) * s.channels * s.filters.div_ceil(FILTERS);
+        let filters: usize = match variant {
+            "filters_8" => 8,
+            "filters_4" => 4,
+            _ => return Err(unknown_variant(self, variant)),
+        };
+        let groups = s.taps.div_ceil(TAPS) * s.channels * s.filters.div_ceil(filters);
         for (first, rows) in recorder.sum_chunks(s.rows, &[x, dz], groups) {
             let shader =
-                shader!("octave_conv", "weight_grad", [("NOTES", NOTES), ("TAPS", TAPS), ("FILTERS", FILTERS)]);
+                shader!("octave_conv", "weight_grad", [("NOTES", NOTES), ("TAPS", TAPS), ("FILTERS", filters)]);
             let building = recorder
                 .dispatch(shader, recorder.share(rows, s.rows))
                 .read(0, first * x, rows * x)

@@ -22,7 +22,7 @@ pub struct Features {
 }
 
 impl Features {
-    fn of(capabilities: &Capabilities) -> Self {
+    pub fn of(capabilities: &Capabilities) -> Self {
         let Capabilities { shader_f16, subgroup, ref cooperative_matrix, .. } = *capabilities;
         Self { f16: shader_f16, subgroup, cooperative: !cooperative_matrix.is_empty() }
     }
@@ -57,7 +57,7 @@ pub struct Variant {
 }
 
 /// A shader with the bindings, counted from 1, that are made writable because another writes to the same buffer.
-type Recorded = (Shader, BTreeSet<usize>);
+pub type Recorded = (Shader, BTreeSet<usize>);
 
 /// All of them: of every op's cases and of all plans in every variant that is supported anywhere, and of the measuring of peaks.
 ///
@@ -118,7 +118,7 @@ fn of_ops(capabilities: &Capabilities) -> Result<HashSet<Recorded>, String> {
 
 /// The bindings that read a tensor to which the dispatch also writes; memory that tensors share in time no dispatch reads
 /// and writes. Scratch memory is behind the operands.
-fn writable(dispatch: &Dispatch, views: &[View]) -> BTreeSet<usize> {
+pub fn writable(dispatch: &Dispatch, views: &[View]) -> BTreeSet<usize> {
     let tensor = |binding: &Binding| views.get(binding.arg).map(|view| view.tensor);
     let written = |of: &Binding| {
         let writes = |other: &Binding| other.access == Access::ReadWrite && tensor(other) == tensor(of);
@@ -129,7 +129,11 @@ fn writable(dispatch: &Dispatch, views: &[View]) -> BTreeSet<usize> {
 }
 
 impl Variant {
-    fn new((shader, writable): &Recorded, features: Features) -> Result<Self, String> {
+    /// The entry point that a dispatch was recorded with.
+    ///
+    /// # Errors
+    /// What naga finds wrong.
+    pub fn new((shader, writable): &Recorded, features: Features) -> Result<Self, String> {
         let name = name(shader, writable);
         let mut wgsl = shader.wgsl().map_err(|error| format!("{name}: {error}"))?;
         for &binding in writable {

@@ -159,6 +159,15 @@ fn without_strides(module: &[u8]) -> Vec<u8> {
     )
 }
 
+/// What a driver gets of a shader that wgpu trusts; a `robust` one checks accesses to buffers itself.
+///
+/// # Errors
+/// What naga says.
+#[allow(dead_code)] // For tests/isa.
+pub fn trusted(variant: &Variant, robust: bool) -> Result<Unit, String> {
+    translate(variant, &DRIVERS[usize::from(robust)], Checks::Trusted)
+}
+
 fn translate(variant: &Variant, driver: &Driver, checks: Checks) -> Result<Unit, String> {
     let name = format!("{}, {}, {checks}", variant.name, driver.environment);
     let pipeline = PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: variant.entry.into() };
