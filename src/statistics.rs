@@ -1,4 +1,4 @@
-//! Statistics: of repeated timings, and of shares.
+//! Statistics: of repeated timings, of means, and of shares.
 
 use std::f64::consts::LN_2;
 
@@ -90,6 +90,55 @@ pub(crate) fn smallest_p(a: usize, b: usize) -> f64 {
     (1..=a).fold(2.0, |p, i| p * i as f64 / (b + i) as f64).min(1.0)
 }
 
+/// The two-sided 95 % point of Student's t distribution with so many degrees of freedom, at least one.
+pub(crate) fn t_95(freedom: usize) -> f64 {
+    // It falls from 12.71 to 1.96.
+    let (mut low, mut high) = (1.0, 13.0);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if within_t(middle, freedom) < 0.95 { low = middle } else { high = middle }
+    }
+    high
+}
+
+/// The chance that Student's t lies between -t and t (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4).
+fn within_t(t: f64, freedom: usize) -> f64 {
+    let angle = (t / (freedom as f64).sqrt()).atan();
+    let (sin, cos) = angle.sin_cos();
+    let odd = freedom % 2 == 1;
+    let (mut power, mut term) = if odd { (1, cos) } else { (0, 1.0) };
+    let mut sum = 0.0;
+    while power + 2 <= freedom {
+        sum += term;
+        term *= cos * cos * (power + 1) as f64 / (power + 2) as f64;
+        power += 2;
+    }
+    if odd { (angle + sin * sum) * std::f64::consts::FRAC_2_PI } else { sin * sum }
+}
+
+/// The mean of `a` less that of `b`, with the bounds between which the difference of the means of what they are drawn from lies with
+/// 95 % confidence, if that is normally distributed (Welch 1947, with whole degrees of freedom, rounded down). `None` with fewer than
+/// two on a side, or where all on each side are alike, which says nothing of others.
+pub(crate) fn welch(a: &[f64], b: &[f64]) -> Option<(f64, [f64; 2])> {
+    if a.len() < 2 || b.len() < 2 {
+        return None;
+    }
+    // The mean, and the variance of that.
+    let moments = |values: &[f64]| {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        (mean, values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0) / n)
+    };
+    let ((a_mean, a_variance), (b_mean, b_variance)) = (moments(a), moments(b));
+    let (difference, variance) = (a_mean - b_mean, a_variance + b_variance);
+    if variance == 0.0 {
+        return None;
+    }
+    let squares = a_variance.powi(2) / (a.len() - 1) as f64 + b_variance.powi(2) / (b.len() - 1) as f64;
+    let half = t_95(((variance.powi(2) / squares) as usize).max(1)) * variance.sqrt();
+    Some((difference, [difference - half, difference + half]))
+}
+
 /// Two-sided p of a normally distributed value `z` standard deviations from its mean.
 pub(crate) fn normal_p(z: f64) -> f64 {
     libm::erfc(z.abs() / std::f64::consts::SQRT_2)
@@ -147,6 +196,35 @@ mod tests {
     use approx::assert_relative_eq as close;
 
     use super::*;
+
+    #[test]
+    fn t_is_that_of_the_tables() {
+        for (freedom, expected) in [
+            (1, 12.706),
+            (2, 4.303),
+            (3, 3.182),
+            (4, 2.776),
+            (5, 2.571),
+            (9, 2.262),
+            (10, 2.228),
+            (30, 2.042),
+            (120, 1.980),
+        ] {
+            assert!((t_95(freedom) - expected).abs() < 5e-4, "{freedom}: {}", t_95(freedom));
+        }
+    }
+
+    #[test]
+    fn welch_is_that_computed_by_hand() {
+        // Means 4 and 1, variances 4 and 1 of three each: a standard error of sqrt(5 / 3) and 25 / (16 / 2 + 1 / 2) = 2.94 degrees of
+        // freedom, taken as 2.
+        let (mean, [low, high]) = welch(&[2.0, 4.0, 6.0], &[0.0, 1.0, 2.0]).unwrap();
+        close!(mean, 3.0);
+        close!(high - mean, 4.3027 * (5.0_f64 / 3.0).sqrt(), epsilon = 1e-3);
+        close!(mean - low, high - mean, epsilon = 1e-9);
+        assert_eq!(welch(&[1.0, 1.0], &[3.0, 3.0]), None);
+        assert_eq!(welch(&[1.0], &[3.0, 3.0]), None);
+    }
 
     #[test]
     fn quantiles_and_blocks_are_what_they_say() {

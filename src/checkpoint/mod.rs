@@ -18,10 +18,12 @@ use crate::models::Model;
 use crate::music::{Split, Styles};
 use crate::{Error, Result};
 
+mod builtin;
 mod format;
 mod metadata;
 mod runs;
 
+pub use builtin::{BUILTIN, LICENCE, is_builtin};
 pub use format::{FORMAT, VERSION};
 pub use metadata::{Best, CorpusInfo, Progress, Settings, StopConditions};
 pub use runs::{RUNS, any_run, newest};

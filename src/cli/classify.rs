@@ -26,7 +26,7 @@ pub struct Classify {
     /// The corpus to learn from: a folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Name also what this checkpoint, or the best of this run, composes
+    /// Name also what this checkpoint, the best of this run, or builtin composes
     #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
     /// Pieces that it composes of each genre, and of each mixture of a sweep
@@ -121,7 +121,7 @@ impl Classify {
             return Err(Error::usage(format!("--count {} --bars {}", self.count, self.bars), "give 1 or more of each"));
         }
         let checkpoint = match &self.checkpoint {
-            Some(named) => Some((checkpoint_file(named), Checkpoint::load(checkpoint_file(named))?)),
+            Some(named) => Some((checkpoint_file(named), Checkpoint::named(&checkpoint_file(named))?)),
             None => None,
         };
         let range = checkpoint.as_ref().map(|(_, checkpoint)| checkpoint.corpus.range).or(self.notes);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use deepj::checkpoint::RUNS;
-use deepj::experiment::{self, Experiment, Next, Results, RunResult, Source, folder_name, markdown, page};
+use deepj::experiment::{self, Experiment, Next, Results, RunResult, Source, folder_name, markdown, page, page_within};
 use deepj::files::{FileLock, Outputs, path_text, write_output};
 use deepj::{Error, Result};
 use indicatif::HumanDuration;
@@ -26,7 +26,7 @@ Examples:
   deepj experiment experiments/paper.toml --table          what is done so far
   deepj experiment --report docs/PAPER.md experiments/results/paper.json")]
 pub struct ExperimentCommand {
-    /// The experiment, in TOML; with --report result files: of experiments, of `deepj benchmark --json`, of benches/peers/compare.py
+    /// The experiment, in TOML; with --report result files: of experiments, of `deepj benchmark --json`, of benches/peers/compare.py, and what other commands print with --json
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The corpus, instead of the one that the file names
@@ -38,7 +38,8 @@ pub struct ExperimentCommand {
     /// Run nothing: write the tables of the runs that are done
     #[arg(long)]
     table: bool,
-    /// Run nothing: write a page (Markdown) with all claims in the result files and what these say of them
+    /// Run nothing: write a page (Markdown) with all claims in the result files and what these say of them; in a page with lines <!--
+    /// measured --> and <!-- end of measured -->, what is between these
     #[arg(long, value_name = "PAGE", conflicts_with_all = ["data", "out", "table", "json"])]
     report: Option<PathBuf>,
     /// Print the results as JSON
@@ -118,7 +119,16 @@ impl ExperimentCommand {
         let all = self.files.iter().map(|file| Source::read(file)).collect::<Result<Vec<_>>>()?;
         let files: Vec<String> = self.files.iter().map(path_text).collect();
         let command = format!("deepj experiment --report {} {}", path_text(target), files.join(" "));
-        write_output(target, page(&all, &command).as_bytes())
+        // What is not a file has no page in it, and reading it could wait for ever.
+        let before = match target.is_file() {
+            true => {
+                std::fs::read_to_string(target).map_err(|e| Error::file(target, e.to_string(), "name another page"))?
+            }
+            false => String::new(),
+        };
+        let within = page_within(&before, &all, &command);
+        let within = within.map_err(|e| Error::file(target, e.what, e.remedy))?;
+        write_output(target, within.unwrap_or_else(|| page(&all, &command)).as_bytes())
     }
 }
 

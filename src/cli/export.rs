@@ -18,7 +18,7 @@ Examples:
   deepj export --half -o weights.safetensors
   deepj export runs/first -o weights.safetensors")]
 pub struct Export {
-    /// A checkpoint or a run's folder [default: the newest run's best]
+    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     checkpoint: Option<PathBuf>,
     /// The file to write
     #[arg(short, long, value_name = "FILE.safetensors")]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use deepj::checkpoint::Checkpoint;
+use deepj::checkpoint::{Checkpoint, is_builtin};
 use deepj::files::{Outputs, is_standard_stream, path_text, serialize_path};
 use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate};
 use deepj::music::{self, Part, Reading, RollStats, StylePath, Styles};
@@ -28,7 +28,7 @@ Examples:
   deepj generate --style \"bach:0.7,chopin:0.3\" --bars 64 --count 4 -o mixed.mid
   deepj generate --style \"bach -> chopin\" --seed 7 --prime beginning.mid")]
 pub struct Generate {
-    /// A checkpoint or a run's folder [default: the newest run's best]
+    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
     /// A composer or genre, a mixture such as "bach:0.7,chopin:0.3", or a path such as "bach -> chopin" [default: all
@@ -59,9 +59,10 @@ pub struct Generate {
     /// Fail if anything is odd about the file of --prime or left out of it, instead of warning
     #[arg(long)]
     strict: bool,
-    /// Warn of a piece that shares more than so many bars with a training piece; 0 does not look
-    #[arg(long, value_name = "BARS", default_value_t = 2.0)]
-    copies_bound: f64,
+    /// Warn of a piece that shares more than so many bars with a training piece; 0 does not look [default: 2, and 0 for builtin, whose
+    /// pieces are not within the program]
+    #[arg(long, value_name = "BARS")]
+    copies_bound: Option<f64>,
     /// The MIDI file to write [default: named by style and seed]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -71,6 +72,9 @@ pub struct Generate {
     #[command(flatten)]
     device: DeviceArguments,
 }
+
+/// Bars that a piece may share with a training piece without a warning.
+const COPIES_BOUND: f64 = 2.0;
 
 /// What is printed as JSON of one piece.
 #[derive(Serialize)]
@@ -105,10 +109,7 @@ impl Generate {
             None => Prime::default(),
         };
         let tempo = self.tempo.or(tempo).unwrap_or(120.0);
-        let seed = self.seed.unwrap_or_else(|| {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.map_or(0, |now| now.as_millis() as u32)
-        });
+        let seed = self.seed.unwrap_or_else(seed_of_the_clock);
         // A piece is worth the time it took: what cannot be written is found out before.
         let (files, _outputs) = self.files(&path, seed)?;
         let options = Composition {
@@ -147,7 +148,10 @@ impl Generate {
         rolls.iter().zip(&files).try_for_each(|(roll, file)| roll.write_midi(file, tempo))?;
         // Who interrupts does not want to wait.
         let done = !interrupted && failure.is_none();
-        let copied = if done { self.copied(&checkpoint, &rolls, &files, options.prime.as_ref()) } else { vec![] };
+        // The pieces of the weights within the program are hardly at hand.
+        let looks = self.copies_bound.map_or(!is_builtin(&path), |bars| bars > 0.0);
+        let copied =
+            if done && looks { self.copied(&checkpoint, &rolls, &files, options.prime.as_ref()) } else { vec![] };
         let mut pieces = vec![];
         for (i, (roll, file)) in rolls.iter().zip(&files).enumerate() {
             let ends = if style.is_constant() { vec![0.0] } else { vec![0.0, 1.0] };
@@ -188,11 +192,11 @@ impl Generate {
             let what = format!("--style {style}: the model {} knows no style", checkpoint.model.architecture());
             return Err(Error::usage(what, "leave out --style, or take a checkpoint of a model that does"));
         }
-        check_copies_bound(self.copies_bound)
+        check_copies_bound(self.copies_bound.unwrap_or(COPIES_BOUND))
     }
 
-    /// What each of `rolls` shares with the training pieces behind its beginning, `prime`, with a warning where that is long; none
-    /// where nobody asked, and, with a note, where the training pieces cannot be read.
+    /// What each of `rolls` shares with the training pieces behind its beginning, `prime`, with a warning where that is long; none, with
+    /// a note, where the training pieces cannot be read.
     fn copied(
         &self,
         checkpoint: &Checkpoint,
@@ -200,9 +204,7 @@ impl Generate {
         files: &[PathBuf],
         prime: Option<&music::Roll>,
     ) -> Vec<Copied> {
-        if self.copies_bound == 0.0 {
-            return vec![];
-        }
+        let bound = self.copies_bound.unwrap_or(COPIES_BOUND);
         let corpus = corpus_of(checkpoint, None, false);
         let training = corpus.and_then(|corpus| corpus.part(&checkpoint.split, Part::Train));
         let training = match training {
@@ -225,7 +227,7 @@ impl Generate {
                 passage.move_by(given);
             }
             if let (Some(passage), Some(source)) = (&passage, &source)
-                && passage.bars > self.copies_bound
+                && passage.bars > bound
             {
                 let what = described(passage, source);
                 tell(format_args!("warning: {}: shares a passage with a training piece, {what}", file.display()));
@@ -293,6 +295,10 @@ impl Prime {
         let roll = reading.roll_with_rest().map_err(|e| Error::file(file, e.what, e.remedy))?;
         Ok(Self { roll: Some(roll), tempo: Some(reading.mean_bpm.clamp(4.0, 1000.0)), warnings })
     }
+}
+
+fn seed_of_the_clock() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_millis() as u32)
 }
 
 /// The styles that weigh anything.

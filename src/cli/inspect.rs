@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use deepj::checkpoint::{Checkpoint, CorpusInfo, Progress, Settings, norms};
+use deepj::checkpoint::{Checkpoint, CorpusInfo, LICENCE, Progress, Settings, is_builtin, norms};
 use deepj::music::Styles;
 use deepj::{Error, Result};
 use serde::Serialize;
@@ -18,7 +18,7 @@ Examples:
   deepj inspect
   deepj inspect runs/first/last.safetensors --json")]
 pub struct Inspect {
-    /// A checkpoint or a run's folder [default: the newest run's best]
+    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     checkpoint: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
@@ -38,6 +38,9 @@ struct Report<'a> {
     resumable: bool,
     parameters: usize,
     tensors: BTreeMap<String, TensorReport>,
+    /// That of the weights within the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    licence: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +63,7 @@ impl Inspect {
         let Checkpoint { model, styles, corpus, settings, progress, split, resume, .. } = &checkpoint;
         let resumable = resume.is_some();
         let config = model.config();
+        let licence = is_builtin(&path).then_some(LICENCE);
         if self.json {
             let checkpoint = path.display().to_string();
             let config = RawValue::from_string(config).map_err(|e| Error::run(format!("metadata: {e}"), ""))?;
@@ -74,6 +78,7 @@ impl Inspect {
                 resumable,
                 parameters,
                 tensors,
+                licence,
             });
         }
         say(format_args!("{}{}", path.display(), if resumable { " (can be resumed)" } else { "" }));
@@ -111,6 +116,9 @@ impl Inspect {
             say(format_args!("{name:32} {:>14} {:>12.4}", shape.join(" x "), t.norm));
         }
         say(format_args!("{parameters} parameters"));
+        if let Some(licence) = licence {
+            say(format_args!("\n{}", licence.trim_end()));
+        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use deepj::checkpoint::{Checkpoint, RUNS, newest};
+use deepj::checkpoint::{BUILTIN, Checkpoint, RUNS, any_run, is_builtin, newest};
 use deepj::files::Outputs;
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::{Event, KernelSelection, Observer, Tune};
@@ -49,8 +49,8 @@ Commands:
 {subcommands}
 Options: -h, --help; -V, --version
 First steps:
-  deepj train                                   learn from the pieces within the program
-  deepj generate --style baroque -o piece.mid   compose with what was learned";
+  deepj generate --style baroque -o piece.mid   compose
+  deepj train                                   learn from pieces, those within the program or your own";
 
 /// DeepJ learns from MIDI files and composes piano music in a chosen mixture of styles.
 #[derive(Parser)]
@@ -446,12 +446,32 @@ fn tuning_observer() -> Observer {
 
 /// The named checkpoint, in a run's folder its best one.
 fn checkpoint_file(named: &Path) -> PathBuf {
-    if named.is_dir() { named.join(BEST) } else { named.to_path_buf() }
+    if named.is_dir() && !is_builtin(named) { named.join(BEST) } else { named.to_path_buf() }
 }
 
-/// The named checkpoint, in a run's folder its best one, or that of the newest run.
+/// The pieces that the weights within the program have learned from are not within the program.
+fn no_corpus(flag: &str) -> Error {
+    let what = "the pieces that the weights within the program have learned from are not within it";
+    Error::usage(what, format!("name a folder of pieces with {flag}, or a checkpoint of your own with --checkpoint"))
+}
+
+/// The named checkpoint, in a run's folder its best one; else that of the newest run, or the one within the program where there is no
+/// run.
 fn load_checkpoint(named: Option<&Path>) -> Result<(PathBuf, Checkpoint)> {
-    let path = named.map_or_else(|| newest(Path::new(RUNS), BEST), |named| Ok(checkpoint_file(named)))?;
-    let checkpoint = Checkpoint::load(&path)?;
+    let runs = Path::new(RUNS);
+    let path = match named {
+        Some(named) => checkpoint_file(named),
+        None if any_run(runs, BEST)? => newest(runs, BEST)?,
+        None => {
+            tell(format_args!(
+                "note: no run in {RUNS}/ has a {BEST}: the weights within the program are taken (`deepj inspect {BUILTIN}`)"
+            ));
+            BUILTIN.into()
+        }
+    };
+    if named.is_some() && is_builtin(&path) && path.exists() {
+        tell(format_args!("note: {BUILTIN} names the weights within the program, ./{BUILTIN} what is in this folder"));
+    }
+    let checkpoint = Checkpoint::named(&path)?;
     Ok((path, checkpoint))
 }

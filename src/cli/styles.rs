@@ -21,7 +21,7 @@ Examples:
   deepj styles --map styles.svg --perplexity 5
   deepj styles --checkpoint runs/first --json")]
 pub struct StylesCommand {
-    /// A checkpoint or a run's folder [default: the newest run's best]
+    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
     /// Draw a map, by principal components and by t-SNE

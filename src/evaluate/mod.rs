@@ -119,8 +119,19 @@ impl Evaluator {
         session: &mut Session,
         pieces: &[Arc<Piece>],
         stop: &AtomicBool,
-        mut progress: impl FnMut(usize),
+        progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
+        Ok(self.summed(session, pieces, stop, progress).await?.map(Sum::metrics))
+    }
+
+    /// As [`Evaluator::run`], before means are made.
+    async fn summed(
+        &self,
+        session: &mut Session,
+        pieces: &[Arc<Piece>],
+        stop: &AtomicBool,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Option<Sum>> {
         let mut sum = self.sum(pieces);
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
@@ -129,7 +140,7 @@ impl Evaluator {
             sum.add(&self.losses(session, &batch).await?, &batch);
             progress(sum.steps);
         }
-        Ok(Some(sum.metrics()))
+        Ok(Some(sum))
     }
 
     /// The losses on each of `pieces`, in their order, one after the other: of a program with one slot. As [`Evaluator::run`]
@@ -201,6 +212,18 @@ impl Sum {
         self.steps += batch.valid;
     }
 
+    /// Of the time steps of both.
+    fn with(mut self, other: &Self) -> Self {
+        for (sum, (loss, counted)) in self.sums.iter_mut().zip(&other.sums) {
+            *sum = (sum.0 + loss, sum.1 + counted);
+        }
+        self.sounding += other.sounding;
+        self.with_dynamics += other.with_dynamics;
+        self.steps += other.steps;
+        self.files += other.files;
+        self
+    }
+
     fn metrics(self) -> Metrics {
         let Self { of, roll: RollShape { notes, .. }, sums, sounding, with_dynamics, steps, files } = self;
         let means = sums.into_iter().map(|(sum, steps)| if steps > 0 { sum / steps as f64 } else { 0.0 });
@@ -237,12 +260,46 @@ pub async fn evaluate(
     stop: &AtomicBool,
     progress: impl FnMut(usize),
 ) -> Result<Option<Metrics>> {
-    if slots == 0 || slots > MAX_SLOTS {
-        return Err(Error::usage(format!("--batch {slots}"), format!("give 1 to {MAX_SLOTS}")));
-    }
+    check_slots(slots)?;
     let (mut session, evaluator) = begin(checkpoint, pieces, slots, device, selection).await?;
     let metrics = evaluator.run(&mut session, pieces, stop, progress).await?;
     Ok(metrics.map(|metrics| metrics.counting(checkpoint.settings.losses.as_deref())))
+}
+
+/// The losses of a checkpoint on all pieces of `groups`, and on each group alone: as [`evaluate`] otherwise.
+///
+/// # Errors
+/// As [`evaluate`].
+pub async fn evaluate_groups(
+    checkpoint: &Checkpoint,
+    groups: &[Vec<Arc<Piece>>],
+    slots: usize,
+    device: Device,
+    selection: KernelSelection,
+    stop: &AtomicBool,
+    mut progress: impl FnMut(usize),
+) -> Result<Option<(Metrics, Vec<Metrics>)>> {
+    check_slots(slots)?;
+    let (mut session, evaluator) = begin(checkpoint, &groups.concat(), slots, device, selection).await?;
+    let mut sums: Vec<Sum> = vec![];
+    for pieces in groups {
+        let before: usize = sums.iter().map(|sum| sum.steps).sum();
+        let progress = |steps: usize| progress(before + steps);
+        let Some(sum) = evaluator.summed(&mut session, pieces, stop, progress).await? else { return Ok(None) };
+        sums.push(sum);
+    }
+    let all = sums.iter().fold(evaluator.sum(&[]), Sum::with);
+    let metrics = |sum: Sum| sum.metrics().counting(checkpoint.settings.losses.as_deref());
+    Ok(Some((metrics(all), sums.into_iter().map(metrics).collect())))
+}
+
+/// # Errors
+/// No slots, or too many.
+fn check_slots(slots: usize) -> Result<()> {
+    match (1..=MAX_SLOTS).contains(&slots) {
+        true => Ok(()),
+        false => Err(Error::usage(format!("--batch {slots}"), format!("give 1 to {MAX_SLOTS}"))),
+    }
 }
 
 /// The losses of a checkpoint on each of `pieces`, in their order; `None` if `stop` was set meanwhile. The pieces are read one

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
+use super::table::escaped;
+
 use crate::statistics::median;
 
 /// What `deepj benchmark --json` printed.
@@ -42,6 +44,47 @@ struct Row {
     convention: String,
     source: String,
     remark: Option<String>,
+}
+
+/// What `deepj evaluate --json` printed: the losses of a checkpoint on pieces.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Evaluated {
+    command: String,
+    date: String,
+    device: String,
+    checkpoint: String,
+    split: String,
+    #[serde(flatten)]
+    all: Losses,
+    #[serde(default)]
+    genres: BTreeMap<String, Losses>,
+    baselines: Option<Trivial>,
+    /// Pieces of the split that were not in the corpus.
+    #[serde(default)]
+    missing: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Losses {
+    play_nats_per_step: f64,
+    /// Of a model with masked losses.
+    replay_bce: Option<f64>,
+    /// Of a model that draws dynamics as a number.
+    dynamics_mse: Option<f64>,
+    /// Pieces that have dynamics of their own, which that loss is of.
+    with_dynamics: usize,
+    files: usize,
+    steps: usize,
+}
+
+/// What predictors without a network reach on the same pieces.
+#[derive(Clone, Debug, Deserialize)]
+struct Trivial {
+    fitted_steps: usize,
+    unigram: f64,
+    bigram: f64,
+    replay_bce: f64,
+    dynamics_mse: f64,
 }
 
 /// One measurement of `benches/peers/compare.py`.
@@ -100,6 +143,39 @@ pub fn append_likelihoods(all: &[&Measured], text: &mut String) {
         measured.iter().for_each(|measured| text.push_str(&format!("{}\n", measured.command)));
         text.push_str("```\n");
     }
+}
+
+/// Appends a table of the losses on all pieces, on those of each genre, and of predictors without a network.
+pub fn append_losses(of: &Evaluated, text: &mut String) {
+    let Evaluated { command, date, device, checkpoint, split, all, genres, baselines, missing } = of;
+    let Losses { files, steps, .. } = all;
+    let _ = writeln!(
+        text,
+        "\n## Losses of {} on {files} pieces ({split})\n\n{steps} time steps{}; {device}, {date}. Replay is a mean over cells, dynamics \
+         over cells of pieces that have dynamics of their own.\n\n| | pieces | play, nats a step | replay, nats a cell | dynamics, \
+         squared error |\n|---|---|---|---|---|",
+        escaped(checkpoint),
+        match missing {
+            0 => String::new(),
+            missing => format!(", {missing} more pieces of the split are not in this corpus"),
+        }
+    );
+    let number = |x: f64| format!("{x:.5}");
+    for (name, of) in [("**all**", all)].into_iter().chain(genres.iter().map(|(name, of)| (name.as_str(), of))) {
+        let Losses { play_nats_per_step, replay_bce, dynamics_mse, with_dynamics, files, .. } = of;
+        let replay = replay_bce.map_or(String::new(), number);
+        let dynamics = dynamics_mse.filter(|_| *with_dynamics > 0).map_or(String::new(), number);
+        let name = escaped(name);
+        let _ = writeln!(text, "| {name} | {files} | {play_nats_per_step:.3} | {replay} | {dynamics} |");
+    }
+    if let Some(Trivial { unigram, bigram, replay_bce, dynamics_mse, fitted_steps }) = baselines {
+        let _ = writeln!(
+            text,
+            "| by pitch, of dynamics the mean of the piece so far; fitted on {fitted_steps} time steps of training pieces | {files} | {unigram:.3} | \
+             {replay_bce:.5} | {dynamics_mse:.5} |\n| by pitch and the step before | {files} | {bigram:.3} | | |"
+        );
+    }
+    let _ = writeln!(text, "\n```\n{command}\n```");
 }
 
 /// Appends a table of training steps, each program's median and our speed over its own, round by round.

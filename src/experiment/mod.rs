@@ -15,7 +15,7 @@ mod table;
 
 pub use file::{Budget, Claim, Configuration, Direction, Experiment, Run, Samples, folder_name};
 pub use measured::{Measured, Speed};
-pub use report::{Source, Verdict, page};
+pub use report::{Source, Verdict, page, page_within};
 pub use results::{RESULTS, Results, RunResult};
 pub use run::{Next, Observer, check, run};
 pub use statistics::Summary;

@@ -4,13 +4,13 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use super::file::{Claim, Direction};
-use super::measured::{self, Measured, Speed};
+use super::measured::{self, Evaluated, Measured, Speed};
 use super::results::{MAX_BYTES, Results};
 use super::statistics::Summary;
 use super::style::{self, OfStyle};
 use super::table::{append, difference, escaped, title};
-use crate::Result;
 use crate::files::read_bounded;
+use crate::{Error, Result};
 
 /// What results say of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// That of a difference of which this is claimed.
-    pub fn of(expected: Direction, difference: Option<&Summary>) -> Self {
-        let Some([low, high]) = difference.and_then(|difference| difference.interval) else { return Self::Undecided };
+    /// That of a difference of which this is claimed, and which lies in this interval.
+    pub fn of(expected: Direction, interval: Option<[f64; 2]>) -> Self {
+        let Some([low, high]) = interval else { return Self::Undecided };
         match expected {
             Direction::Lower if high < 0.0 => Self::Confirmed,
             Direction::Higher if low > 0.0 => Self::Confirmed,
@@ -55,6 +55,8 @@ pub enum Source {
     Benchmark(Measured),
     /// What `benches/peers/compare.py --out` wrote.
     Speeds(Vec<Speed>),
+    /// What `deepj evaluate --json` printed.
+    Losses(Evaluated),
     /// What `deepj classify`, `styles` or `evaluate --generated` printed as JSON.
     Style(OfStyle),
 }
@@ -65,11 +67,14 @@ impl Source {
     /// # Errors
     /// A file that cannot be read, or holds none of them.
     pub fn read(path: &Path) -> Result<Self> {
-        let remedy = "name a results.json of `deepj experiment`, what `deepj benchmark`, `classify`, `styles` or `evaluate \
-                      --generated` printed with --json, or the runs of benches/peers/compare.py";
+        let remedy = "name a results.json of `deepj experiment`, what `deepj benchmark`, `classify`, `styles` or `evaluate` \
+                      printed with --json, or the runs of benches/peers/compare.py";
         let bytes = read_bounded(path, MAX_BYTES, remedy)?;
         if let Ok(measured) = serde_json::from_slice::<Measured>(&bytes) {
             return Ok(Self::Benchmark(measured));
+        }
+        if let Ok(losses) = serde_json::from_slice::<Evaluated>(&bytes) {
+            return Ok(Self::Losses(losses));
         }
         if let Ok(of_style) = serde_json::from_slice::<OfStyle>(&bytes) {
             return Ok(Self::Style(of_style));
@@ -83,17 +88,49 @@ impl Source {
     }
 }
 
-/// The page: all claims with what was measured and the verdict, likelihoods beside published ones, speeds beside others', what styles
-/// are, then the tables that the verdicts are from. `command` is what made it.
+/// A page of all that was measured. `command` is what made it.
 pub fn page(sources: &[Source], command: &str) -> String {
-    let mut text = format!("# The paper's claims, measured\n\nMade by `{command}`; not edited by hand.\n\n");
+    format!("# The paper's claims, measured\n\nMade by `{command}`; not edited by hand.\n\n{}", sections(sources))
+}
+
+/// The page with all that was measured between its lines `<!-- measured -->` and `<!-- end of measured -->`; `None` of a page without
+/// them. `command` is what made it.
+///
+/// # Errors
+/// A page with one of them, several, or the end before the beginning: what else is in it would be lost.
+pub fn page_within(page: &str, sources: &[Source], command: &str) -> Result<Option<String>> {
+    let lines: Vec<&str> = page.lines().map(str::trim_end).collect();
+    let places = |marker: &str| -> Vec<usize> {
+        lines.iter().enumerate().filter(|(_, line)| **line == marker).map(|(i, _)| i).collect()
+    };
+    let (begin, end) = match (&places(BEGIN)[..], &places(END)[..]) {
+        ([], []) => return Ok(None),
+        ([begin], [end]) if begin < end => (*begin, *end),
+        _ => {
+            let what = format!("needs one line `{BEGIN}` and behind it one line `{END}`, or none of them");
+            return Err(Error::usage(what, "mend these lines"));
+        }
+    };
+    let (head, tail) = (lines[..=begin].join("\n"), lines[end..].join("\n"));
+    let text = sections(sources);
+    Ok(Some(format!("{head}\n\nMade by `{command}`; not edited by hand.\n\n{}\n\n{tail}\n", text.trim())))
+}
+
+const BEGIN: &str = "<!-- measured -->";
+const END: &str = "<!-- end of measured -->";
+
+/// All claims with what was measured and the verdict, likelihoods beside published ones, speeds beside others', losses, what styles
+/// are, then the tables that the verdicts are from.
+fn sections(sources: &[Source]) -> String {
+    let mut text = String::new();
     let mut experiments = vec![];
-    let (mut benchmarks, mut speeds, mut styles) = (vec![], vec![], vec![]);
+    let (mut benchmarks, mut speeds, mut losses, mut styles) = (vec![], vec![], vec![], vec![]);
     for source in sources {
         match source {
             Source::Experiment(results) => experiments.push(results),
             Source::Benchmark(measured) => benchmarks.push(measured),
             Source::Speeds(of) => speeds.extend(of),
+            Source::Losses(of) => losses.push(of),
             Source::Style(of) => styles.push(of),
         }
     }
@@ -105,6 +142,7 @@ pub fn page(sources: &[Source], command: &str) -> String {
     }
     measured::append_likelihoods(&benchmarks, &mut text);
     measured::append_speeds(&speeds, &mut text);
+    losses.iter().for_each(|of| measured::append_losses(of, &mut text));
     styles.iter().for_each(|of| style::append(of, &mut text));
     for results in experiments {
         let _ = writeln!(text, "\n## {}\n", results.name);
@@ -142,7 +180,7 @@ fn append_claim(results: &Results, claim: &Claim, text: &mut String) {
     let seeds = format!("{} of {}", summary.map_or(0, |summary| summary.seeds), results.seeds.len());
     // Of a configuration that fails with some seeds, the others are the lucky ones.
     let verdict = match results.failures(configuration, against) {
-        0 => Verdict::of(*expected, summary.as_ref()).to_string(),
+        0 => Verdict::of(*expected, summary.and_then(|summary| summary.interval)).to_string(),
         failed => format!("{}: {failed} failed", Verdict::Undecided),
     };
     let side = match expected {
@@ -164,20 +202,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_page_keeps_what_is_around_the_measured() {
+        let page = |text: &str| page_within(text, &[], "command");
+        let made = page("a\n<!-- measured -->\nold\n<!-- end of measured -->\nb\n").unwrap().unwrap();
+        assert!(
+            made.starts_with("a\n<!-- measured -->\n\nMade by `command`") && made.ends_with("measured -->\nb\n"),
+            "{made}"
+        );
+        assert!(!made.contains("old"), "{made}");
+        assert_eq!(page(&made).unwrap().unwrap(), made);
+        assert_eq!(page("a `<!-- measured -->` in a line\n").unwrap(), None);
+        for broken in ["<!-- measured -->\n", "<!-- end of measured -->\n<!-- measured -->\n"] {
+            assert!(page(broken).unwrap_err().what.contains("<!-- end of measured -->"), "{broken}");
+        }
+    }
+
+    #[test]
     fn verdicts_follow_the_interval() {
-        let summary = |low, high| Summary { seeds: 3, mean: 0.5, spread: Some(1.0), interval: Some([low, high]) };
         for (low, high, lower, higher) in [
             (-2.0, -1.0, Verdict::Confirmed, Verdict::NotConfirmed),
             (1.0, 2.0, Verdict::NotConfirmed, Verdict::Confirmed),
             (-1.0, 1.0, Verdict::Undecided, Verdict::Undecided),
             (0.0, 0.0, Verdict::Undecided, Verdict::Undecided),
         ] {
-            let summary = summary(low, high);
-            assert_eq!(Verdict::of(Direction::Lower, Some(&summary)), lower, "{low} {high}");
-            assert_eq!(Verdict::of(Direction::Higher, Some(&summary)), higher, "{low} {high}");
+            assert_eq!(Verdict::of(Direction::Lower, Some([low, high])), lower, "{low} {high}");
+            assert_eq!(Verdict::of(Direction::Higher, Some([low, high])), higher, "{low} {high}");
         }
-        let one = Summary { seeds: 1, mean: 0.5, spread: None, interval: None };
-        assert_eq!(Verdict::of(Direction::Lower, Some(&one)), Verdict::Undecided);
         assert_eq!(Verdict::of(Direction::Lower, None), Verdict::Undecided);
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::statistics::t_95;
+
 /// Figures of several seeds together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -35,52 +37,9 @@ impl Summary {
     }
 }
 
-/// The two-sided 95 % point of Student's t distribution with so many degrees of freedom, at least one.
-fn t_95(freedom: usize) -> f64 {
-    // It falls from 12.71 to 1.96.
-    let (mut low, mut high) = (1.0, 13.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if within(middle, freedom) < 0.95 { low = middle } else { high = middle }
-    }
-    high
-}
-
-/// The chance that Student's t lies between -t and t (Abramowitz & Stegun 1964, 26.7.3 and 26.7.4).
-fn within(t: f64, freedom: usize) -> f64 {
-    let angle = (t / (freedom as f64).sqrt()).atan();
-    let (sin, cos) = angle.sin_cos();
-    let odd = freedom % 2 == 1;
-    let (mut power, mut term) = if odd { (1, cos) } else { (0, 1.0) };
-    let mut sum = 0.0;
-    while power + 2 <= freedom {
-        sum += term;
-        term *= cos * cos * (power + 1) as f64 / (power + 2) as f64;
-        power += 2;
-    }
-    if odd { (angle + sin * sum) * std::f64::consts::FRAC_2_PI } else { sin * sum }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn t_is_that_of_the_tables() {
-        for (freedom, expected) in [
-            (1, 12.706),
-            (2, 4.303),
-            (3, 3.182),
-            (4, 2.776),
-            (5, 2.571),
-            (9, 2.262),
-            (10, 2.228),
-            (30, 2.042),
-            (120, 1.980),
-        ] {
-            assert!((t_95(freedom) - expected).abs() < 5e-4, "{freedom}: {}", t_95(freedom));
-        }
-    }
 
     #[test]
     fn summaries_are_those_computed_by_hand() {

@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
+use super::file::Direction;
+use super::report::Verdict;
 use super::table::escaped;
 
 /// One of these, told by its fields.
@@ -84,7 +86,31 @@ pub struct Quality {
     date: String,
     bars: usize,
     groups: Vec<Group>,
+    #[serde(default)]
+    contrasts: Vec<Contrast>,
 }
+
+#[derive(Clone, Debug, Deserialize)]
+struct Contrast {
+    measure: String,
+    genre: String,
+    against: String,
+    generated: Option<Difference>,
+    real: Option<Difference>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Difference {
+    mean: f64,
+    interval: [f64; 2],
+}
+
+/// What the paper says of genres (section 5): the measure, and that it is lower or higher in one genre than in another.
+const OF_GENRES: [(&str, &str, Direction, &str, &str); 3] = [
+    ("velocity_variance", "variance of the velocity", Direction::Lower, "baroque", "classical"),
+    ("velocity_variance", "variance of the velocity", Direction::Lower, "baroque", "romantic"),
+    ("polyphony", "polyphony", Direction::Higher, "baroque", "classical"),
+];
 
 #[derive(Clone, Debug, Deserialize)]
 struct Group {
@@ -172,7 +198,7 @@ fn append_standing(of: &Standing, text: &mut String) -> std::fmt::Result {
 }
 
 fn append_quality(of: &Quality, text: &mut String) -> std::fmt::Result {
-    let Quality { command, date, bars, groups } = of;
+    let Quality { command, date, bars, groups, contrasts } = of;
     writeln!(
         text,
         "\n## Generated pieces beside real ones\n\nMedians of measures in excerpts of {bars} bars ([QUALITY.md](QUALITY.md)); {date}.\n"
@@ -192,7 +218,38 @@ fn append_quality(of: &Quality, text: &mut String) -> std::fmt::Result {
             generated.pieces, real.pieces
         )?;
     }
+    append_contrasts(contrasts, text)?;
     writeln!(text, "\n```\n{command}\n```")
+}
+
+/// What the paper says of genres, where both genres are there.
+fn append_contrasts(contrasts: &[Contrast], text: &mut String) -> std::fmt::Result {
+    let said = OF_GENRES.iter().filter_map(|claim @ (measure, _, _, genre, against)| {
+        let is_it = |of: &&Contrast| (&of.measure[..], &of.genre[..], &of.against[..]) == (measure, genre, against);
+        contrasts.iter().find(is_it).map(|contrast| (claim, contrast))
+    });
+    for (i, ((_, measure, expected, genre, against), Contrast { generated, real, .. })) in said.enumerate() {
+        if i == 0 {
+            writeln!(
+                text,
+                "\nWhat the paper says of genres: differences of the means of pieces, with 95 % intervals (Welch's t).\n\n| claim | \
+                 generated | verdict | real |\n|---|---|---|---|"
+            )?;
+        }
+        let difference = |of: &Option<Difference>| {
+            of.as_ref().map_or("not measured".into(), |Difference { mean, interval: [low, high] }| {
+                format!("{mean:.2} ({low:.2} to {high:.2})")
+            })
+        };
+        let verdict = Verdict::of(*expected, generated.map(|of| of.interval));
+        let side = match expected {
+            Direction::Lower => "lower",
+            Direction::Higher => "higher",
+        };
+        let (generated, real) = (difference(generated), difference(real));
+        writeln!(text, "| {measure} {side} in {genre} than in {against} | {generated} | {verdict} | {real} |")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -223,8 +280,16 @@ mod tests {
         let text = section(
             r#"{"command":"deepj evaluate","date":"2026-11-29","bars":32,"groups":[{"genre":"baroque","composer":null,
             "generated":{"pieces":30,"excerpts":30},"real":{"pieces":9,"excerpts":20},"within_quartiles":7,"within_extremes":12,
-            "compared":13,"beyond_bound":0}]}"#,
+            "compared":13,"beyond_bound":0}],"contrasts":[
+            {"measure":"polyphony","genre":"baroque","against":"classical","generated":{"mean":0.5,"interval":[0.1,0.9]},"real":null},
+            {"measure":"velocity_variance","genre":"baroque","against":"classical","generated":{"mean":2.0,"interval":[1.0,3.0]},
+            "real":{"mean":-9.0,"interval":[-12.0,-6.0]}}]}"#,
         );
+        assert!(
+            text.contains("higher in baroque than in classical | 0.50 (0.10 to 0.90) | confirmed | not measured |"),
+            "{text}"
+        );
+        assert!(text.contains("| 2.00 (1.00 to 3.00) | not confirmed | -9.00 (-12.00 to -6.00) |"), "{text}");
         assert!(text.contains("| baroque | 30 | 9 | 7 of 13 | 12 of 13 | 0 |"), "{text}");
     }
 }

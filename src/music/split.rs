@@ -65,6 +65,21 @@ impl std::str::FromStr for Part {
     }
 }
 
+impl Split {
+    /// The names of a part, ordered; none of all pieces, which a split need not know.
+    fn names(&self, part: Part) -> Option<Vec<&String>> {
+        let mut names: Vec<&String> = match part {
+            Part::Train => self.train.iter().collect(),
+            Part::Validation => self.validation.iter().collect(),
+            Part::Test => self.test.iter().collect(),
+            Part::HeldOut => self.validation.iter().chain(&self.test).collect(),
+            Part::All => return None,
+        };
+        names.sort();
+        Some(names)
+    }
+}
+
 impl Corpus {
     /// Splits the pieces into training, validation and test, composer by composer.
     ///
@@ -95,28 +110,44 @@ impl Corpus {
         split
     }
 
+    /// The piece of this name.
+    fn find(&self, name: &str) -> Option<&Arc<Piece>> {
+        let find = |name: &str| self.pieces.binary_search_by(|piece| piece.name.as_str().cmp(name));
+        // Names of older checkpoints have the Unicode form of the system that they are from.
+        find(name).or_else(|_| find(&composed(name))).ok().map(|i| &self.pieces[i])
+    }
+
     /// The pieces of one part of `split`, in the order of their names.
     ///
     /// # Errors
     /// A piece of it is not in this corpus.
     pub fn part(&self, split: &Split, part: Part) -> Result<Vec<Arc<Piece>>> {
-        let mut names: Vec<&String> = match part {
-            Part::Train => split.train.iter().collect(),
-            Part::Validation => split.validation.iter().collect(),
-            Part::Test => split.test.iter().collect(),
-            Part::HeldOut => split.validation.iter().chain(&split.test).collect(),
-            Part::All => return Ok(self.pieces.clone()),
-        };
-        names.sort();
-        let find = |name: &String| self.pieces.binary_search_by(|piece| piece.name.cmp(name));
-        // Names of older checkpoints have the Unicode form of the system that they are from.
-        let piece = |name: &String| match find(name).or_else(|_| find(&composed(name))) {
-            Ok(i) => Ok(self.pieces[i].clone()),
-            Err(_) => Err(Error::usage(
-                format!("{name} of the {part} split is not in this corpus"),
-                "give the corpus that the split was made from, or take all pieces",
-            )),
+        let Some(names) = split.names(part) else { return Ok(self.pieces.clone()) };
+        let piece = |name: &String| {
+            self.find(name).cloned().ok_or_else(|| {
+                Error::usage(
+                    format!("{name} of the {part} split is not in this corpus"),
+                    "give the corpus that the split was made from, or take all pieces",
+                )
+            })
         };
         names.into_iter().map(piece).collect()
+    }
+
+    /// The pieces of one part of `split` that are in this corpus, which may be a part of the one that was split, and how many are
+    /// not.
+    ///
+    /// # Errors
+    /// None of them is in this corpus.
+    pub fn part_that_is_here(&self, split: &Split, part: Part) -> Result<(Vec<Arc<Piece>>, usize)> {
+        let names = split.names(part).unwrap_or_default();
+        let here: Vec<_> = names.iter().filter_map(|name| self.find(name).cloned()).collect();
+        match here.is_empty() {
+            true => self.part(split, part).map(|pieces| (pieces, 0)),
+            false => {
+                let missing = names.len() - here.len();
+                Ok((here, missing))
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! how much each set differs within itself and from the other, `copies` finds the longest passage that pieces share. `frechet`
 //! compares features of a classifier. What the numbers mean is in `docs/QUALITY.md`.
 
+mod contrasts;
 pub mod copies;
 pub mod distances;
 mod frechet;
@@ -14,6 +15,7 @@ mod sets;
 mod suffixes;
 mod svg;
 
+pub use contrasts::{Contrast, Difference};
 pub use distances::Grids;
 pub use frechet::frechet;
 pub use measures::{BAR, HISTOGRAMS, MEASURES};

@@ -7,6 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::contrasts::{Contrast, Difference, OfPieces, contrasts};
 use super::copies::{DISTINCT, Line, Member, ONSETS, Passage, Shared};
 use super::distances::{Distances, Grids, Similarity, distances};
 use super::frechet::frechet;
@@ -39,6 +40,8 @@ pub struct Report {
     pub histograms: &'static [Histogram],
     /// All pieces, then each genre with its composers.
     pub groups: Vec<Group>,
+    /// Each genre beside each other one.
+    pub contrasts: Vec<Contrast>,
     /// What generated pieces share with real ones, if that was looked for.
     pub copies: Option<Copies>,
     /// Fréchet distances over the features of a classifier, if that was asked for: of all pieces, then of each genre that has two
@@ -219,6 +222,18 @@ fn measured(samples: &[Sample], bars: usize) -> (Vec<Measured>, Cut) {
     (excerpts.into_par_iter().map(measure).collect(), cut)
 }
 
+/// The means over the excerpts of each piece.
+fn of_pieces<'a>(samples: &'a [Sample], excerpts: &[Measured]) -> OfPieces<'a> {
+    let mean = |piece: usize, measure: usize| {
+        let of = excerpts.iter().filter(|excerpt| excerpt.sample == piece);
+        let values: Vec<f64> = of.filter_map(|excerpt| excerpt.measures[measure]).collect();
+        Percentiles::of(&values).map(|of| of.mean)
+    };
+    let means = (0..samples.len()).into_par_iter();
+    let means = means.map(|piece| (0..MEASURES.len()).map(|measure| mean(piece, measure)).collect()).collect();
+    OfPieces { samples, means }
+}
+
 /// Whose pieces are compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Whose {
@@ -281,6 +296,7 @@ pub fn compare(generated: Side, real: Side, notes: NoteRange, bars: usize, grids
         }
     };
     let groups = groups(&generated.samples).into_iter().map(group).collect();
+    let contrasts = contrasts(&of_pieces(&generated.samples, &of_generated), &of_pieces(&real.samples, &of_real));
     Report {
         generated,
         real,
@@ -292,6 +308,7 @@ pub fn compare(generated: Side, real: Side, notes: NoteRange, bars: usize, grids
         measures: &MEASURES,
         histograms: &HISTOGRAMS,
         groups,
+        contrasts,
         copies: None,
         frechet: vec![],
     }
@@ -522,6 +539,24 @@ impl Report {
         Ok(())
     }
 
+    /// How genres differ in what the paper says of them; the JSON has it of all measures.
+    fn write_contrasts(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let said = self.contrasts.iter().filter(|of| ["polyphony", "velocity_variance"].contains(&of.measure));
+        for (i, Contrast { measure, genre, against, generated, real }) in said.enumerate() {
+            if i == 0 {
+                writeln!(f, "\ngenres beside each other: difference of the means of pieces, with 95 % intervals")?;
+            }
+            let difference = |of: &Option<Difference>| {
+                of.as_ref().map_or("-".into(), |Difference { mean, interval: [low, high] }| {
+                    format!("{} ({} to {})", figure(*mean), figure(*low), figure(*high))
+                })
+            };
+            let (label, generated, real) = (label(measure), difference(generated), difference(real));
+            writeln!(f, "{label:20} {genre} less {against}: generated {generated}, real {real}")?;
+        }
+        Ok(())
+    }
+
     fn line(
         &self,
         f: &mut fmt::Formatter,
@@ -580,6 +615,7 @@ impl fmt::Display for Report {
             writeln!(f)?;
             self.table(f, group)?;
         }
+        self.write_contrasts(f)?;
         for Frechet { genre, generated, real, distance, among_real } in &self.frechet {
             let genre = genre.as_deref().unwrap_or("all pieces");
             let among = among_real.map_or(String::new(), |among| format!(", of real ones among each other {among:.2}"));

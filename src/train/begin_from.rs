@@ -25,7 +25,7 @@ impl Origin {
     /// A checkpoint that cannot be read, or is of another network than the options ask for.
     pub fn of(options: &TrainOptions) -> Result<(Option<Self>, TrainOptions)> {
         let Some(path) = options.init.clone() else { return Ok((None, options.clone())) };
-        let checkpoint = Checkpoint::load(&path)?;
+        let checkpoint = Checkpoint::named(&path)?;
         let (own, wanted) = (checkpoint.model.architecture(), options.model.as_deref());
         if let Some(wanted) = wanted.filter(|wanted| *wanted != own) {
             let what = format!("--init {}: the checkpoint is of the model {own}, not {wanted}", path.display());

@@ -97,11 +97,8 @@ fn generate_writes_the_files_it_names() {
 }
 
 #[test]
-fn the_newest_run_is_the_default_and_without_one_it_says_how_to_make_one() {
+fn the_newest_run_is_the_default() {
     let dir = folder();
-    for command in ["generate", "evaluate", "inspect"] {
-        fails(dir.path(), &[command], 1, &["runs: there is no run", "deepj train"]);
-    }
     fails(dir.path(), &["train", "--resume"], 1, &["runs: there is no run"]);
     corpus(&dir.path().join("corpus"), 4, 4, 48);
     let mut arguments = tiny_arguments(&["--steps", "1"]);
@@ -136,7 +133,10 @@ fn evaluate_prints_the_figures() {
     fails(path, &["evaluate", "--checkpoint", "run", "--split", "most"], 2, &["most"]);
     // Another corpus: its pieces are not those of the split, but all of them can be measured.
     corpus(&path.join("other"), 5, 4, 40);
-    std::fs::rename(path.join("other/plain/smith/0.mid"), path.join("other/plain/smith/new.mid")).unwrap();
+    for (composer, i) in (0..5).flat_map(|i| [("plain/smith", i), ("fancy/jones", i)]) {
+        let folder = path.join("other").join(composer);
+        std::fs::rename(folder.join(format!("{i}.mid")), folder.join(format!("new-{i}.mid"))).unwrap();
+    }
     let other = ["evaluate", "--checkpoint", "run", "--data", "other"];
     let out = json(&succeeds(path, &[&other[..], &["--split", "all", "--json"]].concat()));
     assert_eq!(out["files"].as_u64(), Some(10));

@@ -1,6 +1,7 @@
 //! The commands, from the library and from the command line, on models so small that they train in moments.
 
 mod benchmark;
+mod builtin;
 mod checkpoint;
 mod classify;
 mod cli;

@@ -200,7 +200,7 @@ fn folders_that_cannot_be_compared_are_answered() {
             ["holds no MIDI file that can be used", "a.mid"],
         ),
         (evaluate(&["--generated", "high", "--against", "real"]), 1, ["no note within 36..=83", "--notes"]),
-        (evaluate(&["--generated", "made"]), 1, ["runs", "--against"]),
+        (evaluate(&["--generated", "made"]), 2, ["are not within it", "--against"]),
         (
             evaluate(&["--generated", "made", "--against", "real", "--split", "test"]),
             2,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use deepj::checkpoint::Checkpoint;
+use deepj::checkpoint::{Checkpoint, is_builtin};
 use deepj::classify::{Classifier, Parts, Progress, Settings};
 use deepj::files::{Outputs, is_standard_stream, write_output};
 use deepj::music::{Corpus, CorpusOptions, NoteRange, Part, Piece, Roll};
@@ -13,7 +13,9 @@ use deepj::{Error, Result};
 use serde::Serialize;
 
 use crate::cli::signals::Signals;
-use crate::cli::{DeviceArguments, Provenance, bar, check_copies_bound, claim, load_checkpoint, say, say_json, tell};
+use crate::cli::{
+    DeviceArguments, Provenance, bar, check_copies_bound, claim, load_checkpoint, no_corpus, say, say_json, tell,
+};
 
 /// What generated pieces are measured by.
 #[derive(clap::Args)]
@@ -146,21 +148,19 @@ impl Arguments {
                 let sources = sources.unwrap_or_else(|| pieces.clone());
                 return Ok(Real { sources, pieces, range, pedal, of_checkpoint: None });
             }
-            (against, checkpoint) => (
-                against.as_deref(),
-                load_checkpoint(checkpoint).map_err(|mut e| {
-                    if checkpoint.is_none() {
-                        e.remedy = format!("{}; or name a folder of real pieces with --against", e.remedy);
-                    }
-                    e
-                })?,
-            ),
+            (against, checkpoint) => (against.as_deref(), load_checkpoint(checkpoint)?),
         };
         let (path, checkpoint) = of_checkpoint;
+        if is_builtin(&path) && against.is_none() {
+            return Err(no_corpus("--against"));
+        }
         let (range, pedal) = (self.notes.unwrap_or(checkpoint.corpus.range), self.pedal || checkpoint.corpus.pedal);
         let mut checkpoint = checkpoint;
         checkpoint.corpus.pedal = pedal;
-        let corpus = corpus_of_range(&checkpoint, against, false, range)?;
+        let corpus = corpus_of_range(&checkpoint, against, false, range).map_err(|mut e| {
+            e.remedy = e.remedy.replace("--data", "--against");
+            e
+        })?;
         let same = corpus.fingerprint() == checkpoint.corpus.fingerprint;
         let part = match (split, same) {
             (Some(part), _) => part,
@@ -179,7 +179,11 @@ impl Arguments {
             None => "the program's corpus".into(),
         };
         let side = |part: Part| -> Result<Side> {
-            let pieces = corpus.part(&checkpoint.split, part)?;
+            let (pieces, missing) = corpus.part_that_is_here(&checkpoint.split, part)?;
+            if missing > 0 {
+                let all = pieces.len() + missing;
+                tell(format_args!("note: {} of the {all} pieces of the {part} split are in {place}", pieces.len()));
+            }
             if pieces.is_empty() {
                 let what = format!("the {part} split of {place} holds no piece");
                 return Err(Error::usage(what, "take all pieces with --split all, or others with --against"));

@@ -1,15 +1,20 @@
 //! `deepj evaluate`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use deepj::Result;
-use deepj::evaluate::{Metrics, evaluate};
-use deepj::music::{Baselines, Part};
+use deepj::checkpoint::{Checkpoint, is_builtin};
+use deepj::evaluate::{Metrics, evaluate_groups};
+use deepj::models::Loss;
+use deepj::music::{Baselines, Corpus, Part, Piece};
+use deepj::shape::Channel;
 use deepj::train::corpus_of;
 use serde::Serialize;
 
-use super::{DeviceArguments, Provenance, bar, load_checkpoint, say, say_json, signals::Signals, tell};
+use super::{DeviceArguments, Provenance, bar, load_checkpoint, no_corpus, say, say_json, signals::Signals, tell};
 
 mod generated;
 
@@ -22,7 +27,7 @@ Examples:
   deepj evaluate --generated pieces --svg quality.svg
   deepj evaluate --generated pieces --against midi --csv quality.csv")]
 pub struct Evaluate {
-    /// A checkpoint or a run's folder [default: the newest run's best]
+    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
     /// The corpus [default: the one the model was trained on]
@@ -49,11 +54,38 @@ struct Report<'a> {
     made: Provenance,
     checkpoint: String,
     split: String,
+    /// Pieces of the split that are not in the corpus.
+    missing: usize,
     #[serde(flatten)]
-    metrics: &'a Metrics,
-    /// What next to no memory reaches, fitted on the training pieces, where these are there.
+    all: &'a OfPieces,
+    /// Of each genre's pieces, where there are several genres.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    genres: &'a BTreeMap<String, OfPieces>,
+    /// What next to no memory reaches, fitted on those training pieces that are in the corpus.
     #[serde(skip_serializing_if = "Option::is_none")]
     baselines: Option<Baselines>,
+}
+
+/// The losses on some pieces.
+#[derive(Serialize)]
+struct OfPieces {
+    #[serde(flatten)]
+    metrics: Metrics,
+    /// How many of them have dynamics of their own, which that loss is of.
+    with_dynamics: usize,
+}
+
+impl OfPieces {
+    fn new(metrics: Metrics, pieces: &[Arc<Piece>]) -> Self {
+        Self { metrics, with_dynamics: pieces.iter().filter(|piece| piece.dynamics).count() }
+    }
+
+    /// Each loss that is one of some piece.
+    fn losses(&self) -> impl Iterator<Item = (&'static Loss, f64, Option<f64>)> {
+        let of = &self.metrics.losses;
+        let counts = |loss: &Loss| self.with_dynamics > 0 || loss.channel != Channel::Dynamics;
+        of.iter().filter(move |(loss, _)| counts(loss)).map(|(loss, value)| (loss, value, of.as_nats(loss, value)))
+    }
 }
 
 impl Evaluate {
@@ -64,6 +96,9 @@ impl Evaluate {
         }
         let split = self.split.unwrap_or(Part::Validation);
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
+        if is_builtin(&path) && self.data.is_none() {
+            return Err(no_corpus("--data"));
+        }
         let corpus = corpus_of(&checkpoint, self.data.as_deref(), false)?.with_styles(&checkpoint.styles)?;
         for skipped in &corpus.report.skipped {
             tell(format_args!("note: skipped {}: {}", skipped.file, skipped.reason));
@@ -76,14 +111,7 @@ impl Evaluate {
                 checkpoint.corpus.fingerprint
             ));
         }
-        let pieces = corpus.part(&checkpoint.split, split)?;
-        let flat = pieces.iter().filter(|piece| !piece.dynamics).count();
-        if flat > 0 {
-            let all = pieces.len();
-            tell(format_args!(
-                "note: {flat} of {all} pieces have no dynamics of their own: that loss is of the others"
-            ));
-        }
+        let (pieces, missing) = pieces(&corpus, &checkpoint, split)?;
         let device = self.device.open_in_time()?;
         let machine = device.machine().to_string();
         let signals = Signals::listen("stopping");
@@ -91,9 +119,14 @@ impl Evaluate {
         let total: usize = pieces.iter().map(|piece| piece.roll.steps()).sum();
         let bar = bar(total as u64, "{wide_bar} {percent}% ETA {eta}");
         let done = |steps: usize| bar.set_position(steps as u64);
-        let metrics = pollster::block_on(evaluate(
+        let mut by_genre: BTreeMap<&str, Vec<Arc<Piece>>> = BTreeMap::new();
+        for piece in &pieces {
+            by_genre.entry(&corpus.styles.composers()[piece.style].genre).or_default().push(piece.clone());
+        }
+        let (names, groups): (Vec<_>, Vec<_>) = by_genre.into_iter().unzip();
+        let measured = pollster::block_on(evaluate_groups(
             &checkpoint,
-            &pieces,
+            &groups,
             self.batch,
             device,
             self.device.selection(),
@@ -101,34 +134,66 @@ impl Evaluate {
             done,
         ));
         bar.finish_and_clear();
-        let Some(metrics) = metrics? else {
+        let Some((metrics, of_genres)) = measured? else {
             tell("interrupted: nothing was measured");
             return Ok(signals.exit_code());
         };
-        let baselines = corpus.part(&checkpoint.split, Part::Train).ok();
-        let baselines = baselines.and_then(|train| Baselines::measure(&train, &pieces).ok());
+        let all = OfPieces::new(metrics, &pieces);
+        let of_genres = of_genres.into_iter().zip(&groups).map(|(metrics, pieces)| OfPieces::new(metrics, pieces));
+        let mut genres: BTreeMap<String, OfPieces> = names.into_iter().map(String::from).zip(of_genres).collect();
+        if genres.len() == 1 {
+            genres.clear();
+        }
+        let train = corpus.part_that_is_here(&checkpoint.split, Part::Train).ok();
+        let baselines = train.and_then(|(train, _)| Baselines::measure(&train, &pieces).ok());
         if self.json {
             let (checkpoint, split) = (path.display().to_string(), split.to_string());
             let made = Provenance::of(machine);
-            let report = Report { made, checkpoint, split, metrics: &metrics, baselines };
+            let report = Report { made, checkpoint, split, missing, all: &all, genres: &genres, baselines };
             return say_json(&report).map(|()| ExitCode::SUCCESS);
         }
-        let m = &metrics;
-        say(format_args!("{}, {} pieces, {} steps ({})", path.display(), m.files, m.steps, split));
-        for (loss, value) in m.losses.iter() {
-            let label = loss.label;
-            match m.losses.as_nats(loss, value) {
-                Some(nats) => say(format_args!("{label:<9} {nats:.4} nats a step, {value:.5} a cell")),
-                None => say(format_args!("{label:<9} {value:.5}")),
-            }
-        }
-        say(format_args!("loss      {:.5}", m.losses.total()));
-        if let Some(Baselines { unigram, bigram, replay_bce, dynamics_mse, .. }) = baselines {
-            say(format_args!(
-                "baselines: play {unigram:.4} nats a step by pitch, {bigram:.4} by pitch and the step before; replay {replay_bce:.5} a \
-                 cell by pitch; dynamics {dynamics_mse:.5} by the mean of the piece so far"
-            ));
-        }
+        let Metrics { files, steps, .. } = all.metrics;
+        say(format_args!("{}, {files} pieces, {steps} steps ({split})", path.display()));
+        print(&all, &genres, baselines.as_ref());
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The pieces of a split, and how many of it are not in the corpus; what has to be known of them is said.
+fn pieces(corpus: &Corpus, checkpoint: &Checkpoint, split: Part) -> Result<(Vec<Arc<Piece>>, usize)> {
+    let (pieces, missing) = corpus.part_that_is_here(&checkpoint.split, split)?;
+    if missing > 0 {
+        let (here, all) = (pieces.len(), pieces.len() + missing);
+        tell(format_args!("note: {here} of the {all} pieces of the {split} split are in this corpus, and measured"));
+    }
+    let flat = pieces.iter().filter(|piece| !piece.dynamics).count();
+    if flat > 0 {
+        let all = pieces.len();
+        tell(format_args!("note: {flat} of {all} pieces have no dynamics of their own: that loss is of the others"));
+    }
+    Ok((pieces, missing))
+}
+
+fn print(all: &OfPieces, genres: &BTreeMap<String, OfPieces>, baselines: Option<&Baselines>) {
+    for (Loss { label, .. }, value, nats) in all.losses() {
+        match nats {
+            Some(nats) => say(format_args!("{label:<9} {nats:.4} nats a step, {value:.5} a cell")),
+            None => say(format_args!("{label:<9} {value:.5}")),
+        }
+    }
+    say(format_args!("loss      {:.5}", all.metrics.losses.total()));
+    for (genre, of) in genres {
+        let figure = |(Loss { label, .. }, value, nats): (&Loss, f64, Option<f64>)| match nats {
+            Some(nats) => format!("{label} {nats:.4} nats a step"),
+            None => format!("{label} {value:.5}"),
+        };
+        let figures: Vec<String> = of.losses().map(figure).collect();
+        say(format_args!("{genre}: {} ({} pieces)", figures.join(", "), of.metrics.files));
+    }
+    if let Some(Baselines { unigram, bigram, replay_bce, dynamics_mse, fitted_steps, .. }) = baselines {
+        say(format_args!(
+            "baselines, fitted on {fitted_steps} steps of training pieces: play {unigram:.4} nats a step by pitch, {bigram:.4} by pitch \
+             and the step before; replay {replay_bce:.5} a cell by pitch; dynamics {dynamics_mse:.5} by the mean of the piece so far"
+        ));
     }
 }
