@@ -16,17 +16,17 @@ mod driver;
 #[cfg(target_os = "linux")]
 mod kernels;
 #[path = "../translation/shaders.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // As above.
 mod shaders;
 #[path = "../translation/spirv.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // As above.
 mod spirv;
 #[cfg(target_os = "linux")]
 mod suite;
 #[cfg(target_os = "linux")]
 mod table;
 #[path = "../translation/target.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // As above.
 mod target;
 
 use std::process::ExitCode;
