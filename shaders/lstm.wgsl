@@ -844,16 +844,21 @@ fn bring_backward(mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
 }
 
 fn four_lines(at: vec4<u32>) -> mat4x4<f32> {
-    var block: mat4x4<f32>;
-    block[0] = vec4<f32>(dgates4[at.x]); // unless APART
-    block[1] = vec4<f32>(dgates4[at.y]); // unless APART
-    block[2] = vec4<f32>(dgates4[at.z]); // unless APART
-    block[3] = vec4<f32>(dgates4[at.w]); // unless APART
-    block[0] = vec4<f32>(later4[at.x]); // if APART
-    block[1] = vec4<f32>(later4[at.y]); // if APART
-    block[2] = vec4<f32>(later4[at.z]); // if APART
-    block[3] = vec4<f32>(later4[at.w]); // if APART
-    return block;
+    // Both are named whatever APART says, as both are bound.
+    if APART == 1u {
+        return mat4x4<f32>(
+            vec4<f32>(later4[at.x]),
+            vec4<f32>(later4[at.y]),
+            vec4<f32>(later4[at.z]),
+            vec4<f32>(later4[at.w]),
+        );
+    }
+    return mat4x4<f32>(
+        vec4<f32>(dgates4[at.x]),
+        vec4<f32>(dgates4[at.y]),
+        vec4<f32>(dgates4[at.z]),
+        vec4<f32>(dgates4[at.w]),
+    );
 }
 
 fn gather_backward(mine: Brings, first_row: u32, first_unit: u32, first: u32, end: u32) -> mat4x4<f32> {

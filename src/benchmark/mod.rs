@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::checkpoint::StopConditions;
 use crate::gpu::Device;
-use crate::models::{self, CorpusFacts, Model};
+use crate::models::{self, CorpusFacts, Loss, Model, losses};
 use crate::train::{LAST, Pieces, Prepared, TrainOptions, prepare_pieces};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub fn prepare(options: TrainOptions, data: &bl2012::Data, device: &Device) -> R
     let options = TrainOptions {
         budget,
         data: Some(data.path.clone()),
-        losses: Some(vec![play_loss(model.as_ref())?.into()]),
+        loss_weights: losses::alone(model.losses(), play_loss(model.as_ref())?),
         notes: Some(data.corpus.range),
         pedal: false,
         split_seed: Some(data.split.seed),
@@ -75,13 +75,13 @@ impl Likelihood {
     }
 }
 
-/// The key of the loss that is the negative log-likelihood of `play`.
+/// The loss that is the negative log-likelihood of `play`.
 ///
 /// # Errors
 /// The model has none.
-pub fn play_loss(model: &dyn Model) -> Result<&'static str> {
+pub fn play_loss(model: &dyn Model) -> Result<&'static Loss> {
     let likelihood = model.losses().iter().find(|loss| loss.is_likelihood());
-    likelihood.map(|loss| loss.key).ok_or_else(|| {
+    likelihood.ok_or_else(|| {
         let what = format!("the model {} predicts no likelihood of a note", model.architecture());
         Error::model(what, "take another --model")
     })

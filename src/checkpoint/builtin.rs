@@ -24,10 +24,12 @@ impl Checkpoint {
     /// # Errors
     /// None in a program that was built from whole files.
     pub fn builtin() -> Result<Self> {
-        Self::from_bytes(BYTES).map_err(|e| {
+        let mut checkpoint = Self::from_bytes(BYTES).map_err(|e| {
             let what = format!("the weights within the program (data/weights/deepj.safetensors): {}", e.what);
             Error::run(what, "build the program anew from a whole copy of its source, or name another checkpoint")
-        })
+        })?;
+        checkpoint.corpus.licence = Some(LICENCE.into());
+        Ok(checkpoint)
     }
 
     /// The checkpoint that `path` names: the weights within the program ([`BUILTIN`]), or a file.

@@ -15,7 +15,7 @@ use super::{Checkpoint, CorpusInfo, Progress, Resume, Settings};
 use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer, refused};
 use crate::gpu::Format;
 use crate::graph::{Layout, Param};
-use crate::models;
+use crate::models::{self, losses};
 use crate::music::{NoteRange, Split, Styles};
 use crate::{Error, Result};
 
@@ -186,7 +186,7 @@ impl Checkpoint {
         let corpus: CorpusInfo = field(meta, "corpus")?;
         let settings: Settings = field(meta, "settings")?;
         let progress: Progress = field(meta, "progress")?;
-        models::check_counted(model.losses(), settings.losses.as_deref())
+        losses::check_weights(model.losses(), &settings.loss_weights)
             .map_err(|e| wrong(format!("metadata: `settings`: {}; {}", e.what, e.remedy)))?;
         let roll = model.roll();
         if roll.styles > 0 && styles.len() != roll.styles {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::{Precision, Storage};
+use crate::models::{LossWeights, Precision, Storage};
 use crate::music::{Bptt, Cursor, FlatDynamics, NoteRange};
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, RateSchedule};
@@ -23,6 +23,10 @@ pub struct CorpusInfo {
     /// What was made of the velocities of pieces that have no dynamics of their own.
     #[serde(default, skip_serializing_if = "FlatDynamics::is_learn")]
     pub flat_dynamics: FlatDynamics,
+    /// Under what licence weights are that were trained on it, where it is known: that of the weights within the program
+    /// ([`LICENCE`](super::LICENCE)) also holds for those that are derived from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
 }
 
 /// What may not change between the parts of a resumed run, beside the configuration and the corpus.
@@ -62,9 +66,9 @@ pub struct Settings {
     /// Bars of the pieces that are composed at the end, where it was said.
     #[serde(default)]
     pub samples: Option<usize>,
-    /// Keys of the losses that count in the gradient and in validation; all where it is not said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub losses: Option<Vec<String>>,
+    /// How much losses count in the gradient and in the sum that validation compares; once where it is not said.
+    #[serde(default, skip_serializing_if = "LossWeights::is_empty")]
+    pub loss_weights: LossWeights,
     /// When to stop.
     pub budget: StopConditions,
 }

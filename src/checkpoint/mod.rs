@@ -26,7 +26,7 @@ mod runs;
 pub use builtin::{BUILTIN, LICENCE, is_builtin};
 pub use format::{FORMAT, VERSION};
 pub use metadata::{Best, CorpusInfo, Progress, Settings, StopConditions};
-pub use runs::{RUNS, any_run, newest};
+pub use runs::{RUNS, newest, newest_if_any};
 
 /// The largest file that is read, in bytes; the paper's size takes 15 MB with moments.
 const MAX_BYTES: u64 = 4 << 30;

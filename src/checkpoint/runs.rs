@@ -16,28 +16,27 @@ pub const RUNS: &str = "runs";
 /// file's time since. What is no checkpoint is passed over.
 ///
 /// # Errors
-/// There is none; the error says how to make one, and names a file that is no checkpoint. Or the folder cannot be read.
+/// There is none; the error says how to make one. Else as [`newest_if_any`].
 pub fn newest(runs: &Path, name: &str) -> Result<PathBuf> {
-    let Found { newest, passed_over } = find(runs, name)?;
-    newest.ok_or_else(|| {
-        let no_checkpoint = passed_over.map_or(String::new(), |path| format!(" ({} is no checkpoint)", path.display()));
-        Error::file(
-            runs,
-            format!("there is no run with a {name}{no_checkpoint}"),
-            "train a model with `deepj train`, or name one's file or folder",
-        )
-    })
+    newest_if_any(runs, name)?.ok_or_else(|| missing(runs, name, ""))
 }
 
-/// Whether there is a run in `runs` with a file `name`.
+/// The same; `None` where there is no run with such a file.
 ///
 /// # Errors
-/// There are such files, but none is a checkpoint, or the folder cannot be read: nobody can say then.
-pub fn any_run(runs: &Path, name: &str) -> Result<bool> {
+/// There are such files, but none is a checkpoint, which the error names, or the folder cannot be read: nobody can say then.
+pub fn newest_if_any(runs: &Path, name: &str) -> Result<Option<PathBuf>> {
     match find(runs, name)? {
-        Found { newest: None, passed_over: None } => Ok(false),
-        _ => newest(runs, name).map(|_| true),
+        Found { newest: None, passed_over: Some(path) } => {
+            Err(missing(runs, name, &format!(" ({} is no checkpoint)", path.display())))
+        }
+        Found { newest, .. } => Ok(newest),
     }
+}
+
+fn missing(runs: &Path, name: &str, no_checkpoint: &str) -> Error {
+    let what = format!("there is no run with a {name}{no_checkpoint}");
+    Error::file(runs, what, "train a model with `deepj train`, or name one's file or folder")
 }
 
 /// What there is of a file in the folders of runs.

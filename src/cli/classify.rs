@@ -258,7 +258,11 @@ impl Classify {
         let wrong = || Error::usage(format!("--sweep \"{text}\""), "give two styles, such as \"bach -> chopin\"");
         let (from, to) = text.split_once("->").ok_or_else(wrong)?;
         let end = |name: &str| {
+            // A style alone is the same with any weight: `bach:1`.
             let name = name.trim();
+            let weighted =
+                name.rsplit_once(':').filter(|(_, weight)| weight.parse().is_ok_and(|weight: f32| weight > 0.0));
+            let name = weighted.map_or(name, |(name, _)| name);
             let genre = classes.genre(name).map(Class::Genre);
             let composer = classes.styles.composers().iter().position(|composer| composer.name == name);
             let class = genre.or(composer.map(Class::Composer)).ok_or_else(|| {

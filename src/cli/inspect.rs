@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use deepj::checkpoint::{Checkpoint, CorpusInfo, LICENCE, Progress, Settings, is_builtin, norms};
+use deepj::checkpoint::{Checkpoint, CorpusInfo, Progress, Settings, norms};
 use deepj::music::Styles;
 use deepj::{Error, Result};
 use serde::Serialize;
@@ -38,9 +38,6 @@ struct Report<'a> {
     resumable: bool,
     parameters: usize,
     tensors: BTreeMap<String, TensorReport>,
-    /// That of the weights within the program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    licence: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -63,7 +60,6 @@ impl Inspect {
         let Checkpoint { model, styles, corpus, settings, progress, split, resume, .. } = &checkpoint;
         let resumable = resume.is_some();
         let config = model.config();
-        let licence = is_builtin(&path).then_some(LICENCE);
         if self.json {
             let checkpoint = path.display().to_string();
             let config = RawValue::from_string(config).map_err(|e| Error::run(format!("metadata: {e}"), ""))?;
@@ -78,7 +74,6 @@ impl Inspect {
                 resumable,
                 parameters,
                 tensors,
-                licence,
             });
         }
         say(format_args!("{}{}", path.display(), if resumable { " (can be resumed)" } else { "" }));
@@ -116,7 +111,7 @@ impl Inspect {
             say(format_args!("{name:32} {:>14} {:>12.4}", shape.join(" x "), t.norm));
         }
         say(format_args!("{parameters} parameters"));
-        if let Some(licence) = licence {
+        if let Some(licence) = &corpus.licence {
             say(format_args!("\n{}", licence.trim_end()));
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use deepj::checkpoint::{BUILTIN, Checkpoint, RUNS, any_run, is_builtin, newest};
+use deepj::checkpoint::{BUILTIN, Checkpoint, RUNS, is_builtin, newest_if_any};
 use deepj::files::Outputs;
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::{Event, KernelSelection, Observer, Tune};
@@ -458,10 +458,12 @@ fn no_corpus(flag: &str) -> Error {
 /// The named checkpoint, in a run's folder its best one; else that of the newest run, or the one within the program where there is no
 /// run.
 fn load_checkpoint(named: Option<&Path>) -> Result<(PathBuf, Checkpoint)> {
-    let runs = Path::new(RUNS);
-    let path = match named {
-        Some(named) => checkpoint_file(named),
-        None if any_run(runs, BEST)? => newest(runs, BEST)?,
+    let path = match named.map(checkpoint_file) {
+        Some(named) => Some(named),
+        None => newest_if_any(Path::new(RUNS), BEST)?,
+    };
+    let path = match path {
+        Some(path) => path,
         None => {
             tell(format_args!(
                 "note: no run in {RUNS}/ has a {BEST}: the weights within the program are taken (`deepj inspect {BUILTIN}`)"

@@ -7,6 +7,8 @@ use deepj::music::Bptt;
 use deepj::nn::optimizer::RateCurve;
 use deepj::train::TrainOptions;
 
+use super::pair;
+
 /// How a network is trained; see [`TrainOptions`].
 #[derive(Args)]
 pub struct TrainingArguments {
@@ -58,6 +60,9 @@ pub struct TrainingArguments {
     /// for none [default: 0]
     #[arg(long, value_name = "X", num_args = 0..=1, default_missing_value = "0.999")]
     ema: Option<f64>,
+    /// Let a loss count more, or less: play, replay or dynamics [default: each once]
+    #[arg(long, value_name = "LOSS=X", value_parser = weight)]
+    loss_weight: Vec<(String, f64)>,
     /// Limit the global gradient norm; 0 for no limit [default: 0 with nadam, 5 with adadelta]
     #[arg(long, value_name = "X")]
     clip_norm: Option<f64>,
@@ -90,6 +95,13 @@ pub struct TrainingArguments {
     save_every: Option<u64>,
 }
 
+/// `dynamics=10`: a loss, and how much it counts.
+fn weight(text: &str) -> Result<(String, f64), String> {
+    let (loss, weight) = pair(text)?;
+    let number = weight.parse().map_err(|_| format!("`{weight}` is no number"))?;
+    Ok((loss, number))
+}
+
 impl TrainingArguments {
     /// What was said.
     pub fn options(&self) -> TrainOptions {
@@ -109,6 +121,7 @@ impl TrainingArguments {
             lr_factor: self.lr_factor,
             warmup: self.warmup,
             ema: self.ema,
+            loss_weights: self.loss_weight.iter().cloned().collect(),
             clip_norm: self.clip_norm,
             precision: self.precision,
             recompute: self.recompute,

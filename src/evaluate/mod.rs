@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::graph::{Kind, Plan, ProgramId, Session};
-use crate::models::{Loss, LossValues, Model, RollShape, SequenceIo};
+use crate::models::{Loss, LossValues, LossWeights, Model, RollShape, SequenceIo};
 use crate::music::{Batch, BatchShape, Evaluation, Piece};
 use crate::ops::Uniforms;
 use crate::shape::{Channel, Slots};
@@ -29,10 +29,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The same, with a sum of the losses with these `keys` only; see [`LossValues::counting`].
+    /// The same, with a sum of the losses with these weights; see [`LossValues::weighted`].
     #[must_use]
-    pub fn counting(self, keys: Option<&[String]>) -> Self {
-        Self { losses: self.losses.counting(keys), ..self }
+    pub fn weighted(self, weights: &LossWeights) -> Self {
+        Self { losses: self.losses.weighted(weights), ..self }
     }
 }
 
@@ -260,10 +260,9 @@ pub async fn evaluate(
     stop: &AtomicBool,
     progress: impl FnMut(usize),
 ) -> Result<Option<Metrics>> {
-    check_slots(slots)?;
-    let (mut session, evaluator) = begin(checkpoint, pieces, slots, device, selection).await?;
-    let metrics = evaluator.run(&mut session, pieces, stop, progress).await?;
-    Ok(metrics.map(|metrics| metrics.counting(checkpoint.settings.losses.as_deref())))
+    let groups = [pieces.to_vec()];
+    let metrics = evaluate_groups(checkpoint, &groups, slots, device, selection, stop, progress).await?;
+    Ok(metrics.map(|(all, _)| all))
 }
 
 /// The losses of a checkpoint on all pieces of `groups`, and on each group alone: as [`evaluate`] otherwise.
@@ -279,7 +278,9 @@ pub async fn evaluate_groups(
     stop: &AtomicBool,
     mut progress: impl FnMut(usize),
 ) -> Result<Option<(Metrics, Vec<Metrics>)>> {
-    check_slots(slots)?;
+    if slots == 0 || slots > MAX_SLOTS {
+        return Err(Error::usage(format!("--batch {slots}"), format!("give 1 to {MAX_SLOTS}")));
+    }
     let (mut session, evaluator) = begin(checkpoint, &groups.concat(), slots, device, selection).await?;
     let mut sums: Vec<Sum> = vec![];
     for pieces in groups {
@@ -289,17 +290,8 @@ pub async fn evaluate_groups(
         sums.push(sum);
     }
     let all = sums.iter().fold(evaluator.sum(&[]), Sum::with);
-    let metrics = |sum: Sum| sum.metrics().counting(checkpoint.settings.losses.as_deref());
+    let metrics = |sum: Sum| sum.metrics().weighted(&checkpoint.settings.loss_weights);
     Ok(Some((metrics(all), sums.into_iter().map(metrics).collect())))
-}
-
-/// # Errors
-/// No slots, or too many.
-fn check_slots(slots: usize) -> Result<()> {
-    match (1..=MAX_SLOTS).contains(&slots) {
-        true => Ok(()),
-        false => Err(Error::usage(format!("--batch {slots}"), format!("give 1 to {MAX_SLOTS}"))),
-    }
 }
 
 /// The losses of a checkpoint on each of `pieces`, in their order; `None` if `stop` was set meanwhile. The pieces are read one
@@ -318,8 +310,8 @@ pub async fn evaluate_each(
 ) -> Result<Option<Vec<Metrics>>> {
     let (mut session, evaluator) = begin(checkpoint, pieces, 1, device, selection).await?;
     let metrics = evaluator.run_each(&mut session, pieces, stop, progress).await?;
-    let counting = |metrics: Metrics| metrics.counting(checkpoint.settings.losses.as_deref());
-    Ok(metrics.map(|metrics| metrics.into_iter().map(counting).collect()))
+    let weighted = |metrics: Metrics| metrics.weighted(&checkpoint.settings.loss_weights);
+    Ok(metrics.map(|metrics| metrics.into_iter().map(weighted).collect()))
 }
 
 /// A session with the parameters of a checkpoint, and its program that evaluates `pieces` in so many slots.

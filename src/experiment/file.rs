@@ -1,6 +1,7 @@
 //! The file of an experiment: configurations by seeds under one budget, and the claims that they test.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -150,6 +151,15 @@ pub enum Direction {
     Lower,
     /// Above it.
     Higher,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lower => "lower",
+            Self::Higher => "higher",
+        })
+    }
 }
 
 /// One run: a configuration with a seed.

@@ -183,13 +183,9 @@ fn append_claim(results: &Results, claim: &Claim, text: &mut String) {
         0 => Verdict::of(*expected, summary.and_then(|summary| summary.interval)).to_string(),
         failed => format!("{}: {failed} failed", Verdict::Undecided),
     };
-    let side = match expected {
-        Direction::Lower => "lower",
-        Direction::Higher => "higher",
-    };
     let _ = writeln!(
         text,
-        "| {} | {} | `{}` {side} than `{}` | {measured} | {seeds} | {verdict} |",
+        "| {} | {} | `{}` {expected} than `{}` | {measured} | {seeds} | {verdict} |",
         escaped(words),
         title(measure),
         escaped(configuration),

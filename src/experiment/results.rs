@@ -9,6 +9,7 @@ use super::file::{Budget, Claim, Experiment, Run, folder_name};
 use super::samples::FIGURES;
 use super::table;
 use crate::files::{read_bounded, refused, write_whole};
+use crate::models::LossWeights;
 use crate::{Error, Result};
 
 /// The largest file of results that is read, in bytes; a run takes about a thousand.
@@ -50,6 +51,9 @@ pub struct RunResult {
     pub pieces: [usize; 2],
     /// What the rolls of the pieces are: pitches, pedal and seed of the split. Validation figures of other rolls cannot be compared.
     pub rolls: String,
+    /// How much losses count in `loss`; once where it is not said.
+    #[serde(default, skip_serializing_if = "LossWeights::is_empty")]
+    pub loss_weights: LossWeights,
     /// The day on which it ended (UTC).
     pub date: String,
     /// Updates, seconds and GFLOP of the training.
@@ -74,9 +78,10 @@ impl RunResult {
             return true;
         }
         // A sum is of the same losses or of others.
-        let losses =
+        let names =
             |run: &Self| run.validation.keys().filter(|name| *name != STYLE_EFFECT).cloned().collect::<Vec<_>>();
-        self.rolls == other.rolls && (measure != LOSS || losses(self) == losses(other))
+        let same_sum = || names(self) == names(other) && self.loss_weights == other.loss_weights;
+        self.rolls == other.rolls && (measure != LOSS || same_sum())
     }
 
     /// A figure by name.

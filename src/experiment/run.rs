@@ -17,7 +17,7 @@ use crate::evaluate::evaluate;
 use crate::files::{FileLock, make_folder};
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
-use crate::models::Loss;
+use crate::models::{Loss, LossWeights};
 use crate::music::{CorpusOptions, Piece};
 use crate::shape::Channels;
 use crate::train::{
@@ -116,6 +116,7 @@ fn seconds_left(experiment: &Experiment, left: &[Run], results: &Results) -> Opt
 /// What is known of a configuration before its first run.
 struct Known {
     losses: &'static [Loss],
+    loss_weights: LossWeights,
     /// See [`RunResult::rolls`].
     rolls: String,
     channels: Channels,
@@ -129,6 +130,7 @@ impl Known {
         let roll = prepared.state.model.roll();
         Self {
             losses: prepared.state.model.losses(),
+            loss_weights: prepared.state.settings.loss_weights.clone(),
             rolls: rolls(prepared),
             channels: roll.channels,
             styles: roll.styles > 1,
@@ -226,8 +228,8 @@ fn check_claim(experiment: &Experiment, claim: &Claim, known: &BTreeMap<&str, Kn
             let what = format!("`{}` is of other rolls in each: {}, and {}", claim.measure, one.rolls, other.rolls);
             return wrong(what, "give both the same notes, pedal and split-seed".into());
         }
-        if claim.measure == "loss" && one.losses != other.losses {
-            let what = "`loss` is a sum of other losses in each".to_string();
+        if claim.measure == "loss" && (one.losses, &one.loss_weights) != (other.losses, &other.loss_weights) {
+            let what = "`loss` is another sum in each".to_string();
             return wrong(what, "name a loss that both have, such as play_nats_per_step".into());
         }
     }
@@ -354,6 +356,7 @@ impl Runner<'_> {
             corpus: fingerprint(&prepared),
             pieces: [prepared.train_files, prepared.validation.len()],
             rolls: rolls(&prepared),
+            loss_weights: prepared.state.settings.loss_weights.clone(),
             date: today(),
             cost: BTreeMap::new(),
             validation: BTreeMap::new(),

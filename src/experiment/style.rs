@@ -242,12 +242,8 @@ fn append_contrasts(contrasts: &[Contrast], text: &mut String) -> std::fmt::Resu
             })
         };
         let verdict = Verdict::of(*expected, generated.map(|of| of.interval));
-        let side = match expected {
-            Direction::Lower => "lower",
-            Direction::Higher => "higher",
-        };
         let (generated, real) = (difference(generated), difference(real));
-        writeln!(text, "| {measure} {side} in {genre} than in {against} | {generated} | {verdict} | {real} |")?;
+        writeln!(text, "| {measure} {expected} in {genre} than in {against} | {generated} | {verdict} | {real} |")?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The losses of a model as values with names.
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
 use serde::ser::SerializeMap;
@@ -41,8 +42,8 @@ pub enum Likelihood {
 pub struct LossValues {
     of: &'static [Loss],
     values: Vec<f64>,
-    /// Which of them training minimises, in the same order.
-    counted: Vec<bool>,
+    /// How much each counts in what training minimises, in the same order.
+    weights: Vec<f64>,
     /// N, notes of a time step.
     notes: usize,
     /// The share of cells that sound, where it is known.
@@ -87,16 +88,16 @@ impl LossValues {
         Self {
             of,
             values: values.into_iter().take(of.len()).collect(),
-            counted: vec![true; of.len()],
+            weights: vec![1.0; of.len()],
             notes,
             sounding: None,
         }
     }
 
-    /// The same losses, of which training minimises those with these `keys` only; all with `None`.
+    /// The same losses where training minimises their sum with these weights.
     #[must_use]
-    pub fn counting(self, keys: Option<&[String]>) -> Self {
-        Self { counted: counted(self.of, keys).collect(), ..self }
+    pub fn weighted(self, weights: &LossWeights) -> Self {
+        Self { weights: in_order(self.of, weights).collect(), ..self }
     }
 
     /// The same losses, of cells of which this share sounds.
@@ -111,9 +112,10 @@ impl LossValues {
         Self { values: values.into_iter().take(self.of.len()).collect(), ..self.clone() }
     }
 
-    /// The sum of those that count: what training minimises and validation compares.
+    /// The weighted sum of those that count: what training minimises and validation compares.
     pub fn total(&self) -> f64 {
-        self.values.iter().zip(&self.counted).filter(|(_, counted)| **counted).map(|(value, _)| value).sum()
+        let counted = self.values.iter().zip(&self.weights).filter(|(_, weight)| **weight != 0.0);
+        counted.map(|(value, weight)| value * weight).sum()
     }
 
     /// The values, in the model's order.
@@ -161,7 +163,7 @@ impl LossValues {
 
     /// `play 0.1234, replay …`, for people: those that count.
     pub fn listing(&self) -> String {
-        let counted = self.iter().zip(&self.counted).filter(|(_, counted)| **counted);
+        let counted = self.iter().zip(&self.weights).filter(|(_, weight)| **weight != 0.0);
         counted.map(|((loss, value), _)| format!("{} {value:.4}", loss.label)).collect::<Vec<_>>().join(", ")
     }
 
@@ -176,27 +178,44 @@ impl LossValues {
     }
 }
 
-/// Of each of a model's losses, whether it counts where those with these `keys` do; all with `None`.
-pub(crate) fn counted(of: &'static [Loss], keys: Option<&[String]>) -> impl Iterator<Item = bool> {
-    of.iter().map(move |loss| keys.is_none_or(|keys| keys.iter().any(|key| key == loss.key)))
+/// How much some losses count in what training minimises, by their [labels](Loss::label). The others count once.
+pub type LossWeights = BTreeMap<String, f64>;
+
+/// The weight of each of a model's losses.
+pub(crate) fn in_order(of: &'static [Loss], weights: &LossWeights) -> impl Iterator<Item = f64> {
+    of.iter().map(|loss| weights.get(loss.label).copied().unwrap_or(1.0))
 }
 
-/// Fails where a model has no loss of one of these `keys`, or where there is none.
+/// The weights with which one loss alone counts.
+pub(crate) fn alone(of: &'static [Loss], loss: &Loss) -> LossWeights {
+    of.iter().filter(|other| *other != loss).map(|other| (other.label.into(), 0.0)).collect()
+}
+
+/// Fails on weights that make no sum of a model's losses.
 ///
 /// # Errors
-/// Names the key, and lists the losses that there are.
-pub(crate) fn check_counted(of: &'static [Loss], keys: Option<&[String]>) -> Result<()> {
-    let known = || of.iter().map(|loss| loss.key);
-    let remedy = || format!("there is {}", known().collect::<Vec<_>>().join(", "));
-    match keys {
-        Some([]) => Err(Error::usage("no loss counts in training", remedy())),
-        Some(keys) => match keys.iter().find(|key| known().all(|known| known != **key)) {
-            Some(key) => Err(Error::usage(format!("the model has no loss `{key}`"), remedy())),
-            None => Ok(()),
-        },
-        None => Ok(()),
+/// Names a loss that the model does not have, and lists those that it has, or a weight that is negative or not finite. Or no loss
+/// counts.
+pub(crate) fn check_weights(of: &'static [Loss], weights: &LossWeights) -> Result<()> {
+    let known = || of.iter().map(|loss| loss.label).collect::<Vec<_>>().join(", ");
+    for (label, weight) in weights {
+        if of.iter().all(|loss| loss.label != label) {
+            return Err(Error::usage(format!("the model has no loss `{label}`"), format!("there is {}", known())));
+        }
+        if !(0.0..=MAX_WEIGHT).contains(weight) {
+            let what = format!("the loss `{label}` counts {weight} times");
+            return Err(Error::usage(what, format!("give a weight from 0 to {MAX_WEIGHT}")));
+        }
     }
+    if in_order(of, weights).all(|weight| weight == 0.0) {
+        let remedy = format!("give one of {} a weight above 0", known());
+        return Err(Error::usage("no loss counts in training", remedy));
+    }
+    Ok(())
 }
+
+/// Far above any use, and far below what overflows.
+const MAX_WEIGHT: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {
@@ -213,15 +232,21 @@ mod tests {
         },
     ];
 
+    fn weights(of: &[(&str, f64)]) -> LossWeights {
+        of.iter().map(|&(label, weight)| (label.into(), weight)).collect()
+    }
+
     #[test]
-    fn the_sum_is_of_the_losses_that_count() {
+    fn the_sum_is_of_the_losses_as_they_count() {
         let all = LossValues::new(&OF, [0.5, 0.25], 4);
         assert_eq!((all.total(), all.listing().as_str()), (0.75, "a 0.5000, b 0.2500"));
-        let first = all.counting(Some(&["a_bce".into()]));
+        let more = all.clone().weighted(&weights(&[("b", 4.0)]));
+        assert_eq!((more.total(), more.values()), (1.5, &[0.5, 0.25][..]), "what is reported has no weight");
+        let first = all.weighted(&alone(&OF, &OF[0]));
         assert_eq!((first.total(), first.listing().as_str(), first.nats_per_step()), (0.5, "a 0.5000", 2.0));
         assert_eq!(first.values(), [0.5, 0.25]);
-        assert_eq!(first.with_values([2.0, 3.0]).total(), 2.0);
-        assert_eq!(first.counting(None).total(), 0.75);
+        assert_eq!(first.with_values([2.0, f64::NAN]).total(), 2.0);
+        assert_eq!(first.weighted(&weights(&[])).total(), 0.75);
     }
 
     /// Beside the sum over the steps of a Gaussian that is much wider than they are.
@@ -243,10 +268,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_losses_are_named() {
-        assert!(check_counted(&OF, None).is_ok() && check_counted(&OF, Some(&["b_mse".into()])).is_ok());
-        let e = check_counted(&OF, Some(&["c".into()])).unwrap_err().to_string();
-        assert!(e.contains("`c`") && e.contains("a_bce, b_mse"), "{e}");
-        assert!(check_counted(&OF, Some(&[])).is_err());
+    fn weights_that_make_no_sum_are_refused() {
+        let fails = |of: &[(&str, f64)]| check_weights(&OF, &weights(of)).unwrap_err().to_string();
+        assert!(
+            check_weights(&OF, &weights(&[])).is_ok()
+                && check_weights(&OF, &weights(&[("b", 10.0), ("a", 0.0)])).is_ok()
+        );
+        let e = fails(&[("b_mse", 1.0)]);
+        assert!(e.contains("`b_mse`") && e.contains("a, b"), "{e}");
+        for weight in [-1.0, f64::NAN, f64::INFINITY, 1e30] {
+            assert!(fails(&[("b", weight)]).contains("`b`"), "{weight}");
+        }
+        assert!(fails(&[("a", 0.0), ("b", 0.0)]).contains("no loss counts"));
     }
 }

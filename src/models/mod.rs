@@ -21,12 +21,11 @@ use crate::shape::Channels;
 mod axes;
 pub mod biaxial;
 pub mod deepj;
-mod losses;
+pub(crate) mod losses;
 pub mod network;
 mod registry;
 
-pub use losses::{Likelihood, Loss, LossValues};
-pub(crate) use losses::{check_counted, counted};
+pub use losses::{Likelihood, Loss, LossValues, LossWeights};
 pub use registry::{DEFAULT, architecture, configure, preset_info, register, with_overrides};
 
 /// How weights, activations and their gradients are stored while training.

@@ -342,47 +342,37 @@ const BACKWARD_TILES: [(&str, Tile); 4] = [
     ("step_16", Tile { x: 8, y: 4, units: 4, quads: 1, depth: 32, pad: 1 }),
 ];
 
-/// A workgroup of `parts` times `x * y` invocations, of which one makes four rows of one unit (forward) or of four (backward) over
-/// its part of the sums' length, `depth` terms at a time.
+/// A tile whose sums are cut into so many parts along their length, each made by `x * y` invocations of four rows.
 #[derive(Clone, Copy)]
 struct Split {
-    x: usize,
-    y: usize,
-    units: usize,
-    depth: usize,
+    tile: Tile,
     parts: usize,
-    /// Padding of a term's vectors in workgroup memory.
-    pad: usize,
 }
 
 impl Split {
-    fn rows(self) -> usize {
-        4 * self.y
-    }
-
-    fn groups(self, rows: usize, units: usize) -> usize {
-        rows.div_ceil(self.rows()) * units.div_ceil(self.units * self.x)
+    const fn new(x: usize, y: usize, units: usize, depth: usize, parts: usize, pad: usize) -> Self {
+        Self { tile: Tile { x, y, units, quads: 1, depth, pad }, parts }
     }
 
     /// Whether tiles divide the parts of a sum of so many terms evenly.
     fn is_even(self, terms: usize) -> bool {
-        terms.is_multiple_of(self.parts * self.depth)
+        terms.is_multiple_of(self.parts * self.tile.depth)
     }
 }
 
 /// Tiles in parts by their number of rows. Where few rows make few workgroups, parts make more waves of them.
 const FORWARD_SPLITS: [(&str, Split); 3] = [
-    ("split_64", Split { x: 16, y: 16, units: 1, depth: 16, parts: 1, pad: 1 }),
-    ("split_32", Split { x: 16, y: 8, units: 1, depth: 16, parts: 1, pad: 1 }),
-    ("split_8", Split { x: 16, y: 2, units: 1, depth: 4, parts: 4, pad: 1 }),
+    ("split_64", Split::new(16, 16, 1, 16, 1, 1)),
+    ("split_32", Split::new(16, 8, 1, 16, 1, 1)),
+    ("split_8", Split::new(16, 2, 1, 4, 4, 1)),
 ];
 
 /// The same backward, where sums are four times as long. Without padding, `split_32` fits into the workgroup memory that every device
 /// has.
 const BACKWARD_SPLITS: [(&str, Split); 3] = [
-    ("split_32", Split { x: 8, y: 8, units: 4, depth: 16, parts: 4, pad: 0 }),
-    ("split_16", Split { x: 8, y: 4, units: 4, depth: 8, parts: 8, pad: 1 }),
-    ("split_8", Split { x: 4, y: 2, units: 4, depth: 4, parts: 16, pad: 1 }),
+    ("split_32", Split::new(8, 8, 4, 16, 4, 0)),
+    ("split_16", Split::new(8, 4, 4, 8, 8, 1)),
+    ("split_8", Split::new(4, 2, 4, 4, 16, 1)),
 ];
 
 /// Workgroups that [`Kernel::Split`] should make of a step: three for each of a large GPU's 72 compute units.
@@ -434,7 +424,8 @@ fn kernels(
     (splits, tiles): (&Named<Split>, &Named<Tile>),
 ) -> Vec<(&'static str, Kernel)> {
     let larger = |most: usize| rows > most / 2;
-    let splits = by_size(splits, rows, Split::rows, |split| split.groups(rows, units) >= SPLIT_GROUPS);
+    let splits =
+        by_size(splits, rows, |split| split.tile.rows(), |split| split.tile.groups(rows, units) >= SPLIT_GROUPS);
     let splits = splits.into_iter().map(|(name, split)| (name, Kernel::Split(split)));
     let tiles = by_size(tiles, rows, Tile::rows, |tile| tile.groups(rows, units) >= ENOUGH_GROUPS);
     let tiles = tiles.into_iter().map(|(name, tile)| (name, Kernel::Tiled(tile)));
@@ -458,7 +449,7 @@ impl Kernel {
             Kernel::Naive => rows * units.div_ceil(INVOCATIONS),
             Kernel::Block { rows: r, units: u } => rows.div_ceil(r) * units.div_ceil(INVOCATIONS * u),
             Kernel::Tiled(tile) => tile.groups(rows, units),
-            Kernel::Split(split) => split.groups(rows, units),
+            Kernel::Split(Split { tile, .. }) => tile.groups(rows, units),
             Kernel::Sequence { quads } => rows.div_ceil(4 * quads),
         }
     }
@@ -499,7 +490,7 @@ impl Kernel {
                 shader!("lstm", tiled, [("X", x), ("Y", y), ("QUADS", quads), ("DEPTH", depth), ("PAD", pad)])
             }
             Kernel::Split(of) => {
-                let Split { x, y, depth, parts, pad, .. } = of;
+                let Split { tile: Tile { x, y, depth, pad, .. }, parts } = of;
                 let vector = of.is_even(terms) && starts.iter().all(|start| start.is_multiple_of(4));
                 shader!(
                     "lstm",

@@ -39,6 +39,11 @@ impl Origin {
         Ok((Some(Self { path, checkpoint }), options))
     }
 
+    /// See [`CorpusInfo::licence`](crate::checkpoint::CorpusInfo::licence).
+    pub fn licence(&self) -> Option<String> {
+        self.checkpoint.corpus.licence.clone()
+    }
+
     /// Its configuration on another corpus.
     fn config(&self, facts: CorpusFacts) -> Result<Value> {
         let config = serde_json::from_str(&self.checkpoint.model.config());

@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::checkpoint::StopConditions;
 use crate::gpu::Device;
-use crate::models::{self, Precision};
+use crate::models::{self, LossWeights, Precision};
 use crate::music::{Augmentation, Bptt, FlatDynamics, NoteRange};
 use crate::nn::optimizer::{self, RateCurve, RateSchedule};
 use crate::{Error, Result};
@@ -89,9 +89,9 @@ pub struct TrainOptions {
     pub precision: Option<Precision>,
     /// Compute gates again in the backward pass instead of keeping them.
     pub recompute: bool,
-    /// Keys of the losses that count in the gradient and in validation ([`Loss::key`](crate::models::Loss::key)): all unless given.
-    #[serde(skip)]
-    pub losses: Option<Vec<String>>,
+    /// How much losses count in the gradient and in the sum that validation compares: once unless given.
+    #[serde(rename = "loss-weight")]
+    pub loss_weights: LossWeights,
     /// Seed of initial values, orders and dropout masks.
     #[serde(skip)]
     pub seed: Option<u32>,

@@ -12,10 +12,12 @@ use super::destination::{self, Destination};
 use super::options::{ResumeMode, TrainOptions};
 use super::plans;
 use super::run_files::{LAST, run_name};
-use crate::checkpoint::{Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, any_run, newest};
+use crate::checkpoint::{
+    Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest, newest_if_any,
+};
 use crate::files::refused;
 use crate::gpu::Device;
-use crate::models::{self, Architecture, CorpusFacts, DefaultOn, Model, Precision};
+use crate::models::{self, Architecture, CorpusFacts, DefaultOn, LossWeights, Model, Precision, losses};
 use crate::music::sampler::WINDOW_STRIDE;
 use crate::music::{
     Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, Cursor, FlatDynamics, NoteRange, Part, Piece, Sampler, Split,
@@ -137,7 +139,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     let range = corpus.range;
     let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles: corpus.styles.len() };
     let model = begin_from::model(said, architecture, preset.name, facts, origin.as_ref())?;
-    models::check_counted(model.losses(), options.losses.as_deref())?;
+    losses::check_weights(model.losses(), &options.loss_weights)?;
     let train = corpus.part(&split, Part::Train)?;
     let validation = corpus.part(&split, Part::Validation)?;
     let (batch, seq) = (options.batch.unwrap_or(preset.batch.0), options.seq.unwrap_or(preset.batch.1));
@@ -182,6 +184,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             range,
             pedal: options.pedal,
             flat_dynamics: options.flat_dynamics.unwrap_or_default(),
+            licence: origin.as_ref().and_then(Origin::licence),
         },
         split,
         settings: Settings {
@@ -198,7 +201,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             validate_every,
             save_every: options.save_every,
             samples: options.samples,
-            losses: options.losses.clone(),
+            loss_weights: options.loss_weights.clone(),
             budget,
         },
         progress: Progress::beginning(sampler.cursor().clone()),
@@ -318,7 +321,7 @@ fn defaults(
 fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
     match &options.out {
         Some(out) => Ok(out.join(LAST).try_exists().map_err(|e| refused(out, "read", &e))?),
-        None => any_run(Path::new(RUNS), LAST),
+        None => newest_if_any(Path::new(RUNS), LAST).map(|run| run.is_some()),
     }
 }
 
@@ -492,15 +495,19 @@ fn check_flags(options: &TrainOptions, path: &Path, state: &Checkpoint) -> Resul
     differs("--ema", options.ema.map(|v| text(&v)), text(&settings.ema.unwrap_or(0.0)))?;
     differs("--clip-norm", options.clip_norm.map(|v| text(&v)), number("clip_norm"))?;
     differs("--model", options.model.clone(), state.model.architecture().into())?;
-    if options.losses != settings.losses && (options.whole || options.losses.is_some()) {
-        let what = format!("{}: the run was begun with other losses, by another command", path.display());
-        return Err(Error::usage(what, OTHER_FOLDER));
-    }
+    let weights = options.whole || !options.loss_weights.is_empty();
+    differs("--loss-weight", weights.then(|| listed(&options.loss_weights)), listed(&settings.loss_weights))?;
     differs("--split-seed", options.split_seed.map(|v| text(&v)), text(&state.split.seed))?;
     differs("--notes", options.notes.map(|v| v.to_string()), state.corpus.range.to_string())?;
     differs("--pedal", options.pedal.then(|| text(&true)), text(&state.corpus.pedal))?;
     let (given, stored) = (options.flat_dynamics.map(FlatDynamics::name), state.corpus.flat_dynamics.name());
     differs("--flat-dynamics", given.map(String::from), stored.into())
+}
+
+/// What losses count, for people.
+fn listed(weights: &LossWeights) -> String {
+    let each: Vec<String> = weights.iter().map(|(label, weight)| format!("{label}={weight}")).collect();
+    if each.is_empty() { "1 for each".into() } else { each.join(", ") }
 }
 
 /// A schedule of the learning rate, for people.

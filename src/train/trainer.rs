@@ -15,7 +15,7 @@ use crate::evaluate::{Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
 use crate::graph::{Kind, ProgramId, Session};
-use crate::models::{LossValues, Model, Precision, SequenceIo, counted};
+use crate::models::{LossValues, Model, Precision, SequenceIo, losses};
 use crate::music::{Batch, Cursor, Piece, Sampler};
 use crate::nn::optimizer::{self, Schedule};
 use crate::ops::{Uniforms, View};
@@ -314,7 +314,7 @@ impl Trainer {
         read[0] = losses.unwrap_or_else(|| std::mem::take(&mut read[0]));
         let notes = self.model.roll().notes;
         let losses = LossValues::new(self.model.losses(), read[0].iter().map(|&loss| f64::from(loss)), notes);
-        let losses = losses.counting(self.settings.losses.as_deref());
+        let losses = losses.weighted(&self.settings.loss_weights);
         let gradient_norm = f64::from(read[1][0]).sqrt() * f64::from(uniforms.unscale);
         let mixed = self.settings.precision == Precision::Mixed;
         let losses_finite = losses.total().is_finite();
@@ -344,15 +344,14 @@ impl Trainer {
         Ok(Update::Made(record))
     }
 
-    /// Tells the device how much each loss counts in the gradient: all alike (docs/MODEL.md, "Loss") or not at all, times the loss
-    /// scale in mixed precision.
+    /// Tells the device how much each loss counts in the gradient (docs/MODEL.md, "Loss"), times the loss scale in mixed precision.
     fn write_loss_scale(&mut self) -> Result<()> {
         let mixed = self.settings.precision == Precision::Mixed;
         self.scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
         match self.io.loss_weights {
             Some(weights) => {
-                let counted = counted(self.model.losses(), self.settings.losses.as_deref());
-                let values: Vec<f32> = counted.map(|counted| if counted { self.scale } else { 0.0 }).collect();
+                let each = losses::in_order(self.model.losses(), &self.settings.loss_weights);
+                let values: Vec<f32> = each.map(|weight| weight as f32 * self.scale).collect();
                 self.session.write(self.gradients, weights, &values)
             }
             None => Ok(()),
@@ -420,7 +419,7 @@ impl Trainer {
             self.session.write(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params), &params)?;
         }
         let metrics = metrics?;
-        Ok(metrics.map(|metrics| metrics.counting(self.settings.losses.as_deref())))
+        Ok(metrics.map(|metrics| metrics.weighted(&self.settings.loss_weights)))
     }
 
     /// Puts the running mean in the place of the parameters, and returns these; `None` where there is no mean, or none yet.

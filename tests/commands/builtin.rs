@@ -54,15 +54,23 @@ fn a_run_comes_before_the_weights_within_the_program() {
     arguments.drain(3..5); // --out run
     succeeds(path, &arguments);
     let newest: Value = serde_json::from_str(&succeeds(path, &["inspect", "--json"])).unwrap();
-    assert!(newest["checkpoint"].as_str().unwrap().starts_with("runs/") && newest.get("licence").is_none(), "{newest}");
+    assert!(
+        newest["checkpoint"].as_str().unwrap().starts_with("runs/") && newest["corpus"].get("licence").is_none(),
+        "{newest}"
+    );
     let builtin: Value = serde_json::from_str(&succeeds(path, &["inspect", BUILTIN, "--json"])).unwrap();
-    assert_eq!((&builtin["checkpoint"], &builtin["licence"]), (&BUILTIN.into(), &LICENCE.into()));
+    assert_eq!((&builtin["checkpoint"], &builtin["corpus"]["licence"]), (&BUILTIN.into(), &LICENCE.into()));
     // A folder of that name is named otherwise.
     fails(path, &["inspect", "./builtin"], 1, &["./builtin"]);
     // What others trained goes on from it.
     let tuned = "train --data corpus --out tuned --init builtin --steps 1 --batch 1 --seq 4 --samples 0";
     let output = deepj(path, &tuned.split(' ').collect::<Vec<_>>());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Under the same licence, like what is exported.
+    succeeds(path, &["export", "builtin", "-o", "exported.safetensors"]);
+    for derived in ["tuned", "exported.safetensors"] {
+        assert!(succeeds(path, &["inspect", derived]).contains("CC-BY-SA-4.0"), "{derived}");
+    }
 }
 
 #[test]

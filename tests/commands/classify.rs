@@ -27,7 +27,7 @@ fn two_manners_are_told_apart() {
 
     // What a hardly trained model composes sounds alike in all styles; all figures are there.
     run_quietly(&TrainOptions { data: Some(dir.path().join("corpus")), ..tiny(dir.path(), 2) }).unwrap();
-    let more = ["--checkpoint", "run", "--count", "3", "--sweep", "smith -> jones"];
+    let more = ["--checkpoint", "run", "--count", "3", "--sweep", "smith:1 -> jones:2"];
     let report = json(&succeeds(dir.path(), &[&base[..], &more].concat()));
     let generated = &report["generated"];
     assert_eq!((&generated["count"], &generated["named"]["pieces"]), (&3.into(), &6.into()));
