@@ -18,7 +18,7 @@ use deepj::error::nearest;
 use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
 use deepj::graph::{Bench, Plan, candidates};
-use deepj::models::{self, Precision, Storage};
+use deepj::models::{self, PlanOptions, Precision};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::{Cost, Op};
 use deepj::profile::{CPU_VARIANT, Workload, training_plan};
@@ -122,8 +122,9 @@ async fn bench(flags: Flags) -> Result<()> {
     flags.precision.check(device.capabilities())?;
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
-    let (model, storage) = (paper(models::DEFAULT)?, Storage { precision: flags.precision, recompute: false });
-    let (train, _) = training_plan(model.as_ref(), &Nadam::default(), storage, (batch, seq))?;
+    let (model, storage) =
+        (paper(models::DEFAULT)?, PlanOptions { precision: flags.precision, ..PlanOptions::default() });
+    let (train, _) = training_plan(model.as_ref(), &Nadam::default(), storage, (batch, seq), None)?;
     let mut jobs = jobs(vec![train, model.generation(1, seq)?.compile().0]);
     KernelSelection::overriding(flags.variants.clone()).check_device(device.capabilities())?;
     for name in flags.kernels.iter().chain(flags.variants.iter().map(|(kernel, _)| kernel)) {

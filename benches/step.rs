@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::{Chosen, Common, default_shape, measure, paper, print, tell};
 use deepj::Result;
-use deepj::models::{self, Precision, Storage};
+use deepj::models::{self, PlanOptions, Precision};
 use deepj::profile::Workload;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ async fn bench(flags: Flags) -> Result<()> {
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
     let Flags { model, precision, recompute, .. } = flags;
-    let storage = Storage { precision, recompute };
+    let storage = PlanOptions { precision, recompute, pairs: false };
     let variants = flags.chosen.variants(&device)?;
     let mut workload =
         Workload::train(paper(&model)?.as_ref(), storage, (batch, seq), device.clone(), variants).await?;

@@ -16,6 +16,16 @@ pub fn cell(z: [Bounded; 4], c_before: Bounded) -> ([Bounded; 4], Bounded, Bound
     ([i, f, g, o], c, o * c.tanh())
 }
 
+/// One unit backwards: from its activated gates, its state before and after the step, and the gradients of `h` and of the state after,
+/// those of its pre-activations; leaves that of the state before.
+pub fn cell_grad(gates: [Bounded; 4], c_before: Bounded, c: Bounded, dh: Bounded, dc: &mut Bounded) -> [Bounded; 4] {
+    let [i, f, g, o] = gates;
+    let (one, tc) = (Bounded::ONE, c.tanh());
+    let d = *dc + dh * o * (one - tc * tc);
+    *dc = d * f;
+    [d * g * i * (one - i), d * c_before * f * (one - f), d * i * (one - g * g), dh * tc * o * (one - o)]
+}
+
 fn forward(op: &Lstm, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (rows, units) = (op.rows, op.units);
     let recurrent = &operands["recurrent"];
@@ -54,15 +64,9 @@ fn backward(op: &LstmGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
                     let next = ((t + 1) * rows + r) * 4 * units;
                     dh = Bounded::dot(dh, (0..4 * units).map(|k| (gates[next + k], recurrent[j * 4 * units + k])));
                 }
-                let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates[place(gate)]);
                 let (c_before, c) = (c[t * rows * units + cell], c[(t + 1) * rows * units + cell]);
-                let (one, tc) = (Bounded::ONE, c.tanh());
-                let d = dc[cell] + dh * o * (one - tc * tc);
-                gates[place(0)] = (d * g * i * (one - i)).rounded(op.stored);
-                gates[place(1)] = (d * c_before * f * (one - f)).rounded(op.stored);
-                gates[place(2)] = (d * i * (one - g * g)).rounded(op.stored);
-                gates[place(3)] = (dh * tc * o * (one - o)).rounded(op.stored);
-                dc[cell] = d * f;
+                let grads = cell_grad([0, 1, 2, 3].map(|gate| gates[place(gate)]), c_before, c, dh, &mut dc[cell]);
+                (0..4).for_each(|gate| gates[place(gate)] = grads[gate].rounded(op.stored));
             }
         }
     }

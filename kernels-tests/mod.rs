@@ -26,6 +26,7 @@ mod features;
 mod gemm;
 mod heads;
 mod lstm;
+mod lstm_pair;
 mod nadam;
 mod neighbours;
 mod note_input;
@@ -55,6 +56,7 @@ pub fn cases() -> Vec<Case> {
         gemm::cases,
         heads::cases,
         lstm::cases,
+        lstm_pair::cases,
         nadam::cases,
         neighbours::cases,
         note_input::cases,
@@ -76,6 +78,7 @@ pub fn gradients() -> Vec<Gradient> {
         gemm::gradients,
         heads::gradients,
         lstm::gradients,
+        lstm_pair::gradients,
         note_input::gradients,
         octave_conv::gradients,
         reduce::gradients,

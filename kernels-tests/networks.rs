@@ -9,7 +9,7 @@ use crate::graph::session::KernelSelection;
 use crate::graph::{CpuProgram, Init, Kind, Plan, Session, cpu};
 use crate::models::deepj::{Config, DeepJ, Dynamics, Join, Octave, Preset, StyleUse};
 use crate::models::network::Built;
-use crate::models::{GenerationIo, Model, Precision, SequenceIo, Storage, TypicalSizes, biaxial};
+use crate::models::{GenerationIo, Model, PlanOptions, Precision, SequenceIo, TypicalSizes, biaxial};
 use crate::nn::init;
 use crate::nn::optimizer::nadam::Nadam;
 use crate::nn::optimizer::{self, Optimizer, Schedule};
@@ -35,6 +35,16 @@ fn small() -> Config {
         note_units: 12,
         ..Config::preset(Preset::Paper, 3)
     }
+}
+
+/// The same with layers that can run beside each other.
+fn paired() -> Config {
+    Config { time_units: 32, note_units: 64, ..small() }
+}
+
+/// How two layers of an axis run beside each other.
+fn pairs(precision: Precision) -> PlanOptions {
+    PlanOptions { precision, recompute: false, pairs: true }
 }
 
 /// A network, boxed; the configurations here are valid.
@@ -67,10 +77,14 @@ fn wirings() -> [(&'static str, Arc<dyn Model>); 9] {
 
 /// The plans of all commands, in every wiring and every way to train.
 pub fn plans() -> Vec<Plan> {
-    let ways = [Precision::F32, Precision::Mixed]
-        .into_iter()
-        .flat_map(|precision| [false, true].map(|recompute| Storage { precision, recompute }));
-    let ways: Vec<Storage> = ways.collect();
+    let ways = [Precision::F32, Precision::Mixed].into_iter().flat_map(|precision| {
+        [(false, false), (true, false), (false, true)].map(|(recompute, pairs)| PlanOptions {
+            precision,
+            recompute,
+            pairs,
+        })
+    });
+    let ways: Vec<PlanOptions> = ways.collect();
     let of_wiring = |(name, model): (&str, Arc<dyn Model>)| {
         let training = ways.iter().map(|&storage| Ok(model.training(storage, 2, 5)?.compile().0));
         let others =
@@ -79,7 +93,11 @@ pub fn plans() -> Vec<Plan> {
         let plans: crate::Result<Vec<Plan>> = training.chain(others).chain(generation).collect();
         plans.map_err(|e| crate::Error::model(format!("{name}: {e}"), ""))
     };
-    wirings().into_iter().flat_map(|wiring| of_wiring(wiring).unwrap_or_else(|e| panic!("{e}"))).collect()
+    let all = wirings().into_iter().flat_map(|wiring| of_wiring(wiring).unwrap_or_else(|e| panic!("{e}")));
+    let of_pairs = [Precision::F32, Precision::Mixed].map(|precision| {
+        deepj(paired()).training(pairs(precision), 2, 5).expect("the configuration is valid").compile().0
+    });
+    all.chain(of_pairs).collect()
 }
 
 fn paper() -> Arc<dyn Model> {
@@ -129,7 +147,7 @@ pub struct TrainingCase {
     given: Vec<(View, Vec<f32>)>,
     steps: usize,
     batch: usize,
-    storage: Storage,
+    storage: PlanOptions,
     /// What is special about the network.
     what: &'static str,
     oracle: OnceLock<Vec<Vec<f64>>>,
@@ -142,7 +160,7 @@ const LOSS_WEIGHTS: [f32; 3] = [1.0, 0.7, 1.3];
 const SCALE: f32 = 4096.0;
 
 impl TrainingCase {
-    fn new(model: Arc<dyn Model>, batch: usize, steps: usize, storage: Storage) -> Self {
+    fn new(model: Arc<dyn Model>, batch: usize, steps: usize, storage: PlanOptions) -> Self {
         let mut sequence = model.training(storage, batch, steps).expect("the configuration is valid");
         let squared_norm = optimizer::append(&clipping(), None, &mut sequence.graph);
         let (plan, io) = sequence.compile();
@@ -186,8 +204,8 @@ impl TrainingCase {
     /// Those that run on every adapter: the paper's wiring small, with the paper's sizes, in mixed precision and with
     /// recomputation; and what has ops of its own, in either precision.
     pub fn all() -> Vec<Self> {
-        let plain = Storage::default();
-        let how = |precision, recompute| Storage { precision, recompute };
+        let plain = PlanOptions::default();
+        let how = |precision, recompute| PlanOptions { precision, recompute, pairs: false };
         let (model, mixed) = (|| deepj(small()), how(Precision::Mixed, false));
         let binned = || deepj(Config { octave: Octave::Direct, dynamics: Dynamics::Categorical, ..small() });
         vec![
@@ -199,6 +217,8 @@ impl TrainingCase {
             Self::new(model(), 2, 5, how(Precision::Mixed, true)),
             Self { what: " direct categorical", ..Self::new(binned(), 2, 5, plain) },
             Self { what: " direct categorical", ..Self::new(binned(), 2, 5, mixed) },
+            Self { what: " pairs", ..Self::new(deepj(paired()), 2, 5, pairs(Precision::F32)) },
+            Self { what: " pairs", ..Self::new(deepj(paired()), 2, 5, pairs(Precision::Mixed)) },
             Self { what: " biaxial", ..Self::new(biaxial(), 2, 5, plain) },
             Self { what: " biaxial", ..Self::new(biaxial(), 2, 5, mixed) },
         ]
@@ -206,7 +226,7 @@ impl TrainingCase {
 
     /// In every wiring that there is.
     pub fn of_wirings() -> impl Iterator<Item = (&'static str, Self)> {
-        wirings().into_iter().map(|(name, model)| (name, Self::new(model, 2, 5, Storage::default())))
+        wirings().into_iter().map(|(name, model)| (name, Self::new(model, 2, 5, PlanOptions::default())))
     }
 
     /// Sizes and what is special.
@@ -618,6 +638,12 @@ fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
         way(SMALL_BINDINGS, KernelSelection::default(), Some(bindings)),
         way("small budget", KernelSelection::default(), Some(budget)),
     ];
+    // Layers run beside each other only where that fits.
+    ways.retain(|way| {
+        let mut lesser = capabilities.clone();
+        way.limit.into_iter().for_each(|limit| limit(&mut lesser));
+        plan.nodes.iter().all(|node| !node.op.supported(&lesser).is_empty())
+    });
     let mut last = vec![];
     for node in &plan.nodes {
         if let [_, .., variant] = node.op.variants(capabilities)[..] {
@@ -631,9 +657,10 @@ fn ways(plan: &Plan, capabilities: &Capabilities) -> Vec<Way> {
 }
 
 /// The plans of the paper's sizes, training and generation.
-pub fn paper_plans() -> [Plan; 3] {
+pub fn paper_plans() -> [Plan; 4] {
     let model = paper();
-    let sequence = model.training(Storage::default(), 8, 128).expect("the configuration is valid");
+    let [apart, pairs] = [PlanOptions::default(), pairs(Precision::F32)]
+        .map(|options| model.training(options, 8, 128).expect("the configuration is valid").compile().0);
     let generation = model.generation(16, 32).expect("the configuration is valid");
-    [sequence.compile().0, optimizer::plan(&clipping(), None, model.layout()).0, generation.compile().0]
+    [apart, pairs, optimizer::plan(&clipping(), None, model.layout()).0, generation.compile().0]
 }

@@ -7,7 +7,7 @@ use deepj::gpu::{Capabilities, CooperativeMatrix, DeviceType, Dispatch, Watchdog
 use deepj::graph::session::KernelSelection;
 use deepj::graph::{Plan, explain};
 use deepj::models::deepj::{Config, DeepJ, Preset};
-use deepj::models::{Model, Precision, Storage};
+use deepj::models::{Model, PlanOptions, Precision};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::{Op, Recorded, Recorder};
 use deepj::profile::training_plan;
@@ -46,8 +46,8 @@ fn paper() -> Config {
 }
 
 fn step(precision: Precision, batch: usize, seq: usize) -> Plan {
-    let (model, storage) = (DeepJ::new(paper()).unwrap(), Storage { precision, recompute: false });
-    training_plan(&model, &Nadam::default(), storage, (batch, seq)).unwrap().0
+    let (model, storage) = (DeepJ::new(paper()).unwrap(), PlanOptions { precision, ..PlanOptions::default() });
+    training_plan(&model, &Nadam::default(), storage, (batch, seq), None).unwrap().0
 }
 
 fn generation(config: Config, pieces: usize) -> Plan {

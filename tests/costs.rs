@@ -2,7 +2,7 @@
 //! over the plan's ops. What an op declares is held against a count of what its reference does in `kernels-tests`.
 
 use deepj::models::deepj::{Config, DeepJ, Preset};
-use deepj::models::{Precision, Storage};
+use deepj::models::{PlanOptions, Precision};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::Cost;
 use deepj::profile::training_plan;
@@ -152,9 +152,9 @@ impl Step {
     }
 }
 
-fn plan(config: &Config, storage: Storage, b: usize, t: usize) -> (Cost, u64) {
+fn plan(config: &Config, storage: PlanOptions, b: usize, t: usize) -> (Cost, u64) {
     let model = DeepJ::new(config.clone()).unwrap();
-    let (plan, _) = training_plan(&model, &Nadam::default(), storage, (b, t)).unwrap();
+    let (plan, _) = training_plan(&model, &Nadam::default(), storage, (b, t), None).unwrap();
     (plan.cost(), plan.layout.len() as u64)
 }
 
@@ -177,9 +177,9 @@ fn a_step_costs_what_the_closed_form_says() {
     };
     for config in [Config::preset(Preset::Paper, 23), Config::preset(Preset::Small, 6), narrow] {
         for (b, t) in [(16, 128), (1, 1), (1, 7), (3, 50), (64, 128)] {
-            let (cost, params) = plan(&config, Storage::default(), b, t);
+            let (cost, params) = plan(&config, PlanOptions::default(), b, t);
             assert_eq!(cost, closed(&config, b, t, params).cost(), "B={b} T={t} {config:?}");
-            let mixed = Storage { precision: Precision::Mixed, ..Storage::default() };
+            let mixed = PlanOptions { precision: Precision::Mixed, ..PlanOptions::default() };
             assert_eq!(plan(&config, mixed, b, t).0.flops, cost.flops, "mixed, B={b} T={t}");
         }
     }
@@ -189,7 +189,7 @@ fn a_step_costs_what_the_closed_form_says() {
 #[test]
 fn the_page_of_performance_has_these_figures() {
     let config = Config::preset(Preset::Paper, 23);
-    let (cost, params) = plan(&config, Storage::default(), 16, 128);
+    let (cost, params) = plan(&config, PlanOptions::default(), 16, 128);
     let step = closed(&config, 16, 128, params);
     let sums: u64 = step.layers().iter().map(|l| l.units * (l.inputs + l.units)).sum();
     let forward = 8 * step.r * sums;
@@ -197,7 +197,7 @@ fn the_page_of_performance_has_these_figures() {
     // At the end of a row of the table.
     let cell = |amount: u64| format!("| {} | |", giga(amount));
     let with = |precision, recompute| {
-        let (cost, _) = plan(&config, Storage { precision, recompute }, 16, 128);
+        let (cost, _) = plan(&config, PlanOptions { precision, recompute, pairs: false }, 16, 128);
         format!("{:.1} TFLOP and {:.1} GB", cost.flops as f64 / 1e12, cost.bytes as f64 / 1e9)
     };
     let figures = [

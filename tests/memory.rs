@@ -7,7 +7,7 @@ use deepj::gpu::{Device, DeviceChoice, OpenOptions, adapters, open};
 use deepj::graph::session::KernelSelection;
 use deepj::graph::{Plan, Session};
 use deepj::models::deepj::{Config, DeepJ, Preset};
-use deepj::models::{Precision, Storage};
+use deepj::models::{PlanOptions, Precision};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::Uniforms;
 use deepj::profile::training_plan;
@@ -33,12 +33,12 @@ fn compare(what: &str, planned: u64, reported: u64) {
 /// Names the plan that a child of this test measures on the CPU.
 const CHILD: &str = "DEEPJ_MEMORY_OF";
 
-fn plan(storage: Storage) -> Plan {
+fn plan(storage: PlanOptions) -> Plan {
     let model = DeepJ::new(Config::preset(Preset::Paper, 23)).unwrap();
-    training_plan(&model, &Nadam::default(), storage, (8, 64)).unwrap().0
+    training_plan(&model, &Nadam::default(), storage, (8, 64), None).unwrap().0
 }
 
-fn on_the_cpu(name: &str, storage: Storage) {
+fn on_the_cpu(name: &str, storage: PlanOptions) {
     let run = || {
         let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
         let id = block_on(session.add(plan(storage))).unwrap();
@@ -73,10 +73,10 @@ fn in_a_child(name: &str) {
 #[test]
 fn a_plan_takes_the_memory_that_it_says() {
     let plans = [
-        ("f32", Storage::default()),
-        ("recomputed", Storage { recompute: true, ..Storage::default() }),
-        ("mixed", Storage { precision: Precision::Mixed, ..Storage::default() }),
-        ("mixed, recomputed", Storage { precision: Precision::Mixed, recompute: true }),
+        ("f32", PlanOptions::default()),
+        ("recomputed", PlanOptions { recompute: true, ..PlanOptions::default() }),
+        ("mixed", PlanOptions { precision: Precision::Mixed, ..PlanOptions::default() }),
+        ("mixed, recomputed", PlanOptions { precision: Precision::Mixed, recompute: true, pairs: false }),
     ];
     if let Ok(child) = std::env::var(CHILD) {
         let (name, storage) = plans.into_iter().find(|(name, _)| *name == child).unwrap();

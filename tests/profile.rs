@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::KernelSelection;
-use deepj::models::{self, Model, Storage};
+use deepj::models::{self, Model, PlanOptions};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::peaks::RooflineLimits;
 use deepj::profile::{Clock, Kernel, Profile, STYLES, Settings, Track, What, profile, trace, training_plan};
@@ -134,7 +134,8 @@ fn is_a_trace(profile: &Profile) {
 #[test]
 fn a_training_step_is_accounted_for() {
     alone(|| {
-        let (plan, _) = training_plan(model().as_ref(), &Nadam::default(), Storage::default(), (2, 16)).unwrap();
+        let (plan, _) =
+            training_plan(model().as_ref(), &Nadam::default(), PlanOptions::default(), (2, 16), None).unwrap();
         for (name, device) in devices() {
             let found = run(&What::Train, &settings(3), device, KernelSelection::default());
             adds_up(&name, &found);

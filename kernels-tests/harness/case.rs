@@ -109,6 +109,8 @@ pub struct Case {
     /// Whether the results have the same bits without the limits.
     same_bits: bool,
     shortcut: bool,
+    /// What operands' starts are multiples of.
+    alignment: usize,
     oracle: OnceLock<Result<Oracle, String>>,
 }
 
@@ -125,6 +127,7 @@ impl Case {
             limits: None,
             same_bits: false,
             shortcut: false,
+            alignment: 1,
             oracle: OnceLock::new(),
         }
     }
@@ -184,6 +187,17 @@ impl Case {
     pub fn sums_parts(mut self) -> Self {
         self.same_bits = false;
         self
+    }
+
+    /// The op reads vectors of four: its operands begin at multiples of as many elements, as those of a plan do.
+    pub fn by_vectors(mut self) -> Self {
+        self.alignment = 4;
+        self
+    }
+
+    /// What the operands' starts are multiples of.
+    pub fn alignment(&self) -> usize {
+        self.alignment
     }
 
     /// Whether the results must have the same bits as those of the op recorded for the device as it is.

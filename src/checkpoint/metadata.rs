@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::{LossWeights, Precision, Storage};
+use crate::models::{LossWeights, PlanOptions, Precision};
 use crate::music::{Bptt, Cursor, FlatDynamics, NoteRange};
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, RateSchedule};
@@ -80,9 +80,9 @@ impl Settings {
         (0..self.batch / count).map(|part| Slots { first: part * count, count, total: self.batch }).collect()
     }
 
-    /// How the training plan stores values.
-    pub fn storage(&self) -> Storage {
-        Storage { precision: self.precision, recompute: self.recompute }
+    /// How the training plan stores values; whether layers run beside each other is for the device to say.
+    pub fn plan_options(&self) -> PlanOptions {
+        PlanOptions { precision: self.precision, recompute: self.recompute, pairs: false }
     }
 }
 

@@ -130,6 +130,16 @@ struct DeviceArguments {
     /// Override which variant of a GPU kernel runs, such as lstm_fwd=step_32; may be given several times (see `train --explain`)
     #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
     variants: Vec<(String, String)>,
+    /// Train two LSTM layers step by step beside each other, in half as many dispatches [default: on on a GPU, off in software]
+    #[arg(long, value_name = "on|off")]
+    pairs: Option<Switch>,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 impl DeviceArguments {
@@ -144,6 +154,7 @@ impl DeviceArguments {
         KernelSelection {
             overrides: self.variants.clone(),
             overrides_elsewhere: false,
+            pairs: self.pairs.map(|pairs| pairs == Switch::On),
             tune: self.tune,
             remembered: KernelSelection::file(),
             observer: Some(tuning_observer()),

@@ -102,6 +102,7 @@ pub struct Graph {
     /// The f16 copy of the parameter buffer, where there is one.
     half: Option<TensorId>,
     recompute: bool,
+    pairs: bool,
     /// Roots that are not kept for the backward pass, and what takes their place there.
     pub(super) dropped: HashMap<TensorId, Option<TensorId>>,
     /// The node whose gradient is being appended.
@@ -122,6 +123,7 @@ impl Graph {
             grads: HashMap::new(),
             half: None,
             recompute: false,
+            pairs: false,
             dropped: HashMap::new(),
             differentiating: None,
         }
@@ -190,6 +192,16 @@ impl Graph {
     /// 2016, "Training Deep Nets with Sublinear Memory Cost").
     pub fn recompute(&mut self) {
         self.recompute = true;
+    }
+
+    /// From here on, two layers of an axis run beside each other where they can.
+    pub fn run_pairs(&mut self) {
+        self.pairs = true;
+    }
+
+    /// Whether [`Graph::run_pairs`] was called.
+    pub fn pairs(&self) -> bool {
+        self.pairs
     }
 
     /// Lets go of the memory of a temporary after its last use in the forward pass and computes it again in the backward

@@ -181,15 +181,15 @@ mod tests {
     use super::*;
     use crate::graph::{Graph, Plan};
     use crate::models::deepj::{Config, DeepJ, Preset};
-    use crate::models::{Model, Precision, Storage};
+    use crate::models::{Model, PlanOptions, Precision};
     use crate::ops::add::Add;
 
     fn plans() -> Vec<Plan> {
         let model = DeepJ::new(Config::preset(Preset::Small, 6)).unwrap();
         let all =
             [(Precision::F32, false), (Precision::F32, true), (Precision::Mixed, false), (Precision::Mixed, true)];
-        let storage = |(precision, recompute)| Storage { precision, recompute };
-        all.map(|which| model.training(storage(which), 3, 8).unwrap().compile().0).into()
+        let options = |(precision, recompute)| PlanOptions { precision, recompute, pairs: !recompute };
+        all.map(|which| model.training(options(which), 3, 8).unwrap().compile().0).into()
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::error::{Error, Result, nearest};
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, DeviceType};
+use crate::models::PlanOptions;
 use crate::ops::Op;
 
 /// Whether kernels are measured, as `--tune` and `DEEPJ_TUNE` name it.
@@ -100,6 +101,8 @@ pub struct KernelSelection {
     pub overrides: Vec<(String, String)>,
     /// Whether overrides may be of kernels that the plans do not have, since they are meant for other plans too.
     pub overrides_elsewhere: bool,
+    /// Whether two LSTM layers run beside each other where they can ([`crate::ops::lstm_pair`]): on hardware, unless given.
+    pub pairs: Option<bool>,
     /// Whether kernels are measured. On the web they never are: there is no file to remember the choices in.
     pub tune: Tune,
     /// The file in which choices are remembered; see [`KernelSelection::file`].
@@ -147,6 +150,12 @@ impl KernelSelection {
     /// Where choices are remembered unless someone says otherwise: in the user's cache folder, if there is one.
     pub fn file() -> Option<PathBuf> {
         crate::gpu::cache_folder().map(|folder| folder.join("tuning.json"))
+    }
+
+    /// How a training plan computes on this adapter.
+    pub fn plan_options(&self, options: PlanOptions, adapter: Option<&Capabilities>) -> PlanOptions {
+        let hardware = |able: &Capabilities| able.device_type != DeviceType::Software;
+        PlanOptions { pairs: adapter.is_some_and(|able| self.pairs.unwrap_or(hardware(able))), ..options }
     }
 
     /// Fails on an override where the CPU computes, which has one implementation of each op; of a kernel that none of the plans

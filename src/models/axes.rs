@@ -6,7 +6,7 @@ use super::{Generation, GenerationIo, StateShape};
 use crate::graph::{Graph, Kind, Layout};
 use crate::nn::dropout::dropped;
 use crate::nn::losses::{Heads, Scores};
-use crate::nn::lstm::{LstmLayer, Rows, State};
+use crate::nn::lstm::{self, LstmLayer, Rows, State};
 use crate::ops::dropout::DropoutSite;
 use crate::ops::gemm::{self, Gemm};
 use crate::ops::note_input::NoteInput;
@@ -80,9 +80,8 @@ impl Axes {
 
         let of_time = Rows { steps, rows: batch * n, groups: RowGroups { inner: n, sequences: batch } };
         let carried = State::Carried { keep: Some(keep) };
-        let lower = g.scope("time.0", |g| self.time[0].forward(g, x, of_time, biases[0], carried));
-        let x = dropped(g, lower.h, hidden(0, n * time_units[0]));
-        let upper = g.scope("time.1", |g| self.time[1].forward(g, x, of_time, biases[1], carried));
+        let (layers, drop) = (self.time.each_ref(), hidden(0, n * time_units[0]));
+        let [lower, upper] = lstm::stacked(g, "time", layers, x, (of_time, carried), [biases[0], biases[1]], drop);
 
         let (units, stored) = (time_units[1], upper.h.format);
         let x = g.temp_as("note_input", n * rows * (units + channels), stored);
@@ -98,9 +97,8 @@ impl Axes {
         g.apply(transpose, &[upper.h, target, x]);
         g.drop_after_forward(x);
         let of_notes = Rows { steps: n, rows, groups: RowGroups { inner: 1, sequences: batch } };
-        let out = g.scope("note.0", |g| self.note[0].forward(g, x, of_notes, biases[2], State::Zero));
-        let x = dropped(g, out.h, hidden(2, note_units[0]));
-        let out = g.scope("note.1", |g| self.note[1].forward(g, x, of_notes, biases[3], State::Zero));
+        let (layers, drop) = (self.note.each_ref(), hidden(2, note_units[0]));
+        let [_, out] = lstm::stacked(g, "note", layers, x, (of_notes, State::Zero), [biases[2], biases[3]], drop);
         let x = dropped(g, out.h, hidden(3, note_units[1]));
 
         let losses = g.scope("heads", |g| self.heads.losses(g, scores, (rows, n), x, target, weight));

@@ -67,13 +67,34 @@ impl FromStr for Precision {
     }
 }
 
-/// How a training plan stores values; the network is the same.
+/// How a training plan computes; the network is the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Storage {
+pub struct PlanOptions {
     /// How values are stored.
     pub precision: Precision,
     /// Whether activations that need not be kept are computed again in the backward pass.
     pub recompute: bool,
+    /// Whether two layers of an axis run beside each other, step by step ([`crate::ops::lstm_pair`]). Not together with `recompute`,
+    /// since they make gates that are kept.
+    pub pairs: bool,
+}
+
+/// The training sequence of a model for this adapter: layers run beside each other where that is asked for and fits.
+///
+/// # Errors
+/// As [`Model::training`].
+pub fn training(
+    model: &dyn Model,
+    options: PlanOptions,
+    (slots, steps): (usize, usize),
+    adapter: Option<&Capabilities>,
+) -> Result<Sequence> {
+    let sequence = model.training(options, slots, steps)?;
+    let fits = |able: &Capabilities| sequence.graph.nodes.iter().all(|node| !node.op.supported(able).is_empty());
+    match options.pairs && !adapter.is_some_and(fits) {
+        true => model.training(PlanOptions { pairs: false, ..options }, slots, steps),
+        false => Ok(sequence),
+    }
 }
 
 /// The piano rolls that a model reads and writes.
@@ -252,7 +273,7 @@ pub trait Model: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Sizes that cannot be built.
-    fn training(&self, storage: Storage, slots: usize, steps: usize) -> Result<Sequence>;
+    fn training(&self, options: PlanOptions, slots: usize, steps: usize) -> Result<Sequence>;
     /// The graph of the losses alone, without dropout, on so many slots.
     ///
     /// # Errors

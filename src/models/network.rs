@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Architecture, CorpusFacts, Generation, Loss, Model, Precision, PresetInfo, RollShape, Sequence, SequenceIo,
-    StateShape, Storage, TypicalSizes,
+    Architecture, CorpusFacts, Generation, Loss, Model, PlanOptions, Precision, PresetInfo, RollShape, Sequence,
+    SequenceIo, StateShape, TypicalSizes,
 };
 use crate::error::{Error, Result, nearest_expected};
 use crate::graph::{Graph, Kind, Layout};
@@ -155,14 +155,16 @@ impl<N: Network> Built<N> {
     }
 
     /// Inputs, forward pass and losses; stored as training wants it, where it is for that.
-    fn sequence(&self, training: Option<Storage>, slots: usize, steps: usize) -> Result<Sequence> {
+    fn sequence(&self, training: Option<PlanOptions>, slots: usize, steps: usize) -> Result<Sequence> {
         let mut graph = Graph::new(self.layout.clone());
-        let Storage { precision, recompute } = training.unwrap_or_default();
+        let PlanOptions { precision, recompute, pairs } = training.unwrap_or_default();
         if precision == Precision::Mixed {
             graph.keep_half();
         }
         if recompute {
             graph.recompute();
+        } else if pairs {
+            graph.run_pairs();
         }
         let inputs = Inputs::declare(&mut graph, self.config.roll(), (slots, steps), training.is_some());
         let Outputs { losses, states } = self.config.forward(&self.layers, &mut graph, &inputs);
@@ -206,8 +208,8 @@ impl<N: Network> Model for Built<N> {
         self.config.states(slots)
     }
 
-    fn training(&self, storage: Storage, slots: usize, steps: usize) -> Result<Sequence> {
-        let mut sequence = self.sequence(Some(storage), slots, steps)?;
+    fn training(&self, options: PlanOptions, slots: usize, steps: usize) -> Result<Sequence> {
+        let mut sequence = self.sequence(Some(options), slots, steps)?;
         let seed = sequence.graph.tensor("loss_weights", self.config.losses().len(), Kind::Input);
         sequence.graph.backward(sequence.io.losses, seed)?;
         sequence.io.loss_weights = Some(seed);

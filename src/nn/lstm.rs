@@ -1,5 +1,6 @@
 //! An LSTM layer over a sequence, conditioned on style.
 
+use super::dropout::dropped;
 use super::style::{Conditioning, Widths};
 use crate::graph::{Graph, Init, Kind, Layout};
 use crate::ops::carry::{Carry, Source};
@@ -7,6 +8,7 @@ use crate::ops::cast::Cast;
 use crate::ops::dropout::DropoutSite;
 use crate::ops::gemm::{self, Gemm};
 use crate::ops::lstm::Lstm;
+use crate::ops::lstm_pair::{LstmPair, Pair};
 use crate::ops::{RowGroups, View};
 
 /// Parameters: `input [inputs, 4H]`, `recurrent [H, 4H]`, `bias [4H]`, gates in the order i, f, g, o, and those of the
@@ -42,6 +44,11 @@ impl Rows {
     /// One sequence of so many steps for each batch slot.
     pub fn of_slots(slots: usize, steps: usize) -> Self {
         Self { steps, rows: slots, groups: RowGroups { inner: 1, sequences: slots } }
+    }
+
+    /// The rows of a bias with so many sequences: one, or one for each batch slot.
+    fn told_apart(&self, sequences: usize) -> RowGroups {
+        if sequences == 1 { RowGroups { inner: 1, sequences: 1 } } else { self.groups }
     }
 }
 
@@ -102,58 +109,114 @@ impl LstmLayer {
     }
 
     /// Appends the layer on `x [T, rows, inputs]`.
-    pub fn forward(
-        &self,
-        graph: &mut Graph,
-        x: View,
-        rows: Rows,
-        (bias, sequences): (View, usize),
-        state: State,
-    ) -> Output {
-        let (steps, n, units, gates_width) = (rows.steps, rows.rows, self.units, self.widths.gates);
-        let (input, recurrent) = (graph.weight(self.input), graph.weight(self.recurrent));
-        let stored = x.format;
-        let gates = graph.temp_as("gates", steps * n * gates_width, stored);
-        let groups = if sequences == 1 { RowGroups { inner: 1, sequences: 1 } } else { rows.groups };
-        let product = Gemm::new(gemm::Layout::NN, steps * n, gates_width, self.widths.input).with_bias(groups);
-        graph.apply(product.of([stored, input.format, stored]), &[x, input, bias, gates]);
-        graph.drop_after_forward(gates);
-        let size = n * units;
+    pub fn forward(&self, graph: &mut Graph, x: View, rows: Rows, bias: (View, usize), state: State) -> Output {
+        let (steps, n, units) = (rows.steps, rows.rows, self.units);
+        let gates = self.input_product(graph, x, rows, bias);
+        let (stored, size) = (x.format, n * units);
         let h = graph.temp_as("h", (steps + 1) * size, stored);
         // What is summed over all steps stays in f32.
         let c = graph.temp("c", (steps + 1) * size);
-        // Into and out of the slots of the window's border.
-        let copy = |graph: &mut Graph, from: View, to: View| {
-            graph.apply(Cast { len: size, from: from.format, to: to.format }, &[from, to]);
-        };
-        let carry =
-            |source, stored: [View; 2]| Carry { rows: n, width: units, source, stored: stored.map(|view| view.format) };
-        let kept = match state {
-            State::Zero => {
-                for to in [h, c] {
-                    graph.apply(carry(Source::Zero, [to, to]), &[to.slice(0, size)]);
-                }
-                None
-            }
-            State::Carried { keep } => {
-                let kept = [graph.tensor("state_h", size, Kind::State), graph.tensor("state_c", size, Kind::State)];
-                for (from, to) in kept.into_iter().zip([h, c]) {
-                    match keep {
-                        Some(keep) => {
-                            let op = carry(Source::Keep(rows.groups), [from, to]);
-                            graph.apply(op, &[from, keep, to.slice(0, size)]);
-                        }
-                        None => copy(graph, from, to.slice(0, size)),
-                    }
-                }
-                Some(kept)
-            }
-        };
+        let kept = begin(graph, rows, units, state, [h.slice(0, size), c.slice(0, size)]);
+        let recurrent = graph.weight(self.recurrent);
         let op = Lstm { steps, rows: n, units, weights: recurrent.format, stored };
         graph.apply(op, &[recurrent, gates, h, c]);
-        for (from, to) in [h, c].into_iter().zip(kept.into_iter().flatten()) {
-            copy(graph, from.slice(steps * size, size), to);
-        }
+        end(graph, [h, c].map(|of| of.slice(steps * size, size)), kept);
         Output { h: h.slice(size, steps * size), state: kept }
     }
+
+    /// The gates' pre-activations without their recurrent products.
+    fn input_product(&self, graph: &mut Graph, x: View, rows: Rows, (bias, sequences): (View, usize)) -> View {
+        let (all, gates_width, stored) = (rows.steps * rows.rows, self.widths.gates, x.format);
+        let input = graph.weight(self.input);
+        let gates = graph.temp_as("gates", all * gates_width, stored);
+        let product =
+            Gemm::new(gemm::Layout::NN, all, gates_width, self.widths.input).with_bias(rows.told_apart(sequences));
+        graph.apply(product.of([stored, input.format, stored]), &[x, input, bias, gates]);
+        graph.drop_after_forward(gates);
+        gates
+    }
+}
+
+/// Appends what puts the states before the first step, h and c, into `to`, `[rows, H]` each. Returns where they are kept from run to
+/// run, if they are.
+fn begin(graph: &mut Graph, rows: Rows, units: usize, state: State, to: [View; 2]) -> Option<[View; 2]> {
+    let carry = |source, stored: [View; 2]| Carry {
+        rows: rows.rows,
+        width: units,
+        source,
+        stored: stored.map(|view| view.format),
+    };
+    let State::Carried { keep } = state else {
+        to.into_iter().for_each(|to| graph.apply(carry(Source::Zero, [to, to]), &[to]));
+        return None;
+    };
+    let size = rows.rows * units;
+    let kept = [graph.tensor("state_h", size, Kind::State), graph.tensor("state_c", size, Kind::State)];
+    for (from, to) in kept.into_iter().zip(to) {
+        match keep {
+            Some(keep) => graph.apply(carry(Source::Keep(rows.groups), [from, to]), &[from, keep, to]),
+            None => copy(graph, from, to),
+        }
+    }
+    Some(kept)
+}
+
+/// Appends what keeps the states after the last step.
+fn end(graph: &mut Graph, last: [View; 2], kept: Option<[View; 2]>) {
+    last.into_iter().zip(kept.into_iter().flatten()).for_each(|(from, to)| copy(graph, from, to));
+}
+
+fn copy(graph: &mut Graph, from: View, to: View) {
+    graph.apply(Cast { len: from.len, from: from.format, to: to.format }, &[from, to]);
+}
+
+/// Appends two layers on `x [T, rows, inputs]`, one above the other with dropout between them, in the scopes `name.0` and `name.1`:
+/// one after the other, or beside each other where the graph does so and their sizes allow it.
+pub fn stacked(
+    graph: &mut Graph,
+    name: &str,
+    [lower, upper]: [&LstmLayer; 2],
+    x: View,
+    (rows, state): (Rows, State),
+    [below, above]: [(View, usize); 2],
+    drop: DropoutSite,
+) -> [Output; 2] {
+    let [scope, upper_scope] = [0, 1].map(|layer| format!("{name}.{layer}"));
+    let units = [lower.units, upper.units];
+    if !graph.pairs() || units.iter().any(|units| !units.is_multiple_of(Pair::UNITS)) {
+        let first = graph.scope(&scope, |g| lower.forward(g, x, rows, below, state));
+        let x = dropped(graph, first.h, drop);
+        let second = graph.scope(&upper_scope, |g| upper.forward(g, x, rows, above, state));
+        return [first, second];
+    }
+    let (steps, n, stored) = (rows.steps, rows.rows, x.format);
+    let sizes = units.map(|units| n * units);
+    let cells = sizes[0] + sizes[1];
+    let gates = graph.scope(&scope, |g| lower.input_product(g, x, rows, below));
+    let [h, upper_h] = [(&scope, 0), (&upper_scope, 1)]
+        .map(|(scope, i)| graph.scope(scope, |g| g.temp_as("h", (steps + 1) * sizes[i], stored)));
+    let between = graph.temp_as("dropped", steps * sizes[0], stored);
+    let upper_gates = graph.scope(&upper_scope, |g| g.temp_as("gates", steps * n * upper.widths.gates, stored));
+    let c = graph.scope(name, |g| g.temp("c", (steps + 1) * cells));
+    let slots = |slot: usize| {
+        let of = |h: View, i: usize, start: usize| {
+            [h.slice(slot * sizes[i], sizes[i]), c.slice(slot * cells + start, sizes[i])]
+        };
+        [of(h, 0, 0), of(upper_h, 1, sizes[0])]
+    };
+    let kept = [(&scope, 0), (&upper_scope, 1)]
+        .map(|(scope, i)| graph.scope(scope, |g| begin(g, rows, units[i], state, slots(0)[i])));
+    // The weights of both layers, and what was declared between them.
+    let from = lower.recurrent.start;
+    let len = upper.recurrent.start + upper.recurrent.len - from;
+    let weights = graph.weight(View { len, ..lower.recurrent });
+    let starts = [lower.recurrent, upper.input, upper.recurrent].map(|matrix| matrix.start - from);
+    let pair =
+        Pair { steps, rows: n, units, weights_len: len, weights: starts, drop, weights_in: weights.format, stored };
+    let op = LstmPair { pair, groups: rows.told_apart(above.1) };
+    graph.scope(name, |g| g.apply(op, &[weights, above.0, gates, h, between, upper_gates, upper_h, c]));
+    for (i, scope) in [&scope, &upper_scope].into_iter().enumerate() {
+        graph.scope(scope, |g| end(g, slots(steps)[i], kept[i]));
+    }
+    [(h, 0), (upper_h, 1)].map(|(h, i)| Output { h: h.slice(sizes[i], steps * sizes[i]), state: kept[i] })
 }

@@ -141,7 +141,7 @@ fn cell_lanes<R: Real, const L: usize>(gates: &mut [R], c_before: &[R], c: &mut 
 /// One step of one row backwards: turns activated `gates [4H]` into gradients of the pre-activations and takes `dc` from
 /// the step's own to the one before.
 #[inline(always)]
-fn cell_grad<R: Real>(gates: &mut [R], dh: &[R], c_before: &[R], c: &[R], dc: &mut [R]) {
+pub(super) fn cell_grad<R: Real>(gates: &mut [R], dh: &[R], c_before: &[R], c: &[R], dc: &mut [R]) {
     let n = dh.len();
     let mut j = 0;
     while j + VECTOR <= n {
@@ -344,7 +344,7 @@ const BACKWARD_TILES: [(&str, Tile); 4] = [
 
 /// A tile whose sums are cut into so many parts along their length, each made by `x * y` invocations of four rows.
 #[derive(Clone, Copy)]
-struct Split {
+pub(super) struct Split {
     tile: Tile,
     parts: usize,
 }
@@ -354,6 +354,24 @@ impl Split {
         Self { tile: Tile { x, y, units, quads: 1, depth, pad }, parts }
     }
 
+    pub(super) fn rows(self) -> usize {
+        self.tile.rows()
+    }
+
+    pub(super) fn groups(self, rows: usize, units: usize) -> usize {
+        self.tile.groups(rows, units)
+    }
+
+    /// An entry point with these sizes, reading by vectors or not.
+    pub(super) fn shader(self, entry: &'static str, vector: bool) -> Shader {
+        let Self { tile: Tile { x, y, depth, pad, .. }, parts } = self;
+        shader!(
+            "lstm",
+            entry,
+            [("X", x), ("Y", y), ("DEPTH", depth), ("PARTS", parts), ("PAD", pad), ("VECTOR", vector)]
+        )
+    }
+
     /// Whether tiles divide the parts of a sum of so many terms evenly.
     fn is_even(self, terms: usize) -> bool {
         terms.is_multiple_of(self.parts * self.tile.depth)
@@ -361,7 +379,7 @@ impl Split {
 }
 
 /// Tiles in parts by their number of rows. Where few rows make few workgroups, parts make more waves of them.
-const FORWARD_SPLITS: [(&str, Split); 3] = [
+pub(super) const FORWARD_SPLITS: [(&str, Split); 3] = [
     ("split_64", Split::new(16, 16, 1, 16, 1, 1)),
     ("split_32", Split::new(16, 8, 1, 16, 1, 1)),
     ("split_8", Split::new(16, 2, 1, 4, 4, 1)),
@@ -369,14 +387,14 @@ const FORWARD_SPLITS: [(&str, Split); 3] = [
 
 /// The same backward, where sums are four times as long. Without padding, `split_32` fits into the workgroup memory that every device
 /// has.
-const BACKWARD_SPLITS: [(&str, Split); 3] = [
+pub(super) const BACKWARD_SPLITS: [(&str, Split); 3] = [
     ("split_32", Split::new(8, 8, 4, 16, 4, 0)),
     ("split_16", Split::new(8, 4, 4, 8, 8, 1)),
     ("split_8", Split::new(4, 2, 4, 4, 16, 1)),
 ];
 
 /// Workgroups that [`Kernel::Split`] should make of a step: three for each of a large GPU's 72 compute units.
-const SPLIT_GROUPS: usize = 3 * 72;
+pub(super) const SPLIT_GROUPS: usize = 3 * 72;
 
 /// Rows of a workgroup of [`Kernel::Sequence`].
 const SEQUENCES: [(&str, usize); 3] = [("seq_r4", 4), ("seq_r8", 8), ("seq_r16", 16)];
@@ -397,11 +415,11 @@ const INVOCATIONS: usize = 64;
 const ENOUGH_GROUPS: usize = 128;
 
 /// Kernels of a kind by name.
-type Named<K> = [(&'static str, K)];
+pub(super) type Named<K> = [(&'static str, K)];
 
 /// Of kernels by their size, the largest first, those of whose rows at most half would be empty, and the smallest; first the largest
 /// that makes enough workgroups.
-fn by_size<K: Copy>(
+pub(super) fn by_size<K: Copy>(
     all: &Named<K>,
     rows: usize,
     rows_of: fn(K) -> usize,
@@ -424,8 +442,7 @@ fn kernels(
     (splits, tiles): (&Named<Split>, &Named<Tile>),
 ) -> Vec<(&'static str, Kernel)> {
     let larger = |most: usize| rows > most / 2;
-    let splits =
-        by_size(splits, rows, |split| split.tile.rows(), |split| split.tile.groups(rows, units) >= SPLIT_GROUPS);
+    let splits = by_size(splits, rows, Split::rows, |split| split.groups(rows, units) >= SPLIT_GROUPS);
     let splits = splits.into_iter().map(|(name, split)| (name, Kernel::Split(split)));
     let tiles = by_size(tiles, rows, Tile::rows, |tile| tile.groups(rows, units) >= ENOUGH_GROUPS);
     let tiles = tiles.into_iter().map(|(name, tile)| (name, Kernel::Tiled(tile)));
@@ -449,7 +466,7 @@ impl Kernel {
             Kernel::Naive => rows * units.div_ceil(INVOCATIONS),
             Kernel::Block { rows: r, units: u } => rows.div_ceil(r) * units.div_ceil(INVOCATIONS * u),
             Kernel::Tiled(tile) => tile.groups(rows, units),
-            Kernel::Split(Split { tile, .. }) => tile.groups(rows, units),
+            Kernel::Split(split) => split.groups(rows, units),
             Kernel::Sequence { quads } => rows.div_ceil(4 * quads),
         }
     }
@@ -490,13 +507,8 @@ impl Kernel {
                 shader!("lstm", tiled, [("X", x), ("Y", y), ("QUADS", quads), ("DEPTH", depth), ("PAD", pad)])
             }
             Kernel::Split(of) => {
-                let Split { tile: Tile { x, y, depth, pad, .. }, parts } = of;
                 let vector = of.is_even(terms) && starts.iter().all(|start| start.is_multiple_of(4));
-                shader!(
-                    "lstm",
-                    split,
-                    [("X", x), ("Y", y), ("DEPTH", depth), ("PARTS", parts), ("PAD", pad), ("VECTOR", vector)]
-                )
+                of.shader(split, vector)
             }
             Kernel::Sequence { quads } => {
                 let invocations = units.next_multiple_of(64).min(256);
@@ -521,7 +533,7 @@ fn named(kernels: Vec<(&'static str, Kernel)>, op: &dyn Op, variant: &str) -> Re
 }
 
 /// How many of `steps` steps, which take `all` FLOPs, make an excerpt of `flops`; at least two, so that one follows another.
-fn excerpt(steps: usize, all: u64, flops: u64) -> Option<usize> {
+pub(super) fn excerpt(steps: usize, all: u64, flops: u64) -> Option<usize> {
     let part = (flops / (all / steps.max(1) as u64).max(1)).max(2);
     usize::try_from(part).ok().filter(|&part| part < steps)
 }

@@ -23,6 +23,7 @@ pub mod features;
 pub mod gemm;
 pub mod heads;
 pub mod lstm;
+pub mod lstm_pair;
 pub mod matmul;
 pub mod nadam;
 pub mod neighbours;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{self, Device};
 use crate::graph::Plan;
 use crate::graph::session::{KernelSelection, Tune};
-use crate::models::{self, CorpusFacts, Model, Precision, PresetInfo, Storage};
+use crate::models::{self, CorpusFacts, Model, PlanOptions, Precision, PresetInfo};
 
 use crate::ops::Op;
 use crate::peaks::RooflineLimits;
@@ -84,17 +84,18 @@ pub enum What {
 struct Sizes {
     model: Arc<dyn Model>,
     preset: PresetInfo,
-    storage: Storage,
+    options: PlanOptions,
     batch: usize,
     seq: usize,
 }
 
 impl Sizes {
-    /// The plan of a training update.
-    fn training_plan(&self) -> Result<Plan> {
+    /// The plan of a training update on a device.
+    fn training_plan(&self, device: &Device, selection: &KernelSelection) -> Result<Plan> {
         let optimizer = models::default_optimizer(self.model.as_ref())?;
-        let shape = (self.batch, self.seq);
-        Ok(workload::training_plan(self.model.as_ref(), optimizer.as_ref(), self.storage, shape)?.0)
+        let (adapter, shape) = (device.capabilities(), (self.batch, self.seq));
+        let options = selection.plan_options(self.options, adapter);
+        Ok(workload::training_plan(self.model.as_ref(), optimizer.as_ref(), options, shape, adapter)?.0)
     }
 }
 
@@ -115,8 +116,8 @@ impl Settings {
         if self.runs == 0 {
             return Err(Error::usage("--runs 0", "give 1 or more"));
         }
-        let storage = Storage { precision: self.precision, recompute: self.recompute };
-        Ok(Sizes { model, preset, storage, batch, seq })
+        let options = PlanOptions { precision: self.precision, recompute: self.recompute, pairs: false };
+        Ok(Sizes { model, preset, options, batch, seq })
     }
 
     fn header(&self, what: String, plan: String, sizes: &Sizes, device: &Device, peaks: RooflineLimits) -> Header {
@@ -147,11 +148,11 @@ impl Settings {
 /// Sizes, shapes, names or variants that do not exist or do not fit.
 pub fn check(what: &What, settings: &Settings, device: &Device, selection: &KernelSelection) -> Result<()> {
     let sizes = settings.sizes(what, device)?;
-    sizes.storage.precision.check(device.capabilities())?;
+    sizes.options.precision.check(device.capabilities())?;
     let plan = match what {
-        What::Train => sizes.training_plan()?,
+        What::Train => sizes.training_plan(device, selection)?,
         What::Generate => sizes.model.generation(sizes.batch, sizes.seq)?.compile().0,
-        What::Op { name, shape } => workload::plan_of(name, &ops(name, shape.as_deref(), &sizes)?),
+        What::Op { name, shape } => workload::plan_of(name, &ops(name, shape.as_deref(), &sizes, (device, selection))?),
     };
     selection.check(&[&plan], device.capabilities())
 }
@@ -174,14 +175,14 @@ pub async fn profile(
     let shape = (sizes.batch, sizes.seq);
     let (name, mut workload) = match what {
         What::Train => {
-            let made = Workload::train(sizes.model.as_ref(), sizes.storage, shape, device.clone(), selection).await?;
+            let made = Workload::train(sizes.model.as_ref(), sizes.options, shape, device.clone(), selection).await?;
             ("train", made)
         }
         What::Generate => {
             ("generate", Workload::generate(sizes.model.as_ref(), shape, device.clone(), selection).await?)
         }
         What::Op { name, shape } => {
-            let ops = ops(name, shape.as_deref(), &sizes)?;
+            let ops = ops(name, shape.as_deref(), &sizes, (&device, &selection))?;
             return profile_ops(name, ops, settings, &sizes, device, selection, peaks, progress).await;
         }
     };
@@ -192,13 +193,18 @@ pub async fn profile(
 }
 
 /// The different ops that `name` stands for in the plans of training and generation, or in the given shape.
-fn ops(name: &str, shape: Option<&str>, sizes: &Sizes) -> Result<Vec<Arc<dyn Op>>> {
+fn ops(
+    name: &str,
+    shape: Option<&str>,
+    sizes: &Sizes,
+    (device, selection): (&Device, &KernelSelection),
+) -> Result<Vec<Arc<dyn Op>>> {
     let (typical, batch) = (sizes.model.typical_sizes(), (sizes.batch, sizes.seq));
     if let Some(shape) = shape {
         return shapes::shaped(name, shape, &typical, batch);
     }
     shapes::check_name(name)?;
-    let train = sizes.training_plan()?;
+    let train = sizes.training_plan(device, selection)?;
     let generate = sizes.model.generation(1, BAR)?.compile().0;
     let mut seen = HashSet::new();
     let mut found = vec![];

@@ -331,7 +331,7 @@ mod tests {
     fn every_kernel_of_the_plans_has_a_shape_and_the_default_is_legal() {
         let (model, sizes) = (DeepJ::new(Config::preset(Preset::Small, 3)).unwrap(), sizes());
         let plans = [
-            training_plan(&model, &Nadam::default(), Default::default(), (2, 3)).unwrap().0,
+            training_plan(&model, &Nadam::default(), Default::default(), (2, 3), None).unwrap().0,
             model.generation(2, 3).unwrap().compile().0,
         ];
         for node in plans.iter().flat_map(|plan| &plan.nodes) {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::gpu::{self, Access, Device, Format};
+use crate::gpu::{self, Access, Capabilities, Device, Format};
 use crate::graph::session::{KernelSelection, Timeline};
 use crate::graph::{Graph, Kind, Plan, ProgramId, Session};
-use crate::models::{self, Model, SequenceIo, Storage};
+use crate::models::{self, Model, PlanOptions, SequenceIo};
 use crate::nn::init;
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, Optimizer, Schedule};
@@ -58,14 +58,16 @@ impl Workload {
     /// A configuration that cannot be built, too little memory, a kernel that does not exist, a device that fails.
     pub async fn train(
         model: &dyn Model,
-        storage: Storage,
+        options: PlanOptions,
         (batch, steps): (usize, usize),
         device: Device,
         selection: KernelSelection,
     ) -> Result<Self> {
         let optimizer = models::default_optimizer(model)?;
-        let build = |batch| training_plan(model, optimizer.as_ref(), storage, (batch, steps));
-        let (plan, io) = fitting_plan(build, batch, device.capabilities())?;
+        let adapter = device.capabilities();
+        let options = selection.plan_options(options, adapter);
+        let build = |batch| training_plan(model, optimizer.as_ref(), options, (batch, steps), adapter);
+        let (plan, io) = fitting_plan(build, batch, adapter)?;
         let (roll, scale) = (model.roll(), LossScale::default());
         let mut workload = Self::new(plan, io.losses, device, selection).await?;
         workload.uniforms.unscale = 1.0 / scale.factor();
@@ -195,17 +197,18 @@ pub(super) fn plan_of(name: &str, ops: &[Arc<dyn Op>]) -> Plan {
     plan
 }
 
-/// The plan of a whole training update: gradients, then the optimiser's update of all parameters.
+/// The plan of a whole training update on this adapter: gradients, then the optimiser's update of all parameters.
 ///
 /// # Errors
 /// A configuration that cannot be built.
 pub fn training_plan(
     model: &dyn Model,
     optimizer: &dyn Optimizer,
-    storage: Storage,
-    (batch, steps): (usize, usize),
+    options: PlanOptions,
+    shape: (usize, usize),
+    adapter: Option<&Capabilities>,
 ) -> Result<(Plan, SequenceIo)> {
-    let mut sequence = model.training(storage, batch, steps)?;
+    let mut sequence = models::training(model, options, shape, adapter)?;
     optimizer::append(optimizer, None, &mut sequence.graph);
     Ok(sequence.compile())
 }

@@ -6,7 +6,7 @@ use crate::gpu::{Capabilities, Device};
 use crate::graph::Plan;
 use crate::graph::session::KernelSelection;
 use crate::memory::available_memory;
-use crate::models::{Model, SequenceIo};
+use crate::models::{self, Model, SequenceIo};
 use crate::nn::optimizer;
 use crate::ops::View;
 use crate::{Error, Result};
@@ -30,14 +30,19 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// The plans of a run with batches of so many slots.
+    /// The plans of a run with batches of so many slots, as they run on this adapter.
     ///
     /// # Errors
     /// A configuration that cannot be built.
-    pub fn new(prepared: &Prepared, slots: usize) -> Result<Self> {
+    pub fn new(
+        prepared: &Prepared,
+        slots: usize,
+        (selection, adapter): (&KernelSelection, Option<&Capabilities>),
+    ) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
         let slots = slots.div_ceil(settings.accumulate.unwrap_or(1));
-        let (gradients, io) = model.training(settings.storage(), slots, settings.seq)?.compile();
+        let options = selection.plan_options(settings.plan_options(), adapter);
+        let (gradients, io) = models::training(model, options, (slots, settings.seq), adapter)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
         let evaluation = match prepared.validation.is_empty() {
             true => None,
@@ -79,7 +84,7 @@ impl Plans {
 pub fn checked(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<Plans> {
     let adapter = device.capabilities();
     prepared.state.settings.precision.check(adapter)?;
-    let plans = fitting(prepared, adapter)?;
+    let plans = fitting(prepared, (selection, adapter))?;
     selection.check(&plans.iter().collect::<Vec<_>>(), adapter)?;
     Ok(plans)
 }
@@ -89,17 +94,21 @@ pub fn checked(prepared: &Prepared, device: &Device, selection: &KernelSelection
 /// # Errors
 /// One that does not, by how much and which batch would: on a GPU a buffer larger than it allows, on the CPU more memory than
 /// the system has left.
-fn fitting(prepared: &Prepared, adapter: Option<&Capabilities>) -> Result<Plans> {
-    fitting_within(prepared, adapter, available_memory())
+fn fitting(prepared: &Prepared, on: (&KernelSelection, Option<&Capabilities>)) -> Result<Plans> {
+    fitting_within(prepared, on, available_memory())
 }
 
-fn fitting_within(prepared: &Prepared, adapter: Option<&Capabilities>, available: Option<u64>) -> Result<Plans> {
+fn fitting_within(
+    prepared: &Prepared,
+    on: (&KernelSelection, Option<&Capabilities>),
+    available: Option<u64>,
+) -> Result<Plans> {
     let wanted = prepared.state.settings.batch;
-    let plans = Plans::new(prepared, wanted)?;
-    let fits = |plans: &Plans| fit(plans.iter(), adapter, available);
+    let plans = Plans::new(prepared, wanted, on)?;
+    let fits = |plans: &Plans| fit(plans.iter(), on.1, available);
     match fits(&plans) {
         Ok(()) => Ok(plans),
-        Err(e) => Err(with_remedy(e, wanted, |slots| fits(&Plans::new(prepared, slots)?))),
+        Err(e) => Err(with_remedy(e, wanted, |slots| fits(&Plans::new(prepared, slots, on)?))),
     }
 }
 
@@ -183,9 +192,9 @@ mod tests {
     fn too_little_memory_is_said_with_the_batch_that_fits() {
         let options = TrainOptions { batch: Some(16), seq: Some(32), ..TrainOptions::default() };
         let prepared = prepare(&options, &Device::Cpu { why: String::new() }).unwrap();
-        let needed = |batch| Plans::new(&prepared, batch).unwrap().bytes(None);
+        let needed = |batch| Plans::new(&prepared, batch, (&KernelSelection::default(), None)).unwrap().bytes(None);
         let check = |adapter: Option<&Capabilities>, available: Option<u64>| {
-            fitting_within(&prepared, adapter, available).map(|_| ())
+            fitting_within(&prepared, (&KernelSelection::default(), adapter), available).map(|_| ())
         };
         assert!(check(None, Some(needed(16))).is_ok());
         let error = check(None, Some(needed(16) - 1)).unwrap_err().to_string();

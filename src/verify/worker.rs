@@ -15,7 +15,7 @@ use super::report::{Failure, Generation, Outcome, Timing, Training};
 use crate::checkpoint::{Checkpoint, StopConditions};
 use crate::gpu::{Checks, Device, DeviceType, Machine};
 use crate::graph::session::{KernelSelection, Tune};
-use crate::models::{self, Model, Storage};
+use crate::models::{self, Model, PlanOptions};
 use crate::peaks::{self, RooflineLimits};
 use crate::profile::Workload;
 use crate::train::{LAST, Observer, TrainOptions, UpdateRecord, prepare, train};
@@ -343,7 +343,7 @@ fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell
     };
     block_on(async {
         match what {
-            Timed::Training => Workload::train(model.as_ref(), Storage::default(), shape, device, selection).await,
+            Timed::Training => Workload::train(model.as_ref(), PlanOptions::default(), shape, device, selection).await,
             Timed::Generation => Workload::generate(model.as_ref(), shape, device, selection).await,
         }
     })

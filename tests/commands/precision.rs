@@ -6,7 +6,7 @@ use deepj::checkpoint::StopConditions;
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::KernelSelection;
 use deepj::models::deepj::{Config, DeepJ, Preset};
-use deepj::models::{Precision, Storage};
+use deepj::models::{PlanOptions, Precision};
 use deepj::nn::loss_scale::LossScale;
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::profile::training_plan;
@@ -106,10 +106,10 @@ fn recomputing_changes_the_memory_and_hardly_a_bit() {
 
     let model = DeepJ::new(Config::preset(Preset::Paper, 23)).unwrap();
     let adapter = gpu::Capabilities::portable();
-    let plan = |storage| training_plan(&model, &Nadam::default(), storage, (16, 128)).unwrap().0;
+    let plan = |storage| training_plan(&model, &Nadam::default(), storage, (16, 128), None).unwrap().0;
     let bytes = |storage| plan(storage).memory_bytes(Some(&adapter)) as f64;
-    let plain = bytes(Storage::default());
-    let share = |precision, recompute| bytes(Storage { precision, recompute }) / plain;
+    let plain = bytes(PlanOptions::default());
+    let share = |precision, recompute| bytes(PlanOptions { precision, recompute, pairs: false }) / plain;
     let shares = [share(Precision::F32, true), share(Precision::Mixed, false), share(Precision::Mixed, true)];
     println!("of the memory of f32: recomputed, mixed, both: {shares:.3?}");
     assert!(shares[0] < 0.51 && shares[1] < 0.60 && shares[2] < 0.36, "{shares:?}");

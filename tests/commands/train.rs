@@ -11,7 +11,7 @@ use deepj::music::{Bptt, FlatDynamics, NoteRange, Piece, Reading, Roll};
 use deepj::train::{End, Observer, ResumeMode, TrainOptions, UpdateRecord, ValidationRecord, corpus_of, prepare};
 use serde_json::Value;
 
-use crate::{corpus, cpu, folder, run, run_quietly, tiny};
+use crate::{corpus, cpu, fails, folder, run, run_quietly, tiny, tiny_arguments};
 
 /// Records losses to the bit, and asks to stop after some update.
 #[derive(Default)]
@@ -473,4 +473,40 @@ fn flat_dynamics_are_not_learned() {
     let other = TrainOptions { resume: ResumeMode::Always, ..of(FlatDynamics::Learn, "alone-true") };
     let e = prepare(&other, &cpu()).unwrap_err().to_string();
     assert!(e.contains("--flat-dynamics ignore, not learn"), "{e}");
+}
+
+/// The weights are in the gradient, and in the sum that is reported and validated; what is reported of each loss has none.
+#[test]
+fn a_loss_counts_as_often_as_it_is_said() {
+    let dir = folder();
+    corpus(&dir.path().join("corpus"), 4, 4, 48);
+    let first = |name: &str, weights: &[(&str, f64)]| -> Value {
+        let loss_weights = weights.iter().map(|&(label, weight)| (label.into(), weight)).collect();
+        let out = Some(dir.path().join(name));
+        run_quietly(&TrainOptions { loss_weights, out, ..tiny(dir.path(), 1) }).unwrap();
+        let curve = std::fs::read_to_string(dir.path().join(name).join("curve.jsonl")).unwrap();
+        serde_json::from_str(curve.lines().next().unwrap()).unwrap()
+    };
+    let number = |record: &Value, name: &str| record[name].as_f64().unwrap();
+    let near = |a: f64, b: f64| assert!((a - b).abs() <= 1e-5 * b.abs(), "{a} {b}");
+    let once = first("once", &[]);
+    let twice = first("twice", &[("play", 2.0), ("replay", 2.0), ("dynamics", 2.0)]);
+    near(number(&twice, "gradient_norm"), 2.0 * number(&once, "gradient_norm"));
+    near(number(&twice, "loss"), 2.0 * number(&once, "loss"));
+    let ten = first("ten", &[("dynamics", 10.0)]);
+    near(number(&ten, "loss"), number(&once, "loss") + 9.0 * number(&once, "dynamics_mse"));
+    assert!(number(&ten, "gradient_norm") > number(&once, "gradient_norm"));
+    for name in ["play_bce", "replay_bce", "dynamics_mse"] {
+        assert_eq!([&twice, &ten].map(|record| number(record, name)), [number(&once, name); 2], "{name}");
+    }
+    let sum =
+        |name: &str| Checkpoint::load(dir.path().join(name).join("best.safetensors")).unwrap().progress.best.unwrap();
+    assert!(sum("ten").loss > sum("once").loss + 1e-3, "validation has the weights too");
+
+    let with = |weight: &'static str| tiny_arguments(&["--loss-weight", weight]);
+    let again = ["--out", "ten", "--resume", "--steps", "2", "--loss-weight", "dynamics=3"];
+    fails(dir.path(), &[&["train"][..], &again].concat(), 2, &["--loss-weight", "dynamics=10", "dynamics=3"]);
+    fails(dir.path(), &with("volume=2"), 2, &["`volume`", "play, replay, dynamics"]);
+    fails(dir.path(), &with("play=-1"), 2, &["`play` counts -1"]);
+    fails(dir.path(), &with("play=much"), 2, &["`much` is no number"]);
 }

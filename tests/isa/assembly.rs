@@ -15,17 +15,30 @@ fn is(line: &str, names: &[&str]) -> bool {
     names.iter().any(|name| line.trim_start().starts_with(name))
 }
 
-/// Looks at the loop that multiplies tiles: between the loads of the next tile and the first product nothing may wait for memory.
+/// Looks at the loops that multiply tiles: between the loads of the next tile and the first product nothing may wait for memory.
+/// Returns how many there are.
 ///
 /// # Errors
 /// The line that waits, or what was not found.
-pub fn reads_ahead(assembly: &str) -> Result<(), String> {
+pub fn reads_ahead(assembly: &str) -> Result<usize, String> {
     let lines: Vec<&str> = assembly.lines().collect();
     let begins = |&i: &usize| {
         let body = &lines[i..(i + WITHIN).min(lines.len())];
         is(lines[i], &PRODUCTS) && body.iter().filter(|line| is(line, &PRODUCTS)).count() >= MANY
     };
-    let first = (0..lines.len()).find(begins).ok_or("there are not so many products")?;
+    let (mut loops, mut from) = (0, 0);
+    while let Some(first) = (from..lines.len()).find(begins) {
+        one_reads_ahead(&lines, first)?;
+        loops += 1;
+        // The next loop puts its tiles down first.
+        let next = lines[first..].iter().position(|line| is(line, &PUTS));
+        from = next.map_or(lines.len(), |put| first + put);
+    }
+    if loops == 0 { Err("there are not so many products".into()) } else { Ok(loops) }
+}
+
+/// The same of the loop whose first product stands in line `first`.
+fn one_reads_ahead(lines: &[&str], first: usize) -> Result<(), String> {
     // The next tiles are read behind where these are put down, by one branch for rows and another for weights.
     let put = lines[..first].iter().rposition(|line| is(line, &PUTS)).ok_or("no tile is put down")?;
     let behind = lines[put..first].iter().position(|line| is(line, &LOADS));
@@ -47,10 +60,14 @@ pub fn check_itself() -> Result<(), String> {
             "\tbuffer_load_dwordx4 v4\n\ts_waitcnt vmcnt(0)\n\tds_write_b128 v4\n\tbuffer_load_dwordx4 v4\n{wait}{products}"
         )
     };
-    reads_ahead(&text(""))?;
-    reads_ahead(&text("\ts_waitcnt lgkmcnt(0)\n"))?;
+    let ahead = text("");
+    let loops = [reads_ahead(&ahead)?, reads_ahead(&text("\ts_waitcnt lgkmcnt(0)\n"))?, reads_ahead(&ahead.repeat(3))?];
+    if loops != [1, 1, 3] {
+        return Err(format!("saw {loops:?} loops"));
+    }
     let between = text("\ts_waitcnt vmcnt(0)\n\tbuffer_load_dwordx4 v8\n");
-    for broken in [text("\ts_waitcnt vmcnt(3)\n"), between, products.clone(), "\tds_write_b128 v4\n".into()] {
+    let second = ahead + &text("\ts_waitcnt vmcnt(0)\n");
+    for broken in [text("\ts_waitcnt vmcnt(3)\n"), second, between, products.clone(), "\tds_write_b128 v4\n".into()] {
         if reads_ahead(&broken).is_ok() {
             return Err(format!("passed over:\n{}", &broken[..broken.len().min(200)]));
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use deepj::gpu::{Capabilities, DeviceType};
 use deepj::graph::Plan;
+use deepj::graph::session::KernelSelection;
 use deepj::models::deepj::{Config, DeepJ, Preset};
-use deepj::models::{Model, Precision, Storage};
+use deepj::models::{Model, PlanOptions, Precision};
 use deepj::nn::optimizer::nadam::Nadam;
 use deepj::ops::Recorder;
 use deepj::profile::training_plan;
@@ -55,17 +56,23 @@ fn hardware() -> Capabilities {
 }
 
 fn plans() -> Result<Vec<(&'static str, Plan)>, String> {
+    let capabilities = hardware();
     let error = |error: deepj::Error| error.to_string();
     let model = DeepJ::new(Config::preset(Preset::Paper, STYLES)).map_err(error)?;
-    let train = |precision, batch| {
-        let storage = Storage { precision, ..Storage::default() };
-        training_plan(&model, &Nadam::default(), storage, (batch, STEPS)).map(|(plan, _)| plan).map_err(error)
+    let train = |precision, batch, recompute| {
+        let options = PlanOptions { precision, recompute, ..PlanOptions::default() };
+        let options = KernelSelection::default().plan_options(options, Some(&capabilities));
+        training_plan(&model, &Nadam::default(), options, (batch, STEPS), Some(&capabilities))
+            .map(|(plan, _)| plan)
+            .map_err(error)
     };
     let generate = |pieces| model.generation(pieces, 16).map(|built| built.compile().0).map_err(error);
     Ok(vec![
-        ("train B=16", train(Precision::F32, 16)?),
-        ("train B=1", train(Precision::F32, 1)?),
-        ("train B=16 mixed", train(Precision::Mixed, 16)?),
+        ("train B=16", train(Precision::F32, 16, false)?),
+        ("train B=1", train(Precision::F32, 1, false)?),
+        ("train B=16 mixed", train(Precision::Mixed, 16, false)?),
+        // Its layers run one after the other.
+        ("train B=16 recompute", train(Precision::F32, 16, true)?),
         ("generate", generate(1)?),
         ("generate 16", generate(16)?),
     ])

@@ -317,8 +317,9 @@ fn budgets(run: &Run, chip: usize) -> Result<(), String> {
     }
 }
 
-/// The kernels whose tiles are read ahead, where sizes are even.
-const AHEAD: [&str; 3] = ["forward_split", "backward_split", "`vector`"];
+/// The kernels whose tiles are read ahead, where sizes are even, and how many loops each has.
+const AHEAD: [(&str, usize); 5] =
+    [("forward_split", 1), ("backward_split", 1), ("forward_pair", 3), ("backward_pair", 3), ("`vector`", 1)];
 
 /// Looks for waits in the machine code of what runs by default.
 fn reads_ahead(run: &Run, chip: usize) -> Result<(), String> {
@@ -327,10 +328,14 @@ fn reads_ahead(run: &Run, chip: usize) -> Result<(), String> {
     let (mut halves, mut waiting) = (0, 0);
     for shader in run.defaults()?.map(|placed| &placed.shader).collect::<HashSet<_>>() {
         let even = ["VECTOR=1 APART=0", "VECTOR=1 W=", "EVEN=1"].iter().any(|even| shader.contains(even));
-        let Some(entry) = AHEAD.iter().position(|entry| even && shader.contains(entry)) else { continue };
+        let Some(entry) = AHEAD.iter().position(|(entry, _)| even && shader.contains(entry)) else { continue };
         seen[entry] += 1;
         let assembly = outcome.kernels.get(shader).and_then(|compiled| compiled.assembly.as_deref());
-        let result = assembly::reads_ahead(assembly.unwrap_or_default());
+        let result =
+            assembly::reads_ahead(assembly.unwrap_or_default()).and_then(|loops| match loops == AHEAD[entry].1 {
+                true => Ok(()),
+                false => Err(format!("has {loops} loops")),
+            });
         // Known: f16 is converted where it is read, which waits for it. One that does not wait any more must be no exception.
         if shader.contains("f16") {
             waiting += usize::from(result.is_err());

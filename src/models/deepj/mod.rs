@@ -291,7 +291,13 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Model, Storage};
+    use std::collections::BTreeMap;
+
+    use crate::graph::{CpuProgram, Kind, cpu};
+    use crate::models::{Model, PlanOptions};
+    use crate::nn::init;
+    use crate::ops::{Uniforms, View};
+    use crate::shape::Slots;
 
     #[test]
     fn generation_makes_what_depends_on_style_alone_once_a_run() {
@@ -306,9 +312,55 @@ mod tests {
     #[test]
     fn states_are_declared_as_plans_have_them() {
         let model = DeepJ::new(Config::preset(Preset::Small, 3)).unwrap();
-        for sequence in [model.training(Storage::default(), 2, 8).unwrap(), model.evaluation(2, 8).unwrap()] {
+        for sequence in [model.training(PlanOptions::default(), 2, 8).unwrap(), model.evaluation(2, 8).unwrap()] {
             let declared: Vec<usize> = model.states(2).iter().map(|state| state.shape.iter().product()).collect();
             assert_eq!(sequence.io.states.iter().map(|state| state.len).collect::<Vec<_>>(), declared);
         }
+    }
+
+    /// Losses, gradients and states of an update on the CPU in f64, by names.
+    fn update(config: Config, options: PlanOptions) -> (usize, BTreeMap<String, Vec<f64>>) {
+        let model = DeepJ::new(config).unwrap();
+        let (plan, io) = model.training(options, 2, 4).unwrap().compile();
+        let mut shared = cpu::shared::<f64>(&plan);
+        let values = init::initialise(&plan.layout, 3);
+        shared[0].iter_mut().zip(values).for_each(|(to, from)| *to = from.into());
+        let mut program = CpuProgram::<f64>::new(plan.clone());
+        let inputs = [io.roll, io.start, io.weight, io.keep].into_iter().chain(io.style).chain(io.loss_weights);
+        for view in inputs.chain(io.states.iter().copied()) {
+            let given = program.get_mut(&mut shared, view);
+            given.iter_mut().enumerate().for_each(|(i, x)| *x = f64::from(i as u32 * 7 % 5) / 8.0);
+        }
+        program.run(&mut shared, &Uniforms { seed: 5, update: 2, slots: Slots::all(2), ..Uniforms::default() });
+        let grads = plan.buffer(Kind::Grads).tensor;
+        let params = plan.layout.params().iter().map(|p| (p.name.clone(), View { tensor: grads, ..p.view }));
+        let states = io.states.iter().enumerate().map(|(i, &state)| (format!("state {i}"), state));
+        let views = params.chain(states).chain([("losses".to_string(), io.losses)]);
+        let results = views.map(|(name, view)| (name, program.get(&shared, view).to_vec())).collect();
+        (plan.nodes.iter().filter(|node| node.op.kernel().starts_with("lstm_pair")).count(), results)
+    }
+
+    /// Other kernels, the same network; and layers whose units no tile divides run one after the other.
+    #[test]
+    fn layers_beside_each_other_give_what_they_give_one_after_the_other() {
+        let config = |units: usize| Config {
+            notes: 5,
+            time_units: units,
+            note_units: units,
+            dropout: 0.4,
+            ..Config::preset(Preset::Small, 3)
+        };
+        let pairs = PlanOptions { pairs: true, ..PlanOptions::default() };
+        let ((none, apart), (four, beside)) = (update(config(32), PlanOptions::default()), update(config(32), pairs));
+        assert_eq!((none, four), (0, 4), "forward and backward of two axes");
+        for (name, values) in &apart {
+            let largest = values.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            assert!(largest > 0.0, "{name}");
+            for (a, b) in values.iter().zip(&beside[name]) {
+                assert!((a - b).abs() <= 1e-12 * largest, "{name}: {a} {b}");
+            }
+        }
+        assert_eq!(update(config(20), pairs).0, 0);
+        assert_eq!(update(config(32), PlanOptions { recompute: true, ..pairs }).0, 0, "gates are kept");
     }
 }
