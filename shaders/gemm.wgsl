@@ -47,6 +47,9 @@ alias StoredA = f32;
 alias StoredB = f32;
 alias StoredC = f32;
 alias StoredBias = f32;
+// What `vector` keeps of the next tile: f16 where both factors are stored so, which become f32 when they are put down. What converted
+// them where they are read would wait for them.
+alias Ahead = f32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> c: array<StoredC>; // [m, n], of each slice
@@ -441,18 +444,30 @@ fn lines(local: u32, origin: vec2<u32>, first: u32) -> vec4<u32> {
     return select(by_rows, by_steps, select(B_TRANSPOSED == 0u, A_TRANSPOSED == 1u, is_a)) / 4u;
 }
 
+// Four vectors of storage.
+struct Lines {
+    a: vec4<Ahead>,
+    b: vec4<Ahead>,
+    c: vec4<Ahead>,
+    d: vec4<Ahead>,
+}
+
+fn block_of(lines: Lines) -> mat4x4<f32> {
+    return mat4x4<f32>(vec4<f32>(lines.a), vec4<f32>(lines.b), vec4<f32>(lines.c), vec4<f32>(lines.d));
+}
+
 // The block that an invocation brings for tile number `tile` of its slice, as it is stored: what turned it here would wait for it.
-fn bring_line(local: u32, begin: vec4<u32>, tile: u32) -> mat4x4<f32> {
+fn bring_line(local: u32, begin: vec4<u32>, tile: u32) -> Lines {
     let a_step = select(K_TILE / 4u, K_TILE / 4u * p.a_stride, A_TRANSPOSED == 1u);
     let b_step = select(K_TILE / 4u * p.b_stride, K_TILE / 4u, B_TRANSPOSED == 1u);
     let at = begin + tile * select(b_step, a_step, local < A_BLOCKS);
-    var block: mat4x4<f32>;
+    var lines: Lines;
     if local < A_BLOCKS {
-        block = mat4x4<f32>(vec4<f32>(a4[at.x]), vec4<f32>(a4[at.y]), vec4<f32>(a4[at.z]), vec4<f32>(a4[at.w]));
+        lines = Lines(vec4<Ahead>(a4[at.x]), vec4<Ahead>(a4[at.y]), vec4<Ahead>(a4[at.z]), vec4<Ahead>(a4[at.w]));
     } else {
-        block = mat4x4<f32>(vec4<f32>(b4[at.x]), vec4<f32>(b4[at.y]), vec4<f32>(b4[at.z]), vec4<f32>(b4[at.w]));
+        lines = Lines(vec4<Ahead>(b4[at.x]), vec4<Ahead>(b4[at.y]), vec4<Ahead>(b4[at.z]), vec4<Ahead>(b4[at.w]));
     }
-    return block;
+    return lines;
 }
 
 // The block of any sizes, turned, for the steps from `first` on, with zeros from `end` on.
@@ -575,19 +590,24 @@ fn vector(
     var c10 = mat4x4<f32>();
     var c11 = mat4x4<f32>();
     let tiles_along = (max(end, start) - start + K_TILE - 1u) / K_TILE;
-    var next: mat4x4<f32>;
+    // Terms of a tile: one that is longer than k has none to add behind it. Compilers do not know that this is K_TILE elsewhere, and
+    // keep the loop: unrolled, it takes more registers than Intel's chips have.
+    let terms = min(K_TILE, p.k);
+    var next: mat4x4<f32>; // unless EVEN
+    var ahead: Lines; // if EVEN
     // Surplus groups bring the last tile, of which nothing comes.
     let begin = lines(local, origin, min(start, p.k - K_TILE)); // if EVEN
-    next = bring_line(local, begin, 0u); // if EVEN
+    ahead = bring_line(local, begin, 0u); // if EVEN
     next = bring(local, origin, start, end); // unless EVEN
-    put(local, 0u, next);
+    put(local, 0u, block_of(ahead)); // if EVEN
+    put(local, 0u, next); // unless EVEN
     workgroupBarrier();
     for (var i_tile = 0u; i_tile < tiles_along; i_tile++) {
         let tile = i_tile % 2u;
         // After the last tile once more the last one: a condition would have compilers wait for memory here.
-        next = bring_line(local, begin, min(i_tile + 1u, tiles_along - 1u)); // if EVEN
+        ahead = bring_line(local, begin, min(i_tile + 1u, tiles_along - 1u)); // if EVEN
         next = bring(local, origin, start + (i_tile + 1u) * K_TILE, end); // unless EVEN
-        for (var i = 0u; i < K_TILE; i++) {
+        for (var i = 0u; i < terms; i++) {
             let a_at = (tile * K_TILE + i) * A_WIDTH + y;
             let b_at = (tile * K_TILE + i) * B_WIDTH + x;
             let a0 = a_tiles[a_at];
@@ -599,7 +619,8 @@ fn vector(
             c10 += outer(b0, a1);
             c11 += outer(b1, a1);
         }
-        put(local, 1u - tile, next);
+        put(local, 1u - tile, block_of(ahead)); // if EVEN
+        put(local, 1u - tile, next); // unless EVEN
         workgroupBarrier();
     }
     // Surplus groups have no slice.

@@ -26,6 +26,9 @@
 // What the recurrent matrix is stored as, and what gates, h and dh are; c and dc are always f32.
 alias W = f32;
 alias S = f32;
+// What is kept of the next tile where storage is read by vectors: f16 where both are stored so, which become f32 when they are put
+// down. What converted them where they are read would wait for them.
+alias Ahead = f32;
 
 struct Forward {
     recurrent_offset: u32,
@@ -313,21 +316,34 @@ fn lines_forward(mine: Brings, first_row: u32, first_unit: u32, first: u32) -> v
     return select((p.recurrent_offset + gates * p.units + unit) / 4u, rows, mine.rows);
 }
 
-// The block that an invocation brings for tile number `tile` of its part: four vectors as they stand in `joint`.
-fn bring_forward(mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
+// Four vectors of storage.
+struct Lines {
+    a: vec4<Ahead>,
+    b: vec4<Ahead>,
+    c: vec4<Ahead>,
+    d: vec4<Ahead>,
+}
+
+// The same as they stand in `joint`.
+fn turned(lines: Lines) -> mat4x4<f32> {
+    return transpose(mat4x4<f32>(vec4<f32>(lines.a), vec4<f32>(lines.b), vec4<f32>(lines.c), vec4<f32>(lines.d)));
+}
+
+// The block that an invocation brings for tile number `tile` of its part.
+fn bring_forward(mine: Brings, lines: vec4<u32>, tile: u32) -> Lines {
     let at = lines + tile * select(DEPTH * p.units, DEPTH / 4u, mine.rows);
-    var block: mat4x4<f32>;
+    var block: Lines;
     if mine.rows {
-        block = mat4x4<f32>(vec4<f32>(h4[at.x]), vec4<f32>(h4[at.y]), vec4<f32>(h4[at.z]), vec4<f32>(h4[at.w]));
+        block = Lines(vec4<Ahead>(h4[at.x]), vec4<Ahead>(h4[at.y]), vec4<Ahead>(h4[at.z]), vec4<Ahead>(h4[at.w]));
     } else {
-        block = mat4x4<f32>(
-            vec4<f32>(recurrent4[at.x]),
-            vec4<f32>(recurrent4[at.y]),
-            vec4<f32>(recurrent4[at.z]),
-            vec4<f32>(recurrent4[at.w]),
+        block = Lines(
+            vec4<Ahead>(recurrent4[at.x]),
+            vec4<Ahead>(recurrent4[at.y]),
+            vec4<Ahead>(recurrent4[at.z]),
+            vec4<Ahead>(recurrent4[at.w]),
         );
     }
-    return transpose(block);
+    return block;
 }
 
 // The same of any sizes, for the terms from `first` on.
@@ -440,18 +456,20 @@ fn forward_split(
     let begin = mine.part * share;
     let place = place_forward(mine);
     var sums = mat4x4<f32>();
-    var next: mat4x4<f32>;
+    var next: mat4x4<f32>; // unless VECTOR
+    var ahead: Lines; // if VECTOR
     let lines = lines_forward(mine, first_row, first_unit, begin); // if VECTOR
-    next = bring_forward(mine, lines, 0u); // if VECTOR
+    ahead = bring_forward(mine, lines, 0u); // if VECTOR
     let end = min(begin + share, p.units); // unless VECTOR
     next = gather_forward(mine, first_row, first_unit, begin, end); // unless VECTOR
     for (var tile = 0u; tile < tiles; tile++) {
         if mine.any {
-            put(mine.part, place, next);
+            put(mine.part, place, turned(ahead)); // if VECTOR
+            put(mine.part, place, next); // unless VECTOR
         }
         workgroupBarrier();
         // After the last tile once more the last one: a condition would have the compiler wait here.
-        next = bring_forward(mine, lines, min(tile + 1u, tiles - 1u)); // if VECTOR
+        ahead = bring_forward(mine, lines, min(tile + 1u, tiles - 1u)); // if VECTOR
         next = gather_forward(mine, first_row, first_unit, begin + (tile + 1u) * DEPTH, end); // unless VECTOR
         sums = multiplied(part, lane, sums);
         workgroupBarrier();
@@ -827,37 +845,37 @@ fn lines_backward(mine: Brings, first_row: u32, first_unit: u32, first: u32) -> 
     return (begin + select(units, rows, mine.rows) * 4u * b.units + first + mine.block % (DEPTH / 4u) * 4u) / 4u;
 }
 
-fn bring_backward(mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
+fn bring_backward(mine: Brings, lines: vec4<u32>, tile: u32) -> Lines {
     let at = lines + tile * (DEPTH / 4u);
-    var block: mat4x4<f32>;
+    var block: Lines;
     if mine.rows {
         block = four_lines(at);
     } else {
-        block = mat4x4<f32>(
-            vec4<f32>(recurrent4[at.x]),
-            vec4<f32>(recurrent4[at.y]),
-            vec4<f32>(recurrent4[at.z]),
-            vec4<f32>(recurrent4[at.w]),
+        block = Lines(
+            vec4<Ahead>(recurrent4[at.x]),
+            vec4<Ahead>(recurrent4[at.y]),
+            vec4<Ahead>(recurrent4[at.z]),
+            vec4<Ahead>(recurrent4[at.w]),
         );
     }
-    return transpose(block);
+    return block;
 }
 
-fn four_lines(at: vec4<u32>) -> mat4x4<f32> {
+fn four_lines(at: vec4<u32>) -> Lines {
     // Both are named whatever APART says, as both are bound.
     if APART == 1u {
-        return mat4x4<f32>(
-            vec4<f32>(later4[at.x]),
-            vec4<f32>(later4[at.y]),
-            vec4<f32>(later4[at.z]),
-            vec4<f32>(later4[at.w]),
+        return Lines(
+            vec4<Ahead>(later4[at.x]),
+            vec4<Ahead>(later4[at.y]),
+            vec4<Ahead>(later4[at.z]),
+            vec4<Ahead>(later4[at.w]),
         );
     }
-    return mat4x4<f32>(
-        vec4<f32>(dgates4[at.x]),
-        vec4<f32>(dgates4[at.y]),
-        vec4<f32>(dgates4[at.z]),
-        vec4<f32>(dgates4[at.w]),
+    return Lines(
+        vec4<Ahead>(dgates4[at.x]),
+        vec4<Ahead>(dgates4[at.y]),
+        vec4<Ahead>(dgates4[at.z]),
+        vec4<Ahead>(dgates4[at.w]),
     );
 }
 
@@ -948,17 +966,19 @@ fn backward_split(
     let place = place_backward(mine);
     var sums = mat4x4<f32>();
     if has_later(0u) {
-        var next: mat4x4<f32>;
+        var next: mat4x4<f32>; // unless VECTOR
+        var ahead: Lines; // if VECTOR
         let lines = lines_backward(mine, first_row, first_unit, begin); // if VECTOR
-        next = bring_backward(mine, lines, 0u); // if VECTOR
+        ahead = bring_backward(mine, lines, 0u); // if VECTOR
         let end = min(begin + share, 4u * b.units); // unless VECTOR
         next = gather_backward(mine, first_row, first_unit, begin, end); // unless VECTOR
         for (var tile = 0u; tile < tiles; tile++) {
             if mine.any {
-                put(mine.part, place, next);
+                put(mine.part, place, turned(ahead)); // if VECTOR
+                put(mine.part, place, next); // unless VECTOR
             }
             workgroupBarrier();
-            next = bring_backward(mine, lines, min(tile + 1u, tiles - 1u)); // if VECTOR
+            ahead = bring_backward(mine, lines, min(tile + 1u, tiles - 1u)); // if VECTOR
             next = gather_backward(mine, first_row, first_unit, begin + (tile + 1u) * DEPTH, end); // unless VECTOR
             sums = multiplied(part, lane, sums);
             workgroupBarrier();
@@ -1178,49 +1198,49 @@ fn pair_lines(product: Product, mine: Brings, first_row: u32, first_unit: u32, f
 }
 
 // `factors` is known where this is called, so that one of the cases is left.
-fn pair_rows(factors: u32, at: vec4<u32>) -> mat4x4<f32> {
+fn pair_rows(factors: u32, at: vec4<u32>) -> Lines {
     switch factors {
         case LOWER: {
-            return mat4x4<f32>(
-                vec4<f32>(pair_h[at.x]),
-                vec4<f32>(pair_h[at.y]),
-                vec4<f32>(pair_h[at.z]),
-                vec4<f32>(pair_h[at.w]),
+            return Lines(
+                vec4<Ahead>(pair_h[at.x]),
+                vec4<Ahead>(pair_h[at.y]),
+                vec4<Ahead>(pair_h[at.z]),
+                vec4<Ahead>(pair_h[at.w]),
             );
         }
         case BETWEEN: {
-            return mat4x4<f32>(
-                vec4<f32>(pair_x[at.x]),
-                vec4<f32>(pair_x[at.y]),
-                vec4<f32>(pair_x[at.z]),
-                vec4<f32>(pair_x[at.w]),
+            return Lines(
+                vec4<Ahead>(pair_x[at.x]),
+                vec4<Ahead>(pair_x[at.y]),
+                vec4<Ahead>(pair_x[at.z]),
+                vec4<Ahead>(pair_x[at.w]),
             );
         }
         default: {
-            return mat4x4<f32>(
-                vec4<f32>(pair_upper_h[at.x]),
-                vec4<f32>(pair_upper_h[at.y]),
-                vec4<f32>(pair_upper_h[at.z]),
-                vec4<f32>(pair_upper_h[at.w]),
+            return Lines(
+                vec4<Ahead>(pair_upper_h[at.x]),
+                vec4<Ahead>(pair_upper_h[at.y]),
+                vec4<Ahead>(pair_upper_h[at.z]),
+                vec4<Ahead>(pair_upper_h[at.w]),
             );
         }
     }
 }
 
-fn pair_bring(factors: u32, product: Product, mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
+fn pair_bring(factors: u32, product: Product, mine: Brings, lines: vec4<u32>, tile: u32) -> Lines {
     let at = lines + tile * select(DEPTH * product.units, DEPTH / 4u, mine.rows);
-    var block: mat4x4<f32>;
+    var block: Lines;
     if mine.rows {
         block = pair_rows(factors, at);
     } else {
-        block = mat4x4<f32>(
-            vec4<f32>(pair_weights[at.x]),
-            vec4<f32>(pair_weights[at.y]),
-            vec4<f32>(pair_weights[at.z]),
-            vec4<f32>(pair_weights[at.w]),
+        block = Lines(
+            vec4<Ahead>(pair_weights[at.x]),
+            vec4<Ahead>(pair_weights[at.y]),
+            vec4<Ahead>(pair_weights[at.z]),
+            vec4<Ahead>(pair_weights[at.w]),
         );
     }
-    return transpose(block);
+    return block;
 }
 
 // An invocation's part of a product, added to `sums`.
@@ -1241,7 +1261,7 @@ fn pair_product(
     var next = pair_bring(factors, product, mine, lines, 0u);
     for (var tile = 0u; tile < tiles; tile++) {
         if mine.any {
-            put(mine.part, place, next);
+            put(mine.part, place, turned(next));
         }
         workgroupBarrier();
         next = pair_bring(factors, product, mine, lines, min(tile + 1u, tiles - 1u));
@@ -1404,37 +1424,37 @@ fn back_lines(product: Product, mine: Brings, first_row: u32, first_unit: u32, f
     return begin + (select(first_unit + four, row, mine.rows) * product.terms + first + mine.block % (DEPTH / 4u) * 4u) / 4u;
 }
 
-fn back_bring(lower: bool, mine: Brings, lines: vec4<u32>, tile: u32) -> mat4x4<f32> {
+fn back_bring(lower: bool, mine: Brings, lines: vec4<u32>, tile: u32) -> Lines {
     let at = lines + tile * (DEPTH / 4u);
-    var block: mat4x4<f32>;
+    var block: Lines;
     if mine.rows {
         block = back_rows(lower, at);
     } else {
-        block = mat4x4<f32>(
-            vec4<f32>(pair_weights[at.x]),
-            vec4<f32>(pair_weights[at.y]),
-            vec4<f32>(pair_weights[at.z]),
-            vec4<f32>(pair_weights[at.w]),
+        block = Lines(
+            vec4<Ahead>(pair_weights[at.x]),
+            vec4<Ahead>(pair_weights[at.y]),
+            vec4<Ahead>(pair_weights[at.z]),
+            vec4<Ahead>(pair_weights[at.w]),
         );
     }
-    return transpose(block);
+    return block;
 }
 
 // `lower` is known where this is called.
-fn back_rows(lower: bool, at: vec4<u32>) -> mat4x4<f32> {
+fn back_rows(lower: bool, at: vec4<u32>) -> Lines {
     if lower {
-        return mat4x4<f32>(
-            vec4<f32>(back_gates[at.x]),
-            vec4<f32>(back_gates[at.y]),
-            vec4<f32>(back_gates[at.z]),
-            vec4<f32>(back_gates[at.w]),
+        return Lines(
+            vec4<Ahead>(back_gates[at.x]),
+            vec4<Ahead>(back_gates[at.y]),
+            vec4<Ahead>(back_gates[at.z]),
+            vec4<Ahead>(back_gates[at.w]),
         );
     }
-    return mat4x4<f32>(
-        vec4<f32>(back_upper_gates[at.x]),
-        vec4<f32>(back_upper_gates[at.y]),
-        vec4<f32>(back_upper_gates[at.z]),
-        vec4<f32>(back_upper_gates[at.w]),
+    return Lines(
+        vec4<Ahead>(back_upper_gates[at.x]),
+        vec4<Ahead>(back_upper_gates[at.y]),
+        vec4<Ahead>(back_upper_gates[at.z]),
+        vec4<Ahead>(back_upper_gates[at.w]),
     );
 }
 
@@ -1448,7 +1468,7 @@ fn back_product(lower: bool, product: Product, first_row: u32, first_unit: u32, 
     var next = back_bring(lower, mine, lines, 0u);
     for (var tile = 0u; tile < tiles; tile++) {
         if mine.any {
-            put(mine.part, place, next);
+            put(mine.part, place, turned(next));
         }
         workgroupBarrier();
         next = back_bring(lower, mine, lines, min(tile + 1u, tiles - 1u));

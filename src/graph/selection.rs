@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::plan::Plan;
 use crate::error::{Error, Result, nearest};
-use crate::gpu::{Capabilities, DeviceType};
+use crate::gpu::Capabilities;
 use crate::models::PlanOptions;
 use crate::ops::Op;
+use crate::ops::order::{self, Family};
 
 /// Whether kernels are measured, as `--tune` and `DEEPJ_TUNE` name it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,8 +155,8 @@ impl KernelSelection {
 
     /// How a training plan computes on this adapter.
     pub fn plan_options(&self, options: PlanOptions, adapter: Option<&Capabilities>) -> PlanOptions {
-        let hardware = |able: &Capabilities| able.device_type != DeviceType::Software;
-        PlanOptions { pairs: adapter.is_some_and(|able| self.pairs.unwrap_or(hardware(able))), ..options }
+        let pairs = |able| self.pairs.unwrap_or_else(|| order::pairs(Family::of(able)));
+        PlanOptions { pairs: adapter.is_some_and(pairs), ..options }
     }
 
     /// Fails on an override where the CPU computes, which has one implementation of each op; of a kernel that none of the plans

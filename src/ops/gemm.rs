@@ -5,13 +5,16 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::matmul::{Mat, matmul, transposed};
+use super::order::{self, Family};
 use super::recorder::{chunks, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::vectorized::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, unknown_variant};
+use super::{
+    Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all, unknown_variant,
+};
 use crate::Result;
-use crate::gpu::{Capabilities, DeviceType, Format, Shader};
+use crate::gpu::{Capabilities, Format, Shader};
 
 /// The least rows, or the shortest sums, of an excerpt: less would measure the edges of tiles.
 const EXCERPT: usize = 128;
@@ -270,6 +273,9 @@ impl Kernel {
             [("StoredA", stored_a), ("StoredB", stored_b), ("StoredC", stored_c), ("StoredBias", bias)]
         );
         shader.consts.extend_from_slice(&self.consts);
+        if self.entry == "vector" {
+            shader.types.push(("Ahead", half_if_all([stored_a, stored_b])));
+        }
         match self.entry {
             "subgroup" => Shader { op: "gemm_subgroup", source: with_gemm!("gemm_subgroup"), ..shader },
             "cooperative" => Shader { op: "gemm_cooperative", source: with_gemm!("gemm_cooperative"), ..shader },
@@ -400,27 +406,17 @@ impl Op for Gemm {
     cpu_both!();
 
     /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for.
-    ///
-    /// Where a driver runs on a CPU, loads cost most, and `direct` has the fewest. Elsewhere `vector` has the shortest code and waits
-    /// least (docs/ISA.md), and small tiles make more workgroups of a small product. Slices are worth adding up only where tiles are
-    /// few and `k` is long; there they keep a GPU busy that would idle otherwise.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         let is_small = Kernel::of("vector", self.m, self.n).is_some_and(|of| of.tiles(self.m, self.n) < FEW_GROUPS);
-        let mut variants = match (capabilities.device_type, is_small) {
-            (DeviceType::Software, _) => vec!["direct", "register", "vector", "tiled", "naive"],
-            (_, false) => vec!["vector", "register", "direct", "tiled", "naive"],
-            (_, true) => vec!["tiled", "vector", "register", "direct", "naive"],
-        };
-        // A subgroup larger than the workgroup would have invocations that hold nothing. Second on software adapters, since it is
-        // the fastest on one of them.
+        let family = Family::of(capabilities);
+        let mut variants = order::products(family, is_small);
+        // A subgroup larger than the workgroup would have invocations that hold nothing.
         if capabilities.subgroup && capabilities.subgroup_max_size <= 64 {
-            let place = if capabilities.device_type == DeviceType::Software { 1 } else { variants.len() };
-            variants.insert(place, "subgroup");
+            variants.insert(order::place_of_subgroup(family, variants.len()), "subgroup");
         }
         let sliced = |kernel: Kernel| kernel.slice(self.m, self.n, self.k, usize::MAX) < self.k;
         if Kernel::of("split", self.m, self.n).is_some_and(sliced) {
-            let place = if capabilities.device_type == DeviceType::Software { variants.len() } else { 0 };
-            variants.insert(place, "split");
+            variants.insert(order::place_of_split(family, variants.len()), "split");
         }
         if self.formats[..2] == [Format::F16; 2] && capabilities.multiplies_matrices() {
             variants.push("cooperative");

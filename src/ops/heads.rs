@@ -4,12 +4,13 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::order::{self, Family};
 use super::recorder::{Building, chunks, shader};
 use super::reduce::SumRows;
 use super::vectorized::{dot, vectorized};
 use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label, unknown_variant};
 use crate::error::{Error, Result};
-use crate::gpu::{Capabilities, DeviceType, Format, Shader};
+use crate::gpu::{Capabilities, Format, Shader};
 
 /// Rows of a part: what a workgroup sums up, of one note. The constant of this name in the shader.
 const RUN: usize = 128;
@@ -204,13 +205,9 @@ impl Shape {
         Shader { consts, ..shader!("heads", entry, [], [("S", self.stored)]) }
     }
 
-    /// The kernels of all three ops. A load that differs by invocation is a loop over the SIMD lanes on a software adapter, so there
-    /// the kernel without workgroup memory, which reads less, comes first.
+    /// The kernels of all three ops.
     fn variants(capabilities: &Capabilities) -> Vec<&'static str> {
-        match capabilities.device_type {
-            DeviceType::Software => vec!["naive", "workgroup"],
-            _ => vec!["workgroup", "naive"],
-        }
+        order::heads(Family::of(capabilities))
     }
 
     /// Cuts the parts into blocks of which one dispatch can do each: some runs of some notes.

@@ -6,11 +6,14 @@ use serde::Serialize;
 
 use super::gemm::{Gemm, Layout};
 use super::matmul::{Mat, matmul, transposed};
+use super::order::{self, Family, LstmKernels};
 use super::recorder::{chunks, shader};
 use super::vectorized::vectorized;
-use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label, unknown_variant};
+use super::{
+    Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_if_all, half_label, unknown_variant,
+};
 use crate::error::Result;
-use crate::gpu::{Capabilities, DeviceType, Format, Shader};
+use crate::gpu::{Capabilities, Format, Shader};
 
 /// `[i f g o] = gates[t] + h[t] R`; `c[t+1] = sigmoid(f) c[t] + sigmoid(i) tanh(g)`; `h[t+1] = sigmoid(o) tanh(c[t+1])`.
 ///
@@ -443,14 +446,15 @@ fn kernels(
 ) -> Vec<(&'static str, Kernel)> {
     let larger = |most: usize| rows > most / 2;
     let splits = by_size(splits, rows, Split::rows, |split| split.groups(rows, units) >= SPLIT_GROUPS);
-    let splits = splits.into_iter().map(|(name, split)| (name, Kernel::Split(split)));
+    let splits: Vec<_> = splits.into_iter().map(|(name, split)| (name, Kernel::Split(split))).collect();
     let tiles = by_size(tiles, rows, Tile::rows, |tile| tile.groups(rows, units) >= ENOUGH_GROUPS);
-    let tiles = tiles.into_iter().map(|(name, tile)| (name, Kernel::Tiled(tile)));
-    let block = ("block", block);
-    let mut kernels: Vec<_> = match capabilities.device_type {
-        DeviceType::Software => std::iter::once(block).chain(tiles).chain(splits).collect(),
-        _ => splits.chain(tiles).chain([block]).collect(),
+    let tiles: Vec<_> = tiles.into_iter().map(|(name, tile)| (name, Kernel::Tiled(tile))).collect();
+    let of_kind = |kind| match kind {
+        LstmKernels::Block => vec![("block", block)],
+        LstmKernels::Tiled => tiles.clone(),
+        LstmKernels::Split => splits.clone(),
     };
+    let mut kernels = order::lstm_steps(Family::of(capabilities)).map(of_kind).concat();
     kernels.push(("naive", Kernel::Naive));
     let memory = capabilities.max_compute_workgroup_storage_size as usize;
     let fits = |most: usize| most * row_bytes <= memory && (most == SEQUENCES[0].1 || larger(most));
@@ -516,6 +520,9 @@ impl Kernel {
             }
         };
         shader.types = vec![("W", weights), ("S", stored)];
+        if matches!(self, Kernel::Split(_)) {
+            shader.types.push(("Ahead", half_if_all([weights, stored])));
+        }
         shader
     }
 }
@@ -735,9 +742,10 @@ impl Op for LstmGrad {
                 .read(matrix, 0, 4 * units * units)
                 .read(1, at(t), steps * rows * units)
                 .read(2, at(t), (steps * pitch + rows) * units);
-            // Where the shader does not read `later`, something must be bound all the same.
+            // Where the shader does not read `later`, something must be bound all the same, which holds a vector.
+            let any = (self.steps * pitch * units).min(4);
             let building =
-                if apart { building.read(3, 4 * at(t + 1), rows * 4 * units) } else { building.read(1, 0, 1) };
+                if apart { building.read(3, 4 * at(t + 1), rows * 4 * units) } else { building.read(1, 0, any) };
             building
                 .write(3, 4 * at(t), (steps + follow) * rows * 4 * units)
                 .write(4, row * units, rows * units)

@@ -10,7 +10,9 @@ use super::gemm::{Gemm, Layout};
 use super::lstm::{self, BACKWARD_SPLITS, FORWARD_SPLITS, Named, SPLIT_GROUPS, Split};
 use super::matmul::{Mat, matmul};
 use super::reduce::SumRows;
-use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, unknown_variant};
+use super::{
+    Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all, unknown_variant,
+};
 use crate::Result;
 use crate::gpu::{Capabilities, Format, Shader};
 
@@ -128,7 +130,8 @@ impl Pair {
 
     fn shader(&self, split: Split, entry: &'static str) -> Shader {
         let mut shader = split.shader(entry, true);
-        shader.types = vec![("W", self.weights_in), ("S", self.stored)];
+        let formats = [self.weights_in, self.stored];
+        shader.types = vec![("W", formats[0]), ("S", formats[1]), ("Ahead", half_if_all(formats))];
         shader
     }
 }

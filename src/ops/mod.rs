@@ -30,6 +30,7 @@ pub mod neighbours;
 pub mod note_input;
 pub mod note_sweep;
 pub mod octave_conv;
+pub mod order;
 pub mod random;
 pub mod real;
 pub mod recorder;
@@ -320,6 +321,11 @@ pub use cpu_both;
 /// The fields of an op as [`Op::shape`] gives them.
 pub fn fields(op: &impl Serialize) -> serde_json::Value {
     serde_json::json!(op)
+}
+
+/// f16 where all are stored so: what kernels keep of tiles that they have read ahead.
+fn half_if_all(formats: [Format; 2]) -> Format {
+    if formats.iter().all(|format| *format == Format::F16) { Format::F16 } else { Format::F32 }
 }
 
 /// Which of several sequences a row belongs to: rows are numbered so that row `r` is of sequence

@@ -4,13 +4,14 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::order::{self, Family};
 use super::recorder::{Building, shader};
 use super::reduce::SumRows;
 use super::tanh_grad::TanhGrad;
 use super::vectorized::vectorized;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, unknown_variant};
 use crate::error::Result;
-use crate::gpu::{Capabilities, DeviceType, Format};
+use crate::gpu::{Capabilities, Format};
 
 /// The sizes that the convolution and its gradients share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -258,12 +259,9 @@ impl Op for OctaveConvWeightGrad {
 
     cpu_both!();
 
-    /// By how many filters a workgroup makes: fewer make more workgroups, of which a large GPU has too few else.
+    /// By how many filters a workgroup makes.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
-        match capabilities.device_type {
-            DeviceType::Software => vec!["filters_8", "filters_4"],
-            _ => vec!["filters_4", "filters_8"],
-        }
+        order::octave_weight_grad(Family::of(capabilities))
     }
 
     /// Where the operands are cut, the parts of the sum are added in order.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::gpu::{Device, Machine, Remembered, WatchdogBudget, cache_folder};
+use crate::{Error, Result};
 
 mod adapter;
 mod cpu;
@@ -39,15 +39,36 @@ impl RooflineLimits {
 
     /// Whether something can be given as a part of them.
     pub(crate) fn are_rates(&self) -> bool {
-        [self.f32_gflops, self.bandwidth_gbs, self.launch_us].iter().all(|x| x.is_finite() && *x > 0.0)
+        let rates = [self.f32_gflops, self.bandwidth_gbs, self.launch_us];
+        rates.iter().all(|x| x.is_finite() && *x > 0.0) && self.impossible().is_none()
+    }
+
+    /// What of them no device can do, with its name: drivers have told times that did not pass, and work that they had not done.
+    fn impossible(&self) -> Option<(&'static str, f64)> {
+        let of = [
+            ("GFLOP/s in f32", Some(self.f32_gflops), MOST_GFLOPS),
+            ("GFLOP/s in f16", self.f16_gflops, MOST_GFLOPS),
+            ("GFLOP/s of matrix units", self.matrix_gflops, MOST_MATRIX_GFLOPS),
+            ("GB/s of device memory", Some(self.bandwidth_gbs), MOST_GBS),
+            ("GB/s of workgroup memory", self.workgroup_gbs, MOST_WORKGROUP_GBS),
+        ];
+        of.into_iter().find_map(|(name, value, most)| Some((name, value?)).filter(|(_, value)| *value > most))
     }
 }
+
+/// Ten times what the fastest device is said to do (NVIDIA B200, 2025: 80 TFLOP/s in f32, some PFLOP/s by matrix units, 8 TB/s; its
+/// workgroup memory about 40 TB/s).
+const MOST_GFLOPS: f64 = 1e6;
+const MOST_MATRIX_GFLOPS: f64 = 1e8;
+const MOST_GBS: f64 = 1e5;
+const MOST_WORKGROUP_GBS: f64 = 4e5;
 
 /// Measures a device, in about a second, three on a software adapter. Each figure is the best of several runs, since what
 /// disturbs one only makes it worse.
 ///
 /// # Errors
-/// A lost device, too little memory, or a driver that refuses what all adapters can do.
+/// A lost device, too little memory, a driver that refuses what all adapters can do, or one with which more was measured than any
+/// device can do.
 pub async fn measure(device: &Device) -> Result<RooflineLimits> {
     measured(device, true).await
 }
@@ -108,8 +129,41 @@ struct Measured {
 const FILE: Remembered = Remembered { format: "deepj peaks", version: 1 };
 
 async fn measured(device: &Device, matrices: bool) -> Result<RooflineLimits> {
-    match device {
+    let peaks = match device {
         Device::Gpu(gpu) => adapter::measure(gpu, matrices).await,
         Device::Cpu { .. } => cpu::measure(),
+    }?;
+    match peaks.impossible() {
+        None => Ok(peaks),
+        Some((what, value)) => Err(Error::device(
+            format!("{value:.3e} {what} were measured on {}, more than any device can do", device.machine()),
+            "its driver told a time that did not pass, or did not do the work: `deepj verify` says whether its results are right; try \
+             another backend of it with --device (`deepj adapters` lists them), or --tune off, with which nothing is measured",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_device_can_do_is_refused() {
+        let peaks = RooflineLimits {
+            f32_gflops: 6e4,
+            f16_gflops: None,
+            matrix_gflops: Some(2e6),
+            bandwidth_gbs: 4.8e3,
+            workgroup_gbs: Some(3e4),
+            launch_us: 4.0,
+            readback_us: 30.0,
+        };
+        assert!(peaks.are_rates());
+        // As it was measured once: 400 PB/s.
+        let fast = RooflineLimits { bandwidth_gbs: 4e8, ..peaks.clone() };
+        assert_eq!(fast.impossible(), Some(("GB/s of device memory", 4e8)));
+        assert!(!fast.are_rates(), "nor is it taken from a file");
+        let matrix = RooflineLimits { matrix_gflops: Some(f64::INFINITY), ..peaks };
+        assert_eq!(matrix.impossible(), Some(("GFLOP/s of matrix units", f64::INFINITY)));
     }
 }

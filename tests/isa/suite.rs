@@ -136,14 +136,20 @@ fn child() -> ExitCode {
         let all = std::env::var_os(DUMP).is_some();
         let chosen = placed.iter().filter(|placed| placed.default || all);
         let chosen: HashSet<&str> = chosen.map(|placed| &placed.shader[..]).collect();
+        let defaults: HashSet<&str> =
+            placed.iter().filter(|placed| placed.default).map(|placed| &placed.shader[..]).collect();
         let compile = |variant: &Variant| {
-            let compiled = driver.compile(variant, chosen.contains(&variant.name[..]))?;
-            let Compiled { statistics, assembly } = compiled;
-            Ok(json!({ "shader": variant.name, "statistics": statistics, "assembly": assembly }))
+            let (shader, default) = (&variant.name, defaults.contains(&variant.name[..]));
+            // A driver may refuse one kernel: the others are compiled all the same.
+            match driver.compile(variant, chosen.contains(&variant.name[..])) {
+                Ok(Compiled { statistics, assembly }) => {
+                    json!({ "shader": shader, "default": default, "statistics": statistics, "assembly": assembly })
+                }
+                Err(error) => json!({ "shader": shader, "default": default, "error": error }),
+            }
         };
-        let all: Result<Vec<Value>, String> = variants.par_iter().map(compile).collect();
         let mut lines = vec![json!({ "driver": driver.name })];
-        lines.extend(all?);
+        lines.extend(variants.par_iter().map(compile).collect::<Vec<_>>());
         Ok(lines)
     };
     match compiled() {
@@ -172,7 +178,9 @@ fn of_file(driver: &Driver, file: &Path) -> Result<Vec<Value>, String> {
         let compiled = driver.compile(&variant, true)?;
         let code = file.with_extension(format!("{name}.{}.s", std::env::var(CHILD).unwrap_or_default()));
         std::fs::write(&code, compiled.assembly.clone().unwrap_or_default()).map_err(at)?;
-        lines.push(json!({ "shader": name, "taken": Taken::of(&compiled)?, "code": code }));
+        // A driver other than AMD's has figures of its own.
+        let taken = Taken::of(&compiled).map_or_else(|_| json!(compiled.statistics), |taken| json!(taken));
+        lines.push(json!({ "shader": name, "taken": taken, "code": code }));
     }
     Ok(lines)
 }
@@ -245,6 +253,9 @@ fn ask(chip: &Chip, icd: &str) -> Result<Outcome, String> {
             }
             outcome.driver = driver.into();
             continue;
+        }
+        if let Some(error) = value["error"].as_str() {
+            return Err(format!("{}: {error}", chip.name));
         }
         let statistics = serde_json::from_value(value["statistics"].clone()).map_err(|error| error.to_string())?;
         let shader = value["shader"].as_str().unwrap_or_default().to_string();
@@ -321,11 +332,16 @@ fn budgets(run: &Run, chip: usize) -> Result<(), String> {
 const AHEAD: [(&str, usize); 5] =
     [("forward_split", 1), ("backward_split", 1), ("forward_pair", 3), ("backward_pair", 3), ("`vector`", 1)];
 
+/// What is known to wait, by chip and kernel, until a change mends it: two of eight loads, where the compiler moves their results.
+const KNOWN_WAITS: [(&str, &str); 2] = [
+    ("navi21", "`backward_pair` X=8 Y=8 DEPTH=16 PARTS=4 PAD=0 VECTOR=1 W=f16 S=f16"),
+    ("gfx1100", "`backward_pair` X=8 Y=8 DEPTH=16 PARTS=4 PAD=0 VECTOR=1 W=f16 S=f16"),
+];
+
 /// Looks for waits in the machine code of what runs by default.
 fn reads_ahead(run: &Run, chip: usize) -> Result<(), String> {
     let outcome = run.outcome(chip)?;
     let (mut seen, mut mistakes) = ([0; AHEAD.len()], vec![]);
-    let (mut halves, mut waiting) = (0, 0);
     for shader in run.defaults()?.map(|placed| &placed.shader).collect::<HashSet<_>>() {
         let even = ["VECTOR=1 APART=0", "VECTOR=1 W=", "EVEN=1"].iter().any(|even| shader.contains(even));
         let Some(entry) = AHEAD.iter().position(|(entry, _)| even && shader.contains(entry)) else { continue };
@@ -336,18 +352,14 @@ fn reads_ahead(run: &Run, chip: usize) -> Result<(), String> {
                 true => Ok(()),
                 false => Err(format!("has {loops} loops")),
             });
-        // Known: f16 is converted where it is read, which waits for it. One that does not wait any more must be no exception.
-        if shader.contains("f16") {
-            waiting += usize::from(result.is_err());
-            halves += 1;
-        } else if let Err(error) = result {
-            mistakes.push(format!("{shader}\n  {error}"));
+        let known = KNOWN_WAITS.iter().any(|(name, kernel)| *name == CHIPS[chip].name && shader.contains(kernel));
+        match result {
+            Err(error) if !known => mistakes.push(format!("{shader}\n  {error}")),
+            Ok(()) if known => mistakes.push(format!("{shader}\n  waits no more: it is no exception now")),
+            _ => {}
         }
     }
     match mistakes.is_empty() {
-        true if halves > 0 && waiting == 0 => {
-            Err("kernels that read f16 wait no more: they are no exception now".into())
-        }
         true if !seen.contains(&0) => Ok(()),
         true => Err(format!("of {AHEAD:?} there are {seen:?} among what runs by default")),
         false => Err(format!("{} of {seen:?} kernels:\n{}", mistakes.len(), mistakes.join("\n"))),
