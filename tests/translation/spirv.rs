@@ -32,8 +32,8 @@ const DRIVERS: [Driver; 2] = [
 ];
 
 /// naga gives every array a stride, as those in buffers must have: in workgroup memory it is wrong, and in functions from
-/// SPIR-V 1.4 on.
-const STRIDES: [Finding; 2] = [
+/// SPIR-V 1.4 on. So it is of the offsets that it gives the members of every struct.
+const STRIDES: [Finding; 3] = [
     Finding {
         name: "VUID-StandaloneSpirv-None-10684, Workgroup",
         message: "the Workgroup storage class has a explicit layout from the ArrayStride decoration",
@@ -42,6 +42,11 @@ const STRIDES: [Finding; 2] = [
     Finding {
         name: "VUID-StandaloneSpirv-None-10684, Function",
         message: "the Function storage class has a explicit layout from the ArrayStride decoration",
+        link: "https://github.com/gfx-rs/wgpu/issues/7696",
+    },
+    Finding {
+        name: "VUID-StandaloneSpirv-None-10684, Function, struct",
+        message: "the Function storage class has a explicit layout from the Offset decoration",
         link: "https://github.com/gfx-rs/wgpu/issues/7696",
     },
 ];
