@@ -122,9 +122,9 @@ async fn bench(flags: Flags) -> Result<()> {
     flags.precision.check(device.capabilities())?;
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
-    let (model, storage) =
+    let (model, options) =
         (paper(models::DEFAULT)?, PlanOptions { precision: flags.precision, ..PlanOptions::default() });
-    let (train, _) = training_plan(model.as_ref(), &Nadam::default(), storage, (batch, seq), None)?;
+    let (train, _) = training_plan(model.as_ref(), &Nadam::default(), options, (batch, seq), None)?;
     let mut jobs = jobs(vec![train, model.generation(1, seq)?.compile().0]);
     KernelSelection::overriding(flags.variants.clone()).check_device(device.capabilities())?;
     for name in flags.kernels.iter().chain(flags.variants.iter().map(|(kernel, _)| kernel)) {

@@ -45,10 +45,10 @@ async fn bench(flags: Flags) -> Result<()> {
     let (batch, seq) = default_shape(&device);
     let (batch, seq) = (flags.batch.unwrap_or(batch), flags.seq.unwrap_or(seq));
     let Flags { model, precision, recompute, .. } = flags;
-    let storage = PlanOptions { precision, recompute, pairs: false };
+    let options = PlanOptions { precision, recompute, pairs: false };
     let variants = flags.chosen.variants(&device)?;
     let mut workload =
-        Workload::train(paper(&model)?.as_ref(), storage, (batch, seq), device.clone(), variants).await?;
+        Workload::train(paper(&model)?.as_ref(), options, (batch, seq), device.clone(), variants).await?;
     let flops = workload.plan().cost().flops;
     let mut figures = measure(&mut workload, flags.common.runs(), flops).await?;
     for (name, value) in [

@@ -77,16 +77,12 @@ fn wirings() -> [(&'static str, Arc<dyn Model>); 9] {
 
 /// The plans of all commands, in every wiring and every way to train.
 pub fn plans() -> Vec<Plan> {
-    let ways = [Precision::F32, Precision::Mixed].into_iter().flat_map(|precision| {
-        [(false, false), (true, false), (false, true)].map(|(recompute, pairs)| PlanOptions {
-            precision,
-            recompute,
-            pairs,
-        })
-    });
+    let ways = [Precision::F32, Precision::Mixed]
+        .into_iter()
+        .flat_map(|precision| [false, true].map(|recompute| PlanOptions { precision, recompute, pairs: false }));
     let ways: Vec<PlanOptions> = ways.collect();
     let of_wiring = |(name, model): (&str, Arc<dyn Model>)| {
-        let training = ways.iter().map(|&storage| Ok(model.training(storage, 2, 5)?.compile().0));
+        let training = ways.iter().map(|&options| Ok(model.training(options, 2, 5)?.compile().0));
         let others =
             [Ok(optimizer::plan(&clipping(), None, model.layout()).0), Ok(model.evaluation(2, 5)?.compile().0)];
         let generation = [1, 3].map(|pieces| Ok(model.generation(pieces, 4)?.compile().0));
@@ -147,7 +143,7 @@ pub struct TrainingCase {
     given: Vec<(View, Vec<f32>)>,
     steps: usize,
     batch: usize,
-    storage: PlanOptions,
+    options: PlanOptions,
     /// What is special about the network.
     what: &'static str,
     oracle: OnceLock<Vec<Vec<f64>>>,
@@ -160,11 +156,11 @@ const LOSS_WEIGHTS: [f32; 3] = [1.0, 0.7, 1.3];
 const SCALE: f32 = 4096.0;
 
 impl TrainingCase {
-    fn new(model: Arc<dyn Model>, batch: usize, steps: usize, storage: PlanOptions) -> Self {
-        let mut sequence = model.training(storage, batch, steps).expect("the configuration is valid");
+    fn new(model: Arc<dyn Model>, batch: usize, steps: usize, options: PlanOptions) -> Self {
+        let mut sequence = model.training(options, batch, steps).expect("the configuration is valid");
         let squared_norm = optimizer::append(&clipping(), None, &mut sequence.graph);
         let (plan, io) = sequence.compile();
-        let scale = if storage.precision == Precision::Mixed { SCALE } else { 1.0 };
+        let scale = if options.precision == Precision::Mixed { SCALE } else { 1.0 };
         let mut uniforms = Uniforms { seed: 77, update: 12, unscale: 1.0 / scale, ..Uniforms::default() };
         clipping().advance(&mut Schedule::default(), &mut uniforms);
         let (n, channels) = (model.roll().notes, model.roll().channels.len());
@@ -195,7 +191,7 @@ impl TrainingCase {
             given,
             steps,
             batch,
-            storage,
+            options,
             what: "",
             oracle: OnceLock::new(),
         }
@@ -233,8 +229,8 @@ impl TrainingCase {
     pub fn name(&self) -> String {
         let TypicalSizes { notes, time_units, note_units, .. } = self.model.typical_sizes();
         let (batch, steps, what) = (self.batch, self.steps, self.what);
-        let precision = if self.storage.precision == Precision::Mixed { " mixed" } else { "" };
-        let recompute = if self.storage.recompute { " recompute" } else { "" };
+        let precision = if self.options.precision == Precision::Mixed { " mixed" } else { "" };
+        let recompute = if self.options.recompute { " recompute" } else { "" };
         format!("update B={batch} T={steps} N={notes} units {time_units} {note_units}{what}{precision}{recompute}")
     }
 
@@ -269,7 +265,7 @@ impl TrainingCase {
         let k = layers + 4 * layers + self.batch * self.steps * notes;
         // In mixed precision values are rounded to 11 bits wherever they are stored: at each step of an LSTM, and a few
         // times a layer, there and back.
-        let stored = match self.storage.precision {
+        let stored = match self.options.precision {
             Precision::F32 => 0,
             Precision::Mixed => 2 * (2 * self.steps + 2 * notes + 16),
         };
@@ -334,12 +330,12 @@ impl TrainingCase {
 
     /// The ways in which it runs on an adapter; none where that lacks f16 and the step needs it.
     pub fn ways(&self, adapter: &Adapter) -> Vec<Way> {
-        if self.storage.precision == Precision::Mixed && !adapter.capabilities.shader_f16 {
+        if self.options.precision == Precision::Mixed && !adapter.capabilities.shader_f16 {
             return vec![];
         }
         let most = match adapter.is_portable() {
             // One will do: the largest of the small ones, as it is by default.
-            true => usize::from(!self.is_paper() && self.steps > 1 && !self.storage.recompute),
+            true => usize::from(!self.is_paper() && self.steps > 1 && !self.options.recompute),
             false if self.is_paper() => 1,
             false => usize::MAX,
         };

@@ -444,28 +444,20 @@ fn lines(local: u32, origin: vec2<u32>, first: u32) -> vec4<u32> {
     return select(by_rows, by_steps, select(B_TRANSPOSED == 0u, A_TRANSPOSED == 1u, is_a)) / 4u;
 }
 
-// Four vectors of storage.
-struct Lines {
-    a: vec4<Ahead>,
-    b: vec4<Ahead>,
-    c: vec4<Ahead>,
-    d: vec4<Ahead>,
-}
-
-fn block_of(lines: Lines) -> mat4x4<f32> {
-    return mat4x4<f32>(vec4<f32>(lines.a), vec4<f32>(lines.b), vec4<f32>(lines.c), vec4<f32>(lines.d));
+fn block_of(lines: mat4x4<Ahead>) -> mat4x4<f32> {
+    return mat4x4<f32>(vec4<f32>(lines[0]), vec4<f32>(lines[1]), vec4<f32>(lines[2]), vec4<f32>(lines[3]));
 }
 
 // The block that an invocation brings for tile number `tile` of its slice, as it is stored: what turned it here would wait for it.
-fn bring_line(local: u32, begin: vec4<u32>, tile: u32) -> Lines {
+fn bring_line(local: u32, begin: vec4<u32>, tile: u32) -> mat4x4<Ahead> {
     let a_step = select(K_TILE / 4u, K_TILE / 4u * p.a_stride, A_TRANSPOSED == 1u);
     let b_step = select(K_TILE / 4u * p.b_stride, K_TILE / 4u, B_TRANSPOSED == 1u);
     let at = begin + tile * select(b_step, a_step, local < A_BLOCKS);
-    var lines: Lines;
+    var lines: mat4x4<Ahead>;
     if local < A_BLOCKS {
-        lines = Lines(vec4<Ahead>(a4[at.x]), vec4<Ahead>(a4[at.y]), vec4<Ahead>(a4[at.z]), vec4<Ahead>(a4[at.w]));
+        lines = mat4x4<Ahead>(vec4<Ahead>(a4[at.x]), vec4<Ahead>(a4[at.y]), vec4<Ahead>(a4[at.z]), vec4<Ahead>(a4[at.w]));
     } else {
-        lines = Lines(vec4<Ahead>(b4[at.x]), vec4<Ahead>(b4[at.y]), vec4<Ahead>(b4[at.z]), vec4<Ahead>(b4[at.w]));
+        lines = mat4x4<Ahead>(vec4<Ahead>(b4[at.x]), vec4<Ahead>(b4[at.y]), vec4<Ahead>(b4[at.z]), vec4<Ahead>(b4[at.w]));
     }
     return lines;
 }
@@ -594,7 +586,7 @@ fn vector(
     // keep the loop: unrolled, it takes more registers than Intel's chips have.
     let terms = min(K_TILE, p.k);
     var next: mat4x4<f32>; // unless EVEN
-    var ahead: Lines; // if EVEN
+    var ahead: mat4x4<Ahead>; // if EVEN
     // Surplus groups bring the last tile, of which nothing comes.
     let begin = lines(local, origin, min(start, p.k - K_TILE)); // if EVEN
     ahead = bring_line(local, begin, 0u); // if EVEN

@@ -46,8 +46,8 @@ fn paper() -> Config {
 }
 
 fn step(precision: Precision, batch: usize, seq: usize) -> Plan {
-    let (model, storage) = (DeepJ::new(paper()).unwrap(), PlanOptions { precision, ..PlanOptions::default() });
-    training_plan(&model, &Nadam::default(), storage, (batch, seq), None).unwrap().0
+    let (model, options) = (DeepJ::new(paper()).unwrap(), PlanOptions { precision, ..PlanOptions::default() });
+    training_plan(&model, &Nadam::default(), options, (batch, seq), None).unwrap().0
 }
 
 fn generation(config: Config, pieces: usize) -> Plan {

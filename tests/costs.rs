@@ -152,9 +152,9 @@ impl Step {
     }
 }
 
-fn plan(config: &Config, storage: PlanOptions, b: usize, t: usize) -> (Cost, u64) {
+fn plan(config: &Config, options: PlanOptions, b: usize, t: usize) -> (Cost, u64) {
     let model = DeepJ::new(config.clone()).unwrap();
-    let (plan, _) = training_plan(&model, &Nadam::default(), storage, (b, t), None).unwrap();
+    let (plan, _) = training_plan(&model, &Nadam::default(), options, (b, t), None).unwrap();
     (plan.cost(), plan.layout.len() as u64)
 }
 

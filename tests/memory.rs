@@ -33,15 +33,15 @@ fn compare(what: &str, planned: u64, reported: u64) {
 /// Names the plan that a child of this test measures on the CPU.
 const CHILD: &str = "DEEPJ_MEMORY_OF";
 
-fn plan(storage: PlanOptions) -> Plan {
+fn plan(options: PlanOptions) -> Plan {
     let model = DeepJ::new(Config::preset(Preset::Paper, 23)).unwrap();
-    training_plan(&model, &Nadam::default(), storage, (8, 64), None).unwrap().0
+    training_plan(&model, &Nadam::default(), options, (8, 64), None).unwrap().0
 }
 
-fn on_the_cpu(name: &str, storage: PlanOptions) {
+fn on_the_cpu(name: &str, options: PlanOptions) {
     let run = || {
         let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
-        let id = block_on(session.add(plan(storage))).unwrap();
+        let id = block_on(session.add(plan(options))).unwrap();
         session.run(id, 1, &Uniforms::default()).unwrap();
         session
     };
@@ -52,7 +52,7 @@ fn on_the_cpu(name: &str, storage: PlanOptions) {
         return;
     };
     let _session = run();
-    compare(&format!("cpu, {name}"), plan(storage).memory_bytes(None), resident().unwrap() - before);
+    compare(&format!("cpu, {name}"), plan(options).memory_bytes(None), resident().unwrap() - before);
 }
 
 /// In a process of its own whose allocator gives large blocks back when they are freed (glibc otherwise keeps up to 64 MiB): what
@@ -79,13 +79,13 @@ fn a_plan_takes_the_memory_that_it_says() {
         ("mixed, recomputed", PlanOptions { precision: Precision::Mixed, recompute: true, pairs: false }),
     ];
     if let Ok(child) = std::env::var(CHILD) {
-        let (name, storage) = plans.into_iter().find(|(name, _)| *name == child).unwrap();
-        return on_the_cpu(name, storage);
+        let (name, options) = plans.into_iter().find(|(name, _)| *name == child).unwrap();
+        return on_the_cpu(name, options);
     }
-    for (name, storage) in plans {
+    for (name, options) in plans {
         in_a_child(name);
         for (i, capabilities) in block_on(adapters()).into_iter().enumerate() {
-            if storage.precision == Precision::Mixed && !capabilities.shader_f16 {
+            if options.precision == Precision::Mixed && !capabilities.shader_f16 {
                 println!("skipped: {capabilities} has no f16 in shaders");
                 continue;
             }
@@ -97,8 +97,8 @@ fn a_plan_takes_the_memory_that_it_says() {
                 continue;
             };
             let mut session = Session::new(Device::Gpu(gpu.clone()), KernelSelection::default());
-            block_on(session.add(plan(storage))).unwrap();
-            let planned = plan(storage).memory_bytes(Some(&capabilities)) + session.scratch_bytes();
+            block_on(session.add(plan(options))).unwrap();
+            let planned = plan(options).memory_bytes(Some(&capabilities)) + session.scratch_bytes();
             compare(&format!("{capabilities}, {name}"), planned, gpu.allocated_bytes().unwrap() - before);
         }
     }

@@ -102,7 +102,8 @@ pub struct KernelSelection {
     pub overrides: Vec<(String, String)>,
     /// Whether overrides may be of kernels that the plans do not have, since they are meant for other plans too.
     pub overrides_elsewhere: bool,
-    /// Whether two LSTM layers run beside each other where they can ([`crate::ops::lstm_pair`]): on hardware, unless given.
+    /// Whether two LSTM layers run beside each other where they can ([`crate::ops::lstm_pair`]). Unless given, an override of one of
+    /// their kernels says so, or of a kernel of single layers; else on hardware.
     pub pairs: Option<bool>,
     /// Whether kernels are measured. On the web they never are: there is no file to remember the choices in.
     pub tune: Tune,
@@ -155,7 +156,12 @@ impl KernelSelection {
 
     /// How a training plan computes on this adapter.
     pub fn plan_options(&self, options: PlanOptions, adapter: Option<&Capabilities>) -> PlanOptions {
-        let pairs = |able| self.pairs.unwrap_or_else(|| order::pairs(Family::of(able)));
+        let by_override = self.overrides.iter().rev().find_map(|(kernel, _)| match kernel.as_str() {
+            "lstm_pair" | "lstm_pair_fwd" | "lstm_pair_bwd" => Some(true),
+            "lstm" | "lstm_fwd" | "lstm_bwd" => Some(false),
+            _ => None,
+        });
+        let pairs = |able| self.pairs.or(by_override).unwrap_or_else(|| order::pairs(Family::of(able)));
         PlanOptions { pairs: adapter.is_some_and(pairs), ..options }
     }
 
@@ -245,4 +251,28 @@ impl KernelSelection {
 /// Whether an override of `kernel` is meant for `op`.
 fn named(op: &dyn Op, kernel: &str) -> bool {
     op.kernel() == kernel || op.name() == kernel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::DeviceType;
+
+    #[test]
+    fn layers_run_beside_each_other_as_flags_overrides_or_the_adapter_say() {
+        let of = |device_type| Capabilities { device_type, ..Capabilities::portable() };
+        let (software, hardware) = (of(DeviceType::Software), of(DeviceType::Discrete));
+        let pairs = |pairs, kernels: &[&str], adapter| {
+            let overrides = kernels.iter().map(|kernel| (kernel.to_string(), "split_8".to_string())).collect();
+            let selection = KernelSelection { pairs, overrides, ..KernelSelection::default() };
+            selection.plan_options(PlanOptions::default(), adapter).pairs
+        };
+        assert!(pairs(None, &[], Some(&hardware)) && !pairs(None, &["gemm"], Some(&software)));
+        assert!(!pairs(None, &["lstm_fwd"], Some(&hardware)), "what is overridden is to run");
+        assert!(pairs(None, &["lstm_pair"], Some(&software)));
+        assert!(
+            pairs(Some(true), &["lstm"], Some(&software)) && !pairs(Some(false), &["lstm_pair_bwd"], Some(&hardware))
+        );
+        assert!(!pairs(Some(true), &[], None), "the CPU has no kernels");
+    }
 }

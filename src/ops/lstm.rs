@@ -528,13 +528,13 @@ impl Kernel {
 }
 
 /// What a label says of formats other than f32.
-fn formats_label(weights: Format, stored: Format) -> String {
+pub(super) fn formats_label(weights: Format, stored: Format) -> String {
     let label = |format, what| if format == Format::F16 { format!(" f16 {what}") } else { String::new() };
     label(weights, "weights") + &label(stored, "stored")
 }
 
 /// The kernel of this name among those that fit.
-fn named(kernels: Vec<(&'static str, Kernel)>, op: &dyn Op, variant: &str) -> Result<Kernel> {
+pub(super) fn named<K>(kernels: Vec<(&'static str, K)>, op: &dyn Op, variant: &str) -> Result<K> {
     let found = kernels.into_iter().find(|(name, _)| *name == variant);
     found.map(|(_, kernel)| kernel).ok_or_else(|| unknown_variant(op, variant))
 }

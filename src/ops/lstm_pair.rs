@@ -1,7 +1,7 @@
 //! Two LSTM layers, one above the other, whose steps run beside each other: while the upper layer makes a step, the lower one makes
-//! the next (Appleyard et al. 2016, "Optimizing Performance of Recurrent Neural Networks on GPUs", section 2.4). A sequence of T steps
+//! the next (Appleyard et al. 2016, "Optimizing Performance of Recurrent Neural Networks on GPUs"). A sequence of T steps
 //! takes T + 1 dispatches instead of 2 T, each with twice as much to do. The product and the dropout between the layers are made step
-//! by step too. The kernels are in `shaders/lstm.wgsl`.
+//! by step too.
 
 use serde::Serialize;
 
@@ -10,9 +10,7 @@ use super::gemm::{Gemm, Layout};
 use super::lstm::{self, BACKWARD_SPLITS, FORWARD_SPLITS, Named, SPLIT_GROUPS, Split};
 use super::matmul::{Mat, matmul};
 use super::reduce::SumRows;
-use super::{
-    Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all, unknown_variant,
-};
+use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all};
 use crate::Result;
 use crate::gpu::{Capabilities, Format, Shader};
 
@@ -114,8 +112,7 @@ impl Pair {
 
     fn label(&self, way: &str) -> String {
         let Self { steps, rows, units: [h, g], drop, weights_in, stored, .. } = self;
-        let formats = [(weights_in, " f16 weights"), (stored, " f16 stored")];
-        let formats: String = formats.iter().filter(|(f, _)| **f == Format::F16).map(|(_, label)| *label).collect();
+        let formats = lstm::formats_label(*weights_in, *stored);
         format!("lstm pair {way} T={steps} rows={rows} H={h} G={g} rate {}{formats}", drop.rate)
     }
 
@@ -129,10 +126,13 @@ impl Pair {
     }
 
     fn shader(&self, split: Split, entry: &'static str) -> Shader {
-        let mut shader = split.shader(entry, true);
         let formats = [self.weights_in, self.stored];
-        shader.types = vec![("W", formats[0]), ("S", formats[1]), ("Ahead", half_if_all(formats))];
-        shader
+        let source = concat!(
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lstm_pair.wgsl")),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lstm.wgsl"))
+        );
+        let types = vec![("W", formats[0]), ("S", formats[1]), ("Ahead", half_if_all(formats))];
+        Shader { op: "lstm_pair", source, types, ..split.shader(entry, true) }
     }
 }
 
@@ -232,15 +232,9 @@ fn cell_grads<R: Real>(units: usize, gates: &mut [R], dh: &[R], (c_before, c): (
     }
 }
 
-/// The kernel of this name.
-fn named(kernels: Vec<(&'static str, Split)>, op: &dyn Op, variant: &str) -> Result<Split> {
-    let found = kernels.into_iter().find(|(name, _)| *name == variant);
-    found.map(|(_, split)| split).ok_or_else(|| unknown_variant(op, variant))
-}
-
 impl Op for LstmPair {
     fn name(&self) -> &'static str {
-        "lstm"
+        "lstm_pair"
     }
 
     fn kernel(&self) -> &'static str {
@@ -280,7 +274,7 @@ impl Op for LstmPair {
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let split = named(self.kernels(recorder.capabilities), self, variant)?;
+        let split = lstm::named(self.kernels(recorder.capabilities), self, variant)?;
         let Pair { steps, rows, units: [h, g], weights: [recurrent, input, upper_recurrent], drop, .. } = self.pair;
         let cells = rows * (h + g);
         for d in 0..=steps {
@@ -289,7 +283,7 @@ impl Op for LstmPair {
             let (ahead, lower_groups) = (lower - upper, if d < steps { split.groups(rows, h) } else { 0 });
             let upper_groups = if d > 0 { split.groups(rows, g) } else { 0 };
             let building = recorder
-                .dispatch(self.pair.shader(split, "forward_pair"), recorder.share(1, steps + 1))
+                .dispatch(self.pair.shader(split, "forward"), recorder.share(1, steps + 1))
                 .read_all(0)
                 .read_all(1)
                 .write(2, lower * rows * 4 * h, rows * 4 * h)
@@ -335,7 +329,7 @@ impl Op for LstmPair {
 
 impl Op for LstmPairGrad {
     fn name(&self) -> &'static str {
-        "lstm"
+        "lstm_pair"
     }
 
     fn kernel(&self) -> &'static str {
@@ -378,7 +372,7 @@ impl Op for LstmPairGrad {
     }
 
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let split = named(self.kernels(recorder.capabilities), self, variant)?;
+        let split = lstm::named(self.kernels(recorder.capabilities), self, variant)?;
         let Pair { steps, rows, units: [h, g], weights: [recurrent, input, upper_recurrent], drop, .. } = self.pair;
         let cells = rows * (h + g);
         for d in 0..=steps {
@@ -390,7 +384,7 @@ impl Op for LstmPairGrad {
             let upper_groups = if has_upper { split.groups(rows, g) } else { 0 };
             let lower_groups = if has_lower { split.groups(rows, h) } else { 0 };
             let building = recorder
-                .dispatch(self.pair.shader(split, "backward_pair"), recorder.share(1, steps + 1))
+                .dispatch(self.pair.shader(split, "backward"), recorder.share(1, steps + 1))
                 .read_all(0)
                 .read(1, upper * rows * g, rows * g)
                 .read(2, upper * cells, (2 + ahead) * cells)

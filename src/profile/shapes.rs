@@ -15,6 +15,7 @@ use crate::ops::features::{Features, FeaturesGrad};
 use crate::ops::gemm::{Activation, Gemm, Layout};
 use crate::ops::heads::{self, HeadSet, Heads, HeadsInputGrad, HeadsWeightGrad};
 use crate::ops::lstm::{Lstm, LstmGates, LstmGrad};
+use crate::ops::lstm_pair::{LstmPair, LstmPairGrad, Pair};
 use crate::ops::neighbours::Neighbours;
 use crate::ops::note_input::{NoteInput, NoteInputGrad};
 use crate::ops::note_sweep::{NoteSweep, Offsets};
@@ -94,7 +95,7 @@ impl Fields {
 type Make = fn(&Fields, &TypicalSizes, usize, usize) -> Result<Arc<dyn Op>>;
 
 /// The kernels by name, and the name of their op.
-const KERNELS: [(&str, &str, Make); 23] = [
+const KERNELS: [(&str, &str, Make); 25] = [
     ("adadelta", "adadelta", |f, _, _, _| {
         let adadelta::Adadelta { rho, epsilon, .. } = adadelta::Adadelta::default();
         Ok(Arc::new(Adadelta { len: f.size("len", 1 << 20)?, rho: rho as f32, epsilon: epsilon as f32 }))
@@ -176,6 +177,11 @@ const KERNELS: [(&str, &str, Make); 23] = [
         let rows = f.size("steps", t)? * f.size("rows", b * c.notes)?;
         Ok(Arc::new(LstmGates { rows, units: f.size("units", c.time_units)?, stored: f.format("format")? }))
     }),
+    ("lstm_pair_fwd", "lstm_pair", |f, c, b, t| {
+        let groups = RowGroups { inner: 1, sequences: 1 };
+        Ok(Arc::new(LstmPair { pair: pair(f, c, b, t)?, groups }))
+    }),
+    ("lstm_pair_bwd", "lstm_pair", |f, c, b, t| Ok(Arc::new(LstmPairGrad { pair: pair(f, c, b, t)? }))),
     ("nadam", "nadam", |f, _, _, _| {
         let nadam::Nadam { beta1, beta2, epsilon, .. } = nadam::Nadam::default();
         let [beta1, beta2, epsilon] = [beta1, beta2, epsilon].map(|x| x as f32);
@@ -249,6 +255,27 @@ fn backward(f: &Fields) -> Result<bool> {
 
 type Recurrence = (usize, usize, usize, Format, Format);
 
+/// Two LSTM layers of the time axis, their weights one behind the other.
+fn pair(f: &Fields, c: &TypicalSizes, batch: usize, steps: usize) -> Result<Pair> {
+    let (steps, rows, lower, weights_in, stored) = recurrence(f, c, batch, steps)?;
+    let upper = f.size("upper", lower)?;
+    if [lower, upper].iter().any(|units| !units.is_multiple_of(Pair::UNITS)) {
+        let what = format!("--shape units={lower},upper={upper}: layers run one after the other");
+        return Err(Error::usage(what, format!("give multiples of {}", Pair::UNITS)));
+    }
+    let [recurrent, input, upper_recurrent] = [lower * 4 * lower, lower * 4 * upper, upper * 4 * upper];
+    Ok(Pair {
+        steps,
+        rows,
+        units: [lower, upper],
+        weights_len: recurrent + input + upper_recurrent,
+        weights: [0, recurrent, recurrent + input],
+        drop: DropoutSite { site: 1, rate: c.dropout, inner: lower },
+        weights_in,
+        stored,
+    })
+}
+
 fn recurrence(f: &Fields, c: &TypicalSizes, b: usize, t: usize) -> Result<Recurrence> {
     let (steps, rows) = (f.size("steps", t)?, f.size("rows", b * c.notes)?);
     Ok((steps, rows, f.size("units", c.time_units)?, f.format("weights")?, f.format("format")?))
@@ -318,8 +345,9 @@ pub fn shaped(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Model;
+    use crate::gpu::Capabilities;
     use crate::models::deepj::{Config, DeepJ, Preset};
+    use crate::models::{Model, PlanOptions};
     use crate::nn::optimizer::nadam::Nadam;
     use crate::profile::workload::training_plan;
 
@@ -330,10 +358,13 @@ mod tests {
     #[test]
     fn every_kernel_of_the_plans_has_a_shape_and_the_default_is_legal() {
         let (model, sizes) = (DeepJ::new(Config::preset(Preset::Small, 3)).unwrap(), sizes());
+        let (pairs, portable) = (PlanOptions { pairs: true, ..PlanOptions::default() }, Capabilities::portable());
         let plans = [
             training_plan(&model, &Nadam::default(), Default::default(), (2, 3), None).unwrap().0,
+            training_plan(&model, &Nadam::default(), pairs, (2, 3), Some(&portable)).unwrap().0,
             model.generation(2, 3).unwrap().compile().0,
         ];
+        assert!(plans[1].nodes.iter().any(|node| node.op.name() == "lstm_pair"));
         for node in plans.iter().flat_map(|plan| &plan.nodes) {
             let made = shaped(node.op.kernel(), "", &sizes, (2, 3)).unwrap();
             assert!(made.iter().any(|op| op.kernel() == node.op.kernel()), "{}", node.op.kernel());
@@ -341,7 +372,7 @@ mod tests {
         for (kernel, op, _) in KERNELS {
             let [made] = shaped(kernel, "", &sizes, (2, 3)).unwrap().try_into().unwrap();
             assert_eq!((made.kernel(), made.name()), (kernel, op));
-            assert!(!made.supported(&crate::gpu::Capabilities::portable()).is_empty() || kernel == "cast", "{kernel}");
+            assert!(!made.supported(&portable).is_empty() || kernel == "cast", "{kernel}");
         }
     }
 

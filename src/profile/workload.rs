@@ -122,7 +122,7 @@ impl Workload {
         for (&view, arg) in operands.iter().zip(&args).filter(|(view, _)| view.format == Format::F32) {
             let values = match name {
                 "octave_conv" if arg.name == "x" => notes(view.len.div_ceil(3), Channels::PERFORMANCE),
-                "gemm" | "lstm" if arg.access == Access::Read => random(view.len),
+                "gemm" | "lstm" | "lstm_pair" if arg.access == Access::Read => random(view.len),
                 _ => continue,
             };
             workload.session.write(workload.program, view, &values[..view.len])?;

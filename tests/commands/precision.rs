@@ -106,8 +106,8 @@ fn recomputing_changes_the_memory_and_hardly_a_bit() {
 
     let model = DeepJ::new(Config::preset(Preset::Paper, 23)).unwrap();
     let adapter = gpu::Capabilities::portable();
-    let plan = |storage| training_plan(&model, &Nadam::default(), storage, (16, 128), None).unwrap().0;
-    let bytes = |storage| plan(storage).memory_bytes(Some(&adapter)) as f64;
+    let plan = |options| training_plan(&model, &Nadam::default(), options, (16, 128), None).unwrap().0;
+    let bytes = |options| plan(options).memory_bytes(Some(&adapter)) as f64;
     let plain = bytes(PlanOptions::default());
     let share = |precision, recompute| bytes(PlanOptions { precision, recompute, pairs: false }) / plain;
     let shares = [share(Precision::F32, true), share(Precision::Mixed, false), share(Precision::Mixed, true)];

@@ -1,7 +1,7 @@
 //! What is looked for in machine code of AMD's, as RADV prints it.
 
 /// Instructions that multiply and add in f32, one a lane or two.
-const PRODUCTS: [&str; 5] = ["v_fma", "v_mac_f32", "v_mad_f32", "v_pk_fma", "v_dual_fmac"];
+const PRODUCTS: [&str; 6] = ["v_fmac_f32", "v_fma_f32", "v_mac_f32", "v_mad_f32", "v_pk_fma", "v_dual_fmac"];
 /// Instructions that read storage.
 const LOADS: [&str; 2] = ["buffer_load", "global_load"];
 /// Instructions that write workgroup memory.
@@ -64,6 +64,13 @@ pub fn check_itself() -> Result<(), String> {
     let loops = [reads_ahead(&ahead)?, reads_ahead(&text("\ts_waitcnt lgkmcnt(0)\n"))?, reads_ahead(&ahead.repeat(3))?];
     if loops != [1, 1, 3] {
         return Err(format!("saw {loops:?} loops"));
+    }
+    // What computes with stored f16 behind a loop is no product of it.
+    let behind = ahead.clone()
+        + "\tds_write_b128 v4\n\tbuffer_load_dwordx2 v4\n\ts_waitcnt vmcnt(0)\n"
+        + &"\tv_fma_mix_f32 v1, v4, v5\n".repeat(MANY);
+    if reads_ahead(&behind)? != 1 {
+        return Err("took f16 behind a loop for another".into());
     }
     let between = text("\ts_waitcnt vmcnt(0)\n\tbuffer_load_dwordx4 v8\n");
     let second = ahead + &text("\ts_waitcnt vmcnt(0)\n");
