@@ -33,6 +33,7 @@ fn forward(op: &Features, operands: &Operands) -> Vec<Vec<Bounded>> {
                 }
                 let in_beat = factor(op.beat_drop, operands.uniforms, (t * op.batch + b) * op.beats + beat);
                 y.extend((0..op.beats).map(|q| if q == beat { in_beat } else { Bounded::ZERO }));
+                y.extend(vec![Bounded::ZERO; op.width().next_multiple_of(8) - op.width()]);
             }
         }
     }
@@ -41,7 +42,7 @@ fn forward(op: &Features, operands: &Operands) -> Vec<Vec<Bounded>> {
 
 fn backward(op: &FeaturesGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let op = &op.0;
-    let (dy, width) = (&operands["dy"], 14 + op.octave + op.beats);
+    let (dy, width) = (&operands["dy"], (14 + op.octave + op.beats).next_multiple_of(8));
     let mut d = vec![];
     for cell in 0..op.steps * op.batch * op.notes {
         for f in 0..op.octave {
@@ -113,7 +114,7 @@ pub fn gradients() -> Vec<Gradient> {
         let op = op(3, 2, 5, 4, 6, [0.4, 0.2]);
         let notes = g.input_of((0..90).map(|i| f64::from(i % 7 == 0)).collect());
         let (octave, start) = (g.hidden(30 * 4), g.input_of(vec![-2.0, 5.0]));
-        let y = g.temp(30 * op.width());
+        let y = g.temp(30 * op.row());
         g.apply(op, &[notes, octave, start, y]);
         vec![y]
     };

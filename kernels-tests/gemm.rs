@@ -9,20 +9,24 @@ use crate::ops::octave_conv::{OctaveConv, Shape};
 use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
 
 fn reference(op: &Gemm, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (m, n, k) = (op.m, op.n, op.k);
+    let (m, n, k, [a_row, c_row]) = (op.m, op.n, op.k, op.strides);
     let (a, b) = (&operands["a"], &operands["b"]);
-    let mut c = Vec::with_capacity(m * n);
+    let mut c = Vec::with_capacity(m * c_row);
     for i in 0..m {
-        for j in 0..n {
+        for j in 0..c_row {
             let start = match (op.bias, op.accumulate) {
                 (Some(groups), _) => operands["bias"][i / groups.inner % groups.sequences * n + j],
-                (None, true) => operands["c"][i * n + j],
+                (None, true) => operands["c"][i * c_row + j],
                 (None, false) => Bounded::ZERO,
             };
+            if j >= n {
+                c.push(start);
+                continue;
+            }
             let pair = |p: usize| match op.layout {
-                Layout::NN => (a[i * k + p], b[p * n + j]),
-                Layout::NT => (a[i * k + p], b[j * k + p]),
-                Layout::TN => (a[p * m + i], b[p * n + j]),
+                Layout::NN => (a[i * a_row + p], b[p * n + j]),
+                Layout::NT => (a[i * a_row + p], b[j * k + p]),
+                Layout::TN => (a[p * a_row + i], b[p * n + j]),
             };
             let z = Bounded::dot(start, (0..k).map(pair));
             c.push(if op.activation == Activation::Tanh { z.tanh() } else { z });
@@ -49,10 +53,12 @@ const SHAPES: [(usize, usize, usize); 10] = [
 
 fn case(op: Gemm) -> Case {
     let (bias, accumulate, k) = (op.bias.is_some(), op.accumulate, op.k);
+    let (a_columns, n, [a_row, c_row]) = (if op.layout == Layout::TN { op.m } else { k }, op.n, op.strides);
     // Sums stay around 1, where tanh is neither linear nor flat.
-    let case = Case::new(op, reference).fill("a", Fill::Within(1.0)).fill("b", Fill::Within(3.0 / (k as f32).sqrt()));
+    let case = Case::new(op, reference).fill("a", Fill::Within(1.0).in_rows(a_columns, a_row));
+    let case = case.fill("b", Fill::Within(3.0 / (k as f32).sqrt()));
     let case = if bias { case.fill("bias", Fill::Within(1.0)) } else { case };
-    if accumulate { case.fill("c", Fill::Within(1.0)) } else { case }
+    if accumulate { case.fill("c", Fill::Within(1.0).in_rows(n, c_row)) } else { case }
 }
 
 pub fn cases() -> Vec<Case> {
@@ -111,9 +117,42 @@ pub fn cases() -> Vec<Case> {
     // Sums in slices.
     cases.push(case(Gemm::new(Layout::NN, 60, 36, 1540).with_bias_vector().with_tanh()).small_budget());
     cases.extend(halves());
+    cases.extend(padded());
     cases.push(case(Gemm::new(Layout::NN, 12, 4600, 9).with_bias_vector()).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 66, 600)).small_grid());
     cases.push(case(Gemm::new(Layout::TN, 70, 390, 9)).small_grid());
+    cases
+}
+
+/// What a layer is made of whose width vectors do not divide: its input and the gradient of that have padded rows.
+fn padded() -> Vec<Case> {
+    let mut cases = vec![];
+    let row = |width: usize| width.next_multiple_of(8);
+    for (rows, inputs, gates) in [(130, 94, 96), (65, 259, 132), (3, 1, 4), (41, 17, 37), (9, 31, 256)] {
+        let ops = [
+            Gemm::new(Layout::NN, rows, gates, inputs).padded([row(inputs), gates]).with_bias_vector(),
+            Gemm::new(Layout::NT, rows, inputs, gates).padded([gates, row(inputs)]),
+            Gemm::new(Layout::TN, inputs, gates, rows).padded([row(inputs), gates]),
+        ];
+        for op in ops {
+            let formats = if op.layout == Layout::TN { [F16, F16, F32] } else { [F16; 3] };
+            cases.push(case(op.clone()));
+            cases.push(case(op.clone().of(formats)));
+            if op.bias.is_none() {
+                cases.push(case(Gemm { accumulate: true, ..op }));
+            }
+        }
+    }
+    // B with padded A along k, sums in slices, columns of C that are cut, parts of bindings and of budgets.
+    cases.push(case(Gemm::new(Layout::NT, 37, 20, 94).padded([96, 20])));
+    cases.push(case(Gemm::new(Layout::NN, 30, 36, 1540).padded([1544, 36])));
+    cases.push(case(Gemm::new(Layout::NT, 12, 26, 1024).padded([1024, 32])));
+    cases.push(case(Gemm::new(Layout::TN, 94, 132, 1300).padded([96, 132])));
+    cases.push(case(Gemm::new(Layout::NN, 701, 40, 30).padded([32, 40])).small_bindings());
+    cases.push(case(Gemm::new(Layout::NT, 173, 601, 28).padded([28, 608])).small_bindings());
+    cases.push(case(Gemm::new(Layout::TN, 30, 40, 701).padded([32, 40])).small_bindings());
+    cases.push(case(Gemm { accumulate: true, ..Gemm::new(Layout::NT, 201, 30, 40).padded([40, 32]) }).small_budget());
+    cases.push(case(Gemm::new(Layout::NT, 12, 4598, 12).padded([12, 4600])).small_grid());
     cases
 }
 

@@ -2,9 +2,24 @@
 //! rows of a part in any order.
 
 use crate::gpu::Format::{F16, F32};
+use crate::ops::Uniforms;
+use crate::ops::dropout::DropoutSite;
 use crate::ops::heads::{Head, HeadSet, Heads, HeadsInputGrad, HeadsWeightGrad, Score, Shape};
 
+use crate::shape::Slots;
+
+use super::dropout::factor;
 use super::harness::{Bounded, Builder, Case, Fill, Gradient, Operands};
+
+/// The features after their dropout.
+fn features(s: &Shape, operands: &Operands) -> Vec<Bounded> {
+    let x = &operands["x"];
+    let dropped = |i: usize| match s.drop.rate {
+        0.0 => x[i],
+        _ => x[i] * factor(s.drop, operands.uniforms, i),
+    };
+    (0..s.notes * s.rows * s.units).map(dropped).collect()
+}
 
 /// Rows of a part.
 const RUN: usize = 128;
@@ -18,8 +33,9 @@ fn parts(s: &Shape) -> impl Iterator<Item = (usize, usize, std::ops::Range<usize
 
 fn forward(op: &Heads, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (s, c) = (&op.0, op.0.heads.len());
-    let (x, w, bias) = (&operands["x"], &operands["w"], &operands["bias"]);
+    let (w, bias) = (&operands["w"], &operands["bias"]);
     let (target, weight) = (&operands["target"], &operands["weight"]);
+    let x = features(s, operands);
     let (mut losses, mut logit_grads) = (vec![], vec![]);
     for (_, n, rows) in parts(s) {
         let mut terms = vec![vec![]; c];
@@ -59,13 +75,17 @@ fn dlogits(s: &Shape, operands: &Operands) -> Vec<Bounded> {
 
 fn input_grad(op: &HeadsInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let (s, w, d, c) = (&op.0, &operands["w"], dlogits(&op.0, operands), op.0.heads.len());
-    let feature =
-        |cell: usize, j: usize| Bounded::dot(Bounded::ZERO, (0..c).map(|head| (d[cell * c + head], w[j * c + head])));
-    vec![(0..s.notes * s.rows * s.units).map(|i| feature(i / s.units, i % s.units)).collect()]
+    let of = |i: usize| {
+        let (cell, j) = (i / s.units, i % s.units);
+        let sum = Bounded::dot(Bounded::ZERO, (0..c).map(|head| (d[cell * c + head], w[j * c + head])));
+        if s.drop.rate == 0.0 { sum } else { sum * factor(s.drop, operands.uniforms, i) }
+    };
+    vec![(0..s.notes * s.rows * s.units).map(of).collect()]
 }
 
 fn weight_grad(op: &HeadsWeightGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
-    let (s, x, d, c) = (&op.0, &operands["x"], dlogits(&op.0, operands), op.0.heads.len());
+    let (s, d, c) = (&op.0, dlogits(&op.0, operands), op.0.heads.len());
+    let x = features(s, operands);
     let (mut dw, mut dbias) = (vec![], vec![]);
     for (_, n, rows) in parts(s) {
         let cells = || rows.clone().map(|r| n * s.rows + r);
@@ -79,7 +99,7 @@ fn weight_grad(op: &HeadsWeightGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
 }
 
 fn shape(rows: usize, notes: usize, units: usize) -> Shape {
-    Shape { rows, notes, units, heads: HeadSet::performance(true), stored: F32 }
+    Shape { rows, notes, units, heads: HeadSet::performance(true), drop: DropoutSite::NONE, stored: F32 }
 }
 
 fn forward_case(shape: Shape) -> Case {
@@ -135,6 +155,26 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cases_of(shape(700, 13, 9)).map(Case::small_bindings));
     cases.extend(cases_of(shape(130, 20, 3)).map(Case::small_grid));
     cases.extend(cases_of(shape(700, 3, 9)).map(Case::small_budget));
+    // Features that are dropped, of two of a batch's five slots, in parts of a binding and of a budget.
+    let slots = Slots { first: 1, count: 2, total: 5 };
+    let uniforms = Uniforms { slots, seed: 3, update: 8, ..Uniforms::default() };
+    let dropping =
+        |shape: Shape, rate: f32| Shape { drop: DropoutSite { site: 19, rate, inner: shape.units }, ..shape };
+    for stored in [F32, F16] {
+        for of in [shape(130, 3, 17), shape(70, 5, 128)] {
+            let of = Shape { stored, ..dropping(of, 0.4) };
+            cases.extend(cases_of(of).map(|case| case.uniforms(uniforms).note("slots 1+2 of 5")));
+        }
+    }
+    for stored in [F32, F16] {
+        let unmasked = Shape { heads: HeadSet::performance(false), stored, ..shape(70, 5, 12) };
+        cases.extend(cases_of(dropping(unmasked, 0.4)));
+        cases.extend(cases_of(dropping(Shape { heads: HeadSet::notes(true), ..unmasked }, 0.4)));
+    }
+    cases.extend(cases_of(dropping(shape(700, 13, 9), 0.4)).map(Case::small_bindings));
+    cases.extend(
+        cases_of(dropping(Shape { heads: HeadSet::notes(true), ..shape(700, 3, 9) }, 0.2)).map(Case::small_budget),
+    );
     for small in [shape(1, 1, 1), shape(129, 3, 17)] {
         cases.extend(cases_of(Shape { stored: F16, ..small }));
     }
@@ -143,9 +183,10 @@ pub fn cases() -> Vec<Case> {
 }
 
 pub fn gradients() -> Vec<Gradient> {
-    let check = |name: &str, rows: usize, heads: HeadSet| {
+    let check = |name: &str, rows: usize, heads: HeadSet, rate: f32| {
         Gradient::new(format!("heads {name}"), move |g: &mut Builder| {
-            let shape = Shape { rows, notes: 5, units: 4, heads, stored: F32 };
+            let drop = DropoutSite { site: 19, rate, inner: 4 };
+            let shape = Shape { rows, notes: 5, units: 4, heads, drop, stored: F32 };
             let (cells, parts, c) = (rows * 5, shape.parts(), heads.len());
             let (x, w, bias) = (g.hidden(cells * 4), g.hidden(4 * c), g.hidden(c));
             let target = (0..cells * c).map(|i| [1.0, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0, 1.0, 0.8][i % 9]).collect();
@@ -157,9 +198,10 @@ pub fn gradients() -> Vec<Gradient> {
     };
     let [masked, unmasked] = [true, false].map(HeadSet::performance);
     vec![
-        check("masked", 4, masked),
-        check("unmasked", 4, unmasked),
-        check("parts of a note", 131, masked),
-        check("two", 4, HeadSet::notes(true)),
+        check("masked", 4, masked, 0.0),
+        check("unmasked", 4, unmasked, 0.0),
+        check("parts of a note", 131, masked, 0.0),
+        check("two", 4, HeadSet::notes(true), 0.0),
+        check("dropped", 4, masked, 0.4),
     ]
 }

@@ -8,6 +8,9 @@
 //! `-- "lavapipe"`. `DEEPJ_VERBOSE=1` prints for every case how near it came to its tolerance.
 //! `DEEPJ_REQUIRE_ADAPTERS=lavapipe,llvmpipe,swiftshader` makes the run fail where one of these is missing; without any
 //! adapter it fails unless that variable is `none`.
+//! Of several software adapters the first runs every case in every variant, the others the largest cases; with
+//! `DEEPJ_EVERY_ADAPTER=1` all run all.
+//! `DEEPJ_SHADERS=FOLDER` reads shaders from there, so that a changed one needs no build.
 //! `DEEPJ_VALIDATION=1` puts the Khronos validation layer beneath all (`validation.rs`). `DEEPJ_QUICK=1` runs the part that is
 //! for the time between two edits (`quick.rs`).
 
@@ -29,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use batches::{Batches, Test};
-use deepj::gpu::{Capabilities, Format};
+use deepj::gpu::{self, Capabilities, Format};
 use deepj::graph::Plan;
 use deepj::ops::Op;
 use deepj::verify::kernels::harness::adapters::{self, Adapter};
@@ -52,6 +55,14 @@ struct Run {
 
 fn main() -> ExitCode {
     environment::prepare();
+    match gpu::check_shaders() {
+        Ok(Some(folder)) => println!("shaders are read from {}", folder.display()),
+        Ok(None) => (),
+        Err(why) => {
+            println!("FAILED: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
     let layer = match Layer::start() {
         Ok(layer) => layer,
         Err(why) => {
@@ -165,10 +176,14 @@ fn groups(adapters: &[Arc<Adapter>], quick: Option<&Quick>, run: &Arc<Run>) -> V
     match quick {
         Some(quick) => quick.adapter.iter().for_each(|adapter| add(adapter, suite.quickly_on(adapter))),
         None => {
+            let every = adapters::every_adapter();
+            let first = adapters.iter().find(|adapter| adapter.is_software()).map(|adapter| adapter.name.as_str());
             for adapter in adapters {
-                add(adapter, suite.on_adapter(adapter));
-                let portable = Arc::new(adapter.portable());
-                add(&portable, suite.on_adapter(&portable));
+                // What a variant makes of a shape does not depend on the driver but where that is wrong.
+                let thorough = every || !adapter.is_software() || first == Some(adapter.name.as_str());
+                for adapter in [adapter.clone(), Arc::new(adapter.portable())] {
+                    add(&adapter, if thorough { suite.on_adapter(&adapter) } else { suite.also_on(&adapter) });
+                }
             }
         }
     }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gpu::Capabilities;
+use crate::gpu::{Capabilities, Machine, Shader};
+use crate::ops::Recorder;
 
 pub mod harness;
 pub mod known;
@@ -36,7 +37,7 @@ mod reduce;
 mod softmax_loss;
 mod tanh_grad;
 
-use harness::adapters::Adapter;
+use harness::adapters::{self, Adapter};
 use harness::comparison::Margin;
 use harness::{Case, Gradient, case, gradient, kernel};
 use known::Known;
@@ -67,6 +68,29 @@ pub fn cases() -> Vec<Case> {
         tanh_grad::cases,
     ];
     of_ops.into_iter().flat_map(|cases| cases()).collect()
+}
+
+/// Runs a case of each text that a kernel has in a variant, on the adapter of this machine with these capabilities.
+///
+/// # Errors
+/// The first case whose results are wrong; no such adapter or case.
+pub fn check_variant(capabilities: &Capabilities, kernel: &str, variant: &str) -> Result<(), String> {
+    let machine = Machine::of(capabilities);
+    let adapter = adapters::all().into_iter().find(|adapter| Machine::of(&adapter.capabilities) == machine);
+    let adapter = adapter.ok_or_else(|| format!("{machine} is not among the adapters"))?;
+    let offered = adapter.with_emulation(&adapter.capabilities);
+    let mut seen = vec![];
+    for case in cases().into_iter().filter(|case| case.op.kernel() == kernel && !case.is_limited()) {
+        let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &offered, &kernel::views(&case, true)) else {
+            continue;
+        };
+        let shaders: Vec<_> = recorded.dispatches.into_iter().map(|dispatch| dispatch.shader).collect();
+        if shaders.iter().any(|shader| !seen.contains(shader)) {
+            seen.extend(shaders);
+            kernel::run(&case, variant, &adapter).map_err(|error| format!("{case}: {error}"))?;
+        }
+    }
+    if seen.is_empty() { Err(format!("no case has {kernel}={variant}")) } else { Ok(()) }
 }
 
 /// All gradients that are held against central differences.
@@ -226,6 +250,18 @@ impl Suite {
         }
     }
 
+    /// The checks of an adapter beside one that has had all: [the largest cases](Suite::largest) in every variant (with WebGPU's
+    /// limits those that are not cut as for a lesser device in the first), then the model.
+    pub fn also_on(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
+        let largest = self.largest();
+        let variants = |case: &Case| match largest.iter().any(|other| std::ptr::eq(other.as_ref(), case)) {
+            true if adapter.is_portable() => usize::from(!case.is_limited()),
+            true => usize::MAX,
+            false => 0,
+        };
+        batches(self.planned(adapter, variants, usize::MAX), adapter)
+    }
+
     /// All checks on an adapter: every case in every variant that is supported there, then the model. With WebGPU's limits,
     /// the first variant of each case that is not cut as for a lesser device, and of the largest of each kind all.
     pub fn on_adapter(&self, adapter: &Arc<Adapter>) -> Vec<Check> {
@@ -269,12 +305,26 @@ impl Suite {
     /// So many variants of each case, then so many networks' training and generation, each in as many ways.
     fn planned(&self, adapter: &Adapter, variants: impl Fn(&Case) -> usize, model: usize) -> Vec<Planned> {
         let mut planned = vec![];
+        let offered = adapter.with_emulation(&adapter.capabilities);
+        // Where invocations stand in for hardware, a text takes many seconds to compile, and one case of each is enough.
+        let mut texts: Vec<Vec<Shader>> = vec![];
         for case in &self.cases {
             let label = case.op.label();
-            for variant in case.op.supported(&adapter.capabilities).into_iter().take(variants(case)) {
-                let (this, name) = (case.clone(), path(&case.to_string(), variant, &adapter.name));
+            for variant in case.op.supported(&offered).into_iter().take(variants(case)) {
+                let emulated = case.op.experimental().contains(&variant) && offered != adapter.capabilities;
+                if emulated {
+                    let recorded = Recorder::record(case.op.as_ref(), variant, &offered, &kernel::views(case, true));
+                    let shaders = recorded.into_iter().flat_map(|recorded| recorded.dispatches).map(|of| of.shader);
+                    let shaders: Vec<Shader> = shaders.collect();
+                    if texts.contains(&shaders) {
+                        continue;
+                    }
+                    texts.push(shaders);
+                }
+                let shown = if emulated { format!("{variant}, emulated") } else { variant.into() };
+                let (this, name) = (case.clone(), path(&case.to_string(), &shown, &adapter.name));
                 let run = move |on: &Adapter| Ok((kernel::run(&this, variant, on)?, vec![]));
-                planned.push(Planned { place: Place::of(&label, variant), name, run: Box::new(run) });
+                planned.push(Planned { place: Place::of(&label, &shown), name, run: Box::new(run) });
             }
         }
         let name = |of: String, way: &str| format!("{MODEL}/{of}/{way}/{}", adapter.name);

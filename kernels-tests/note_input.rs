@@ -24,6 +24,7 @@ fn forward(op: &NoteInput, operands: &Operands) -> Vec<Vec<Bounded>> {
                     (c * (cell - 1)..c * cell).map(|j| chosen[j] * factor(op.chosen_drop, operands.uniforms, j)),
                 ),
             }
+            y.extend(vec![Bounded::ZERO; (op.units + c).next_multiple_of(8) - op.units - c]);
         }
     }
     vec![y]
@@ -31,7 +32,7 @@ fn forward(op: &NoteInput, operands: &Operands) -> Vec<Vec<Bounded>> {
 
 fn backward(op: &NoteInputGrad, operands: &Operands) -> Vec<Vec<Bounded>> {
     let op = &op.0;
-    let (dy, width) = (&operands["dy"], op.units + op.channels);
+    let (dy, width) = (&operands["dy"], (op.units + op.channels).next_multiple_of(8));
     let element = |i: usize| {
         let (cell, j) = (i / op.units, i % op.units);
         let (r, n) = (cell / op.notes, cell % op.notes);
@@ -82,7 +83,7 @@ pub fn cases() -> Vec<Case> {
 pub fn gradients() -> Vec<Gradient> {
     let transposed = |g: &mut Builder| {
         let op = op(4, 5, 6, [0.4, 0.2]);
-        let (h, chosen, y) = (g.hidden(120), g.input(60, 1.0), g.temp(180));
+        let (h, chosen, y) = (g.hidden(120), g.input(60, 1.0), g.temp(20 * op.row()));
         g.apply(op, &[h, chosen, y]);
         vec![y]
     };

@@ -24,6 +24,8 @@ struct Forward {
     lowest: u32,
     filters: u32,
     beats: u32,
+    // Elements of a row of y, of which the last ones are padding.
+    width: u32,
     octave_inner: u32,
     octave_site: u32,
     octave_rate: f32,
@@ -37,7 +39,7 @@ struct Forward {
 @group(0) @binding(1) var<storage, read> notes: array<f32>; // [rows, N, channels], play first
 @group(0) @binding(2) var<storage, read> octave: array<f32>; // [rows, N, F]
 @group(0) @binding(3) var<storage, read> start: array<f32>; // [B]
-@group(0) @binding(4) var<storage, read_write> y: array<S>; // [rows, N, 14 + F + q]
+@group(0) @binding(4) var<storage, read_write> y: array<S>; // [rows, N, 14 + F + q], padded
 @group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
 @compute @workgroup_size(256)
@@ -47,9 +49,8 @@ fn forward(
     @builtin(local_invocation_index) invocation: u32,
 ) {
     let i = group_number(workgroup_id, num_workgroups) * 256u + invocation;
-    let width = BEFORE + p.filters + p.beats;
-    let cell = i / width;
-    let j = i % width;
+    let cell = i / p.width;
+    let j = i % p.width;
     let row = cell / p.notes;
     let n = cell % p.notes;
     if row >= p.rows {
@@ -70,7 +71,7 @@ fn forward(
         let index = in_whole_batch(p.first * p.notes * p.filters + at, p.octave_inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
         let mask = keep_mask(index, p.octave_site, p.octave_rate, p.octave_kept, uniforms.seed, uniforms.update);
         value = octave[p.octave_offset + at] * mask;
-    } else {
+    } else if j < BEFORE + p.filters + p.beats {
         let tb = p.first + row;
         let time = i32(start[p.start_offset + tb % p.batch]) + i32(tb / p.batch);
         let beat = floor_mod(time, p.beats);
@@ -96,7 +97,7 @@ struct Backward {
     kept: f32,
 }
 @group(0) @binding(0) var<uniform> q: Backward;
-@group(0) @binding(1) var<storage, read> dy: array<S>; // [cells, 14 + F + q]
+@group(0) @binding(1) var<storage, read> dy: array<S>; // [cells, 14 + F + q], padded
 @group(0) @binding(2) var<storage, read_write> doctave: array<f32>; // [cells, F]
 
 @compute @workgroup_size(256)

@@ -41,6 +41,8 @@ struct Params {
     sequences: u32,
     // Steps of k in a slice; one slice has them all.
     slice: u32,
+    // Columns of C with the padding of its rows.
+    all_n: u32,
 }
 
 alias StoredA = f32;
@@ -72,8 +74,12 @@ const TANH: u32 = 0u;
 const A_VECTOR: u32 = 0u;
 const B_VECTOR: u32 = 0u;
 const C_VECTOR: u32 = 0u;
-// 1 where A_VECTOR and B_VECTOR are and the steps of each slice a multiple of K_TILE.
+// 1 where A_VECTOR and B_VECTOR are and the steps of each slice a multiple of K_TILE, if need be with the padding of A's rows.
 const EVEN: u32 = 0u;
+// 1 where it needs that padding, whose zeros meet any elements of B.
+const PAST_END: u32 = 0u;
+// 1 where rows of C have padding, which gets zeros.
+const C_PADDED: u32 = 0u;
 
 // Elements from one row of A [m, k] to the next, and from one column to the next.
 fn a_steps() -> vec2<u32> {
@@ -116,10 +122,12 @@ fn outer(rows: vec4<f32>, columns: vec4<f32>) -> mat4x4<f32> {
 }
 
 fn store(row: u32, col: u32, product: f32) {
-    if row >= p.m || col >= p.n {
+    if row >= p.m || col >= p.all_n {
         return;
     }
-    finish(p.c_offset + row * p.c_stride + col, row, col, product);
+    var value = product;
+    value = select(0.0, product, col < p.n); // if C_PADDED
+    finish(p.c_offset + row * p.c_stride + col, row, col, value);
 }
 
 // Where the bias of a row begins.
@@ -166,14 +174,15 @@ fn naive(
     let origin = tile_origin(group_number(workgroup_id, num_workgroups), 16u, 16u);
     let row = origin.x + local / 16u;
     let col = origin.y + local % 16u;
-    if row >= p.m || col >= p.n {
+    if row >= p.m || col >= p.all_n {
         return;
     }
+    let b_col = min(col, p.n - 1u);
     let a_step = a_steps();
     let b_step = b_steps();
     var sum = 0.0;
     for (var i = 0u; i < p.k; i++) {
-        sum += f32(a[p.a_offset + row * a_step.x + i * a_step.y]) * f32(b[p.b_offset + i * b_step.x + col * b_step.y]);
+        sum += f32(a[p.a_offset + row * a_step.x + i * a_step.y]) * f32(b[p.b_offset + i * b_step.x + b_col * b_step.y]);
     }
     store(row, col, sum);
 }
@@ -341,11 +350,16 @@ fn direct(
     store_block(row + 12u, right, GROUP_X, c31);
 }
 
+// The last vector of a row of so many elements, and of the padding that makes them a multiple of 4.
+fn last_four(cols: u32) -> u32 {
+    return (cols - 1u) / 4u * 4u;
+}
+
 // Four elements of a stored row of A from `col` on, of which there are `cols`; past the end, others.
 fn a_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
     let at = p.a_offset + row * p.a_stride;
     var value: vec4<f32>;
-    value = vec4<f32>(a4[(at + min(col, cols - 4u)) / 4u]); // if A_VECTOR
+    value = vec4<f32>(a4[(at + min(col, last_four(cols))) / 4u]); // if A_VECTOR
     value = load_a(at + four(col, 1u, cols)); // unless A_VECTOR
     return value;
 }
@@ -354,7 +368,7 @@ fn a_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
 fn b_four(row: u32, col: u32, cols: u32) -> vec4<f32> {
     let at = p.b_offset + row * p.b_stride;
     var value: vec4<f32>;
-    value = vec4<f32>(b4[(at + min(col, cols - 4u)) / 4u]); // if B_VECTOR
+    value = vec4<f32>(b4[(at + min(col, last_four(cols))) / 4u]); // if B_VECTOR
     value = load_b(at + four(col, 1u, cols)); // unless B_VECTOR
     return value;
 }
@@ -439,7 +453,7 @@ fn lines(local: u32, origin: vec2<u32>, first: u32) -> vec4<u32> {
     let along = select(origin.y, origin.x, is_a) + 4u * place.x;
     let step = first + 4u * place.y;
     // Stored rows are steps, or they are the rows or columns of the product.
-    let by_steps = offset + (step + vec4<u32>(0u, 1u, 2u, 3u)) * stride + min(along, max(extent, 4u) - 4u);
+    let by_steps = offset + (step + vec4<u32>(0u, 1u, 2u, 3u)) * stride + min(along, last_four(extent));
     let by_rows = offset + four(along, 1u, extent) * stride + step;
     return select(by_rows, by_steps, select(B_TRANSPOSED == 0u, A_TRANSPOSED == 1u, is_a)) / 4u;
 }
@@ -448,15 +462,22 @@ fn block_of(lines: mat4x4<Ahead>) -> mat4x4<f32> {
     return mat4x4<f32>(vec4<f32>(lines[0]), vec4<f32>(lines[1]), vec4<f32>(lines[2]), vec4<f32>(lines[3]));
 }
 
+// Where the last vector of B stands.
+fn last_of_b() -> u32 {
+    let extent = select(vec2<u32>(p.k, p.n), vec2<u32>(p.n, p.k), B_TRANSPOSED == 1u);
+    return (p.b_offset + (extent.x - 1u) * p.b_stride + extent.y - 4u) / 4u;
+}
+
 // The block that an invocation brings for tile number `tile` of its slice, as it is stored: what turned it here would wait for it.
 fn bring_line(local: u32, begin: vec4<u32>, tile: u32) -> mat4x4<Ahead> {
     let a_step = select(K_TILE / 4u, K_TILE / 4u * p.a_stride, A_TRANSPOSED == 1u);
     let b_step = select(K_TILE / 4u * p.b_stride, K_TILE / 4u, B_TRANSPOSED == 1u);
-    let at = begin + tile * select(b_step, a_step, local < A_BLOCKS);
+    var at = begin + tile * select(b_step, a_step, local < A_BLOCKS);
     var lines: mat4x4<Ahead>;
     if local < A_BLOCKS {
         lines = mat4x4<Ahead>(vec4<Ahead>(a4[at.x]), vec4<Ahead>(a4[at.y]), vec4<Ahead>(a4[at.z]), vec4<Ahead>(a4[at.w]));
     } else {
+        at = min(at, vec4<u32>(last_of_b())); // if PAST_END
         lines = mat4x4<Ahead>(vec4<Ahead>(b4[at.x]), vec4<Ahead>(b4[at.y]), vec4<Ahead>(b4[at.z]), vec4<Ahead>(b4[at.w]));
     }
     return lines;
@@ -516,12 +537,14 @@ fn put(local: u32, tile: u32, block: mat4x4<f32>) {
 
 // Stores four neighbouring columns of a row.
 fn store_four(slice: u32, row: u32, col: u32, products: vec4<f32>) {
-    if row >= p.m || col >= p.n {
+    if row >= p.m || col >= p.all_n {
         return;
     }
+    var values = products;
+    values = select(vec4<f32>(), products, col + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.n)); // if C_PADDED
     let at = p.c_offset + (slice * p.m + row) * p.c_stride + col;
-    store_vector(at, row, col, products); // if C_VECTOR
-    store_scalars(at, row, col, products); // unless C_VECTOR
+    store_vector(at, row, col, values); // if C_VECTOR
+    store_scalars(at, row, col, values); // unless C_VECTOR
 }
 
 fn store_vector(at: u32, row: u32, col: u32, products: vec4<f32>) {
@@ -540,13 +563,13 @@ fn store_vector(at: u32, row: u32, col: u32, products: vec4<f32>) {
 
 fn store_scalars(at: u32, row: u32, col: u32, products: vec4<f32>) {
     finish(at, row, col, products.x);
-    if col + 1u < p.n {
+    if col + 1u < p.all_n {
         finish(at + 1u, row, col + 1u, products.y);
     }
-    if col + 2u < p.n {
+    if col + 2u < p.all_n {
         finish(at + 2u, row, col + 2u, products.z);
     }
-    if col + 3u < p.n {
+    if col + 3u < p.all_n {
         finish(at + 3u, row, col + 3u, products.w);
     }
 }

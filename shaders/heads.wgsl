@@ -21,6 +21,8 @@ const CHANNELS: u32 = 3u;
 // Rows of a part.
 const RUN: u32 = 128u;
 const H: u32 = 1u;
+// 1 where features are dropped.
+const DROPS: u32 = 0u;
 // The heads, a bit each, that count only where the target plays, and those whose loss is a squared error.
 const MASKED: u32 = 6u;
 const SQUARED: u32 = 4u;
@@ -48,9 +50,14 @@ struct Forward {
     runs: u32,
     first_note: u32,
     note_count: u32,
-    // All rows.
+    // All rows and notes.
     rows: u32,
     notes: u32,
+    // Elements of a batch slot, and arguments of `keep_mask`.
+    inner: u32,
+    site: u32,
+    rate: f32,
+    kept: f32,
 }
 @group(0) @binding(0) var<uniform> p: Forward;
 @group(0) @binding(1) var<storage, read> x: array<S>; // [note_count, rows, H]
@@ -60,6 +67,20 @@ struct Forward {
 @group(0) @binding(5) var<storage, read> weight: array<f32>; // [row_count, CHANNELS]
 @group(0) @binding(6) var<storage, read_write> losses: array<f32>; // [parts, C]
 @group(0) @binding(7) var<storage, read_write> logit_grads: array<f32>; // [note_count, rows, C]
+
+@group(1) @binding(0) var<uniform> uniforms: Uniforms;
+
+// The factor of a feature, by its place behind the first cell that is bound and that cell's number.
+fn mask(first: u32, place: u32, inner: u32, site: u32, rate: f32, kept: f32) -> f32 {
+    let index = in_whole_batch(first * H + place, inner, uniforms.first_slot, uniforms.slots, uniforms.all_slots);
+    return keep_mask(index, site, rate, kept, uniforms.seed, uniforms.update);
+}
+
+fn feature(place: u32) -> f32 {
+    var value = f32(x[p.x_offset + place]);
+    value *= mask(p.first_note * p.rows + p.first_run * RUN, place, p.inner, p.site, p.rate, p.kept); // if DROPS
+    return value;
+}
 
 fn w_of(at: u32) -> vec3<f32> {
     return vec3<f32>(w[at], w[at + 1u], w[at + 2u]); // unless TWO
@@ -137,9 +158,9 @@ fn forward_naive(
     var mine = vec3<f32>();
     if invocation < part.cells {
         var logit = bias_of(p.bias_offset);
-        let first = p.x_offset + (part.first + invocation) * H;
+        let first = (part.first + invocation) * H;
         for (var k = 0u; k < H; k++) {
-            logit += f32(x[first + k]) * w_of(p.w_offset + k * C);
+            logit += feature(first + k) * w_of(p.w_offset + k * C);
         }
         mine.x = loss(part, invocation, 0u, logit.x);
         mine.y = loss(part, invocation, 1u, logit.y);
@@ -175,20 +196,20 @@ fn forward_workgroup(
         let cell = invocation / SPLIT;
         let last = part.cells - 1u;
         let apart = CELLS / 4u;
-        let first0 = p.x_offset + (part.first + min(chunk + cell, last)) * H;
-        let first1 = p.x_offset + (part.first + min(chunk + cell + apart, last)) * H;
-        let first2 = p.x_offset + (part.first + min(chunk + cell + 2u * apart, last)) * H;
-        let first3 = p.x_offset + (part.first + min(chunk + cell + 3u * apart, last)) * H;
+        let first0 = (part.first + min(chunk + cell, last)) * H;
+        let first1 = (part.first + min(chunk + cell + apart, last)) * H;
+        let first2 = (part.first + min(chunk + cell + 2u * apart, last)) * H;
+        let first3 = (part.first + min(chunk + cell + 3u * apart, last)) * H;
         var sum0 = vec3<f32>();
         var sum1 = vec3<f32>();
         var sum2 = vec3<f32>();
         var sum3 = vec3<f32>();
         for (var k = invocation % SPLIT; k < H; k += SPLIT) {
             let column = w_of(p.w_offset + k * C);
-            sum0 += f32(x[first0 + k]) * column;
-            sum1 += f32(x[first1 + k]) * column;
-            sum2 += f32(x[first2 + k]) * column;
-            sum3 += f32(x[first3 + k]) * column;
+            sum0 += feature(first0 + k) * column;
+            sum1 += feature(first1 + k) * column;
+            sum2 += feature(first2 + k) * column;
+            sum3 += feature(first3 + k) * column;
         }
         let to = (invocation % SPLIT) * PITCH + cell * C;
         put(to, sum0);
@@ -231,12 +252,23 @@ struct InputGrad {
     first_note: u32,
     note_count: u32,
     rows: u32,
+    notes: u32,
+    inner: u32,
+    site: u32,
+    rate: f32,
+    kept: f32,
 }
 @group(0) @binding(0) var<uniform> q: InputGrad;
 @group(0) @binding(1) var<storage, read> q_w: array<f32>; // [H, C]
 @group(0) @binding(2) var<storage, read> q_logit_grads: array<f32>; // [note_count, rows, C]
 @group(0) @binding(3) var<storage, read> dlosses: array<f32>; // [parts, C]
 @group(0) @binding(4) var<storage, read_write> dx: array<S>; // [note_count, rows, H]
+
+fn put_grad(place: u32, grad: f32) {
+    var value = grad;
+    value *= mask(q.first_note * q.rows + q.first_run * RUN, place, q.inner, q.site, q.rate, q.kept); // if DROPS
+    dx[q.dx_offset + place] = S(value);
+}
 
 fn q_w_of(at: u32) -> vec3<f32> {
     return vec3<f32>(q_w[at], q_w[at + 1u], q_w[at + 2u]); // unless TWO
@@ -269,7 +301,7 @@ fn input_grad_naive(
         let column = q_w_of(q.w_offset + j * C);
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
             let d = logit_grads_of(q.logit_grads_offset + cell * C) * scale;
-            dx[q.dx_offset + cell * H + j] = S(dot(d, column));
+            put_grad(cell * H + j, dot(d, column));
         }
     }
 }
@@ -302,7 +334,7 @@ fn input_grad_workgroup(
     for (var j = invocation % COLS; j < H; j += COLS) {
         let column = q_w_of(q.w_offset + j * C);
         for (var cell = invocation / COLS; cell < part.cells; cell += INVOCATIONS / COLS) {
-            dx[q.dx_offset + (part.first + cell) * H + j] = S(dot(dlogits_of(cell), column));
+            put_grad((part.first + cell) * H + j, dot(dlogits_of(cell), column));
         }
     }
 }
@@ -318,11 +350,22 @@ struct WeightGrad {
     first_note: u32,
     note_count: u32,
     rows: u32,
+    notes: u32,
+    inner: u32,
+    site: u32,
+    rate: f32,
+    kept: f32,
 }
 // `x`, `q_logit_grads` and `dlosses` are bound as above.
 @group(0) @binding(0) var<uniform> g: WeightGrad;
 @group(0) @binding(4) var<storage, read_write> dw: array<f32>; // [parts, H, C]
 @group(0) @binding(5) var<storage, read_write> dbias: array<f32>; // [parts, C]
+
+fn g_feature(place: u32) -> f32 {
+    var value = f32(x[g.x_offset + place]);
+    value *= mask(g.first_note * g.rows + g.first_run * RUN, place, g.inner, g.site, g.rate, g.kept); // if DROPS
+    return value;
+}
 
 @compute @workgroup_size(NAIVE_INVOCATIONS)
 fn weight_grad_naive(
@@ -342,8 +385,7 @@ fn weight_grad_naive(
         for (var cell = part.first; cell < part.first + part.cells; cell++) {
             let d = logit_grads_of(g.logit_grads_offset + cell * C) * scale;
             // Read where there is no such feature, the first.
-            let feature = f32(x[g.x_offset + cell * H + j % H]);
-            sum += d * select(1.0, feature, j < H);
+            sum += d * select(1.0, g_feature(cell * H + j % H), j < H);
         }
         write_sum(part.number, j, sum);
     }
@@ -381,7 +423,7 @@ fn weight_grad_workgroup(
         var sum = vec3<f32>();
         if j < H {
             for (var cell = invocation / COLS; cell < part.cells; cell += INVOCATIONS / COLS) {
-                sum += dlogits_of(cell) * f32(x[g.x_offset + (part.first + cell) * H + j]);
+                sum += dlogits_of(cell) * g_feature((part.first + cell) * H + j);
             }
         }
         invocations[invocation] = sum;

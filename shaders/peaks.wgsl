@@ -19,6 +19,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>; // [invocations]
 @group(0) @binding(1) var<storage, read> source: array<vec4<f32>>; // [n]
 @group(0) @binding(2) var<storage, read_write> copied: array<vec4<f32>>; // [n]
+@group(0) @binding(2) var<storage, read_write> sums_of_source: array<f32>; // [invocations]
 
 const SIZE: u32 = 256u;
 
@@ -99,6 +100,22 @@ fn copy(@builtin(workgroup_id) workgroup_id: vec3<u32>, @builtin(local_invocatio
     copied[first + SIZE] = source[first + SIZE];
     copied[first + 2u * SIZE] = source[first + 2u * SIZE];
     copied[first + 3u * SIZE] = source[first + 3u * SIZE];
+}
+
+// 4 reads of a vector a loop, from what caches hold: 64 bytes. Neighbours read neighbours, and workgroups the same.
+@compute @workgroup_size(SIZE)
+fn cached(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let end = arrayLength(&source);
+    var x0 = vec4<f32>();
+    var x1 = vec4<f32>();
+    var at = local;
+    for (var i = 0u; i < p.loops; i++) {
+        x0 += source[at % end] + source[(at + SIZE) % end];
+        x1 += source[(at + 2u * SIZE) % end] + source[(at + 3u * SIZE) % end];
+        at = (at + 4u * SIZE) % end;
+    }
+    let x = x0 + x1;
+    sums_of_source[id.x] = x.x + x.y + x.z + x.w;
 }
 
 var<workgroup> words: array<f32, 2u * SIZE>;

@@ -72,9 +72,14 @@ impl Step {
             let backward = 10 * units + 5 * units + 2 * (4 * units + inputs) + 4 * units;
             sum.add(self.r, (9 + 23 + 4) * units, forward + backward);
         }
-        // Dropout of notes, between layers (forward and backward), and on the way to the note axis with the notes below.
+        // Padding of the rows of an axis' input and of its gradient.
+        let padding = |width: u64| width.next_multiple_of(8) - width;
+        sum.add(self.r, 0, 2 * (padding(features) + padding(time + 3)));
+        // Dropout of notes, between layers (forward and backward), in the heads (and in their gradients), and on the way to the
+        // note axis with the notes below.
         sum.add(self.r, 3, 2 * 3);
-        sum.add(self.r, 2 * (time + 2 * note), 4 * (time + 2 * note));
+        sum.add(self.r, 2 * (time + note), 4 * (time + note));
+        sum.add(self.r, 3 * note, 0);
         sum.add(self.r, 2 * time + 3, 4 * time + 2 * 3);
         // Heads: logits and losses, the gradients of features and weights.
         sum.add(self.r, 3 * 2 * 3 * note + 30 + 3 + 6, 3 * note + 4 * 3);

@@ -49,6 +49,17 @@ impl Adapter {
         self.capabilities.device_type == DeviceType::Software
     }
 
+    /// Capabilities of this adapter with what the harness does for it: on software adapters invocations stand in for matrix units
+    /// (`matrices.rs`).
+    pub fn with_emulation(&self, capabilities: &Capabilities) -> Capabilities {
+        let mut offered = capabilities.clone();
+        if self.is_software() && !self.is_portable() && offered.shader_f16 && offered.subgroup {
+            (offered.subgroup_min_size, offered.subgroup_max_size) = (32, 32);
+            offered.cooperative_matrix = vec![matrix("f16", 16)];
+        }
+        offered
+    }
+
     /// The device that compiles shaders with or without wgpu's run-time checks, opened when it is first needed.
     ///
     /// # Errors
@@ -84,15 +95,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Square matrices with sums in f32.
+fn matrix(factors: &str, side: u32) -> CooperativeMatrix {
+    CooperativeMatrix { m: side, n: side, k: side, factors: factors.into(), result: "f32".into() }
+}
+
 /// An adapter that has every optional feature, so that all variants show.
 pub fn everything() -> Capabilities {
-    let matrix = |factors: &str, side: u32| CooperativeMatrix {
-        m: side,
-        n: side,
-        k: side,
-        factors: factors.into(),
-        result: "f32".into(),
-    };
     Capabilities {
         name: "every feature".into(),
         max_compute_workgroup_storage_size: 1 << 16,
@@ -167,6 +176,11 @@ pub fn missing(adapters: &[Arc<Adapter>]) -> (Vec<String>, bool) {
 
 fn required() -> String {
     std::env::var("DEEPJ_REQUIRE_ADAPTERS").unwrap_or_default()
+}
+
+/// Whether the user wants all that the first software adapter runs from the others too: `DEEPJ_EVERY_ADAPTER`.
+pub fn every_adapter() -> bool {
+    std::env::var("DEEPJ_EVERY_ADAPTER").is_ok_and(|value| !matches!(value.trim(), "" | "0"))
 }
 
 /// Whether the user has said that a machine without adapters is meant to have none.

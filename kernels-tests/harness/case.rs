@@ -38,12 +38,19 @@ pub enum Fill {
     Values(Vec<f32>),
     /// So many elements in the first way, all others in the second.
     First(usize, Box<Fill>, Box<Fill>),
+    /// Rows of so many elements in this way, padded with zeros to so many.
+    Padded([usize; 2], Box<Fill>),
 }
 
 impl Fill {
     /// So many elements in this way, all others unwritten.
     pub fn only_first(self, count: usize) -> Self {
         Fill::First(count, Box::new(self), Box::new(Fill::Unwritten))
+    }
+
+    /// Rows of so many elements in this way, padded with zeros to so many.
+    pub fn in_rows(self, columns: usize, row: usize) -> Self {
+        Fill::Padded([columns, row], Box::new(self))
     }
 
     /// Element `i`, a function of `i` and `key`.
@@ -75,6 +82,13 @@ impl Fill {
                 }
             }
             Fill::Values(values) => values[i],
+            Fill::Padded([columns, row], fill) => {
+                if i % row < *columns {
+                    fill.element(i, key)
+                } else {
+                    0.0
+                }
+            }
             Fill::First(count, first, rest) => if i < *count { first } else { rest }.element(i, key),
         }
     }

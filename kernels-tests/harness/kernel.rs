@@ -10,6 +10,7 @@ use pollster::block_on;
 use super::adapters::Adapter;
 use super::case::Case;
 use super::comparison::{UNWRITTEN, compare, held};
+use super::matrices;
 
 use super::comparison::Margin;
 
@@ -86,13 +87,16 @@ pub fn run_changed(
     change: &dyn Fn(&mut Dispatch),
 ) -> Result<Margin, String> {
     let oracle = case.oracle()?;
+    let software = adapter.is_software();
     let record = |capabilities: &Capabilities, views: &[View]| {
         let recorded = Recorder::record(case.op.as_ref(), variant, capabilities, views);
         let mut recorded = recorded.map_err(|error| error.to_string())?;
         recorded.dispatches.iter_mut().for_each(change);
+        for shader in recorded.dispatches.iter_mut().map(|dispatch| &mut dispatch.shader).filter(|_| software) {
+            shader.source = matrices::emulated(shader.source)?;
+        }
         Ok::<_, String>(recorded)
     };
-    let software = adapter.is_software();
     let reversed = |mut recorded: Recorded| {
         // A GPU runs invocations side by side, and is held to the text as it is.
         for dispatch in recorded.dispatches.iter_mut().filter(|_| software) {
@@ -101,7 +105,8 @@ pub fn run_changed(
         Ok::<_, String>(recorded)
     };
     let (gpu, places) = (adapter.gpu(Checks::Checked)?, views(case, false));
-    let cut = reversed(record(&case.limited(&gpu.capabilities), &places)?)?;
+    let offered = |gpu: &Gpu| adapter.with_emulation(&gpu.capabilities);
+    let cut = reversed(record(&case.limited(&offered(&gpu)), &places)?)?;
     let first = execute(&gpu, case, &cut, &places, &oracle.inputs)?;
     let args = case.op.args();
     let held = |results: &[Vec<f32>]| {
@@ -114,12 +119,12 @@ pub fn run_changed(
     }
     // A GPU's compiler may fuse multiply-adds otherwise in text with other constants.
     if case.has_same_bits() && software {
-        let whole = reversed(record(&gpu.capabilities, &places)?)?;
+        let whole = reversed(record(&offered(&gpu), &places)?)?;
         let whole = execute(&gpu, case, &whole, &places, &oracle.inputs)?;
         same(&args, &first, &whole).map_err(|error| format!("cut and whole differ: {error}"))?;
     }
     let (gpu, places) = (adapter.gpu(Checks::Trusted)?, views(case, true));
-    let mut widened = record(&case.limited(&gpu.capabilities), &places)?;
+    let mut widened = record(&case.limited(&offered(&gpu)), &places)?;
     for binding in widened.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
         let Some(view) = places.get(binding.arg) else { continue };
         if binding.start + binding.len == (view.start + view.len) as u64 {

@@ -6,6 +6,7 @@ pub mod case;
 pub mod comparison;
 pub mod gradient;
 pub mod kernel;
+mod matrices;
 pub mod operands;
 pub mod report;
 

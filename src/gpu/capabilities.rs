@@ -139,6 +139,7 @@ impl Capabilities {
             subgroup_min_size: 32,
             subgroup_max_size: 32,
             cooperative_matrix: vec![matrix],
+            max_compute_workgroup_storage_size: 1 << 15,
             ..Self::portable()
         }
     }
@@ -153,6 +154,14 @@ impl Capabilities {
             && self.subgroup_min_size == self.subgroup_max_size
             && 4 * self.subgroup_max_size <= self.max_compute_invocations_per_workgroup
             && self.cooperative_matrix.iter().any(fits)
+    }
+
+    /// The same of workgroups of eight subgroups, each of 32 or 64 invocations, with 32 KiB of memory.
+    pub fn multiplies_matrices_of_eight_subgroups(&self) -> bool {
+        self.multiplies_matrices()
+            && matches!(self.subgroup_max_size, 32 | 64)
+            && 8 * self.subgroup_max_size <= self.max_compute_invocations_per_workgroup
+            && self.max_compute_workgroup_storage_size >= 1 << 15
     }
 
     /// Those of an adapter, as it has them.

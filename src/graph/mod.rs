@@ -22,4 +22,4 @@ pub use layout::{Init, Layout, Param};
 pub use placement::{Home, Slot};
 pub use plan::Plan;
 pub use session::{ProgramId, Session};
-pub use tuner::{Bench, Times, candidates};
+pub use tuner::{Bench, KnownKernels, Times, candidates, known_kernels};

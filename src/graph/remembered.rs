@@ -49,6 +49,23 @@ impl Key {
 /// By kernel and shape.
 pub(super) type Kernels = BTreeMap<Key, Measured>;
 
+/// What came of trying an experimental variant on a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Checked {
+    pub kernel: String,
+    pub variant: String,
+    /// Checksum of the shader's file.
+    pub text: u32,
+    /// What is wrong with it, if anything is.
+    pub wrong: Option<String>,
+}
+
+impl Checked {
+    fn is_of(&self, other: &Self) -> bool {
+        (&self.kernel, &self.variant) == (&other.kernel, &other.variant)
+    }
+}
+
 /// An entry of the file.
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -62,38 +79,49 @@ struct Entry {
 #[derive(Serialize, Deserialize)]
 struct Choices {
     kernels: Vec<Entry>,
+    #[serde(default)]
+    checked: Vec<Checked>,
 }
 
-impl From<Choices> for Kernels {
+/// What is remembered of a machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Known {
+    pub kernels: Kernels,
+    pub checked: Vec<Checked>,
+}
+
+impl From<Choices> for Known {
     fn from(choices: Choices) -> Self {
         let entry = |Entry { kernel, shape, measured }| (Key { kernel, shape: shape.to_string() }, measured);
-        choices.kernels.into_iter().map(entry).collect()
+        Self { kernels: choices.kernels.into_iter().map(entry).collect(), checked: choices.checked }
     }
 }
 
-impl From<Kernels> for Choices {
-    fn from(kernels: Kernels) -> Self {
+impl From<Known> for Choices {
+    fn from(known: Known) -> Self {
         let entry = |(Key { kernel, shape }, measured)| {
             let shape = serde_json::from_str(&shape).unwrap_or(Value::String(shape));
             Entry { kernel, shape, measured }
         };
-        Self { kernels: kernels.into_iter().map(entry).collect() }
+        Self { kernels: known.kernels.into_iter().map(entry).collect(), checked: known.checked }
     }
 }
 
 const FILE: Remembered = Remembered { format: "deepj tuning", version: 2 };
 
 /// What the file at `path` remembers of `machine`, or why it is of no use.
-pub(super) fn load(path: &Path, machine: &Machine) -> Result<Kernels, String> {
+pub(super) fn load(path: &Path, machine: &Machine) -> Result<Known, String> {
     let found: Option<Choices> = FILE.load(path, machine)?;
-    Ok(found.map(Kernels::from).unwrap_or_default())
+    Ok(found.map(Known::from).unwrap_or_default())
 }
 
-/// Adds `kernels` to what the file at `path` remembers.
-pub(super) fn save(path: &Path, machine: &Machine, kernels: &Kernels) -> crate::Result<()> {
+/// Adds to what the file at `path` remembers.
+pub(super) fn save(path: &Path, machine: &Machine, new: &Known) -> crate::Result<()> {
     FILE.save(path, machine, |known: Option<Choices>| {
-        let mut all = known.map(Kernels::from).unwrap_or_default();
-        all.extend(kernels.clone());
+        let mut all = known.map(Known::from).unwrap_or_default();
+        all.kernels.extend(new.kernels.clone());
+        all.checked.retain(|old| !new.checked.iter().any(|new| new.is_of(old)));
+        all.checked.extend(new.checked.iter().cloned());
         all.into()
     })
 }
@@ -130,12 +158,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tuning.json");
         let machine = Machine::of(&Capabilities::portable());
-        assert_eq!(load(&path, &machine), Ok(Kernels::new()));
+        assert_eq!(load(&path, &machine), Ok(Known::default()));
         let keys = [key("gemm", 1), key("lstm_fwd", 1), key("gemm", 2)];
         for key in &keys {
-            save(&path, &machine, &Kernels::from([(key.clone(), measured(&[("a", Some(1.5))]))])).unwrap();
+            let kernels = Kernels::from([(key.clone(), measured(&[("a", Some(1.5))]))]);
+            save(&path, &machine, &Known { kernels, ..Known::default() }).unwrap();
         }
-        let found = load(&path, &machine).unwrap();
+        // The later of two checks of one variant stands, and those of others beside it.
+        let checked = |variant: &str, wrong: Option<&str>| Checked {
+            kernel: "gemm".into(),
+            variant: variant.into(),
+            text: 7,
+            wrong: wrong.map(Into::into),
+        };
+        for one in [checked("a", Some("it did not end")), checked("b", None), checked("a", None)] {
+            save(&path, &machine, &Known { checked: vec![one], ..Known::default() }).unwrap();
+        }
+        let Known { kernels: found, checked: tried } = load(&path, &machine).unwrap();
+        assert_eq!(tried, [checked("b", None), checked("a", None)]);
         assert_eq!(found.keys().collect::<Vec<_>>(), [&keys[0], &keys[2], &keys[1]]);
         assert_eq!(found[&keys[1]], measured(&[("a", Some(1.5))]));
         // The shape is an object that people and other programs can read.

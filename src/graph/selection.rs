@@ -94,6 +94,9 @@ impl fmt::Display for Tuned {
 /// Is told how tuning goes.
 pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 
+/// Runs a variant of a kernel (their names) on the adapter with these capabilities and says whether it computes right, or what is wrong.
+pub type Check = Arc<dyn Fn(&Capabilities, &str, &str) -> std::result::Result<(), String> + Send + Sync>;
+
 /// How the kernels of a session's plans are chosen. The default is the first variant of each, unmeasured.
 #[derive(Clone, Default)]
 pub struct KernelSelection {
@@ -111,6 +114,9 @@ pub struct KernelSelection {
     pub remembered: Option<PathBuf>,
     /// Is told how tuning goes.
     pub observer: Option<Observer>,
+    /// Tries [variants on experimental features](Op::experimental), once an adapter and text of the shader; those that pass are
+    /// measured as others are. Without it none are.
+    pub check: Option<Check>,
 }
 
 /// Why a variant was chosen.

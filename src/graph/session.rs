@@ -66,6 +66,24 @@ impl Session {
         Ok(programs)
     }
 
+    /// As [`Session::add_all`], for callers that are not async.
+    ///
+    /// # Errors
+    /// The same.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn add_all_blocking(&mut self, plans: Vec<Plan>) -> Result<Vec<ProgramId>> {
+        pollster::block_on(self.add_all(plans))
+    }
+
+    /// As [`Session::read`], for callers that are not async.
+    ///
+    /// # Errors
+    /// The same.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_blocking(&self, id: ProgramId, views: &[View]) -> Result<Vec<Vec<f32>>> {
+        pollster::block_on(self.read(id, views))
+    }
+
     /// Adds one program.
     ///
     /// # Errors
@@ -103,12 +121,13 @@ impl Session {
     /// Writes a view, which takes effect before the next run.
     ///
     /// # Errors
-    /// A lost device.
-    ///
-    /// # Panics
-    /// If `data` is not as long as the view: a bug in the caller.
+    /// A lost device; `data` of another length than the view's.
     pub fn write(&mut self, id: ProgramId, view: View, data: &[f32]) -> Result<()> {
-        assert_eq!(view.len, data.len(), "write of another length than the view's");
+        if view.len != data.len() {
+            let what =
+                format!("{} numbers for a view of {} in the plan `{}`", data.len(), view.len, self.plan(id).name);
+            return Err(Error::model(what, "write as many as the view has"));
+        }
         self.backend.write(id.0, view, data)
     }
 

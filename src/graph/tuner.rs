@@ -7,11 +7,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use web_time::{Duration, Instant};
 
 use super::plan::Plan;
-use super::remembered::{self, Kernels, Key, Measured};
+use super::remembered::{self, Checked, Kernels, Key, Known, Measured};
 use super::selection::{Event, KernelSelection, Tune, Tuned};
 use crate::error::{Kind, Result};
 use crate::gpu::{Buffer, Capabilities, DeviceType, Gpu, Machine, Program, Shader};
@@ -41,6 +42,8 @@ const MOST_DISPATCHES: usize = 20_000;
 pub(super) struct Tuner {
     machine: Machine,
     remembered: Kernels,
+    /// Experimental variants that were tried.
+    checked: Vec<Checked>,
     fastest: HashMap<Key, &'static str>,
     spent: Duration,
 }
@@ -67,17 +70,72 @@ impl Tuner {
     /// What is remembered; says so where the file is of no use.
     pub fn new(selection: &KernelSelection, capabilities: &Capabilities) -> Self {
         let machine = Machine::of(capabilities);
-        let mut remembered = Kernels::new();
+        let mut known = Known::default();
         if let (Tune::On, Some(path)) = (selection.tune, selection.remembered()) {
             match remembered::load(path, &machine) {
-                Ok(kernels) => remembered = kernels,
+                Ok(found) => known = found,
                 Err(why) => selection.tell(&Event::Notice(&format!(
                     "{}: not a file of remembered kernels ({why}), it will be written anew",
                     path.display()
                 ))),
             }
         }
-        Self { machine, remembered, fastest: HashMap::new(), spent: Duration::ZERO }
+        let Known { kernels: remembered, checked } = known;
+        Self { machine, remembered, checked, fastest: HashMap::new(), spent: Duration::ZERO }
+    }
+
+    /// What came of trying an experimental variant, if its text has been tried.
+    fn tried(&self, op: &dyn Op, variant: &str, text: u32) -> Option<&Checked> {
+        let is_it = |checked: &&Checked| (&*checked.kernel, &*checked.variant) == (op.kernel(), variant);
+        self.checked.iter().find(is_it).filter(|checked| checked.text == text)
+    }
+
+    /// The variants of an op that are measured: all that are supported, without those on experimental features that have not
+    /// passed a check; on a software adapter the likeliest two.
+    fn candidates(&self, op: &dyn Op, capabilities: &Capabilities) -> Vec<&'static str> {
+        let passed = |variant: &str| {
+            let checked = text(op, variant, capabilities).and_then(|text| self.tried(op, variant, text));
+            checked.is_some_and(|checked| checked.wrong.is_none())
+        };
+        candidates_with(op, capabilities, passed)
+    }
+
+    /// Tries the experimental variants of the plan's kernels that have not been tried. What came of it is remembered, beforehand
+    /// that a check did not end: a driver may end the program.
+    fn check(&mut self, plan: &Plan, selection: &KernelSelection, capabilities: &Capabilities) {
+        let Some(check) = &selection.check else { return };
+        for op in plan.nodes.iter().map(|node| node.op.as_ref()) {
+            let supported = op.supported(capabilities);
+            if selection.override_for(op, &supported).is_some() {
+                continue;
+            }
+            for variant in op.experimental().iter().filter(|variant| supported.contains(variant)) {
+                let Some(text) = text(op, variant, capabilities) else { continue };
+                if self.tried(op, variant, text).is_some() {
+                    continue;
+                }
+                let (kernel, name) = (op.kernel(), variant.to_string());
+                let outcome = |wrong| Checked { kernel: kernel.into(), variant: name.clone(), text, wrong };
+                let remember = |checked: Checked| {
+                    let known = Known { checked: vec![checked], ..Known::default() };
+                    let saved =
+                        selection.remembered().map_or(Ok(()), |path| remembered::save(path, &self.machine, &known));
+                    saved.is_ok()
+                };
+                // Where it cannot be remembered that a check did not end, there is none.
+                if !remember(outcome(Some("its check did not end".into()))) {
+                    continue;
+                }
+                let wrong = check(capabilities, kernel, variant).err();
+                if let Some(wrong) = &wrong {
+                    selection.tell(&Event::Notice(&format!("{kernel}={name} is left out: {wrong}")));
+                }
+                remember(outcome(wrong.clone()));
+                let tried = outcome(wrong);
+                self.checked.retain(|old| (&*old.kernel, &old.variant) != (kernel, &name));
+                self.checked.push(tried);
+            }
+        }
     }
 
     /// The fastest variant of `op`, if it is known.
@@ -94,6 +152,7 @@ impl Tuner {
         if selection.tune == Tune::Off || cfg!(target_arch = "wasm32") {
             return Ok(());
         }
+        self.check(plan, selection, &gpu.capabilities);
         let jobs = self.recall(plan, selection, &gpu.capabilities);
         if jobs.is_empty() {
             return Ok(());
@@ -123,7 +182,7 @@ impl Tuner {
         self.spent += began.elapsed();
         let mut remembered = selection.remembered();
         if let Some(path) = remembered
-            && let Err(e) = remembered::save(path, &self.machine, &found)
+            && let Err(e) = remembered::save(path, &self.machine, &Known { kernels: found, ..Known::default() })
         {
             selection.tell(&Event::Notice(&e.what));
             remembered = None;
@@ -155,7 +214,7 @@ impl Tuner {
                 continue;
             }
             let overridden = selection.override_for(op, &op.supported(capabilities)).is_some();
-            let supported = candidates(op, capabilities);
+            let supported = self.candidates(op, capabilities);
             if supported.len() < 2 || overridden || self.fastest(op).is_some() {
                 continue;
             }
@@ -172,13 +231,46 @@ impl Tuner {
     }
 }
 
+/// What is remembered of an adapter's kernels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownKernels {
+    /// How many kernels and shapes were measured.
+    pub measured: usize,
+    /// Experimental variants that were tried (`gemm=cooperative`), with what is wrong with them, if anything is.
+    pub tried: Vec<(String, Option<String>)>,
+}
+
+/// Looks up what the file remembers of an adapter's kernels.
+///
+/// # Errors
+/// Why the file is of no use.
+pub fn known_kernels(file: &Path, capabilities: &Capabilities) -> std::result::Result<KnownKernels, String> {
+    let Known { kernels, checked } = remembered::load(file, &Machine::of(capabilities))?;
+    let tried = checked.into_iter().map(|checked| (format!("{}={}", checked.kernel, checked.variant), checked.wrong));
+    Ok(KnownKernels { measured: kernels.len(), tried: tried.collect() })
+}
+
 /// The variants of an op that are measured unasked: all that are supported, without those on experimental features; on a
 /// software adapter the likeliest two.
 pub fn candidates(op: &dyn Op, capabilities: &Capabilities) -> Vec<&'static str> {
+    candidates_with(op, capabilities, |_| false)
+}
+
+/// The same with those on experimental features that have `passed` a check.
+fn candidates_with(op: &dyn Op, capabilities: &Capabilities, passed: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let mut supported = op.supported(capabilities);
-    supported.retain(|variant| !op.experimental().contains(variant));
+    supported.retain(|variant| !op.experimental().contains(variant) || passed(variant));
     supported.truncate(CANDIDATES[software(capabilities)]);
     supported
+}
+
+/// A checksum of the files of the shaders that `op` runs in a variant; `None` where it cannot be recorded.
+fn text(op: &dyn Op, variant: &str, capabilities: &Capabilities) -> Option<u32> {
+    let dispatches = Recorder::record(op, variant, capabilities, &views(op)).ok()?.dispatches;
+    let mut sources: Vec<&str> = dispatches.iter().map(|dispatch| dispatch.shader.source).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    Some(sources.into_iter().fold(0, |sum, source| crc32c::crc32c_append(sum, source.as_bytes())))
 }
 
 /// The place of an adapter's constants among those for hardware and for software.
@@ -401,13 +493,14 @@ fn median(values: &mut [f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use pollster::block_on;
 
     use super::*;
     use crate::error;
     use crate::gpu::{Device, DeviceChoice, Format, OpenOptions, WaitOptions, adapters, open};
-    use crate::graph::selection::{Observer, Origin};
+    use crate::graph::selection::{Check, Observer, Origin};
     use crate::graph::{Graph, Kind};
     use crate::ops::gemm::{Gemm, Layout};
 
@@ -440,7 +533,8 @@ mod tests {
                 .map(|v| (v.into(), Some(if v == "subgroup" { 1.0 } else { 2.0 })));
             let times = Measured { shaders, us: us.collect() };
             let kernels = Kernels::from([(Key::of(&product), times)]);
-            remembered::save(&file, &Machine::of(&with), &kernels).unwrap();
+            let known = Known { kernels, ..Known::default() };
+            remembered::save(&file, &Machine::of(&with), &known).unwrap();
             let default = (product.supported(&without)[0], Origin::Default, 1);
             assert_eq!(chosen(&without), default);
             let expected = if of == &with { ("subgroup", Origin::Tuned, 0) } else { default };
@@ -494,7 +588,7 @@ mod tests {
             let (remembered, observer) = (Some(file.clone()), Some(observer));
             let selection = KernelSelection { tune: Tune::On, remembered, observer, ..KernelSelection::default() };
             let done = block_on(Tuner::new(&selection, &gpu.capabilities).tune(&gpu, &plan, &selection));
-            let kernels = remembered::load(&file, &Machine::of(&gpu.capabilities)).unwrap();
+            let Known { kernels, .. } = remembered::load(&file, &Machine::of(&gpu.capabilities)).unwrap();
             println!("{:?}", done.as_ref().err());
             (done.is_ok(), kernels.into_values().next().map(|measured| measured.us))
         };
@@ -523,6 +617,37 @@ mod tests {
         let jobs = tuner.recall(&plan, &selection, &capabilities);
         assert_eq!(jobs.len(), 1);
         assert!(jobs[0].supported.len() > 3 && !jobs[0].supported.contains(&"cooperative"), "{:?}", jobs[0].supported);
+        // With a check that it passes it is; the check is made once, and what came of it is remembered.
+        for wrong in [None, Some("gemm NN 1x1x1: 2 is not 1".to_string())] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("tuning.json");
+            let (times, machine) = (Arc::new(AtomicU32::new(0)), Machine::of(&capabilities));
+            let (counter, result, path, of) = (times.clone(), wrong.clone(), file.clone(), machine.clone());
+            let check: Check = Arc::new(move |_, kernel, variant| {
+                assert_eq!((kernel, variant), ("gemm", "cooperative"));
+                let during = remembered::load(&path, &of).unwrap().checked;
+                assert!(during[0].wrong.as_ref().is_some_and(|wrong| wrong.contains("did not end")), "{during:?}");
+                counter.fetch_add(1, Ordering::Relaxed);
+                result.clone().map_or(Ok(()), Err)
+            });
+            let checked = KernelSelection {
+                tune: Tune::On,
+                remembered: Some(file.clone()),
+                check: Some(check),
+                ..KernelSelection::default()
+            };
+            for _ in 0..2 {
+                let mut tuner = Tuner::new(&checked, &capabilities);
+                tuner.check(&plan, &checked, &capabilities);
+                let jobs = tuner.recall(&plan, &checked, &capabilities);
+                assert_eq!(jobs[0].supported.contains(&"cooperative"), wrong.is_none(), "{:?}", jobs[0].supported);
+                assert_eq!(times.load(Ordering::Relaxed), 1);
+            }
+            // Nor is it of other text.
+            let mut tuner = Tuner::new(&checked, &capabilities);
+            tuner.checked[0].text += 1;
+            assert!(!tuner.recall(&plan, &checked, &capabilities)[0].supported.contains(&"cooperative"));
+        }
         let overridden = KernelSelection::overriding(vec![("gemm".into(), "cooperative".into())]);
         let chosen = overridden.choose(&plan, &capabilities, |_| None);
         assert_eq!(chosen[0].variant, "cooperative");

@@ -4,7 +4,6 @@
 use super::network::Inputs;
 use super::{Generation, GenerationIo, StateShape};
 use crate::graph::{Graph, Kind, Layout};
-use crate::nn::dropout::dropped;
 use crate::nn::losses::{Heads, Scores};
 use crate::nn::lstm::{self, LstmLayer, Rows, State};
 use crate::ops::dropout::DropoutSite;
@@ -84,7 +83,6 @@ impl Axes {
         let [lower, upper] = lstm::stacked(g, "time", layers, x, (of_time, carried), [biases[0], biases[1]], drop);
 
         let (units, stored) = (time_units[1], upper.h.format);
-        let x = g.temp_as("note_input", n * rows * (units + channels), stored);
         let transpose = NoteInput {
             rows,
             notes: n,
@@ -94,13 +92,13 @@ impl Axes {
             chosen_drop: DropoutSite { site: CHOSEN, rate: chosen_dropout, inner: n * channels },
             stored,
         };
+        let x = g.temp_as("note_input", n * rows * transpose.row(), stored);
         g.apply(transpose, &[upper.h, target, x]);
         g.drop_after_forward(x);
         let of_notes = Rows { steps: n, rows, groups: RowGroups { inner: 1, sequences: batch } };
         let (layers, drop) = (self.note.each_ref(), hidden(2, note_units[0]));
         let [_, out] = lstm::stacked(g, "note", layers, x, (of_notes, State::Zero), [biases[2], biases[3]], drop);
-        let x = dropped(g, out.h, hidden(3, note_units[1]));
-
+        let x = (out.h, hidden(3, note_units[1]));
         let losses = g.scope("heads", |g| self.heads.losses(g, scores, (rows, n), x, target, weight));
         (losses, [lower, upper].into_iter().flat_map(|layer| layer.state.into_iter().flatten()).collect())
     }

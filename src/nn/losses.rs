@@ -1,8 +1,10 @@
 //! The heads with their losses as a layer: parts, totals, and where the backward pass begins.
 
 use super::dense::Dense;
+use super::dropout::dropped;
 use crate::graph::{Graph, Kind, Layout};
 use crate::ops::View;
+use crate::ops::dropout::DropoutSite;
 use crate::ops::gemm::Activation;
 use crate::ops::heads::{HeadSet, Shape};
 use crate::ops::reduce::SumRows;
@@ -41,19 +43,21 @@ impl Heads {
         self.bins.map(|(dense, _)| dense)
     }
 
-    /// Appends the heads on `x [N, rows, H]` and their losses against `target [rows, N, C]`; returns the output `[L]`, loss by
+    /// Appends the heads on `x [N, rows, H]`, which is dropped out before, and their losses against `target [rows, N, C]`; returns the output `[L]`, loss by
     /// loss the mean over the cells that `weight [rows, C]` counts: those of the heads, then that of the bins.
     pub fn losses(
         &self,
         graph: &mut Graph,
         scores: Scores,
         (rows, notes): (usize, usize),
-        x: View,
+        (x, drop): (View, DropoutSite),
         target: View,
         weight: View,
     ) -> View {
         let Scores { heads, binned } = scores;
-        let shape = Shape { rows, notes, units: self.units, heads, stored: x.format };
+        // The bins see the same features, and do not drop them on their own.
+        let (x, drop) = if self.bins.is_some() { (dropped(graph, x, drop), DropoutSite::NONE) } else { (x, drop) };
+        let shape = Shape { rows, notes, units: self.units, heads, drop, stored: x.format };
         let (parts, count, cells) = (shape.parts(), heads.len(), rows * notes);
         let of_parts = graph.temp("losses_of_parts", parts * count);
         let logit_grads = graph.temp("logit_grads", cells * count);

@@ -108,7 +108,7 @@ impl LstmLayer {
         self.conditioning.gate_bias(graph, embedding, batch, self.widths, (self.input, self.bias), drop)
     }
 
-    /// Appends the layer on `x [T, rows, inputs]`.
+    /// Appends the layer on `x [T, rows, inputs]`, whose rows may be padded with zeros.
     pub fn forward(&self, graph: &mut Graph, x: View, rows: Rows, bias: (View, usize), state: State) -> Output {
         let (steps, n, units) = (rows.steps, rows.rows, self.units);
         let gates = self.input_product(graph, x, rows, bias);
@@ -130,7 +130,8 @@ impl LstmLayer {
         let input = graph.weight(self.input);
         let gates = graph.temp_as("gates", all * gates_width, stored);
         let product =
-            Gemm::new(gemm::Layout::NN, all, gates_width, self.widths.input).with_bias(rows.told_apart(sequences));
+            Gemm::new(gemm::Layout::NN, all, gates_width, self.widths.input).padded([x.len / all, gates_width]);
+        let product = product.with_bias(rows.told_apart(sequences));
         graph.apply(product.of([stored, input.format, stored]), &[x, input, bias, gates]);
         graph.drop_after_forward(gates);
         gates

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::dropout::DropoutSite;
+use super::gemm::padded_width;
 use super::recorder::shader;
 use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label};
 use crate::error::Result;
@@ -20,7 +21,8 @@ pub const BEFORE_OCTAVE: usize = 1 + OCTAVE + 1;
 /// "Note features").
 ///
 /// Operands: `notes [T, B, N, C]` (already dropped out), `octave [T, B, N, F]`, `start [B]` (index in the piece of the
-/// first step, which decides the beat; may be negative), `y [T, B, N, 14 + F + q]`.
+/// first step, which decides the beat; may be negative), `y [T, B, N, 14 + F + q]`, in rows padded with zeros
+/// ([`Features::row`]).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Features {
     /// T.
@@ -45,7 +47,7 @@ pub struct Features {
     pub stored: Format,
 }
 
-/// `doctave = mask * dy[.., 14 .. 14 + F]`. Operands: `dy [T, B, N, 14 + F + q]`, `doctave [T, B, N, F]`.
+/// `doctave = mask * dy[.., 14 .. 14 + F]`. Operands: `dy [T, B, N, 14 + F + q]` in padded rows, `doctave [T, B, N, F]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FeaturesGrad(pub Features);
 
@@ -55,13 +57,18 @@ impl Features {
         BEFORE_OCTAVE + self.octave + self.beats
     }
 
+    /// Elements of a row of the result.
+    pub fn row(&self) -> usize {
+        padded_width(self.width())
+    }
+
     fn cells(&self) -> usize {
         self.steps * self.batch * self.notes
     }
 
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([notes, octave, start], [y]) = args.take();
-        let (n_notes, width) = (self.notes, self.width());
+        let (n_notes, width) = (self.notes, self.row());
         y.par_chunks_mut(n_notes * width).enumerate().for_each(|(tb, y)| {
             let notes = &notes[tb * n_notes * self.channels..][..n_notes * self.channels];
             let mut counts = [R::ZERO; OCTAVE];
@@ -89,7 +96,7 @@ impl Features {
 impl FeaturesGrad {
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([dy], [doctave]) = args.take();
-        let (f, width) = (self.0.octave, self.0.width());
+        let (f, width) = (self.0.octave, self.0.row());
         doctave.par_chunks_mut(f).zip(dy.par_chunks(width)).enumerate().for_each(|(cell, (doctave, dy))| {
             self.0.octave_drop.apply(uniforms, cell * f, &dy[BEFORE_OCTAVE..][..f], doctave);
         });
@@ -119,7 +126,7 @@ impl Op for Features {
             Arg::read("notes", cells * self.channels).moving(cells),
             Arg::read("octave", cells * self.octave),
             Arg::read("start", self.batch),
-            Arg::write("y", cells * self.width()).stored(self.stored),
+            Arg::write("y", cells * self.row()).stored(self.stored),
         ]
     }
 
@@ -135,7 +142,7 @@ impl Op for Features {
     }
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
-        let [notes, octave, y] = [self.channels, self.octave, self.width()].map(|width| self.notes * width);
+        let [notes, octave, y] = [self.channels, self.octave, self.row()].map(|width| self.notes * width);
         let rows = self.steps * self.batch;
         for (first, count) in recorder.row_chunks(rows, &[notes, octave, y]) {
             let building = recorder
@@ -144,7 +151,8 @@ impl Op for Features {
                 .read(1, first * octave, count * octave)
                 .read_all(2)
                 .write(3, first * y, count * y)
-                .words(&[first, count, self.batch, self.notes, self.channels, self.lowest, self.octave, self.beats]);
+                .words(&[first, count, self.batch, self.notes, self.channels, self.lowest, self.octave, self.beats])
+                .word(self.row());
             let building = self.beat_drop.words(self.octave_drop.words(building));
             building.step().groups((count * y).div_ceil(256));
         }
@@ -177,7 +185,7 @@ impl Op for FeaturesGrad {
     fn args(&self) -> Vec<Arg> {
         let cells = self.0.cells();
         vec![
-            Arg::read("dy", cells * self.0.width()).stored(self.0.stored).moving(cells * self.0.octave),
+            Arg::read("dy", cells * self.0.row()).stored(self.0.stored).moving(cells * self.0.octave),
             Arg::write("doctave", cells * self.0.octave),
         ]
     }
@@ -194,7 +202,7 @@ impl Op for FeaturesGrad {
 
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let Features { octave, octave_drop: drop, .. } = self.0;
-        let width = self.0.width();
+        let width = self.0.row();
         let cells = self.0.cells();
         for (first, count) in recorder.row_chunks(cells, &[width]) {
             let building = recorder

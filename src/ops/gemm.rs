@@ -14,7 +14,16 @@ use super::{
     Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all, unknown_variant,
 };
 use crate::Result;
-use crate::gpu::{Capabilities, Format, Shader};
+use crate::gpu::{Capabilities, Format, Shader, source};
+
+/// Rows of operands that are padded have multiples of so many elements: no variant has tiles of fewer columns, and vectors and
+/// the steps of [`VECTOR_GROUPS`] divide it.
+const ROW: usize = 8;
+
+/// Elements of a row of this width that is padded.
+pub fn padded_width(width: usize) -> usize {
+    width.next_multiple_of(ROW)
+}
 
 /// The least rows, or the shortest sums, of an excerpt: less would measure the edges of tiles.
 const EXCERPT: usize = 128;
@@ -59,6 +68,9 @@ pub struct Gemm {
     pub activation: Activation,
     /// Adds to `C` instead of overwriting it; only without bias and activation.
     pub accumulate: bool,
+    /// Elements from one stored row of `A` to the next, and of `C`: as many as it has columns, or more where rows are padded so
+    /// that each begins where a vector may ([`padded_width`]). The padding of `A` holds zeros, and that of `C` gets them.
+    pub strides: [usize; 2],
     /// Formats of `A`, `B` and `C`; the bias is f32. Products and sums are f32 in any case, and `C` is rounded once, but
     /// where a binding cannot hold `B` and the sum is cut, after each part.
     pub formats: [Format; 3],
@@ -68,7 +80,13 @@ impl Gemm {
     /// A plain product.
     pub fn new(layout: Layout, m: usize, n: usize, k: usize) -> Self {
         let formats = [Format::F32; 3];
-        Self { layout, m, n, k, bias: None, activation: Activation::Identity, accumulate: false, formats }
+        let strides = [if layout == Layout::TN { m } else { k }, n];
+        Self { layout, m, n, k, bias: None, activation: Activation::Identity, accumulate: false, strides, formats }
+    }
+
+    /// The same with rows of `A` and `C` that are padded to so many elements.
+    pub fn padded(self, strides: [usize; 2]) -> Self {
+        Self { strides, ..self }
     }
 
     /// The same of operands `a`, `b` and `c` in these formats.
@@ -93,23 +111,26 @@ impl Gemm {
 
     /// `rows` rows of `A B` (first row `first`), with bias and activation, into `c`.
     fn rows_on_cpu<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], first: usize, threads: bool) {
-        let (n, k) = (self.n, self.k);
-        let rows = c.len() / n;
+        let (n, k, [a_stride, c_stride]) = (self.n, self.k, self.strides);
+        let rows = c.len() / c_stride;
         if let (Some(bias), Some(groups)) = (bias, self.bias) {
-            for (r, row) in c.chunks_exact_mut(n).enumerate() {
+            for (r, row) in c.chunks_exact_mut(c_stride).enumerate() {
                 let s = groups.of(first + r);
-                row.copy_from_slice(&bias[s * n..(s + 1) * n]);
+                row[..n].copy_from_slice(&bias[s * n..(s + 1) * n]);
             }
         }
+        if c_stride > n {
+            c.chunks_exact_mut(c_stride).for_each(|row| row[n..].fill(R::ZERO));
+        }
         let a = match self.layout {
-            Layout::NN | Layout::NT => Mat::new(&a[first * k..], rows, k, k),
-            Layout::TN => Mat::new(&a[first..], k, rows, self.m).t(),
+            Layout::NN | Layout::NT => Mat::new(&a[first * a_stride..], rows, k, a_stride),
+            Layout::TN => Mat::new(&a[first..], k, rows, a_stride).t(),
         };
         let b = match self.layout {
             Layout::NN | Layout::TN => Mat::new(b, k, n, n),
             Layout::NT => Mat::new(b, n, k, k).t(),
         };
-        matmul(c, n, a, b, self.accumulate || bias.is_some(), threads);
+        matmul(c, c_stride, a, b, self.accumulate || bias.is_some(), threads);
         if self.activation == Activation::Tanh {
             vectorized(
                 #[inline(always)]
@@ -141,7 +162,7 @@ impl Gemm {
     }
 
     fn blocks_on_cpu<R: Real>(&self, a: &[R], b: &[R], bias: Option<&[R]>, c: &mut [R], block: usize) {
-        let blocks = c.par_chunks_mut(block * self.n).enumerate();
+        let blocks = c.par_chunks_mut(block * self.strides[1]).enumerate();
         blocks.for_each(|(i, c)| self.rows_on_cpu(a, b, bias, c, i * block, false));
     }
 }
@@ -224,7 +245,7 @@ impl Kernel {
         let (entry, rows, group) = match variant {
             "naive" => return Some(Self { entry: "naive", tile: [16, 16], consts: vec![] }),
             "tiled" => return Some(Self { entry: "tiled", tile: [16, 16], consts: vec![] }),
-            "cooperative" => return Some(Self { entry: "cooperative", tile: [64, 64], consts: vec![] }),
+            "cooperative" => return Some(Self { entry: "cooperative", tile: [128, 128], consts: vec![] }),
             "subgroup" => return Some(Self { entry: "subgroup", tile: [16, 256], consts: vec![] }),
             // All tiles have one area, so the fewest hang over the edge least.
             "register" => ("registers", 8, GROUPS.into_iter().min_by_key(|group| tiles(8, group))?),
@@ -277,24 +298,59 @@ impl Kernel {
             shader.types.push(("Ahead", half_if_all([stored_a, stored_b])));
         }
         match self.entry {
-            "subgroup" => Shader { op: "gemm_subgroup", source: with_gemm!("gemm_subgroup"), ..shader },
-            "cooperative" => Shader { op: "gemm_cooperative", source: with_gemm!("gemm_cooperative"), ..shader },
+            "subgroup" => {
+                Shader { op: "gemm_subgroup", source: source("gemm_subgroup", with_gemm!("gemm_subgroup")), ..shader }
+            }
+            "cooperative" => Shader {
+                op: "gemm_cooperative",
+                source: source("gemm_cooperative", with_gemm!("gemm_cooperative")),
+                ..shader
+            },
             _ => shader,
+        }
+    }
+
+    /// Sets the constants of a kernel that reads and writes vectors, where A, B and C allow it; of steps there are these, these with
+    /// the padding of A's rows, and these in a slice.
+    fn read_vectors(&self, shader: &mut Shader, by: [bool; 3], [steps, padded, slice]: [usize; 3]) {
+        let [by_a, by_b, by_c] = by.map(u32::from);
+        shader.consts.extend([("A_VECTOR", by_a), ("B_VECTOR", by_b), ("C_VECTOR", by_c)]);
+        if self.entry == "vector" {
+            let tiled = |steps: usize| steps.is_multiple_of(self.k_tile());
+            let even = by[0] && by[1] && tiled(padded) && (slice >= steps || tiled(slice));
+            shader.consts.push(("EVEN", even.into()));
+            if even && !tiled(steps) {
+                shader.consts.push(("PAST_END", 1));
+            }
         }
     }
 }
 
 impl Gemm {
+    /// Columns of a part of A as it is stored, and steps of the part (rows, columns and steps, first and number each), both with the
+    /// padding behind them: the last vector of a row may reach into it, and it may be what the last tile of steps lacks.
+    fn with_padding(&self, [in_m, _, in_k]: [(usize, usize); 3]) -> (usize, usize) {
+        let padded = |(first, count): (usize, usize), columns: usize| {
+            if first + count == columns { self.strides[0] - first } else { count }
+        };
+        match self.layout {
+            Layout::NN | Layout::NT => (padded(in_k, self.k), padded(in_k, self.k)),
+            Layout::TN => (padded(in_m, self.m), in_k.1),
+        }
+    }
+
     /// Records the product of these rows, columns and steps (first and number each), with so many steps in a slice.
     fn record_part(&self, kernel: &Kernel, recorder: &mut Recorder<'_>, part: [(usize, usize); 3], slice: usize) {
-        let (m, n, k) = (self.m, self.n, self.k);
+        let (n, k, [a_stride, c_stride]) = (self.n, self.k, self.strides);
         let [in_m, in_n, in_k] = part;
         let bias_groups = self.bias.unwrap_or(RowGroups { inner: 1, sequences: 1 });
         let (a, b) = match self.layout {
-            Layout::NN => (Part::new(in_m, in_k, k), Part::new(in_k, in_n, n)),
-            Layout::NT => (Part::new(in_m, in_k, k), Part::new(in_n, in_k, k)),
-            Layout::TN => (Part::new(in_k, in_m, m), Part::new(in_k, in_n, n)),
+            Layout::NN => (Part::new(in_m, in_k, a_stride), Part::new(in_k, in_n, n)),
+            Layout::NT => (Part::new(in_m, in_k, a_stride), Part::new(in_n, in_k, k)),
+            Layout::TN => (Part::new(in_k, in_m, a_stride), Part::new(in_k, in_n, n)),
         };
+        // The part that ends with the last columns makes the padding behind them.
+        let all_n = if in_n.0 + in_n.1 == n { (in_n.0, c_stride - in_n.0) } else { in_n };
         let start = match (in_k.0 > 0 || self.accumulate, self.bias) {
             (true, _) => Start::C,
             (false, Some(_)) => Start::Bias,
@@ -307,35 +363,38 @@ impl Gemm {
         // have one layout of bindings: a vector of it, where it is declared as vectors.
         let (bias_arg, bias, stored_bias) = match self.bias {
             Some(_) => (2, bias, Format::F32),
-            None => (1, Part::new((0, 1), (0, in_n.1.min(4)), 4), self.formats[1]),
+            None => (1, Part::new((0, 1), (0, b.len().min(4)), 4), self.formats[1]),
         };
-        let (c_arg, c) = (self.args().len() - 1, Part::new(in_m, in_n, n));
+        let (c_arg, c) = (self.args().len() - 1, Part::new(in_m, all_n, c_stride));
 
         let slices = in_k.1.div_ceil(slice);
-        let products = in_m.1 * in_n.1;
+        let products = in_m.1 * all_n.1;
         let [stored_a, stored_b, stored_c] = self.formats;
         let (product_arg, product, mut shader) = match slices {
             1 => (c_arg, c, kernel.shader(self.layout, start, tanh, self.formats, stored_bias)),
             _ => {
                 let scratch = recorder.scratch(slices * products);
-                let part = Part::new((0, slices * in_m.1), (0, in_n.1), in_n.1);
+                let part = Part::new((0, slices * in_m.1), (0, all_n.1), all_n.1);
                 let formats = [stored_a, stored_b, Format::F32];
                 (scratch, part, kernel.shader(self.layout, Start::Zero, false, formats, stored_bias))
             }
         };
-        if kernel.entry == "vector" {
+        if matches!(kernel.entry, "vector" | "cooperative") {
             let by_vectors = |arg: usize, part: &Part| {
                 [recorder.offset(arg, part.start), part.stride, part.cols].iter().all(|x| x.is_multiple_of(4))
             };
-            let (by_a, by_b, mut by_c) = (by_vectors(0, &a), by_vectors(1, &b), by_vectors(product_arg, &product));
-            // The bias is read by the vectors in which C is written.
-            by_c &= self.bias.is_none() || by_vectors(bias_arg, &bias);
-            let even = by_a && by_b && [slice, in_k.1].iter().all(|steps| steps.is_multiple_of(kernel.k_tile()));
-            let consts = [("A_VECTOR", by_a), ("B_VECTOR", by_b), ("C_VECTOR", by_c), ("EVEN", even)];
-            shader.consts.extend(consts.map(|(name, value)| (name, value.into())));
+            let (cols, steps) = self.with_padding(part);
+            // The bias is read by the vectors in which C is written, and what stands in its place is as long as one.
+            let by_bias = if self.bias.is_some() { by_vectors(bias_arg, &bias) } else { bias.len() == 4 };
+            let by_c = by_vectors(product_arg, &product) && by_bias;
+            let by = [by_vectors(0, &Part { cols, ..a }), by_vectors(1, &b), by_c];
+            kernel.read_vectors(&mut shader, by, [in_k.1, steps, slice]);
         }
         let words = [in_m.0, bias_groups.inner, bias_groups.sequences];
-        let cost = recorder.share(in_m.1, m).part(in_n.1, n).part(in_k.1, k);
+        if all_n != in_n {
+            shader.consts.push(("C_PADDED", 1));
+        }
+        let cost = recorder.share(in_m.1, self.m).part(in_n.1, n).part(in_k.1, k);
         recorder
             .dispatch(shader, cost)
             .write(product_arg, product.start, product.len())
@@ -345,6 +404,7 @@ impl Gemm {
             .words(&[in_m.1, in_n.1, in_k.1, a.stride, b.stride, product.stride])
             .words(&words)
             .word(slice)
+            .word(all_n.1)
             .groups(slices * kernel.tiles(in_m.1, in_n.1));
         if slices > 1 {
             let shader = shader!(
@@ -362,9 +422,10 @@ impl Gemm {
                 .read(product_arg, 0, slices * products)
                 // B and its offset have no part in it.
                 .word(0)
-                .words(&[in_m.1, in_n.1, slices, in_n.1, 0, c.stride])
+                .words(&[in_m.1, all_n.1, slices, all_n.1, 0, c.stride])
                 .words(&words)
                 .word(1)
+                .word(all_n.1)
                 .groups(products.div_ceil(256));
         }
     }
@@ -382,17 +443,28 @@ impl Op for Gemm {
         let halves = ["a", "b", "c"].into_iter().zip(self.formats).filter(|(_, format)| *format == Format::F16);
         let halves: String = halves.map(|(name, _)| name).collect();
         let halves = if halves.is_empty() { halves } else { format!(" {halves} f16") };
-        format!("gemm {:?} {}x{}x{}{bias}{tanh}{add}{halves}", self.layout, self.m, self.n, self.k)
+        let rows = |name: &str, stride: usize, columns: usize| match stride == columns {
+            true => String::new(),
+            false => format!(" {name} in rows of {stride}"),
+        };
+        let plain = Self::new(self.layout, self.m, self.n, self.k).strides;
+        let padded = rows("a", self.strides[0], plain[0]) + &rows("c", self.strides[1], plain[1]);
+        format!("gemm {:?} {}x{}x{}{bias}{tanh}{add}{padded}{halves}", self.layout, self.m, self.n, self.k)
     }
 
     fn args(&self) -> Vec<Arg> {
         let [a, b, c] = self.formats;
-        let mut args = vec![Arg::read("a", self.m * self.k).stored(a), Arg::read("b", self.k * self.n).stored(b)];
+        let [a_stride, c_stride] = self.strides;
+        let a_rows = if self.layout == Layout::TN { self.k } else { self.m };
+        let mut args = vec![
+            Arg::read("a", a_rows * a_stride).moving(self.m * self.k).stored(a),
+            Arg::read("b", self.k * self.n).stored(b),
+        ];
         if let Some(groups) = self.bias {
             args.push(Arg::read("bias", groups.sequences * self.n).moving(groups.among(self.m) * self.n));
         }
         let result = if self.accumulate { Arg::update } else { Arg::write };
-        args.push(result("c", self.m * self.n).stored(c));
+        args.push(result("c", self.m * c_stride).stored(c));
         args
     }
 
@@ -405,7 +477,7 @@ impl Op for Gemm {
 
     cpu_both!();
 
-    /// `cooperative` has not run on hardware yet, so it comes last: it must be asked for.
+    /// `cooperative` comes last: it is tried on devices where it has passed a check.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
         let is_small = Kernel::of("vector", self.m, self.n).is_some_and(|of| of.tiles(self.m, self.n) < FEW_GROUPS);
         let family = Family::of(capabilities);
@@ -418,7 +490,7 @@ impl Op for Gemm {
         if Kernel::of("split", self.m, self.n).is_some_and(sliced) {
             variants.insert(order::place_of_split(family, variants.len()), "split");
         }
-        if self.formats[..2] == [Format::F16; 2] && capabilities.multiplies_matrices() {
+        if self.formats[..2] == [Format::F16; 2] && capabilities.multiplies_matrices_of_eight_subgroups() {
             variants.push("cooperative");
         }
         variants
@@ -431,15 +503,16 @@ impl Op for Gemm {
     fn record(&self, variant: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let mut kernel = Kernel::of(variant, self.m, self.n).ok_or_else(|| unknown_variant(self, variant))?;
         if variant == "cooperative" {
-            kernel.consts.push(("INVOCATIONS", recorder.capabilities.subgroup_max_size));
+            let invocations = recorder.capabilities.subgroup_max_size;
+            kernel.consts.extend([("INVOCATIONS", invocations), ("TWO", u32::from(invocations == 32))]);
         }
-        let (m, n, k) = (self.m, self.n, self.k);
+        let (m, n, k, [a_stride, c_stride]) = (self.m, self.n, self.k, self.strides);
         // Each matrix is cut along its stored rows, so that every part fits a binding.
         let rows = |widths: &[usize]| recorder.rows_per_binding(widths);
         let [most_m, most_n, most_k] = match self.layout {
-            Layout::NN => [rows(&[k, n]), n, rows(&[n])],
-            Layout::NT => [rows(&[k, n]), rows(&[k]), k],
-            Layout::TN => [rows(&[n]), n, rows(&[m, n])],
+            Layout::NN => [rows(&[a_stride, c_stride]), n, rows(&[n])],
+            Layout::NT => [rows(&[a_stride, c_stride]), rows(&[k]), k],
+            Layout::TN => [rows(&[c_stride]), n, rows(&[a_stride, n])],
         };
         // What takes too long for a watchdog has fewer rows, or shorter sums where these are long and tiles few.
         let most_m = match self.layout {
@@ -449,7 +522,7 @@ impl Op for Gemm {
         let most_m = most_m.min(m).max(1);
         let (cost, tiles) = (recorder.share(most_m, m), kernel.tiles(most_m, n.min(most_n)));
         let groups = match variant {
-            "split" => tiles * k.div_ceil(kernel.slice(m, n, k, usize::MAX)),
+            "split" | "cooperative" => tiles * k.div_ceil(kernel.slice(m, n, k, usize::MAX)),
             _ => tiles,
         };
         let most_k = most_k.min(recorder.in_time(cost, k, groups)).max(1);
@@ -459,7 +532,10 @@ impl Op for Gemm {
                     // Fewer rows at a time have the whole's slices, and so its bits.
                     let (rows, cols) = if in_k.1 == k { (m, n) } else { (in_m.1, in_n.1) };
                     let slice = match variant {
-                        "split" => kernel.slice(rows, cols, in_k.1, recorder.rows_per_binding(&[in_m.1 * in_n.1])),
+                        "split" | "cooperative" => {
+                            let most = recorder.rows_per_binding(&[in_m.1 * (in_n.1 + c_stride - n)]);
+                            kernel.slice(rows, cols, in_k.1, most)
+                        }
                         _ => in_k.1,
                     };
                     self.record_part(&kernel, recorder, [in_m, in_n, in_k], slice);
@@ -489,10 +565,16 @@ impl Op for Gemm {
             tape.push(Box::new(TanhGrad { len: c.len }), &[c, dc, dz]);
             dc = dz;
         }
-        let (m, n, k) = (self.m, self.n, self.k);
+        let (m, n, k, [a_stride, c_stride]) = (self.m, self.n, self.k, self.strides);
+        // Only gradients have padded results, and what is padded in a forward pass is the A of a layer.
+        let plain = Self::new(self.layout, m, n, k).strides;
+        assert!(c_stride == n && (a_stride == plain[0] || self.layout == Layout::NN), "{}", self.label());
         // The factors of each gradient, with its shape.
         let [(da, of_a), (db, of_b)] = match self.layout {
-            Layout::NN => [(Gemm::new(Layout::NT, m, k, n), [dc, b]), (Gemm::new(Layout::TN, k, n, m), [a, dc])],
+            Layout::NN => [
+                (Gemm::new(Layout::NT, m, k, n).padded([n, a_stride]), [dc, b]),
+                (Gemm::new(Layout::TN, k, n, m).padded([a_stride, n]), [a, dc]),
+            ],
             Layout::NT => [(Gemm::new(Layout::NN, m, k, n), [dc, b]), (Gemm::new(Layout::TN, n, k, m), [dc, a])],
             Layout::TN => [(Gemm::new(Layout::NT, k, m, n), [b, dc]), (Gemm::new(Layout::NN, k, n, m), [a, dc])],
         };

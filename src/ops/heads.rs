@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::dropout::DropoutSite;
 use super::order::{self, Family};
 use super::recorder::{Building, chunks, shader};
 use super::reduce::SumRows;
@@ -114,7 +115,7 @@ impl HeadSet {
 ///
 /// Features stand note by note, `[N, rows, H]`. A part is a run of up to 128 rows of one note; parts are numbered note
 /// by note.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Shape {
     /// T * B.
     pub rows: usize,
@@ -124,6 +125,8 @@ pub struct Shape {
     pub units: usize,
     /// C heads.
     pub heads: HeadSet,
+    /// Dropout of the features.
+    pub drop: DropoutSite,
     /// Format of the features and their gradients.
     pub stored: Format,
 }
@@ -150,6 +153,25 @@ pub struct HeadsInputGrad(pub Shape);
 pub struct HeadsWeightGrad(pub Shape);
 
 impl Shape {
+    /// Whether features are dropped at all.
+    fn drops(&self) -> bool {
+        self.drop.rate > 0.0
+    }
+
+    /// What the masks of a cell cost.
+    fn masks(&self) -> usize {
+        if self.drops() { self.units } else { 0 }
+    }
+
+    /// The features of a cell, with dropout; `room` has place for them.
+    fn dropped<'a, R: Real>(&self, uniforms: &Uniforms, cell: usize, x: &'a [R], room: &'a mut [R]) -> &'a [R] {
+        if !self.drops() {
+            return x;
+        }
+        self.drop.apply(uniforms, cell * self.units, x, room);
+        room
+    }
+
     /// Number of parts.
     pub fn parts(&self) -> usize {
         self.notes * self.runs()
@@ -187,8 +209,9 @@ impl Shape {
             heads if heads.channels == heads.len => format!(" C={}", heads.len),
             heads => format!(" C={} of {}", heads.len, heads.channels),
         };
+        let drop = if self.drops() { " dropout" } else { "" };
         let half = half_label(self.stored);
-        format!("heads {what} rows={} N={} H={}{heads}{half}", self.rows, self.notes, self.units)
+        format!("heads {what} rows={} N={} H={}{heads}{drop}{half}", self.rows, self.notes, self.units)
     }
 
     /// The shader of an entry point with its constants.
@@ -201,6 +224,9 @@ impl Shape {
             consts.push(("CHANNELS", self.heads.channels as u32));
         } else {
             consts.push(("COLS", cols(self.units) as u32));
+        }
+        if self.drops() {
+            consts.push(("DROPS", 1));
         }
         Shader { consts, ..shader!("heads", entry, [], [("S", self.stored)]) }
     }
@@ -248,10 +274,12 @@ impl Block {
         self.runs * self.notes
     }
 
-    /// The words that the shaders start with after the offsets.
+    /// The words that the shaders have after the offsets.
     fn words<'r, 'a>(&self, building: Building<'r, 'a>) -> Building<'r, 'a> {
-        let words = [self.run, self.runs, self.note, self.notes, self.shape.rows];
-        words.into_iter().fold(building, Building::word)
+        let Shape { rows, notes, drop, .. } = &self.shape;
+        let building = building.words(&[self.run, self.runs, self.note, self.notes, *rows, *notes]);
+        let building = drop.words(building);
+        if self.shape.drops() { building.step() } else { building }
     }
 }
 
@@ -270,27 +298,28 @@ fn columns<R: Real, const C: usize>(w: &[R]) -> [Vec<R>; C] {
 }
 
 impl Heads {
-    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         match self.0.heads.len {
-            2 => self.run::<R, 2>(args),
-            _ => self.run::<R, 3>(args),
+            2 => self.run::<R, 2>(uniforms, args),
+            _ => self.run::<R, 3>(uniforms, args),
         }
     }
 
-    fn run<R: Real, const C: usize>(&self, args: Args<'_, R>) {
+    fn run<R: Real, const C: usize>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([x, w, bias, target, weight], [losses, logit_grads]) = args.take();
         let s = &self.0;
         let w = columns::<R, C>(w);
         let parts = losses.par_chunks_exact_mut(C).zip(s.split(logit_grads, C));
         parts.enumerate().for_each(|(part, (losses, logit_grads))| {
             let (first, _) = s.cells_of(part);
+            let mut room = vec![R::ZERO; s.masks()];
             vectorized(
                 #[inline(always)]
                 || {
                     losses.fill(R::ZERO);
                     for (cell, logit_grads) in (first..).zip(logit_grads.chunks_exact_mut(C)) {
                         let (n, r) = (cell / s.rows, cell % s.rows);
-                        let x = &x[cell * s.units..][..s.units];
+                        let x = s.dropped(uniforms, cell, &x[cell * s.units..][..s.units], &mut room);
                         let target = &target[(r * s.notes + n) * s.heads.channels..][..C];
                         for (i, head) in s.heads.list[..C].iter().enumerate() {
                             let z = bias[i] + dot(x, &w[i]);
@@ -319,29 +348,35 @@ fn scaled<R: Real, const C: usize>(logit_grads: &[R], dlosses: &[R]) -> [R; C] {
 }
 
 impl HeadsInputGrad {
-    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         match self.0.heads.len {
-            2 => self.run::<R, 2>(args),
-            _ => self.run::<R, 3>(args),
+            2 => self.run::<R, 2>(uniforms, args),
+            _ => self.run::<R, 3>(uniforms, args),
         }
     }
 
-    fn run<R: Real, const C: usize>(&self, args: Args<'_, R>) {
+    fn run<R: Real, const C: usize>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([w, logit_grads, dlosses], [dx]) = args.take();
         let s = &self.0;
         let w = columns::<R, C>(w);
         s.split(dx, s.units).into_par_iter().enumerate().for_each(|(part, dx)| {
             let (first, _) = s.cells_of(part);
             let dlosses = &dlosses[part * C..][..C];
+            let mut room = vec![R::ZERO; s.masks()];
             vectorized(
                 #[inline(always)]
                 || {
                     let w: [&[R]; C] = std::array::from_fn(|head| &w[head][..s.units]);
-                    for (grads, dx) in logit_grads[first * C..].chunks(C).zip(dx.chunks_exact_mut(s.units)) {
+                    let cells = logit_grads[first * C..].chunks(C).zip(dx.chunks_exact_mut(s.units));
+                    for (cell, (grads, dx)) in (first..).zip(cells) {
                         let d: [R; C] = scaled(grads, dlosses);
                         dx.iter_mut().zip(w[0]).for_each(|(dx, &w)| *dx = d[0] * w);
                         for head in 1..C {
                             dx.iter_mut().zip(w[head]).for_each(|(dx, &w)| *dx += d[head] * w);
+                        }
+                        if s.drops() {
+                            room.copy_from_slice(dx);
+                            s.drop.apply(uniforms, cell * s.units, &room, dx);
                         }
                     }
                 },
@@ -351,14 +386,14 @@ impl HeadsInputGrad {
 }
 
 impl HeadsWeightGrad {
-    fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+    fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         match self.0.heads.len {
-            2 => self.run::<R, 2>(args),
-            _ => self.run::<R, 3>(args),
+            2 => self.run::<R, 2>(uniforms, args),
+            _ => self.run::<R, 3>(uniforms, args),
         }
     }
 
-    fn run<R: Real, const C: usize>(&self, args: Args<'_, R>) {
+    fn run<R: Real, const C: usize>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([x, logit_grads, dlosses], [dw, dbias]) = args.take();
         let s = &self.0;
         let parts = dw.par_chunks_exact_mut(s.units * C).zip(dbias.par_chunks_exact_mut(C));
@@ -366,6 +401,7 @@ impl HeadsWeightGrad {
             let (first, cells) = s.cells_of(part);
             let dlosses = &dlosses[part * C..][..C];
             let mut sums: [Vec<R>; C] = std::array::from_fn(|_| vec![R::ZERO; s.units]);
+            let mut room = vec![R::ZERO; s.masks()];
             dbias.fill(R::ZERO);
             vectorized(
                 #[inline(always)]
@@ -374,7 +410,7 @@ impl HeadsWeightGrad {
                     for cell in first..first + cells {
                         let d: [R; C] = scaled(&logit_grads[cell * C..], dlosses);
                         dbias.iter_mut().zip(d).for_each(|(sum, d)| *sum += d);
-                        let x = &x[cell * s.units..][..s.units];
+                        let x = s.dropped(uniforms, cell, &x[cell * s.units..][..s.units], &mut room);
                         for (sums, d) in sums.iter_mut().zip(d) {
                             sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += d * x);
                         }
@@ -411,12 +447,12 @@ impl Op for Heads {
     }
 
     /// A cell costs its products; of each head 6 for a cross-entropy (4 of them softplus) and 2 for its gradient, or 3 for a
-    /// square and its gradient, 2 for the scales, 1 for the sum; and 1 for a mask.
+    /// square and its gradient, 2 for the scales, 1 for the sum; and 1 for a mask. A feature that may be dropped costs 1.
     fn cost(&self) -> Cost {
         let heads = self.0.heads.heads();
         let scores = heads.iter().map(|head| if head.score == Score::Squared { 3 } else { 8 } + 3).sum::<usize>();
         let masks = heads.iter().filter(|head| head.masked).count();
-        let cell = 2 * self.0.units * heads.len() + scores + masks;
+        let cell = 2 * self.0.units * heads.len() + scores + masks + self.0.masks();
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 
@@ -442,7 +478,7 @@ impl Op for Heads {
                 .read(4, row * weights, block.rows * weights)
                 .write_all(5)
                 .write(6, grads.0, grads.1);
-            block.words(building).word(s.notes).groups(block.parts());
+            block.words(building).groups(block.parts());
         }
         Ok(())
     }
@@ -478,10 +514,10 @@ impl Op for HeadsInputGrad {
         ]
     }
 
-    /// A cell costs C scales and C multiply-adds a feature.
+    /// A cell costs C scales and C multiply-adds a feature, and 1 for its dropout.
     fn cost(&self) -> Cost {
         let c = self.0.heads.len;
-        let cell = c + 2 * c * self.0.units;
+        let cell = c + 2 * c * self.0.units + self.0.masks();
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 
@@ -528,10 +564,10 @@ impl Op for HeadsWeightGrad {
         ]
     }
 
-    /// A cell costs C scales, C multiply-adds a feature and C sums.
+    /// A cell costs C scales, C multiply-adds a feature, 1 for its dropout, and C sums.
     fn cost(&self) -> Cost {
         let c = self.0.heads.len;
-        let cell = c + 2 * c * self.0.units + c;
+        let cell = c + 2 * c * self.0.units + c + self.0.masks();
         Cost { flops: (self.0.cells() * cell) as u64, bytes: self.operand_bytes() }
     }
 

@@ -127,10 +127,11 @@ impl Pair {
 
     fn shader(&self, split: Split, entry: &'static str) -> Shader {
         let formats = [self.weights_in, self.stored];
-        let source = concat!(
+        let built_in = concat!(
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lstm_pair.wgsl")),
             include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lstm.wgsl"))
         );
+        let source = crate::gpu::source("lstm_pair", built_in);
         let types = vec![("W", formats[0]), ("S", formats[1]), ("Ahead", half_if_all(formats))];
         Shader { op: "lstm_pair", source, types, ..split.shader(entry, true) }
     }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::dropout::DropoutSite;
+use super::gemm::padded_width;
 use super::recorder::{Building, chunks, shader};
 use super::{Arg, Args, Cost, Op, Real, Recorder, Tape, Uniforms, View, cpu_both, half_label};
 use crate::error::Result;
@@ -12,7 +13,7 @@ use crate::gpu::{Capabilities, Format};
 
 /// `y[n, (t, b), :] = h[t, b, n, :] * mask ++ chosen[t, b, n - 1, :] * mask`, zeros below the lowest note.
 ///
-/// Operands: `h [T, B, N, H]`, `chosen [T, B, N, C]`, `y [N, T * B, H + C]`.
+/// Operands: `h [T, B, N, H]`, `chosen [T, B, N, C]`, `y [N, T * B, H + C]` in rows padded with zeros ([`NoteInput::row`]).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteInput {
     /// T * B.
@@ -31,7 +32,7 @@ pub struct NoteInput {
     pub stored: Format,
 }
 
-/// `dh[t, b, n, :] = mask * dy[n, (t, b), ..H]`. Operands: `dy [N, T * B, H + C]`, `dh [T, B, N, H]`.
+/// `dh[t, b, n, :] = mask * dy[n, (t, b), ..H]`. Operands: `dy [N, T * B, H + C]` in padded rows, `dh [T, B, N, H]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NoteInputGrad(pub NoteInput);
 
@@ -44,17 +45,24 @@ impl NoteInput {
         self.units + self.channels
     }
 
+    /// Elements of a row of the result.
+    pub fn row(&self) -> usize {
+        padded_width(self.width())
+    }
+
     fn blocks(&self, recorder: &Recorder<'_>) -> Vec<Block> {
-        Block::all(recorder, (self.rows, self.notes), &[self.units, self.channels], self.width())
+        Block::all(recorder, (self.rows, self.notes), &[self.units, self.channels], self.row())
     }
 
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([h, chosen], [y]) = args.take();
-        let (rows, notes, units, width) = (self.rows, self.notes, self.units, self.width());
-        y.par_chunks_mut(width).enumerate().for_each(|(i, y)| {
+        let (rows, notes, units, row) = (self.rows, self.notes, self.units, self.row());
+        y.par_chunks_mut(row).enumerate().for_each(|(i, y)| {
             let (n, r) = (i / rows, i % rows);
             let cell = r * notes + n;
-            let (y_h, y_chosen) = y.split_at_mut(units);
+            let (y_h, rest) = y.split_at_mut(units);
+            let (y_chosen, padding) = rest.split_at_mut(self.channels);
+            padding.fill(R::ZERO);
             self.drop.apply(uniforms, cell * units, &h[cell * units..][..units], y_h);
             for (j, y) in y_chosen.iter_mut().enumerate() {
                 *y = if n == 0 {
@@ -130,10 +138,10 @@ impl Block {
 impl NoteInputGrad {
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
         let ([dy], [dh]) = args.take();
-        let (rows, notes, units, width) = (self.0.rows, self.0.notes, self.0.units, self.0.width());
+        let (rows, notes, units, row) = (self.0.rows, self.0.notes, self.0.units, self.0.row());
         dh.par_chunks_mut(units).enumerate().for_each(|(cell, dh)| {
             let (r, n) = (cell / notes, cell % notes);
-            self.0.drop.apply(uniforms, cell * units, &dy[(n * rows + r) * width..][..units], dh);
+            self.0.drop.apply(uniforms, cell * units, &dy[(n * rows + r) * row..][..units], dh);
         });
     }
 }
@@ -153,7 +161,7 @@ impl Op for NoteInput {
             Arg::read("h", self.cells() * self.units).stored(self.stored),
             // That of the highest note is for none above it.
             Arg::read("chosen", self.cells() * self.channels).moving((self.cells() - self.rows) * self.channels),
-            Arg::write("y", self.cells() * self.width()).stored(self.stored),
+            Arg::write("y", self.cells() * self.row()).stored(self.stored),
         ]
     }
 
@@ -172,15 +180,15 @@ impl Op for NoteInput {
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         for block in self.blocks(recorder) {
             let (h, chosen) = (block.of_rows(self.units), block.of_rows(self.channels));
-            let y = block.of_notes(self.width());
+            let y = block.of_notes(self.row());
             let building = recorder
                 .dispatch(shader!("note_input", "forward", [], [("S", self.stored)]), block.cost(recorder))
                 .read(0, h.0, h.1)
                 .read(1, chosen.0, chosen.1)
                 .write(2, y.0, y.1);
-            let building = block.words(building).word(self.units).word(self.channels);
+            let building = block.words(building).words(&[self.units, self.channels, self.row()]);
             let building = self.chosen_drop.words(self.drop.words(building));
-            building.step().groups((block.rows * block.notes * self.width()).div_ceil(256));
+            building.step().groups((block.rows * block.notes * self.row()).div_ceil(256));
         }
         Ok(())
     }
@@ -206,7 +214,7 @@ impl Op for NoteInputGrad {
         let cells = self.0.cells();
         let stored = self.0.stored;
         vec![
-            Arg::read("dy", cells * self.0.width()).stored(stored).moving(cells * self.0.units),
+            Arg::read("dy", cells * self.0.row()).stored(stored).moving(cells * self.0.units),
             Arg::write("dh", cells * self.0.units).stored(stored),
         ]
     }
@@ -224,12 +232,12 @@ impl Op for NoteInputGrad {
     fn record(&self, _: &str, recorder: &mut Recorder<'_>) -> Result<()> {
         let NoteInput { units, drop, .. } = self.0;
         for block in self.0.blocks(recorder) {
-            let (dy, dh) = (block.of_notes(self.0.width()), block.of_rows(units));
+            let (dy, dh) = (block.of_notes(self.0.row()), block.of_rows(units));
             let building = recorder
                 .dispatch(shader!("note_input", "backward", [], [("S", self.0.stored)]), block.cost(recorder))
                 .read(0, dy.0, dy.1)
                 .write(1, dh.0, dh.1);
-            let building = drop.words(block.words(building).word(units).word(self.0.channels));
+            let building = drop.words(block.words(building).word(units).word(self.0.row()));
             building.step().groups((block.rows * block.notes * units).div_ceil(256));
         }
         Ok(())

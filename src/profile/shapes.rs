@@ -12,7 +12,7 @@ use crate::nn::optimizer::{adadelta, nadam};
 use crate::ops::biaxial_features::BiaxialFeatures;
 use crate::ops::dropout::{Dropout, DropoutSite};
 use crate::ops::features::{Features, FeaturesGrad};
-use crate::ops::gemm::{Activation, Gemm, Layout};
+use crate::ops::gemm::{Activation, Gemm, Layout, padded_width};
 use crate::ops::heads::{self, HeadSet, Heads, HeadsInputGrad, HeadsWeightGrad};
 use crate::ops::lstm::{Lstm, LstmGates, LstmGrad};
 use crate::ops::lstm_pair::{LstmPair, LstmPairGrad, Pair};
@@ -151,14 +151,21 @@ const KERNELS: [(&str, &str, Make); 25] = [
         if accumulate && (bias.is_some() || activation == Activation::Tanh) {
             return Err(Error::usage("--shape accumulate=true with a bias or tanh", "a product that adds has neither"));
         }
+        // As a layer of a width that vectors do not divide has it: its input's rows are padded, and those of that one's gradient.
+        let strides = match (f.flag("padded")?, layout, product.strides) {
+            (false, _, strides) => strides,
+            (true, Layout::NT, [a, c]) => [a, padded_width(c)],
+            (true, _, [a, c]) => [padded_width(a), c],
+        };
         let formats = [f.format("a")?, f.format("b")?, f.format("c")?];
-        Ok(Arc::new(Gemm { bias, activation, accumulate, ..product.of(formats) }))
+        Ok(Arc::new(Gemm { bias, activation, accumulate, ..product.padded(strides).of(formats) }))
     }),
     ("heads", "heads", |f, c, b, t| {
         let heads = if c.channels == 2 { HeadSet::notes(c.masked) } else { HeadSet::performance(c.masked) };
         let (rows, notes) = (f.size("rows", b * t)?, f.size("notes", c.notes)?);
         let units = f.size("units", c.upper_units)?;
-        let shape = heads::Shape { rows, notes, units, heads, stored: f.format("format")? };
+        let drop = DropoutSite { site: 1, rate: c.dropout, inner: units };
+        let shape = heads::Shape { rows, notes, units, heads, drop, stored: f.format("format")? };
         Ok(match f.one_of("pass", &[("forward", 0), ("input-gradient", 1), ("weight-gradient", 2)])? {
             0 => Arc::new(Heads(shape)),
             1 => Arc::new(HeadsInputGrad(shape)),

@@ -1,7 +1,7 @@
 //! Broken kernels, each of which the kernel tests must notice: what tests are worth is what they catch.
 //!
 //! A mutant is a change of one place of a shader's text. Those of `written.rs` are mistakes that a person makes, and each
-//! names the case that must fail with it on every software adapter that runs the kernel. Those of `drawn.rs` are changes by
+//! names the case that must fail with it on lavapipe, and with `DEEPJ_EVERY_ADAPTER=1` on every software adapter that runs the kernel. Those of `drawn.rs` are changes by
 //! rule, of which some are drawn for each kernel; they run on one adapter, and any case may catch them. Those among them
 //! that change nothing that can be seen are listed in `equivalent.rs`, each with its reason. The case that catches a mutant
 //! must pass without it.
@@ -163,7 +163,11 @@ fn software() -> Vec<Arc<Adapter>> {
 fn main() -> ExitCode {
     environment::prepare();
     let arguments = Arguments::from_args();
-    let adapters = software();
+    let here = software();
+    // The table has a column for each adapter.
+    let every = adapters::every_adapter() || std::env::var_os("DEEPJ_MUTANTS_TABLE").is_some();
+    let runs = |adapter: &&Arc<Adapter>| every || adapter.name.contains(ADAPTER);
+    let adapters: Vec<Arc<Adapter>> = here.iter().filter(runs).cloned().collect();
     let cases: Vec<Arc<Case>> = cases().into_iter().map(Arc::new).collect();
     let kernels = Arc::new(Kernels::of(&Attempt::all(&cases, &everything())));
     let more = std::env::var("DEEPJ_MUTANTS_DRAWN").ok().and_then(|count| count.parse().ok());
@@ -184,7 +188,7 @@ fn main() -> ExitCode {
     let batches = Batches::new(&arguments);
     let mut trials = batches.add(None, tests);
     let attempts: Vec<Vec<Attempt>> =
-        adapters.iter().map(|adapter| Attempt::all(&cases, &adapter.capabilities)).collect();
+        adapters.iter().map(|adapter| Attempt::all(&cases, &adapter.with_emulation(&adapter.capabilities))).collect();
     for tests in written(&kernels, &adapters, &attempts, &findings) {
         trials.extend(batches.add(None, tests));
     }
@@ -208,7 +212,7 @@ fn main() -> ExitCode {
     for kernel in kernels.missing_in(&attempts.concat()) {
         println!("no adapter here runs {kernel}: its mutants were not tried");
     }
-    let (lines, lacking) = adapters::missing(&adapters);
+    let (lines, lacking) = adapters::missing(&here);
     lines.iter().for_each(|line| println!("{line}"));
     if let (Ok(path), true) = (std::env::var("DEEPJ_MUTANTS_TABLE"), whole)
         && let Err(error) = table::write(&path, &findings, &adapters, &drawn)

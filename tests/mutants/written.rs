@@ -289,8 +289,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "gemm/naive",
         "the column of the edge is left out",
-        "if row >= p.m || col >= p.n {\n        return;\n    }\n    finish(",
-        "if row >= p.m || col + 1u >= p.n {\n        return;\n    }\n    finish(",
+        "if row >= p.m || col >= p.all_n {\n        return;\n    }\n    var value",
+        "if row >= p.m || col + 1u >= p.all_n {\n        return;\n    }\n    var value",
         "gemm NN 17x33x5",
     ),
     mutant(
@@ -421,6 +421,34 @@ pub const WRITTEN: &[Mutant] = &[
     ),
     mutant(
         "gemm/vector",
+        "B is read past its end where the padding of A has no steps",
+        "at = min(at, vec4<u32>(last_of_b()));",
+        "",
+        "gemm NN 130x96x94 bias a in rows of 96",
+    ),
+    mutant(
+        "gemm/vector",
+        "the padding of C has products",
+        "select(vec4<f32>(), products, col + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.n))",
+        "products",
+        "gemm NT 130x94x96 c in rows of 96",
+    ),
+    mutant(
+        "gemm/vector",
+        "the last vector of a padded row is the one before",
+        "(cols - 1u) / 4u * 4u",
+        "cols / 4u * 4u - 4u",
+        "gemm TN 94x96x130 a in rows of 96",
+    ),
+    mutant(
+        "gemm/registers",
+        "the padding of C has products",
+        "select(0.0, product, col < p.n)",
+        "product",
+        "gemm NT 130x94x96 c in rows of 96",
+    ),
+    mutant(
+        "gemm/vector",
         "a block of A is not transposed where tiles divide k",
         "            rows = transpose(block);",
         "            rows = block;",
@@ -429,15 +457,15 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "gemm/vector",
         "a tile further is read from where the first was, where tiles divide k",
-        "let at = begin + tile * select(b_step, a_step, local < A_BLOCKS);",
-        "let at = begin;",
+        "var at = begin + tile * select(b_step, a_step, local < A_BLOCKS);",
+        "var at = begin;",
         "gemm NN 64x64x32",
     ),
     mutant(
         "gemm/vector",
         "the last of four columns is left out where vectors cannot be stored",
-        "if col + 3u < p.n {",
-        "if col + 4u < p.n {",
+        "if col + 3u < p.all_n {",
+        "if col + 4u < p.all_n {",
         "gemm NN 12x256x64",
     ),
     mutant(
@@ -485,16 +513,37 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "gemm_cooperative/cooperative",
         "no barrier between bringing a tile and using it",
-        "fill(local, origin, first);\n        workgroupBarrier();",
-        "fill(local, origin, first);",
+        "put_b(local + EIGHT_SUBGROUPS, next, b1); // if TWO\n        workgroupBarrier();",
+        "put_b(local + EIGHT_SUBGROUPS, next, b1); // if TWO",
         "gemm NN 65x129x17 ab f16",
     ),
     mutant(
         "gemm_cooperative/cooperative",
         "steps beyond k count as the last one",
-        "select(StoredA(0.0), a_value, a_i < p.k)",
-        "a_value",
+        "select(vec4<StoredA>(), brought, steps < vec4<u32>(left))",
+        "brought",
         "gemm NN 65x129x17 ab f16",
+    ),
+    mutant(
+        "gemm_cooperative/cooperative",
+        "a subgroup's matrices are those of the one above",
+        "let row = subgroup / 2u * 32u;",
+        "let row = subgroup / 4u * 32u;",
+        "gemm NN 65x129x17 ab f16",
+    ),
+    mutant(
+        "gemm_cooperative/cooperative",
+        "matrices of a transposed A are read along rows",
+        "m0 = coopLoad<coop_mat16x16<StoredA, A>>(&a_halves[a_at], A_PITCH); // if A_TRANSPOSED",
+        "m0 = coopLoadT<coop_mat16x16<StoredA, A>>(&a_halves[a_at], A_PITCH); // if A_TRANSPOSED",
+        "gemm TN 65x129x17 ab f16",
+    ),
+    mutant(
+        "gemm_cooperative/cooperative",
+        "the tile that is multiplied is the one that is filled",
+        "let tile = i_tile % 2u * TILE;",
+        "let tile = (1u - i_tile % 2u) * TILE;",
+        "gemm NN 20x36x1031 ab f16",
     ),
     // heads
     mutant(
@@ -598,8 +647,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "heads/input_grad_naive",
         "the losses' gradients are ignored",
-        "* scale;\n            dx[",
-        ";\n            dx[",
+        "* scale;\n            put_grad(",
+        ";\n            put_grad(",
         "heads input gradient rows=37 N=1 H=7",
     ),
     mutant(
@@ -637,6 +686,27 @@ pub const WRITTEN: &[Mutant] = &[
         "(rows + RUN - 1u) / RUN",
         "rows / RUN",
         "heads weight gradient rows=129 N=3 H=17",
+    ),
+    mutant(
+        "heads/forward_workgroup",
+        "masks of a part's features are those of the first",
+        "first * H + place",
+        "place",
+        "heads forward rows=700 N=13 H=9 dropout 64 KiB bindings",
+    ),
+    mutant(
+        "heads/input_grad_workgroup",
+        "gradients of dropped features go on",
+        "value *= mask(q.first_note * q.rows + q.first_run * RUN, place, q.inner, q.site, q.rate, q.kept);",
+        "",
+        "heads input gradient rows=130 N=3 H=17 dropout slots 1+2 of 5",
+    ),
+    mutant(
+        "heads/weight_grad_workgroup",
+        "masks are those of another site",
+        "g.inner, g.site,",
+        "g.inner, g.site + 1u,",
+        "heads weight gradient rows=130 N=3 H=17 dropout slots 1+2 of 5",
     ),
     // lstm
     mutant(
@@ -1142,8 +1212,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_input/forward",
         "the lowest note has a lower one",
-        "} else if n > 0u {",
-        "} else {",
+        "} else if n > 0u && j < p.units + p.channels {",
+        "} else if j < p.units + p.channels {",
         "note_input forward rows=7 N=48 H=16",
     ),
     mutant(
@@ -1156,9 +1226,16 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_input/forward",
         "notes stand as far apart as the block has rows",
-        "p.y_offset + (note * p.rows + row) * width",
-        "p.y_offset + (note * p.row_count + row) * width",
+        "p.y_offset + (note * p.rows + row) * p.width",
+        "p.y_offset + (note * p.row_count + row) * p.width",
         "note_input forward rows=67 N=11 H=29 64 KiB bindings",
+    ),
+    mutant(
+        "note_input/forward",
+        "the padding has the next note's values",
+        "n > 0u && j < p.units + p.channels",
+        "n > 0u",
+        "note_input forward rows=19 N=13 H=29",
     ),
     mutant(
         "note_input/backward",

@@ -192,9 +192,6 @@ impl Variant {
 }
 
 fn name(shader: &Shader, writable: &BTreeSet<usize>) -> String {
-    let consts = shader.consts.iter().map(|(name, value)| format!(" {name}={value}"));
-    let types = shader.types.iter().map(|(name, format)| format!(" {name}={}", format.name()));
     let writable = writable.iter().map(|binding| format!(", binding {binding} writable"));
-    let told: String = consts.chain(types).chain(writable).collect();
-    format!("{}.wgsl `{}`{told}", shader.op, shader.entry)
+    shader.name() + &writable.collect::<String>()
 }

@@ -253,7 +253,7 @@ impl Layers {
                 beat_drop,
                 stored: g.stored(),
             };
-            let x = g.temp_as("features", rows * c.notes * op.width(), op.stored);
+            let x = g.temp_as("features", rows * c.notes * op.row(), op.stored);
             g.apply(op, &[notes, octave, start, x]);
             g.drop_after_forward(octave);
             g.drop_after_forward(x);
