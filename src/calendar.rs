@@ -5,7 +5,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// The date, year first: `2026-01-31`.
-#[cfg(not(target_arch = "wasm32"))]
 pub fn today() -> String {
     date(now())
 }
@@ -15,7 +14,6 @@ pub(crate) fn run_stamp() -> String {
     stamp(now())
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
 }

@@ -28,11 +28,11 @@ fn on_every_device(test: impl Fn(&str, Device, Option<&Capabilities>)) {
 }
 
 /// Every figure; those that may be missing are 0 then.
-fn figures(peaks: &RooflineLimits) -> [f64; 7] {
-    let RooflineLimits { f32_gflops, f16_gflops, matrix_gflops, bandwidth_gbs, workgroup_gbs, launch_us, readback_us } =
-        *peaks;
-    let [f16, matrix, workgroup] = [f16_gflops, matrix_gflops, workgroup_gbs].map(Option::unwrap_or_default);
-    [f32_gflops, f16, matrix, bandwidth_gbs, workgroup, launch_us, readback_us]
+fn figures(peaks: &RooflineLimits) -> [f64; 8] {
+    let RooflineLimits { f32_gflops, f16_gflops, matrix_gflops, bandwidth_gbs, workgroup_gbs, launch_us, .. } = *peaks;
+    let optional = [f16_gflops, matrix_gflops, workgroup_gbs, peaks.cache_gbs];
+    let [f16, matrix, workgroup, caches] = optional.map(Option::unwrap_or_default);
+    [f32_gflops, f16, matrix, bandwidth_gbs, workgroup, launch_us, peaks.readback_us, caches]
 }
 
 /// GFLOP/s of the product of two matrices of 1024 x 1024, the best of a few.
@@ -68,6 +68,9 @@ fn peaks_are_measured_and_no_product_is_above_them() {
         let f16 = capabilities.is_some_and(|capabilities| capabilities.shader_f16);
         assert_eq!(peaks.f16_gflops.is_some(), f16, "{name}");
         assert_eq!([peaks.workgroup_gbs.is_some(), peaks.readback_us > 0.0], [capabilities.is_some(); 2], "{name}");
+        assert!(peaks.cache_gbs.is_some_and(|caches| caches > 0.0), "{name}");
+        let taken = peaks.taken.as_ref().unwrap();
+        assert!((0.0..1.0).contains(&taken.spread) && taken.on.len() == 10, "{name}: {taken:?}");
         let product = product(device.clone());
         println!("{name}: a product has {product:.1} GFLOP/s");
         assert!(product <= peaks.f32_gflops, "{name}: {product} GFLOP/s beyond the peak of {}", peaks.f32_gflops);

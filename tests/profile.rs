@@ -24,6 +24,8 @@ fn peaks() -> RooflineLimits {
         workgroup_gbs: None,
         launch_us: 1.0,
         readback_us: 10.0,
+        cache_gbs: None,
+        taken: None,
     }
 }
 

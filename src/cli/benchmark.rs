@@ -89,7 +89,7 @@ impl Bl2012 {
         let device = device.waited_for(signals.wait_options());
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
-        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops), signals.save.clone());
+        let mut progress = Progress::new(peaks, signals.save.clone());
         let trained = train_and_hold(prepared, device.clone(), selection.clone(), &mut progress, &signals.stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();

@@ -77,7 +77,7 @@ impl ExperimentCommand {
         let device = device.waited_for(signals.wait_options());
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
-        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops), signals.save.clone());
+        let mut progress = Progress::new(peaks, signals.save.clone());
         let selection = self.device.selection();
         let made = experiment::run(experiment, out, device, selection, &mut progress, &signals.stop);
         let made = pollster::block_on(made);

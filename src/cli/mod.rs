@@ -93,6 +93,9 @@ impl DeviceArgument {
     /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
         say_ignored_variables();
+        if let Some(folder) = gpu::check_shaders()? {
+            tell(format_args!("note: {}={}: shaders are read from there", gpu::SHADERS, folder.display()));
+        }
         let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default())).map_err(|mut e| {
             if let Some(variable) = variable_of("--device") {
                 e.what = format!("{variable}: {}", e.what);
@@ -158,6 +161,7 @@ impl DeviceArguments {
             tune: self.tune,
             remembered: KernelSelection::file(),
             observer: Some(tuning_observer()),
+            check: Some(Arc::new(deepj::verify::kernels::check_variant)),
         }
     }
 

@@ -26,7 +26,7 @@ pub struct PeaksCommand {
     json: bool,
     #[command(flatten)]
     device: DeviceArgument,
-    /// With off, do not remember what is measured
+    /// With off, do not remember what is measured; with force, forget what was, which otherwise stays where it is better
     #[arg(long, env = "DEEPJ_TUNE", default_value = "on", value_name = "off|on|force")]
     tune: Tune,
 }
@@ -48,11 +48,24 @@ impl PeaksCommand {
         let peaks = pollster::block_on(peaks::measure(&device))?;
         let seconds = began.elapsed().as_secs_f64();
         let mut remembered = peaks_file(self.tune);
-        if let Some(path) = &remembered
-            && let Err(e) = peaks::remember(path, &machine, &peaks)
-        {
-            tell(format_args!("note: {}", e.what));
-            remembered = None;
+        if let Some(path) = &remembered {
+            let kept = match self.tune {
+                Tune::Force => peaks::replace(path, &machine, &peaks).map(|()| peaks.clone()),
+                _ => peaks::remember(path, &machine, &peaks),
+            };
+            match kept {
+                Ok(best) if best != peaks => {
+                    tell("note: a better figure than this time's was remembered, and stays (--tune force forgets it)");
+                }
+                Ok(_) => (),
+                Err(e) => {
+                    tell(format_args!("note: {}", e.what));
+                    remembered = None;
+                }
+            }
+        }
+        if let Some(why) = peaks.doubt() {
+            tell(format_args!("note: these may be too low: {why}"));
         }
         if self.json {
             return say_json(&Report { machine: &machine, peaks: &peaks, seconds, remembered });
@@ -65,6 +78,8 @@ impl PeaksCommand {
             workgroup_gbs,
             launch_us,
             readback_us,
+            cache_gbs,
+            taken: _,
         } = peaks;
         let on_cpu = device.capabilities().is_none();
         let readback_us = Some(readback_us).filter(|_| !on_cpu);
@@ -75,6 +90,7 @@ impl PeaksCommand {
             ("matrix units", matrix_gflops, "GFLOP/s", "f16 factors, f32 sums"),
             ("device memory", Some(bandwidth_gbs), "GB/s", "read and written by a copy"),
             ("workgroup memory", workgroup_gbs, "GB/s", "read by all workgroups"),
+            ("caches", cache_gbs, "GB/s", if on_cpu { "read and written by copies within them" } else { "read" }),
             (
                 "launch",
                 Some(launch_us),

@@ -15,6 +15,7 @@ use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
 use deepj::models::Loss;
 use deepj::music::{FlatDynamics, NoteRange};
+use deepj::peaks::RooflineLimits;
 use deepj::train::{
     End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
     prepare, train_and_hold,
@@ -122,7 +123,7 @@ impl Train {
         let device = device.waited_for(signals.wait_options());
         let peaks = self.device.known_peaks(&device);
         let device = self.device.in_time(device, peaks.as_ref());
-        let mut progress = Progress::new(peaks.map(|peaks| peaks.f32_gflops), signals.save.clone());
+        let mut progress = Progress::new(peaks, signals.save.clone());
         let trained = train_and_hold(prepared, device.clone(), selection.clone(), &mut progress, &signals.stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
@@ -217,8 +218,8 @@ fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
 pub(super) struct Progress {
     pub(super) bar: ProgressBar,
     flops: u64,
-    /// What the device can do at most, in f32 GFLOP/s, if that is known. Sums are f32 in mixed precision too.
-    peak: Option<f64>,
+    /// What the device can do at most, if that is known. Sums are f32 in mixed precision too.
+    peaks: Option<RooflineLimits>,
     /// What the losses are.
     losses: &'static [Loss],
     since: Mean,
@@ -255,12 +256,12 @@ const TEXT_EVERY: Duration = Duration::from_secs(1);
 const BAR: u64 = 10_000;
 
 impl Progress {
-    pub(super) fn new(peak: Option<f64>, save: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(peaks: Option<RooflineLimits>, save: Arc<AtomicBool>) -> Self {
         let bar = bar(BAR, "{wide_bar} {percent}%\n{msg}");
         Self {
             bar,
             flops: 0,
-            peak,
+            peaks,
             losses: &[],
             since: Mean::new(&[]),
             began: (Instant::now(), 0.0),
@@ -276,6 +277,13 @@ impl Progress {
         } else {
             self.bar.println(text.to_string());
         }
+    }
+
+    /// What part of the device's peak a rate is.
+    fn of_peak(&self, gflops: f64) -> String {
+        let Some(peaks) = &self.peaks else { return String::new() };
+        let doubtful = if peaks.doubt().is_some() { ", which is doubtful" } else { "" };
+        format!(" ({:.1} % of the f32 peak{doubtful})", 100.0 * gflops / peaks.f32_gflops)
     }
 
     /// The time left, judged by the part of the budget that this part of the run has used up so far.
@@ -305,10 +313,12 @@ impl Observer for Progress {
             s.memory_bytes as f64 / f64::from(1 << 20)
         ));
         // Once, where several runs follow one another.
-        if let Some(peak) = self.peak
+        if let Some(peaks) = &self.peaks
             && self.flops == 0
         {
-            tell(format_args!("measured peak of the device in f32: {peak:.1} GFLOP/s"));
+            let on = peaks.taken.as_ref().map_or(String::new(), |taken| format!(", on {}", taken.on));
+            let doubt = peaks.doubt().map_or(String::new(), |why| format!("; perhaps too low: {why}"));
+            tell(format_args!("measured peak of the device in f32: {:.1} GFLOP/s{on}{doubt}", peaks.f32_gflops));
         }
         if s.step > 0 {
             tell(format_args!("going on after update {}", s.step));
@@ -345,7 +355,7 @@ impl Observer for Progress {
             losses.total(),
             losses.listing(),
             nats(self.losses, self.since.nats / n, false),
-            self.peak.map_or(String::new(), |peak| format!(" ({:.1} % of the f32 peak)", 100.0 * gflops / peak)),
+            self.of_peak(gflops),
             r.done.map_or(String::new(), |done| self.eta(done))
         );
         if self.bar.is_hidden() {

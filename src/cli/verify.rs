@@ -74,7 +74,7 @@ impl VerifyCommand {
             say(verify::markdown(&merged(&reports)).trim_end());
         } else {
             for column in merged(&reports) {
-                say(verify::summary(column.device).trim_end());
+                say(verify::merged_summary(&column).trim_end());
             }
         }
         Ok(())

@@ -86,6 +86,12 @@ pub async fn adapters() -> Vec<Capabilities> {
     enumerate().await.into_iter().map(|(capabilities, _)| capabilities).collect()
 }
 
+/// Says that `WGPU_BACKEND` is set, if it is, where that may be why there is no adapter.
+pub fn excluded_by_environment() -> Option<String> {
+    let wanted = std::env::var("WGPU_BACKEND").ok().filter(|wanted| !wanted.trim().is_empty())?;
+    Some(format!("WGPU_BACKEND={wanted} leaves out the adapters of all other backends"))
+}
+
 /// Opens the device that `choice` names.
 ///
 /// `Auto` passes over a GPU that cannot be opened and says so in [`Device::Cpu`]'s `why`.
@@ -110,6 +116,15 @@ pub async fn open(choice: &DeviceChoice, options: OpenOptions) -> Result<Device>
     }
 }
 
+/// As [`open()`], for callers that are not async.
+///
+/// # Errors
+/// The same.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn open_blocking(choice: &DeviceChoice, options: OpenOptions) -> Result<Device> {
+    pollster::block_on(open(choice, options))
+}
+
 async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -> Device {
     let mut reasons = Vec::new();
     for (capabilities, adapter) in &found {
@@ -126,6 +141,9 @@ async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -
         // A software driver is much slower than the CPU backend, and an unknown or virtual device may be one.
         let names: Vec<_> = found.iter().map(|(capabilities, _)| capabilities.to_string()).collect();
         why.push_str(&format!(" ({} only if named)", names.join(", ")));
+    }
+    if let (true, Some(excluded)) = (found.is_empty(), excluded_by_environment()) {
+        why.push_str(&format!(" ({excluded})"));
     }
     if reasons.is_empty() {
         why.push_str(gpu_of_windows(&std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()));
@@ -151,7 +169,8 @@ fn unknown_device<'a>(choice: &DeviceChoice, found: impl Iterator<Item = &'a Cap
     };
     let mut lines: Vec<_> = found.enumerate().map(|(index, capabilities)| format!("{index}: {capabilities}")).collect();
     lines.push("cpu: always there".into());
-    Error::usage(what, format!("choose one of\n    {}", lines.join("\n    ")))
+    let excluded = excluded_by_environment().map_or(String::new(), |excluded| format!("\n{excluded}"));
+    Error::usage(what, format!("choose one of\n    {}{excluded}", lines.join("\n    ")))
 }
 
 async fn enumerate() -> Vec<(Capabilities, wgpu::Adapter)> {

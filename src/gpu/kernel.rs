@@ -1,5 +1,10 @@
 //! What a dispatch of a shader is made of: plain data, which needs no driver.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Cost;
@@ -73,14 +78,15 @@ impl Shader {
     /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`, or one in
     /// `types` that it does not declare as `alias NAME = f32;`.
     pub fn wgsl(&self) -> Result<String> {
+        let (source, common) = (self.source, source("common", COMMON));
         let mut found = vec![false; self.consts.len()];
         let mut aliased = vec![false; self.types.len()];
-        let mut text = String::with_capacity(self.source.len() + COMMON.len() + 16);
+        let mut text = String::with_capacity(source.len() + common.len() + 16);
         if self.types.iter().any(|(_, format)| *format == Format::F16) {
             text.push_str("enable f16; ");
         }
-        for line in self.source.lines() {
-            if condition(line).is_some_and(|(name, wanted)| (self.value(name) != 0) != wanted) {
+        for line in source.lines() {
+            if condition(line).is_some_and(|(name, wanted)| (self.value(source, name) != 0) != wanted) {
                 text.push('\n');
                 continue;
             }
@@ -118,21 +124,77 @@ impl Shader {
                 format!("it needs a line of the form `alias {name} = f32;`"),
             ));
         }
-        text.push_str(COMMON);
+        text.push_str(common);
         Ok(text)
     }
 
-    /// The value of a constant: as set, else as declared, else 0.
-    fn value(&self, name: &str) -> u32 {
+    /// File, entry point, constants and types: ``gemm.wgsl `tiled` START=0 StoredA=f32``.
+    pub fn name(&self) -> String {
+        let consts = self.consts.iter().map(|(name, value)| format!(" {name}={value}"));
+        let types = self.types.iter().map(|(name, format)| format!(" {name}={}", format.name()));
+        let told: String = consts.chain(types).collect();
+        format!("{}.wgsl `{}`{told}", self.op, self.entry)
+    }
+
+    /// The value of a constant: as set, else as `source` declares it, else 0.
+    fn value(&self, source: &str, name: &str) -> u32 {
         let set = self.consts.iter().find(|(wanted, _)| *wanted == name).map(|(_, value)| *value);
         let declared = || {
-            self.source.lines().find_map(|line| {
+            source.lines().find_map(|line| {
                 let (found, digits) = constant_declaration(line)?;
                 if found == name { line[digits].parse().ok() } else { None }
             })
         };
         set.or_else(declared).unwrap_or_default()
     }
+}
+
+/// The variable that names a folder from which shaders are read instead of the program, for those who change them: a changed file
+/// needs no build.
+pub const SHADERS: &str = "DEEPJ_SHADERS";
+
+/// The folder that [`SHADERS`] names, if it does.
+fn folder() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let named = || std::env::var_os(SHADERS).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    FOLDER.get_or_init(named).as_deref()
+}
+
+/// The files whose texts are an op's shader, in their order.
+fn files(op: &str) -> Vec<&str> {
+    match op {
+        "gemm_subgroup" | "gemm_cooperative" => vec![op, "gemm"],
+        "lstm_pair" => vec![op, "lstm"],
+        _ => vec![op],
+    }
+}
+
+/// These files of the folder, one after the other.
+fn read(folder: &Path, files: &[&str]) -> Result<String> {
+    let text = |name: &&str| {
+        let path = folder.join(format!("{name}.wgsl"));
+        let remedy = format!("{SHADERS} names the project's folder `shaders`, or a copy of it");
+        std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read ({e})"), remedy))
+    };
+    files.iter().map(text).collect()
+}
+
+/// The text of an op's shader: `built_in`, or that of the folder which [`SHADERS`] names, read once. Where that cannot be read it is
+/// `built_in`; [`check_shaders`] says so before.
+pub fn source(op: &'static str, built_in: &'static str) -> &'static str {
+    static TEXTS: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
+    let Some(folder) = folder() else { return built_in };
+    let mut texts = TEXTS.lock();
+    texts.entry(op).or_insert_with(|| read(folder, &files(op)).map_or(built_in, |text| text.leak()))
+}
+
+/// Where [`SHADERS`] names a folder, fails unless shaders can be read from it; returns the folder, of which the user should be told.
+///
+/// # Errors
+/// Names the file.
+pub fn check_shaders() -> Result<Option<&'static Path>> {
+    let Some(folder) = folder() else { return Ok(None) };
+    read(folder, &["common", "gemm", "lstm"]).map(|_| Some(folder))
 }
 
 /// The constant on which a line depends, and whether it is kept where that is not 0.
@@ -225,11 +287,43 @@ impl Dispatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::Capabilities;
+    use crate::ops::add::Add;
+    use crate::ops::gemm::{Gemm, Layout};
+    use crate::ops::{Op, Recorder, TensorId, View};
 
     const SOURCE: &str = "// tile\nconst TILE: u32 = 16u; // rows\nconst TILES: u32 = TILE * 2u;\nconst N: u32 = 4u;\n";
 
     fn shader(consts: Vec<(&'static str, u32)>) -> Shader {
         Shader { op: "example", source: SOURCE, entry: "main", consts, types: vec![] }
+    }
+
+    /// What the program holds are the files that are read where a folder is named.
+    #[test]
+    fn shaders_are_made_of_their_files() {
+        let able = Capabilities::able();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+        let ops: Vec<Box<dyn Op>> = vec![
+            Box::new(Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16; 3])),
+            Box::new(Add { len: 64, stored: Format::F32 }),
+        ];
+        let mut seen = 0;
+        for op in &ops {
+            let views: Vec<View> = (op.args().iter().zip(0..))
+                .map(|(arg, id)| View { tensor: TensorId(id), start: 0, len: arg.len, format: arg.format })
+                .collect();
+            for variant in op.supported(&able) {
+                for dispatch in Recorder::record(op.as_ref(), variant, &able, &views).unwrap().dispatches {
+                    let Shader { op, source, .. } = dispatch.shader;
+                    assert!(read(&folder, &files(op)).unwrap() == source, "{op}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 6);
+        assert_eq!(read(&folder, &["common"]).unwrap(), COMMON);
+        let error = read(&folder, &["nothing"]).unwrap_err().to_string();
+        assert!(error.contains("nothing.wgsl") && error.contains("DEEPJ_SHADERS"), "{error}");
     }
 
     #[test]

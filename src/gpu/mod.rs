@@ -22,14 +22,16 @@ mod silence;
 mod timeline;
 mod wait;
 
-pub use adapter::{Device, DeviceChoice, adapters, open};
+#[cfg(not(target_arch = "wasm32"))]
+pub use adapter::open_blocking;
+pub use adapter::{Device, DeviceChoice, adapters, excluded_by_environment, open};
 pub use budget::{Cost, WatchdogBudget};
 pub use buffer::Buffer;
 pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use check::Workgroup;
 pub use device::Gpu;
-pub use kernel::{Access, Binding, COMMON, Dispatch, Format, Shader, with_writable};
+pub use kernel::{Access, Binding, COMMON, Dispatch, Format, SHADERS, Shader, check_shaders, source, with_writable};
 pub use machine::Machine;
 pub use options::{Checks, Limits, Notice, OpenOptions, WaitOptions};
 pub use program::{Facts, Program};

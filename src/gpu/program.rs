@@ -1,6 +1,7 @@
 //! A list of dispatches, made ready once and run many times: bind groups, recording, submission.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ pub struct Program {
 /// A dispatch, bound to its buffers.
 struct Bound {
     pipeline: Pipeline,
+    /// [`Shader::name`].
+    shader: Arc<str>,
     group: wgpu::BindGroup,
     grid: [u32; 3],
     uses_uniforms: bool,
@@ -46,8 +49,10 @@ pub(super) struct Commands {
 }
 
 /// What is known of a dispatch before it runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
+    /// The shader: [`Shader::name`].
+    pub shader: Arc<str>,
     /// Workgroups in x, y, z.
     pub workgroups: [u32; 3],
     /// What its workgroups are.
@@ -117,9 +122,9 @@ impl Program {
 
     /// What is known of dispatch `i`; `None` where its grid is empty, so that it does not run.
     pub fn facts(&self, i: usize) -> Option<Facts> {
-        let Bound { pipeline, grid, .. } = self.dispatches.get(i)?.as_ref()?;
+        let Bound { pipeline, shader, grid, .. } = self.dispatches.get(i)?.as_ref()?;
         let Pipeline { number, workgroup, compile, .. } = *pipeline;
-        Some(Facts { workgroups: *grid, workgroup, pipeline: number, compile })
+        Some(Facts { shader: shader.clone(), workgroups: *grid, workgroup, pipeline: number, compile })
     }
 
     /// The dispatches that `times` runs of `range` consist of, in the order in which they run, cut into submissions that keep to
@@ -202,7 +207,8 @@ impl Bound {
         let binding = || format!("binding the buffers of {name}");
         let group = faults.scoped(binding, || device.create_bind_group(&description)).await?;
         let share = gpu.capabilities.budget.map_or(0.0, |budget| budget.share(dispatch.cost, dispatch.groups()));
-        Ok(Self { pipeline, group, grid: dispatch.grid, uses_uniforms: dispatch.uses_uniforms, share })
+        let shader = dispatch.shader.name().into();
+        Ok(Self { pipeline, shader, group, grid: dispatch.grid, uses_uniforms: dispatch.uses_uniforms, share })
     }
 }
 

@@ -5,7 +5,7 @@
 
 use web_time::Instant;
 
-use super::RooflineLimits;
+use super::{RooflineLimits, Taken, load};
 use crate::error::Kind;
 use crate::gpu::{Access, Binding, Buffer, Capabilities, Cost, DeviceType, Dispatch, Format, Gpu, Program, Shader};
 use crate::{Error, Result};
@@ -34,6 +34,8 @@ const BUFFER: [u64; 2] = [256 << 20, 64 << 20];
 const SMALLEST_BUFFER: u64 = 16 << 20;
 /// Invocations of a workgroup.
 const SIZE: u64 = 256;
+/// Elements that all workgroups read again and again: 512 KiB, which caches of GPUs hold.
+const CACHED: u64 = 1 << 17;
 /// Elements that a workgroup copies: four vectors an invocation.
 const GROUP_COPIES: u64 = 4 * 4 * SIZE;
 
@@ -44,6 +46,7 @@ enum Rate {
     F16,
     Matrix,
     Bandwidth,
+    Cache,
     Workgroup,
 }
 
@@ -62,8 +65,19 @@ struct Candidate {
     times: u32,
     /// FLOP, or bytes, of all.
     work: f64,
-    /// Seconds, the least so far.
-    best: f64,
+    /// Seconds of each run.
+    seconds: Vec<f64>,
+}
+
+impl Candidate {
+    /// FLOP, or bytes, a second, run by run, in 10^9.
+    fn rates(&self) -> Vec<f64> {
+        self.seconds.iter().map(|seconds| self.work / seconds / 1e9).collect()
+    }
+
+    fn best(&self) -> f64 {
+        self.rates().into_iter().fold(0.0, f64::max)
+    }
 }
 
 /// Measures an adapter, its matrix units only if asked for.
@@ -82,22 +96,24 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<RooflineLimits>
             Err(e) => return Err(e),
         }
     }
-    let sampling = SAMPLING[bench.software];
+    let (load, sampling) = (load(), SAMPLING[bench.software]);
     let nothing = bench.nothing().await?;
     let mut latencies = [f64::INFINITY; 2];
     for round in 0..(sampling / RUN[bench.software]) as usize {
-        let due = |candidate: &&mut Candidate| round < FEWEST_RUNS || round as f64 * candidate.best < sampling;
+        let fastest = |candidate: &Candidate| candidate.seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        let due = |candidate: &&mut Candidate| round < FEWEST_RUNS || round as f64 * fastest(candidate) < sampling;
         for candidate in candidates.iter_mut().filter(due) {
-            let seconds = bench.seconds(&candidate.program, candidate.times).await?;
-            candidate.best = candidate.best.min(seconds);
+            candidate.seconds.push(bench.seconds(&candidate.program, candidate.times).await?);
         }
         let seconds = bench.latencies(&nothing).await?;
         latencies = [0, 1].map(|i| seconds[i].min(latencies[i]));
     }
-    let best = |rate: Rate| {
-        let rates = candidates.iter().filter(|c| c.rate == rate).map(|c| c.work / c.best / 1e9);
-        rates.max_by(f64::total_cmp)
+    let fastest = |rate: Rate| {
+        let of_rate = candidates.iter().filter(|candidate| candidate.rate == rate);
+        of_rate.max_by(|a, b| a.best().total_cmp(&b.best()))
     };
+    let best = |rate: Rate| fastest(rate).map(Candidate::best);
+    let rates = |rate: Rate| fastest(rate).map(Candidate::rates).unwrap_or_default();
     let (Some(f32_gflops), Some(bandwidth_gbs)) = (best(Rate::F32), best(Rate::Bandwidth)) else {
         return Err(refused.unwrap_or_else(|| Error::device("the adapter runs no shader", "update its driver")));
     };
@@ -110,6 +126,8 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<RooflineLimits>
         workgroup_gbs: best(Rate::Workgroup),
         launch_us,
         readback_us,
+        cache_gbs: best(Rate::Cache),
+        taken: Some(Taken::now(load, [&rates(Rate::F32), &rates(Rate::Bandwidth)])),
     })
 }
 
@@ -130,6 +148,7 @@ fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
     shapes.push(shape(Rate::Workgroup, "shared_scalars", vec![], 32));
     shapes.push(shape(Rate::Workgroup, "shared_vectors", vec![], 128));
     shapes.push(shape(Rate::Bandwidth, "copy", vec![], 2 * 4 * GROUP_COPIES / SIZE));
+    shapes.push(shape(Rate::Cache, "cached", vec![], 64));
     // An invocation writes one of the SIZE sums of its workgroup.
     let fits = 4 * u64::from(capabilities.subgroup_max_size) <= SIZE;
     if matrices && fits && capabilities.multiplies_matrices() {
@@ -182,14 +201,17 @@ impl<'a> Bench<'a> {
     /// A run of the shape with so many loops, which a copy has not, and the numbers of a multiply-add.
     fn dispatch(&self, shape: &Shape, loops: u32, [factor, summand]: [f32; 2]) -> Dispatch {
         let shader = shape.shader.clone();
-        let (bindings, params, groups) = if shape.rate == Rate::Bandwidth {
-            let len = self.buffers[0].len();
-            let bindings = vec![binding(0, Access::Read, len), binding(1, Access::ReadWrite, len)];
-            (bindings, vec![], (len / GROUP_COPIES) as u32)
-        } else {
-            let groups = GROUPS[self.software];
-            let sums = binding(1, Access::ReadWrite, u64::from(groups) * SIZE);
-            (vec![sums], vec![loops, factor.to_bits(), summand.to_bits()], groups)
+        let groups = GROUPS[self.software];
+        let sums = binding(1, Access::ReadWrite, u64::from(groups) * SIZE);
+        let params = vec![loops, factor.to_bits(), summand.to_bits()];
+        let (bindings, params, groups) = match shape.rate {
+            Rate::Bandwidth => {
+                let len = self.buffers[0].len();
+                let bindings = vec![binding(0, Access::Read, len), binding(1, Access::ReadWrite, len)];
+                (bindings, vec![], (len / GROUP_COPIES) as u32)
+            }
+            Rate::Cache => (vec![binding(0, Access::Read, CACHED), sums], params, groups),
+            _ => (vec![sums], params, groups),
         };
         Dispatch { shader, bindings, params, grid: [groups, 1, 1], uses_uniforms: false, cost: Cost::default() }
     }
@@ -214,7 +236,7 @@ impl<'a> Bench<'a> {
             }
             let best = self.seconds(&program, times).await?;
             if best >= RUN[self.software] || amount >= most {
-                return Ok(Candidate { rate: shape.rate, program, times, work, best });
+                return Ok(Candidate { rate: shape.rate, program, times, work, seconds: vec![best] });
             }
             amount *= (1.2 * RUN[self.software] / best).clamp(2.0, 8.0) as u32;
         }
@@ -328,6 +350,19 @@ mod tests {
                         let work = u64::from(dispatch.grid[0]) * shape.work;
                         assert_eq!(work, 2 * 4 * source.len(), "{name}");
                         assert!(run(dispatch, source.len()) == numbers, "{name}");
+                    }
+                    Rate::Cache => {
+                        // Each invocation's vectors lie 256 apart, and the sum of all stands in for what was read.
+                        let of = |id: u64| -> f64 {
+                            let vector = |i: u64| (0..4).map(move |word| (4 * (i % (CACHED / 4)) + word) % 65_521);
+                            let vectors = (0..4 * u64::from(LOOPS)).flat_map(|i| vector(id % SIZE + SIZE * i));
+                            vectors.map(|word| word as f64).sum()
+                        };
+                        for (id, sum) in (0..).zip(sums(LOOPS)) {
+                            let wanted = of(id);
+                            assert!((f64::from(sum) - wanted).abs() <= 1e-4 * wanted, "{name}: {sum}, not {wanted}");
+                        }
+                        assert_eq!(shape.work, 4 * 16 * SIZE, "{name}");
                     }
                     Rate::Workgroup => {
                         // The numbers are 0, 1/256 and so on to 255/256.

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use web_time::{Duration, Instant};
 
-use super::RooflineLimits;
+use super::{RooflineLimits, Taken, load};
 use crate::memory::available_memory;
 use crate::{Error, Result};
 
@@ -20,6 +20,10 @@ const STEPS: u32 = 40_000;
 /// Bytes of each of the two buffers of a copy, together beyond the last-level cache of most machines, and at least.
 const BUFFER: u64 = 256 << 20;
 const SMALLEST_BUFFER: u64 = 1 << 20;
+/// How long copies within caches are tried, elements of each, and copies between two looks at the clock.
+const CACHE_TIME: Duration = Duration::from_millis(40);
+const CACHED: usize = 1 << 14;
+const CACHED_COPIES: usize = 64;
 /// Elements that a thread copies at a time.
 const PIECE: usize = 1 << 17;
 /// Loops that do nothing in a sample, and samples.
@@ -31,15 +35,22 @@ const SAMPLES: usize = 20;
 /// # Errors
 /// Too little memory.
 pub(super) fn measure() -> Result<RooflineLimits> {
+    let load = load();
+    // Latency times throughput is 8 to 10 instructions on x86 with its 16 registers, and 16 on some ARM with their 32.
+    let (f32_gflops, chains) =
+        [gflops::<12>(), gflops::<24>()].into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
+    let copies = bandwidths_gbs(BUFFER)?;
+    let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     Ok(RooflineLimits {
-        // Latency times throughput is 8 to 10 instructions on x86 with its 16 registers, and 16 on some ARM with their 32.
-        f32_gflops: gflops::<12>().max(gflops::<24>()),
+        f32_gflops,
         f16_gflops: None,
         matrix_gflops: None,
-        bandwidth_gbs: bandwidth_gbs()?,
+        bandwidth_gbs: best(&copies),
         workgroup_gbs: None,
         launch_us: launch_us(),
         readback_us: 0.0,
+        cache_gbs: Some(cache_gbs()),
+        taken: Some(Taken::now(load, [&chains, &copies])),
     })
 }
 
@@ -65,36 +76,40 @@ impl<const N: usize> WithSimd for Chains<N> {
 }
 
 /// What all threads together do: the sum of each one's fastest [`STEPS`] steps, so that other programs on the machine, which
-/// interrupt this one or that, do not count as a slow processor.
-fn gflops<const N: usize>() -> f64 {
+/// interrupt this one or that, do not count as a slow processor. Beside it the rates of each thread's steps, as parts of its best.
+fn gflops<const N: usize>() -> (f64, Vec<f64>) {
     let threads = rayon::current_num_threads();
     let at_work = AtomicUsize::new(0);
     let began = Instant::now();
     let rates = rayon::broadcast(|_| {
         at_work.fetch_add(1, Ordering::Relaxed);
         let [mut alone, mut together] = [0.0f64; 2];
+        let mut rates = vec![];
         while began.elapsed() < CHAINS_TIME || alone == 0.0 {
             let began = Instant::now();
             let (sum, lanes) = Arch::new().dispatch(Chains::<N>);
             black_box(sum);
             let rate = 2.0 * f64::from(STEPS) * (N * lanes) as f64 / began.elapsed().as_secs_f64() / 1e9;
             alone = alone.max(rate);
+            rates.push(rate);
             // Threads share clocks, and two may share a core: with the others idle one would be faster.
             if at_work.load(Ordering::Relaxed) == threads {
                 together = together.max(rate);
             }
         }
         at_work.fetch_sub(1, Ordering::Relaxed);
-        if together > 0.0 { together } else { alone }
+        rates.iter_mut().for_each(|rate| *rate /= alone);
+        (if together > 0.0 { together } else { alone }, rates)
     });
     // More threads than cores take turns.
     let cores = std::thread::available_parallelism().map_or(threads, usize::from).min(threads);
-    rates.into_iter().sum::<f64>() * cores as f64 / threads as f64
+    let all = rates.iter().map(|(rate, _)| rate).sum::<f64>() * cores as f64 / threads as f64;
+    (all, rates.into_iter().flat_map(|(_, rates)| rates).collect())
 }
 
-/// Bytes read and written by all threads together, of the fastest copy.
-fn bandwidth_gbs() -> Result<f64> {
-    let mut bytes = available_memory().map_or(BUFFER, |available| BUFFER.min(available / 8)).max(SMALLEST_BUFFER);
+/// Bytes read and written by all threads together, copy by copy.
+fn bandwidths_gbs(buffer: u64) -> Result<Vec<f64>> {
+    let mut bytes = available_memory().map_or(buffer, |available| buffer.min(available / 8)).max(SMALLEST_BUFFER);
     let [source, mut copied] = loop {
         let elements = bytes as usize / 4;
         match [numbers(elements), numbers(elements)] {
@@ -106,15 +121,34 @@ fn bandwidth_gbs() -> Result<f64> {
         }
     };
     let began = Instant::now();
-    let mut best = f64::INFINITY;
-    while began.elapsed() < COPY_TIME {
+    let mut rates = vec![];
+    while began.elapsed() < COPY_TIME || rates.is_empty() {
         let began = Instant::now();
         let pieces = copied.par_chunks_mut(PIECE).zip(source.par_chunks(PIECE));
         pieces.for_each(|(copied, source)| copied.copy_from_slice(source));
         black_box(&copied);
-        best = best.min(began.elapsed().as_secs_f64());
+        rates.push(2.0 * 4.0 * source.len() as f64 / began.elapsed().as_secs_f64() / 1e9);
     }
-    Ok(2.0 * 4.0 * source.len() as f64 / best / 1e9)
+    Ok(rates)
+}
+
+/// Bytes read and written by all threads together where each copies within its second-level cache: the sum of each one's fastest.
+fn cache_gbs() -> f64 {
+    let began = Instant::now();
+    let rates = rayon::broadcast(|_| {
+        let (source, mut copied) = (vec![1.0f32; CACHED], vec![0.0f32; CACHED]);
+        let mut best = 0.0f64;
+        while began.elapsed() < CACHE_TIME || best == 0.0 {
+            let began = Instant::now();
+            for _ in 0..CACHED_COPIES {
+                black_box(&mut copied).copy_from_slice(black_box(&source));
+            }
+            let bytes = 2.0 * 4.0 * (CACHED * CACHED_COPIES) as f64;
+            best = best.max(bytes / began.elapsed().as_secs_f64() / 1e9);
+        }
+        best
+    });
+    rates.into_iter().sum()
 }
 
 /// Numbers in memory that the threads have touched, if there is so much.

@@ -20,9 +20,9 @@
 //!   scale is 1.
 //!
 //! `FLOOR` and `clock_us` are what is never believed: effects of layout, and what a clock or a cold cache adds to a call of
-//! a microsecond. The whole step is tested like a kernel, but nothing is subtracted, and it varies no less than its kernels
-//! do together, each by its part of the time. A machine that is slower throughout one of them looks like a slower program:
-//! profile on an idle one.
+//! a microsecond. The whole step is tested like a kernel, and what the machine changed is subtracted from it too; it varies no less
+//! than its kernels do together, each by its part of the time. A program all of whose kernels are slower by one factor looks like a
+//! slower machine here, which the comparison says: [`super::ab`] runs both in turn and tells the two apart.
 //!
 //! Of many kernels some would differ by chance: the p are adjusted so that the chance of one false alarm in a comparison is
 //! [`LEVEL`] if the model holds (Holm 1979). So few runs may not reach that level, however different; then the answer is
@@ -155,8 +155,31 @@ pub struct Comparison {
     pub notes: Vec<String>,
 }
 
+/// What a comparison comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement<'a> {
+    /// Nothing is slower by more than what is allowed.
+    Fine,
+    /// These are.
+    Slower(Vec<&'a str>),
+    /// All kernels together are, by this part: the machine's doing, or the program's.
+    Undecided(f64),
+}
+
 impl Comparison {
-    /// What is slower by more than `threshold`, as a part of the first time, with and without what the machine changed: shapes of kernels, and "the whole step".
+    /// What the comparison comes to where times may become slower by `threshold`, a part of the first: the one rule by which a
+    /// program may fail on it.
+    pub fn judgement(&self, threshold: f64) -> Judgement<'_> {
+        let (slower, drift) = (self.regressions(threshold), self.machine.map_or(0.0, |factor| factor - 1.0));
+        match () {
+            () if !slower.is_empty() => Judgement::Slower(slower),
+            () if drift > threshold => Judgement::Undecided(drift),
+            () => Judgement::Fine,
+        }
+    }
+
+    /// What is slower by more than `threshold`, as a part of the first time, with and without what the machine changed: shapes of
+    /// kernels, and "the whole step".
     pub fn regressions(&self, threshold: f64) -> Vec<&str> {
         let rows = self.rows.iter().map(|row| (row.shape.as_str(), &row.change));
         let all = rows.chain([("the whole step", &self.step)]);
@@ -335,7 +358,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     let step_noise = noise(&step, step.spread.max(if together.is_finite() { together } else { 0.0 }));
 
     let tests = (measured.iter().zip(&noises)).map(|(pair, &noise)| pair.p(change, noise));
-    let p = holm(&tests.chain([step.p(0.0, step_noise)]).collect::<Vec<_>>());
+    let p = holm(&tests.chain([step.p(change, step_noise)]).collect::<Vec<_>>());
     let least = LEVEL / p.len() as f64;
     let rows: Vec<Row> = (found.iter().zip(&measured).zip(noises.iter().zip(&p)))
         .map(|((kernels, pair), (&noise, &p))| Row {
@@ -345,7 +368,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
             change: pair.change(change, noise, p, least),
         })
         .collect();
-    let step = step.change(0.0, step_noise, p[p.len() - 1], least);
+    let step = step.change(change, step_noise, p[p.len() - 1], least);
 
     let mean = measured.iter().map(|pair| pair.difference).sum::<f64>() / measured.len().max(1) as f64;
     let alone = alone.map(|kernels| {
@@ -387,7 +410,8 @@ fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<S
                 .into(),
         ),
         Some(change) if change.abs() > FLOOR => notes.push(format!(
-            "all kernels together changed by {:+.1} %, taken for the machine's doing: a kernel must differ from that too",
+            "all kernels together changed by {:+.1} %, taken for the machine's doing: a kernel, and the step, must differ from that \
+             too; `deepj profile ab` runs both in turn and tells whether it is the program's",
             100.0 * change.exp_m1()
         )),
         _ => (),
@@ -527,8 +551,8 @@ mod tests {
     fn a_whole_step_can_be_slower_where_kernels_are_not() {
         let (a, mut b) = (flat(&steady(100.0, 20)), flat(&steady(100.0, 20)));
         b.summary.samples_ms.iter_mut().for_each(|ms| *ms *= 1.3);
-        assert_eq!(compare(&a, &b).regressions(0.05), ["the whole step"]);
-        assert_eq!(compare(&a, &b).regressions(0.4), Vec::<&str>::new(), "allowed");
+        assert_eq!(compare(&a, &b).judgement(0.05), Judgement::Slower(vec!["the whole step"]));
+        assert_eq!(compare(&a, &b).judgement(0.4), Judgement::Fine, "allowed");
     }
 
     #[test]
@@ -551,9 +575,11 @@ mod tests {
         assert!((comparison.geometric_mean - 2.0).abs() < 1e-9, "{}", comparison.geometric_mean);
         let [first, second] = comparison.total_ms;
         assert!((first - 1.003).abs() < 1e-9 && (second - 2.006).abs() < 1e-9, "{first} {second}");
-        // All alike: the machine's doing, or the whole program's, of which the step speaks.
+        // All alike: the machine's doing, or the whole program's, which cannot be told apart.
         assert!((comparison.machine.unwrap() - 2.0).abs() < 1e-9);
-        assert_eq!(comparison.regressions(0.05), ["the whole step"]);
+        assert_eq!(comparison.regressions(0.05), Vec::<&str>::new());
+        assert!(matches!(comparison.judgement(0.05), Judgement::Undecided(drift) if (drift - 1.0).abs() < 1e-9));
+        assert_eq!(comparison.judgement(1.1), Judgement::Fine);
         let Estimate { median, interval, runs } = &comparison.rows[0].change.times[0];
         // The sixth and the sixteenth of 21, three of each of seven times.
         let [low, high] = interval.unwrap();

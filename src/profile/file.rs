@@ -175,6 +175,7 @@ fn wrong_peak(p: &RooflineLimits) -> Option<(&'static str, f64)> {
         ("matrix_gflops", p.matrix_gflops.as_slice()),
         ("bandwidth_gbs", &[p.bandwidth_gbs]),
         ("workgroup_gbs", p.workgroup_gbs.as_slice()),
+        ("cache_gbs", p.cache_gbs.as_slice()),
         ("launch_us", &[p.launch_us]),
         ("readback_us", &[p.readback_us]),
     ])

@@ -33,6 +33,8 @@ pub fn profile(kernels: &[(&str, &str, &[f64])]) -> Profile {
                 workgroup_gbs: Some(50.0),
                 launch_us: 2.0,
                 readback_us: 20.0,
+                cache_gbs: None,
+                taken: None,
             },
         },
         spans: vec![Span { track: Track::Gpu, name: "a".into(), kernel: Some(0), start_us: 0.0, duration_us: 1.0 }],
@@ -73,6 +75,8 @@ fn kernel(kernel: &str, shape: &str, samples: &[f64]) -> Kernel {
         bandwidth_share: 0.01,
         intensity: 10.0,
         bound: Bound::Launch,
+        shader: "gemm.wgsl `tiled` START=0".into(),
+        compiled: None,
         workgroups: [1, 1, 1],
         workgroup_size: [64, 1, 1],
         workgroup_bytes: 0,
@@ -112,6 +116,8 @@ pub fn step(kernels: usize) -> Profile {
         workgroup_gbs: Some(21_000.0),
         launch_us: 1.6,
         readback_us: 19.0,
+        cache_gbs: None,
+        taken: None,
     };
     let mut kernels: Vec<Kernel> = (0..kernels).map(|i| sketched(i, &peaks)).collect();
     kernels.sort_by(|a, b| b.total_ms.total_cmp(&a.total_ms));

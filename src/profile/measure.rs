@@ -256,12 +256,14 @@ fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
     let rate = |amount: f64| if p50_us > 0.0 { amount / p50_us / 1e3 } else { 0.0 };
     let (gflops, gbs) = (rate(flops), rate(bytes));
     let largest = facts.iter().max_by_key(|facts| facts.workgroups.iter().map(|&n| u64::from(n)).product::<u64>());
+    let shader = largest.map_or(String::new(), |facts| facts.shader.to_string());
     let largest = largest.map(|facts| (facts.workgroups, facts.workgroup)).unwrap_or_default();
     let mut pipelines: Vec<_> = facts.iter().map(|facts| (facts.pipeline, facts.compile)).collect();
     pipelines.sort();
     pipelines.dedup();
     let compile_ms = pipelines.iter().map(|(_, compile)| compile.as_secs_f64() * 1e3).sum::<f64>();
     let flop_peak = flop_peak(variant, &header.peaks);
+    let workgroups = (!on_cpu).then(|| largest.0.iter().map(|&n| u64::from(n)).product::<u64>());
     Kernel {
         kernel: kernel.to_string(),
         variant: variant.clone(),
@@ -280,7 +282,9 @@ fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
         flop_share: gflops / flop_peak,
         bandwidth_share: gbs / header.peaks.bandwidth_gbs,
         intensity: if cost.bytes > 0 { flops / bytes } else { 0.0 },
-        bound: bound(*cost, *dispatches, flop_peak, &header.peaks),
+        bound: bound(limits(*cost, *dispatches, flop_peak, &header.peaks), p50_us, workgroups),
+        shader,
+        compiled: None,
         workgroups: largest.0,
         workgroup_size: largest.1.size,
         workgroup_bytes: largest.1.memory,
@@ -299,13 +303,29 @@ fn flop_peak(variant: &str, peaks: &RooflineLimits) -> f64 {
     }
 }
 
-/// Which of a call's arithmetic, compulsory traffic and dispatches would take longest at the device's roofline limits.
-fn bound(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &RooflineLimits) -> Bound {
-    let compute = cost.flops as f64 / flop_peak;
-    let memory = cost.bytes as f64 / peaks.bandwidth_gbs;
-    let launch = dispatches as f64 * peaks.launch_us * 1e3;
-    let longest = [(Bound::Compute, compute), (Bound::Memory, memory), (Bound::Launch, launch)];
-    longest.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(Bound::Launch, |(bound, _)| bound)
+/// A part of a call's time that one of its limits must explain at least to be what the time goes into.
+const EXPLAINED: f64 = 0.25;
+/// With fewer workgroups than this a large GPU has compute units without one.
+const FEW_GROUPS: u64 = 72;
+
+/// Microseconds that a call's arithmetic, compulsory traffic and dispatches would take at the device's roofline limits.
+fn limits(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &RooflineLimits) -> [(Bound, f64); 3] {
+    [
+        (Bound::Compute, cost.flops as f64 / flop_peak / 1e3),
+        (Bound::Memory, cost.bytes as f64 / peaks.bandwidth_gbs / 1e3),
+        (Bound::Launch, dispatches as f64 * peaks.launch_us),
+    ]
+}
+
+/// What a call that took so long goes into: the longest of its limits, if that explains a quarter of it. Where none does, a GPU had
+/// too few workgroups, or it waited.
+fn bound(limits: [(Bound, f64); 3], us: f64, workgroups: Option<u64>) -> Bound {
+    let longest = limits.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    match longest {
+        Some((bound, limit)) if limit >= EXPLAINED * us => bound,
+        _ if workgroups.is_some_and(|groups| groups < FEW_GROUPS) => Bound::Occupancy,
+        _ => Bound::Latency,
+    }
 }
 
 fn us(nanoseconds: u64) -> f64 {
@@ -356,5 +376,22 @@ impl Profile {
         sum.bytes += added.bytes;
         sum.gflops = sum.flops as f64 / sum.step_ms / 1e6;
         sum.flop_share = sum.gflops / self.header.peaks.f32_gflops;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_goes_into_is_told_by_the_time_that_was_measured() {
+        let limits = [(Bound::Compute, 5.0), (Bound::Memory, 8.0), (Bound::Launch, 3.0)];
+        assert_eq!(bound(limits, 10.0, Some(1000)), Bound::Memory);
+        assert_eq!(bound(limits, 32.0, Some(1000)), Bound::Memory, "a quarter");
+        // As it was once called memory: half a percent of the FLOP peak and 0.8 % of the bandwidth.
+        assert_eq!(bound(limits, 1000.0, Some(1000)), Bound::Latency);
+        assert_eq!(bound(limits, 1000.0, Some(71)), Bound::Occupancy);
+        assert_eq!(bound(limits, 1000.0, None), Bound::Latency, "the CPU has no workgroups");
+        assert_eq!(bound(limits, 0.0, Some(1)), Bound::Memory, "too short for the clock");
     }
 }

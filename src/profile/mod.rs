@@ -13,10 +13,12 @@ use crate::ops::Op;
 use crate::peaks::RooflineLimits;
 use crate::train::batch_shape;
 
+pub mod ab;
 pub mod compare;
 mod file;
 #[cfg(test)]
 mod fixtures;
+mod isa;
 mod measure;
 mod report;
 mod roofline;
@@ -192,6 +194,17 @@ pub async fn profile(
     measure::measure(&mut workload, header, None, |done| progress(&plan, done as f64 / total)).await
 }
 
+/// An excerpt of an op that a software adapter, or the CPU, runs in about a tenth of a second, or all of it where that does.
+fn fitting(op: Arc<dyn Op>, device: &Device, peaks: &RooflineLimits) -> Arc<dyn Op> {
+    const SECONDS: f64 = 0.1;
+    let software = device.capabilities().is_none_or(|able| able.device_type == gpu::DeviceType::Software);
+    let most = (SECONDS * 1e9 * peaks.f32_gflops) as u64;
+    if !software || op.cost().flops <= most {
+        return op;
+    }
+    op.excerpt(most).map_or(op, Arc::from)
+}
+
 /// The different ops that `name` stands for in the plans of training and generation, or in the given shape.
 fn ops(
     name: &str,
@@ -265,6 +278,8 @@ async fn profile_ops(
     for (i, (op, overrides)) in wanted.into_iter().enumerate() {
         let label = op.label();
         let said = overrides.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
+        // Sized to the device, where it is a software adapter that a whole op of training keeps busy for long.
+        let op = fitting(op, &device, &header.peaks);
         progress(&said, i as f64 / all);
         let overridden = KernelSelection { overrides, tune: Tune::Off, ..selection.clone() };
         let mut workload = Workload::op(op, device.clone(), overridden).await?;

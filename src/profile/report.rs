@@ -62,7 +62,7 @@ pub struct Header {
     pub peaks: RooflineLimits,
 }
 
-/// What a kernel's time goes into, by the peak that it comes nearest to.
+/// What a kernel's time goes into: the roofline limit that would take most of it, where that explains the time measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
@@ -72,6 +72,10 @@ pub enum Bound {
     Memory,
     /// Starting dispatches.
     Launch,
+    /// None of them explains a quarter of the time, and there are too few workgroups to fill a large GPU.
+    Occupancy,
+    /// None of them explains a quarter of the time: it waits, for memory or for what came before.
+    Latency,
 }
 
 impl fmt::Display for Bound {
@@ -80,6 +84,8 @@ impl fmt::Display for Bound {
             Self::Compute => "compute",
             Self::Memory => "memory",
             Self::Launch => "launch",
+            Self::Occupancy => "occupancy",
+            Self::Latency => "latency",
         })
     }
 }
@@ -124,6 +130,12 @@ pub struct Kernel {
     pub intensity: f64,
     /// What the time goes into.
     pub bound: Bound,
+    /// The shader of the call's largest dispatch, with its constants; empty on the CPU and in profiles of earlier versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub shader: String,
+    /// What a GPU's compiler made of it, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compiled: Option<Compiled>,
     /// Workgroups of the call's largest dispatch; zero on the CPU.
     pub workgroups: [u32; 3],
     /// Invocations of a workgroup of it.
@@ -139,6 +151,19 @@ pub struct Kernel {
     pub encode_us: Option<f64>,
     /// Microseconds of a call, mean over the calls of a run: one for each run, in order.
     pub samples_us: Vec<f64>,
+}
+
+/// What a GPU's compiler made of a shader.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// The chip that it was compiled for: `navi21`.
+    pub chip: String,
+    /// Vector registers of an invocation.
+    pub registers: u32,
+    /// Registers that were spilled to memory.
+    pub spills: u32,
+    /// Waves that fit a SIMD.
+    pub waves: u32,
 }
 
 /// A part of a run's wall time in which no kernel ran.

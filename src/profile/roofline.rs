@@ -93,11 +93,12 @@ fn positive(value: f64) -> bool {
     value.is_finite() && value > 0.0
 }
 
-/// The roofs: what the device can do at most in each arithmetic, and its bandwidth.
+/// The roofs: what the device can do at most in each arithmetic, its bandwidth, and that of its caches.
 struct Roofs {
     /// The highest first.
     peaks: Vec<(&'static str, f64)>,
     bandwidth: Option<f64>,
+    caches: Option<f64>,
 }
 
 impl Roofs {
@@ -107,7 +108,13 @@ impl Roofs {
         let mut known: Vec<_> =
             all.into_iter().filter_map(|(name, peak)| Some((name, peak.filter(|p| positive(*p))?))).collect();
         known.sort_by(|a, b| b.1.total_cmp(&a.1));
-        Self { peaks: known, bandwidth: Some(peaks.bandwidth_gbs).filter(|b| positive(*b)) }
+        let [bandwidth, caches] =
+            [Some(peaks.bandwidth_gbs), peaks.cache_gbs].map(|rate| rate.filter(|b| positive(*b)));
+        Self {
+            peaks: known,
+            bandwidth,
+            caches: caches.filter(|caches| bandwidth.is_none_or(|memory| *caches > memory)),
+        }
     }
 
     /// The intensity from which on arithmetic is the limit.
@@ -179,6 +186,8 @@ fn colour(bound: Bound) -> &'static str {
         Bound::Compute => "#1f3f77",
         Bound::Memory => "#e0803a",
         Bound::Launch => "#f7e3b5",
+        Bound::Occupancy => "#8fb8a8",
+        Bound::Latency => "#cfcfcf",
     }
 }
 
@@ -303,7 +312,7 @@ fn legend(svg: &mut String, left_out: usize) -> std::fmt::Result {
     let circle = |radius: f64, colour: &str| {
         format!(r##"<circle r="{radius:.1}" fill="{colour}" fill-opacity=".8" stroke="#222" stroke-width=".8"/>"##)
     };
-    for bound in [Bound::Compute, Bound::Memory, Bound::Launch] {
+    for bound in [Bound::Compute, Bound::Memory, Bound::Launch, Bound::Occupancy, Bound::Latency] {
         entry(&mut x, &circle(6.0, colour(bound)), 6.0, &format!("{bound} bound"))?;
     }
     for (i, percent) in [1, 10].into_iter().enumerate() {
@@ -363,7 +372,8 @@ fn draw_roofs(svg: &mut String, roofs: &Roofs, x: &Axis, y: &Axis) -> Result<Vec
     // Names of the flat roofs stand to the right, apart from each other.
     let mut free = 0.0f64;
     for (name, peak) in &roofs.peaks {
-        let (height, from) = (y.at(*peak), roofs.bandwidth.map_or(x.ends[0], |bandwidth| x.at(peak / bandwidth)));
+        let fastest = roofs.caches.or(roofs.bandwidth);
+        let (height, from) = (y.at(*peak), fastest.map_or(x.ends[0], |bandwidth| x.at(peak / bandwidth)));
         line(svg, dashes(name), [from, height, RIGHT, height])?;
         let text = (height + 4.0).max(free);
         free = text + LETTER[0] + 3.0;
@@ -374,17 +384,20 @@ fn draw_roofs(svg: &mut String, roofs: &Roofs, x: &Axis, y: &Axis) -> Result<Vec
         )?;
         writeln!(svg, r#"<text x="{}" y="{text:.1}">{name} {}FLOP/s</text>"#, RIGHT + 10.0, si(*peak))?;
     }
-    if let Some(bandwidth) = roofs.bandwidth {
+    let mut names = vec![];
+    for (name, bandwidth) in [("memory", roofs.bandwidth), ("caches", roofs.caches)] {
+        let Some(bandwidth) = bandwidth else { continue };
+        let dashes = dashes(name);
         let highest = roofs.peaks.first().map_or(f64::INFINITY, |(_, peak)| *peak);
         let end = (highest / bandwidth).min(x.most()).min(y.most() / bandwidth);
         let (x1, y1) = (x.ends[0], y.at(bandwidth * x.least()));
         let (x2, y2) = (x.at(end), y.at(bandwidth * end));
         if x1 > LEFT {
-            line(svg, "", [LEFT, y1, x1, y1])?;
+            line(svg, dashes, [LEFT, y1, x1, y1])?;
         }
-        line(svg, "", [x1, y1, x2, y2])?;
+        line(svg, dashes, [x1, y1, x2, y2])?;
         let (cos, sin) = ((x2 - x1) / (x2 - x1).hypot(y2 - y1), (y2 - y1) / (x2 - x1).hypot(y2 - y1));
-        let name = format!("memory {}B/s", si(bandwidth));
+        let name = format!("{name} {}B/s", si(bandwidth));
         let (along, above) = (12.0, 5.0);
         let (x0, y0) = (x1 + along * cos + above * sin, y1 + along * sin - above * cos);
         writeln!(
@@ -393,18 +406,20 @@ fn draw_roofs(svg: &mut String, roofs: &Roofs, x: &Axis, y: &Axis) -> Result<Vec
             sin.atan2(cos).to_degrees()
         )?;
         let letters = 0..name.chars().count();
-        covered.extend(letters.map(|i| {
+        names.extend(letters.map(|i| {
             let along = LETTER[1] * (i as f64 + 0.5);
             around(x0 + along * cos + 4.0 * sin, y0 + along * sin - 4.0 * cos, 5.0)
         }));
     }
+    covered.extend(names);
     Ok(covered)
 }
 
-fn dashes(arithmetic: &str) -> &'static str {
-    match arithmetic {
+fn dashes(roof: &str) -> &'static str {
+    match roof {
         "f16" => "8 4",
         "matrix" => "2 3",
+        "caches" => "1 4",
         _ => "",
     }
 }
@@ -420,10 +435,15 @@ struct Label {
 /// Labels of the `named` dots, none over another, and over as little as can be of `dots`, of lines to other labels and of
 /// what else is `covered`. A dot without a free place around has none.
 fn labels(named: &[Dot], dots: &[Dot], covered: &[Frame]) -> Vec<Label> {
-    let dots: Vec<Frame> = dots.iter().map(|dot| around(dot.x, dot.y, dot.radius)).collect();
+    let (others, dots) = (dots, dots.iter().map(|dot| around(dot.x, dot.y, dot.radius)).collect::<Vec<Frame>>());
     let mut labels: Vec<Label> = vec![];
     for dot in named {
-        let text = format!("{} {}", dot.number, dot.kernel.kernel);
+        // Where a kernel of one shape ran in several variants, these are what tells dots apart.
+        let alike = |other: &&Dot| other.kernel.shape == dot.kernel.shape && other.kernel.variant != dot.kernel.variant;
+        let text = match others.iter().any(|other| alike(&other)) {
+            true => format!("{} {} {}", dot.number, dot.kernel.kernel, dot.kernel.variant),
+            false => format!("{} {}", dot.number, dot.kernel.kernel),
+        };
         let half = [LETTER[1] * text.chars().count() as f64 / 2.0, LETTER[0] / 2.0 + 1.0];
         let mut best: Option<(f64, Label)> = None;
         for distance in [3.0, 12.0, 24.0, 40.0, 60.0, 85.0, 115.0, 150.0, 190.0] {

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::report::Compiled;
 use super::{Bound, Clock, Header, Kernel, Profile};
+use crate::peaks::RooflineLimits;
 
 /// Spaces between columns.
 const SPACE: &str = "  ";
@@ -170,7 +172,16 @@ fn columns(profile: &Profile) -> Vec<Column> {
     };
     let totals = whole(|k| k.total_ms, |g| g.total_ms);
     let shares = whole(|k| k.share, |g| g.share);
-    vec![
+    let compiled = |head, value: fn(&Compiled) -> u32| {
+        text_of(head, kernels.iter().map(|kernel| kernel.compiled.as_ref().map(value)))
+    };
+    let mut of_compiler = vec![];
+    if kernels.iter().any(|kernel| kernel.compiled.is_some()) {
+        of_compiler.push(compiled(["regis-", "ters"], |compiled| compiled.registers).essential());
+        of_compiler.push(compiled(["spills", ""], |compiled| compiled.spills));
+        of_compiler.push(compiled(["waves", ""], |compiled| compiled.waves).essential());
+    }
+    let columns = vec![
         Column::decimals(["share", "%"], 1, shares.map(|share| Some(100.0 * share))).essential(),
         Column::numbers(["total", "ms"], totals.map(Some)).essential(),
         text(["calls", ""], |k| k.calls.to_string()).essential(),
@@ -191,7 +202,13 @@ fn columns(profile: &Profile) -> Vec<Column> {
         text(["group", "bytes"], |k| if k.dispatches == 0 { "-".into() } else { k.workgroup_bytes.to_string() }),
         numbers(["compile", "ms"], |k| k.compile_ms),
         numbers(["encode", "us"], |k| k.encode_us),
-    ]
+    ];
+    columns.into_iter().chain(of_compiler).collect()
+}
+
+/// Whole numbers, or a dash.
+fn text_of(head: [&'static str; 2], numbers: impl Iterator<Item = Option<u32>>) -> Column {
+    Column::text(head, false, numbers.map(|number| number.map_or("-".into(), |number| number.to_string())))
 }
 
 /// Kernel, variant and shape; the names of gaps and of the sum stand with the kernels'.
@@ -275,6 +292,7 @@ fn head(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
     known.push(rate("matrix", "GFLOP/s", peaks.matrix_gflops));
     known.push(rate("memory", "GB/s", Some(peaks.bandwidth_gbs)));
     known.push(rate("workgroup memory", "GB/s", peaks.workgroup_gbs));
+    known.push(rate("caches", "GB/s", peaks.cache_gbs));
     known.push(rate("launch", "us", Some(peaks.launch_us)));
     known.push(rate("readback", "us", Some(peaks.readback_us)));
     vec![
@@ -282,8 +300,16 @@ fn head(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
         ("machine", vec![header.machine.to_string(), format!("deepj {}", header.machine.deepj)]),
         ("clock", vec![clock(header).into()]),
         ("runs", vec![format!("{} profiled and as many unprofiled", header.runs), steps]),
-        ("peaks", known.into_iter().flatten().collect()),
+        ("peaks", known.into_iter().flatten().chain(taken(peaks)).collect()),
     ]
+}
+
+/// When the peaks were measured, and whether they may be too low.
+fn taken(peaks: &RooflineLimits) -> Vec<String> {
+    let Some(taken) = &peaks.taken else { return vec![] };
+    let mut said = vec![format!("measured on {}", taken.on)];
+    said.extend(taken.doubt().map(|why| format!("perhaps too low ({why})")));
+    said
 }
 
 /// The times of a step and what it reaches.
@@ -303,12 +329,50 @@ fn foot(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
         1 => "of a profiled step".into(),
         steps => format!("of a profiled run of {steps} steps"),
     };
-    let notes = vec![
+    let mut notes = vec![
         format!("share and total are {run}, all else is of a call"),
         "bytes are compulsory: what is read and what is written, once".into(),
         "peaks are measured".into(),
+        "a kernel is bound by what would take longest at them".into(),
+        "if that is a quarter of its time".into(),
+        "else by occupancy (fewer than 72 workgroups) or latency".into(),
     ];
-    vec![("step", step), ("reached", reached), ("columns", notes)]
+    if let Some(compiled) = profile.kernels.iter().find_map(|kernel| kernel.compiled.as_ref()) {
+        notes.push(format!("registers, spills and waves a SIMD are those of {}, by a table", compiled.chip));
+    }
+    if profile.kernels.iter().any(|kernel| kernel.bandwidth_share > 1.0) {
+        notes.push("more than 100 % of the memory's peak: caches".into());
+    }
+    if profile.kernels.iter().any(|kernel| kernel.flop_share > 1.0) {
+        notes.push(
+            "more than 100 % of the FLOP peak: the peak was measured too low (`deepj peaks` measures again)".into(),
+        );
+    }
+    let mut lines = vec![("step", step), ("reached", reached), ("columns", notes)];
+    lines.extend(best(profile).into_iter().map(|best| ("best", vec![best])));
+    lines
+}
+
+/// Of an op that was profiled in several variants the fastest for each shape, and by how much it is faster than the first, which runs
+/// where nothing is measured or asked for.
+fn best(profile: &Profile) -> Vec<String> {
+    let mut shapes: Vec<Vec<&Kernel>> = vec![];
+    for kernel in profile.kernels.iter().filter(|_| profile.header.what.starts_with("op ")) {
+        match shapes.iter_mut().find(|of_shape| of_shape[0].shape == kernel.shape) {
+            Some(of_shape) => of_shape.push(kernel),
+            None => shapes.push(vec![kernel]),
+        }
+    }
+    let said = |variants: &Vec<&Kernel>| {
+        let fastest = variants.iter().min_by(|a, b| a.p50_us.total_cmp(&b.p50_us))?;
+        let gain = variants[0].p50_us / fastest.p50_us;
+        let (shape, first) = (&fastest.shape, &variants[0].variant);
+        (variants.len() > 1).then(|| match fastest.variant == *first {
+            true => format!("{shape}: {first}, the default"),
+            false => format!("{shape}: {}, {gain:.2} x as fast as {first}, the default", fastest.variant),
+        })
+    };
+    shapes.iter().filter_map(said).collect()
 }
 
 /// What told the times, in words.
@@ -349,14 +413,17 @@ struct Line<'a> {
     min_us: Option<f64>,
     p50_us: Option<f64>,
     p95_us: Option<f64>,
-    flop: Option<u64>,
+    flops: Option<u64>,
     bytes: Option<u64>,
-    gflop_per_s: Option<f64>,
-    gb_per_s: Option<f64>,
-    part_of_flop_peak: Option<f64>,
-    part_of_bandwidth: Option<f64>,
-    flop_per_byte: Option<f64>,
+    gflops: Option<f64>,
+    gbs: Option<f64>,
+    flop_share: Option<f64>,
+    bandwidth_share: Option<f64>,
+    intensity: Option<f64>,
     bound: Option<Bound>,
+    shader: &'a str,
+    registers: Option<u32>,
+    waves: Option<u32>,
     workgroups: String,
     workgroup_size: String,
     workgroup_bytes: Option<u64>,
@@ -418,15 +485,18 @@ pub fn csv(profile: &Profile) -> String {
         min_us: Some(k.min_us),
         p50_us: Some(k.p50_us),
         p95_us: Some(k.p95_us),
-        flop: Some(k.flops),
+        flops: Some(k.flops),
         bytes: Some(k.bytes),
-        gflop_per_s: Some(k.gflops),
-        gb_per_s: Some(k.gbs),
-        part_of_flop_peak: Some(k.flop_share),
-        part_of_bandwidth: Some(k.bandwidth_share),
-        flop_per_byte: Some(k.intensity),
+        gflops: Some(k.gflops),
+        gbs: Some(k.gbs),
+        flop_share: Some(k.flop_share),
+        bandwidth_share: Some(k.bandwidth_share),
+        intensity: Some(k.intensity),
         bound: Some(k.bound),
         workgroups: k.workgroups.map(|n| n.to_string()).join("x"),
+        shader: &k.shader,
+        registers: k.compiled.as_ref().map(|compiled| compiled.registers),
+        waves: k.compiled.as_ref().map(|compiled| compiled.waves),
         workgroup_size: k.workgroup_size.map(|n| n.to_string()).join("x"),
         workgroup_bytes: Some(k.workgroup_bytes),
         gap_us: Some(k.gap_us),
@@ -445,13 +515,13 @@ pub fn csv(profile: &Profile) -> String {
         record: "step",
         name,
         total_ms: Some(ms),
-        flop: Some(summary.flops),
+        flops: Some(summary.flops),
         bytes: Some(summary.bytes),
         ..base()
     };
     lines.push(Line {
-        gflop_per_s: Some(summary.gflops),
-        part_of_flop_peak: Some(summary.flop_share),
+        gflops: Some(summary.gflops),
+        flop_share: Some(summary.flop_share),
         ..step("unprofiled", summary.step_ms)
     });
     lines.push(step("profiled", summary.profiled_ms));
@@ -466,10 +536,12 @@ pub fn csv(profile: &Profile) -> String {
     let peak = |name| Line { record: "peak", name, ..base() };
     let peaks = &header.peaks;
     for (name, rate) in [("f32", Some(peaks.f32_gflops)), ("f16", peaks.f16_gflops), ("matrix", peaks.matrix_gflops)] {
-        lines.extend(rate.map(|_| Line { gflop_per_s: rate, ..peak(name) }));
+        lines.extend(rate.map(|_| Line { gflops: rate, ..peak(name) }));
     }
-    for (name, rate) in [("memory", Some(peaks.bandwidth_gbs)), ("workgroup memory", peaks.workgroup_gbs)] {
-        lines.extend(rate.map(|_| Line { gb_per_s: rate, ..peak(name) }));
+    let memories =
+        [("memory", Some(peaks.bandwidth_gbs)), ("workgroup memory", peaks.workgroup_gbs), ("caches", peaks.cache_gbs)];
+    for (name, rate) in memories {
+        lines.extend(rate.map(|_| Line { gbs: rate, ..peak(name) }));
     }
     lines.push(Line { p50_us: Some(peaks.launch_us), ..peak("launch") });
     lines.push(Line { p50_us: Some(peaks.readback_us), ..peak("readback") });
@@ -599,12 +671,12 @@ mod tests {
                 ("total_ms", kernel.total_ms),
                 ("share", kernel.share),
                 ("p95_us", kernel.p95_us),
-                ("gflop_per_s", kernel.gflops),
-                ("part_of_bandwidth", kernel.bandwidth_share),
+                ("gflops", kernel.gflops),
+                ("bandwidth_share", kernel.bandwidth_share),
             ] {
                 assert_eq!(get(i, name).parse(), Ok(value), "{name}");
             }
-            assert_eq!(get(i, "flop").parse(), Ok(kernel.flops));
+            assert_eq!(get(i, "flops").parse(), Ok(kernel.flops));
             assert_eq!([get(i, "bound"), get(i, "workgroups"), get(i, "clock")], ["compute", "1536x8x1", "device"]);
         }
         assert_eq!([get(0, "compile_ms"), get(1, "compile_ms")], ["31.5", ""]);

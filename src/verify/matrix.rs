@@ -1,5 +1,6 @@
 //! Reports for people: a summary of one device, and of many the matrix of ops and adapters.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::kernels::Pass;
@@ -9,30 +10,25 @@ use crate::peaks::RooflineLimits;
 
 /// A device and the report that it is of.
 pub struct Column<'a> {
-    /// The report.
+    /// The report; of several that were joined the first.
     pub report: &'a Report,
     /// The device.
-    pub device: &'a DeviceReport,
+    pub device: Cow<'a, DeviceReport>,
+    /// Reports of the same device that this one was taken instead of, and those that were joined with it, in words.
+    pub others: Vec<String>,
 }
 
 /// One column for each device. Two reports are of the same device if driver, system and this program's build are the same; then
-/// the complete one is taken, else the newer, else the one with more failures. Columns stand in the order of the reports, CPU
-/// backends last.
+/// the complete one is taken, else the newer, else the one with more failures, but parts (`--only`) of which none is complete are
+/// joined. Columns stand in the order of the reports, CPU backends last.
 pub fn merged(reports: &[Report]) -> Vec<Column<'_>> {
-    let all = reports.iter().flat_map(|report| report.devices.iter().map(move |device| Column { report, device }));
-    let same = |a: &Column, b: &Column| {
-        let of = |column: &Column| (column.report.system.clone(), column.report.shaders.clone());
-        a.device.machine == b.device.machine && of(a) == of(b)
-    };
-    let worth = |column: &Column| {
-        let failures = column.device.defects().len();
-        (column.report.complete, column.report.date.clone(), failures)
-    };
+    let all = reports.iter().flat_map(|report| report.devices.iter().map(move |device| (report, device)));
     let mut columns: Vec<Column> = vec![];
-    for column in all {
-        match columns.iter_mut().find(|other| same(other, &column)) {
-            Some(other) if worth(other) < worth(&column) => *other = column,
-            Some(_) => (),
+    for (report, device) in all {
+        let column = Column { report, device: Cow::Borrowed(device), others: vec![] };
+        let same = |other: &&mut Column| other.device.machine == device.machine && other.report.is_of_build(report);
+        match columns.iter_mut().find(same) {
+            Some(other) => other.meet(column),
             None => columns.push(column),
         }
     }
@@ -40,7 +36,35 @@ pub fn merged(reports: &[Report]) -> Vec<Column<'_>> {
     columns
 }
 
-impl Column<'_> {
+impl<'a> Column<'a> {
+    /// Takes in another of the same device and build.
+    fn meet(&mut self, mut other: Self) {
+        let told = |column: &Self| format!("the one of {} with {} cases", column.report.date, column.cases());
+        if !self.report.complete && !other.report.complete {
+            self.others.push(format!("joined with {}", told(&other)));
+            self.device.to_mut().join(&other.device);
+            return;
+        }
+        let worth = |column: &Self| {
+            let failures = column.device.defects().len();
+            (column.report.complete, column.report.date.clone(), failures)
+        };
+        if worth(self) < worth(&other) {
+            std::mem::swap(self, &mut other);
+        }
+        self.others.append(&mut other.others.clone());
+        self.others.push(format!("taken instead of {}", told(&other)));
+    }
+
+    fn cases(&self) -> usize {
+        self.device.checks.iter().map(|row| row.cases).sum()
+    }
+
+    /// What its reader should know: the report's notes, and which other reports it stands for.
+    fn notes(&self) -> impl Iterator<Item = &String> {
+        self.report.notes.iter().chain(&self.others)
+    }
+
     /// Whether it works, in a word or two.
     fn verdict(&self) -> String {
         match (self.device.defects().len(), self.report.complete) {
@@ -88,7 +112,7 @@ fn cell<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
 }
 
 /// The names of rows in the order of the first column that has them.
-fn names<'a>(columns: &[Column<'a>], name: impl Fn(&'a Row) -> &'a str) -> Vec<&'a str> {
+fn names<'a>(columns: &'a [Column<'_>], name: impl Fn(&'a Row) -> &'a str) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     let rows = columns.iter().flat_map(|column| &column.device.checks);
     rows.map(name).filter(|name| seen.insert(*name)).collect()
@@ -119,6 +143,15 @@ pub fn markdown(columns: &[Column]) -> String {
         std::iter::once(i.to_string()).chain(cells).collect()
     });
     table(&mut text, &titles, adapters);
+
+    for (i, column) in numbered() {
+        for note in column.notes() {
+            text.push_str(&format!("- {i}: {}\n", note.replace('\n', " ").replace('<', "&lt;")));
+        }
+    }
+    if columns.iter().any(|column| column.notes().next().is_some()) {
+        text.push('\n');
+    }
 
     text.push_str("What it has:\n\n");
     let able = |show: &'static dyn Fn(&Capabilities) -> String| {
@@ -221,6 +254,12 @@ pub fn markdown(columns: &[Column]) -> String {
 
 fn yes_no(has: bool) -> String {
     if has { "yes" } else { "no" }.into()
+}
+
+/// What came of a device, for a terminal, and what there is to know of its reports.
+pub fn merged_summary(column: &Column) -> String {
+    let notes = column.notes().map(|note| format!("  {:12} {note}\n", "note"));
+    summary(&column.device) + &notes.collect::<String>()
 }
 
 /// What came of a device, for a terminal.

@@ -9,7 +9,7 @@ mod report;
 mod supervisor;
 mod worker;
 
-pub use matrix::{Column, markdown, merged, summary};
+pub use matrix::{Column, markdown, merged, merged_summary, summary};
 pub use report::{DeviceReport, FORMAT, Failure, Generation, Outcome, Report, Row, Timing, Training, VERSION};
 pub use supervisor::{Supervisor, adapters, this_program};
 pub use worker::{Event, Target, Tell, work};
@@ -60,20 +60,21 @@ pub fn targets(choice: &str, adapters: &[Capabilities]) -> Result<Vec<usize>> {
     Ok(found)
 }
 
-/// Checksum of the text of all shaders that the checks run somewhere.
+/// Checksum of the files of all shaders that ops run on any device, with this crate's version: what computes on adapters.
 pub fn fingerprint() -> &'static str {
     static SUM: OnceLock<String> = OnceLock::new();
     SUM.get_or_init(|| {
         let able = kernels::harness::adapters::everything();
-        let mut texts = BTreeSet::new();
+        let mut files = BTreeSet::from([env!("CARGO_PKG_VERSION")]);
         for case in kernels::cases() {
             let views = kernels::harness::kernel::views(&case, true);
             for variant in case.op.supported(&able) {
                 if let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &able, &views) {
-                    texts.extend(recorded.dispatches.iter().filter_map(|dispatch| dispatch.shader.wgsl().ok()));
+                    files.extend(recorded.dispatches.iter().map(|dispatch| dispatch.shader.source));
                 }
             }
         }
-        format!("{:08x}", texts.iter().fold(0, |sum, text| crc32c::crc32c_append(sum, text.as_bytes())))
+        let all = files.iter().chain([&crate::gpu::COMMON]);
+        format!("{:08x}", all.fold(0, |sum, text| crc32c::crc32c_append(sum, text.as_bytes())))
     })
 }

@@ -266,6 +266,31 @@ impl DeviceReport {
         self.capabilities.as_ref().map_or_else(|| "CPU backend".into(), ToString::to_string)
     }
 
+    /// Adds what a report of another part has found on the same device. A row that both have is taken from the one with more cases.
+    pub fn join(&mut self, other: &Self) {
+        for row in &other.checks {
+            let own = self.row(&row.name, row.pass);
+            if row.cases > own.cases {
+                *own = row.clone();
+            }
+        }
+        fn missing<T: Clone>(own: &mut Option<T>, other: &Option<T>) {
+            if own.is_none() {
+                own.clone_from(other);
+            }
+        }
+        missing(&mut self.peaks, &other.peaks);
+        missing(&mut self.training, &other.training);
+        missing(&mut self.generation, &other.generation);
+        missing(&mut self.timestamp_period_ns, &other.timestamp_period_ns);
+        missing(&mut self.running, &other.running);
+        let new = |timing: &&Timing| !self.timings.iter().any(|own| own.name == timing.name);
+        let timings: Vec<Timing> = other.timings.iter().filter(new).cloned().collect();
+        self.timings.extend(timings);
+        self.failures.extend(other.failures.iter().cloned());
+        self.seconds += other.seconds;
+    }
+
     /// The row of this name, made where it is new.
     pub fn row(&mut self, name: &str, pass: Pass) -> &mut Row {
         let place = self.checks.iter().position(|row| row.name == name).unwrap_or_else(|| {
@@ -294,7 +319,11 @@ impl DeviceReport {
             .filter(|failure| failure.known.is_none())
             .map(|Failure { name, error, .. }| format!("{name}: {error}"))
             .collect();
-        if cases == 0 && self.failures.is_empty() {
+        // A verification that ends, however it ends, leaves nothing running.
+        if let Some(running) = &self.running {
+            defects.push(format!("{running}: was running when the report was written last, and nothing came after it"));
+        }
+        if cases == 0 && defects.is_empty() {
             defects.push("no check ran".into());
         }
         if let Some(training) = self.training.as_ref().filter(|training| !training.works()) {
@@ -328,6 +357,12 @@ impl Report {
     /// Adds what the tester should know.
     pub fn note(&mut self, note: &str) {
         self.notes.push(public(note));
+    }
+
+    /// Whether this and another are of one build of the program on one kind of system, so that what they say of a device is of one
+    /// thing.
+    pub fn is_of_build(&self, other: &Self) -> bool {
+        (&self.system, &self.shaders, &self.deepj) == (&other.system, &other.shaders, &other.deepj)
     }
 
     /// Reads a report of this version.

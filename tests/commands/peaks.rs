@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use deepj::gpu::{self, Device, Machine};
-use deepj::peaks::{RooflineLimits, of, remember};
+use deepj::peaks::{RooflineLimits, of, recall, remember};
 use pollster::block_on;
 use serde_json::Value;
 
@@ -19,6 +19,8 @@ const PEAKS: RooflineLimits = RooflineLimits {
     workgroup_gbs: None,
     launch_us: 6.5,
     readback_us: 0.0,
+    cache_gbs: None,
+    taken: None,
 };
 
 /// The roofline limits of the CPU as remembered in `file`, and what was said.
@@ -29,8 +31,12 @@ fn peaks_of_cpu(file: Option<&Path>) -> (RooflineLimits, Vec<String>) {
     (peaks, notices)
 }
 
-/// Whether these were measured at one time: what is read from a file may be off in the last place.
+/// Whether these were measured at one time: what is read from a file may be off in the last place. What was measured beside other
+/// work, as tests are, is measured again, and then may be better.
 fn same(a: &RooflineLimits, b: &RooflineLimits) -> bool {
+    if b.doubt().is_some() {
+        return a.f32_gflops >= 0.999 * b.f32_gflops && a.launch_us <= 1.001 * b.launch_us;
+    }
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * a.abs();
     near(a.f32_gflops, b.f32_gflops) && near(a.bandwidth_gbs, b.bandwidth_gbs) && near(a.launch_us, b.launch_us)
 }
@@ -90,14 +96,19 @@ fn the_program_measures_anew_and_remembers() {
     assert!(!file.exists());
 
     remember(&file, &Machine::cpu(), &PEAKS).unwrap();
-    let [out, errors] = run(path, &["peaks"]);
+    // What is remembered is better by far, and stays unless it is to be forgotten.
+    let [_, errors] = run(path, &["peaks"]);
+    assert!(errors.contains("a better figure"), "{errors}");
+    let kept = || recall(&file, &Machine::cpu()).unwrap().unwrap();
+    assert_eq!((kept().f32_gflops, kept().matrix_gflops), (PEAKS.f32_gflops, PEAKS.matrix_gflops));
+    let [out, errors] = run(path, &["peaks", "--tune", "force"]);
     assert!(errors.contains("remembered in") && errors.contains("peaks.json"), "{errors}");
     let line =
         |what: &str| out.lines().find(|line| line.trim_start().starts_with(what)).unwrap_or_default().to_string();
     assert!(line("f32").contains("GFLOP/s") && line("device memory").contains("GB/s"), "{out}");
     assert!(line("launch").contains(" us ") && line("f16").ends_with("none"), "{out}");
-    let (remembered, _) = peaks_of_cpu(Some(&file));
-    assert_ne!(remembered, PEAKS);
+    let remembered = kept();
+    assert!(remembered.f32_gflops < PEAKS.f32_gflops, "{remembered:?}");
     assert!(line("f32").contains(&format!(" {:.1} ", remembered.f32_gflops)), "{remembered:?}: {out}");
 
     if block_on(gpu::adapters()).is_empty() {
@@ -108,7 +119,7 @@ fn the_program_measures_anew_and_remembers() {
     let measured: Value = serde_json::from_str(&out).unwrap();
     assert!(measured["peaks"]["workgroup_gbs"].as_f64().is_some_and(|gbs| gbs > 0.0), "{out}");
     assert!(measured["remembered"].as_str().is_some_and(|path| path.ends_with("peaks.json")), "{out}");
-    assert_eq!(peaks_of_cpu(Some(&file)).0, remembered, "the CPU's stay");
+    assert_eq!(kept(), remembered, "the CPU's stay");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use deepj::profile::Profile;
-use deepj::profile::compare::{Change, Comparison, Estimate, Verdict, comparable, compare};
+use deepj::profile::compare::{Change, Comparison, Estimate, Judgement, Verdict, comparable, compare};
 use deepj::{Error, Result};
 use serde::Serialize;
 
@@ -16,7 +16,8 @@ use crate::cli::{say, say_json, tell};
 Each kernel is shown with its median time in both, +- the 95 % confidence interval, and by how much it changed,
 or ~ where that is no more than two profiles of one build differ by, ? where there are too few runs to tell.
 `visible` is the smallest change that would have been told from none.
-Ends with exit code 1 where a kernel or the whole step is slower by more than --threshold.
+The last line is the verdict. Exit code 1 where a kernel or the whole step is slower by more than --threshold, or all kernels
+together are, which may be the machine's doing.
 
 Take 20 runs or more, on an idle machine; for small changes profile both builds in turn, several times.
 
@@ -47,7 +48,7 @@ enum Format {
     Jsonl,
 }
 
-fn percent(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn percent(text: &str) -> std::result::Result<f64, String> {
     match text.trim_end_matches('%').trim().parse::<f64>() {
         Ok(percent) if percent.is_finite() && percent >= 0.0 => Ok(percent),
         _ => Err("wanted is a percentage from 0".into()),
@@ -73,6 +74,7 @@ enum Record<'a> {
         machine: Option<f64>,
         notes: &'a [String],
         threshold: f64,
+        verdict: &'a str,
         regressions: &'a [&'a str],
     },
 }
@@ -86,19 +88,35 @@ impl Compare {
             other => other?,
         }
         let comparison = compare(a, b);
-        let slower = comparison.regressions(self.threshold / 100.0);
+        let judgement = comparison.judgement(self.threshold / 100.0);
+        let verdict = self.verdict(&judgement);
         match self.format {
             Format::Table => self.say_table(&profiles, &comparison),
             Format::Markdown => self.say_markdown(&comparison),
-            Format::Jsonl => self.say_jsonl(&profiles, &comparison, &slower)?,
+            Format::Jsonl => self.say_jsonl(&profiles, &comparison, &judgement)?,
         }
-        if slower.is_empty() {
-            return Ok(());
+        if !matches!(self.format, Format::Jsonl) {
+            say(format_args!("verdict: {verdict}"));
         }
-        Err(Error::run(
-            format!("slower by more than {} %: {}", self.threshold, slower.join(", ")),
-            "if the machine was not idle, profile both again; --threshold allows more",
-        ))
+        match judgement {
+            Judgement::Fine => Ok(()),
+            Judgement::Slower(_) => {
+                Err(Error::run(verdict, "if the machine was not idle, profile both again; --threshold allows more"))
+            }
+            Judgement::Undecided(_) => Err(Error::run(verdict, "`deepj profile ab` runs both in turn and tells")),
+        }
+    }
+
+    /// What the comparison comes to, in words.
+    fn verdict(&self, judgement: &Judgement<'_>) -> String {
+        match judgement {
+            Judgement::Fine => format!("nothing is slower by more than {} %", self.threshold),
+            Judgement::Slower(what) => format!("slower by more than {} %: {}", self.threshold, what.join(", ")),
+            Judgement::Undecided(drift) => format!(
+                "undecided: all kernels together are slower by {:.1} %, which may be the machine's doing or the program's",
+                100.0 * drift
+            ),
+        }
     }
 
     fn files(&self) -> [String; 2] {
@@ -137,7 +155,12 @@ impl Compare {
         self.notes(comparison).iter().for_each(|note| say(format_args!("- {note}")));
     }
 
-    fn say_jsonl(&self, [a, b]: &[Profile; 2], comparison: &Comparison, slower: &[&str]) -> Result<()> {
+    fn say_jsonl(&self, [a, b]: &[Profile; 2], comparison: &Comparison, judgement: &Judgement<'_>) -> Result<()> {
+        let (verdict, slower) = match judgement {
+            Judgement::Fine => ("fine", &[][..]),
+            Judgement::Slower(what) => ("slower", &what[..]),
+            Judgement::Undecided(_) => ("undecided", &[][..]),
+        };
         comparison.rows.iter().try_for_each(|row| say_json(&Record::Kernel(row)))?;
         for (file, kernels) in self.files().iter().zip(&comparison.alone) {
             for kernel in kernels {
@@ -153,6 +176,7 @@ impl Compare {
             machine: comparison.machine,
             notes: &comparison.notes,
             threshold: self.threshold,
+            verdict,
             regressions: slower,
         })
     }

@@ -2,16 +2,21 @@
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use deepj::Result;
 use deepj::files::{Outputs, write_output};
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
+use deepj::{Error, Result};
 
 use super::{DeviceArguments, bar, claim, pair, say, tell};
 
+mod ab;
 mod compare;
+
+/// Time between two lines about one kernel where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// See where the time goes, kernel by kernel, on any GPU or on the CPU
 #[derive(Args)]
@@ -23,7 +28,8 @@ Examples:
   deepj profile op gemm --shape m=768,n=1024,k=256
   deepj profile train --format jsonl -o before.jsonl       (change something)
   deepj profile train --format jsonl -o after.jsonl
-  deepj profile compare before.jsonl after.jsonl")]
+  deepj profile compare before.jsonl after.jsonl
+  deepj profile ab --a=\"--variant gemm=tiled\" --b=\"--variant gemm=direct\"")]
 pub struct ProfileCommand {
     #[command(subcommand)]
     what: Command,
@@ -46,6 +52,7 @@ enum Command {
         options: ProfileOptions,
     },
     Compare(compare::Compare),
+    Ab(ab::Ab),
 }
 
 #[derive(Args)]
@@ -80,6 +87,12 @@ struct ProfileOptions {
     /// Write there instead of printing
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Also show registers and waves from a table of compiled shaders, such as the project's tests/isa/table.tsv
+    #[arg(long, value_name = "TABLE.tsv")]
+    isa: Option<PathBuf>,
+    /// The chip of that table
+    #[arg(long, value_name = "NAME", default_value = "navi21", requires = "isa")]
+    isa_chip: String,
     /// Also draw the roofline with each kernel on it
     #[arg(long, value_name = "FILE.svg")]
     roofline: Option<PathBuf>,
@@ -108,12 +121,38 @@ impl ProfileCommand {
             Command::Generate(options) => options.run(&What::Generate),
             Command::Op { name, shape, options } => options.run(&What::Op { name, shape }),
             Command::Compare(compare) => compare.run(),
+            Command::Ab(ab) => ab.run(),
         }
     }
 }
 
 impl ProfileOptions {
+    /// Refuses what would change nothing of what is profiled.
+    fn check_effect(&self, what: &What) -> Result<()> {
+        let without_effect: &[(bool, &str)] = match what {
+            What::Train => &[],
+            What::Generate => &[(self.recompute, "--recompute"), (self.precision != Precision::F32, "--precision")],
+            What::Op { shape: Some(_), .. } => {
+                &[(self.recompute, "--recompute"), (self.precision != Precision::F32, "--precision")]
+            }
+            What::Op { shape: None, .. } => &[],
+        };
+        match without_effect.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => {
+                let remedy = match what {
+                    What::Generate => "generation computes in f32 and keeps nothing for a backward pass: leave it out",
+                    _ => {
+                        "a shape says itself what is stored (--shape …,format=f16) and nothing is computed again: leave it out"
+                    }
+                };
+                Err(Error::usage(format!("{flag} has no effect here"), remedy))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn run(self, what: &What) -> Result<()> {
+        self.check_effect(what)?;
         let mut outputs = Outputs::default();
         claim(&mut outputs, self.output.as_deref(), self.format.endings())?;
         claim(&mut outputs, self.roofline.as_deref(), &["svg"])?;
@@ -137,13 +176,28 @@ impl ProfileOptions {
         }
         let device = self.device.in_time(device, Some(&peaks));
         let bar = bar(1000, "{wide_bar} profiling {msg} ETA {eta}");
+        let began = Instant::now();
+        let mut told = (String::new(), Instant::now());
         let progress = |what: &str, done: f64| {
             bar.set_message(what.to_string());
             bar.set_position((1000.0 * done) as u64);
+            // Without a terminal a line for each kernel, and now and then one more.
+            if bar.is_hidden() && (told.0 != what || told.1.elapsed() > LINE_EVERY) {
+                let left = began.elapsed().as_secs_f64() * (1.0 - done) / done.max(1e-9);
+                let left = if done > 0.02 { format!(", about {left:.0} s left") } else { String::new() };
+                tell(format_args!("profiling {what}: {:.0} %{left}", 100.0 * done));
+                told = (what.to_string(), Instant::now());
+            }
         };
         let profiled = pollster::block_on(profile(what, &settings, device, selection, peaks, progress));
         bar.finish_and_clear();
-        let profiled = profiled?;
+        let mut profiled = profiled?;
+        if let Some(table) = &self.isa {
+            let known = profiled.add_compiled(table, &self.isa_chip)?;
+            if known == 0 {
+                tell(format_args!("note: {} knows none of these kernels", table.display()));
+            }
+        }
         let text = self.format.text(&profiled, self.output.is_none());
         match &self.output {
             Some(file) => {

@@ -1,0 +1,165 @@
+//! `deepj profile ab`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use deepj::profile::Profile;
+use deepj::profile::ab::{MOST, PILOT, Pairs, Ratio, Verdict};
+use deepj::{Error, Result};
+use serde::Serialize;
+
+use crate::cli::{say, say_json, tell};
+
+/// Time two variants, settings or programs in turn, and say which is faster
+#[derive(clap::Args)]
+#[command(after_help = "\
+Each pair is two processes, one of each side, A before B and B before A in turn. After four pairs it says how many the
+precision takes, and makes as many, 60 at most.
+
+Examples:
+  deepj profile ab --a=\"--variant gemm=tiled\" --b=\"--variant gemm=direct\" -- train
+  deepj profile ab --a=\"--batch 1\" --b=\"--batch 1 --recompute\" --precision 5 -- train --device cpu
+  deepj profile ab --program-a ../before/target/release/deepj -- generate --device cpu")]
+pub struct Ab {
+    /// What A alone has: arguments of `deepj profile`
+    #[arg(long, value_name = "ARGUMENTS", default_value = "", allow_hyphen_values = true)]
+    a: String,
+    /// What B alone has
+    #[arg(long, value_name = "ARGUMENTS", default_value = "", allow_hyphen_values = true)]
+    b: String,
+    /// The program that runs A [default: this one]
+    #[arg(long, value_name = "FILE")]
+    program_a: Option<PathBuf>,
+    /// The program that runs B [default: this one]
+    #[arg(long, value_name = "FILE")]
+    program_b: Option<PathBuf>,
+    /// A difference in percent that does not matter, to which the ratio is to be known
+    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = super::compare::percent)]
+    precision: f64,
+    /// Make so many pairs instead of as many as the precision takes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pairs: Option<u16>,
+    /// Profiled runs of each process
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+    /// What both do, with what both have: train, generate, or op NAME
+    #[arg(last = true, value_name = "WHAT", default_value = "train")]
+    what: Vec<String>,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report<'a> {
+    a: &'a str,
+    b: &'a str,
+    what: &'a [String],
+    precision: f64,
+    /// Milliseconds of a step, pair by pair.
+    #[serde(flatten)]
+    pairs: &'a Pairs,
+    #[serde(flatten)]
+    ratio: Ratio,
+}
+
+impl Ab {
+    pub fn run(self) -> Result<()> {
+        let programs = [&self.program_a, &self.program_b].map(|program| match program {
+            Some(program) => Ok(program.clone()),
+            None => std::env::current_exe().map_err(|e| {
+                Error::run(format!("the path of this program: {e}"), "name it with --program-a and --program-b")
+            }),
+        });
+        let [first, second] = programs;
+        let programs = [first?, second?];
+        if programs[0] == programs[1] && self.a == self.b {
+            return Err(Error::usage(
+                "A and B are the same",
+                "tell them apart with --a, --b, --program-a or --program-b",
+            ));
+        }
+        let folder = tempfile::tempdir()
+            .map_err(|e| Error::run(format!("a folder for profiles: {e}"), "see to the disk, or set TMPDIR"))?;
+        let file = folder.path().join("profile.jsonl");
+        let precision = self.precision / 100.0;
+        let (mut pairs, began) = (Pairs::default(), Instant::now());
+        let mut wanted = self.pairs.map_or(PILOT, usize::from);
+        while pairs.times.len() < wanted {
+            let mut times = [0.0; 2];
+            let order = if pairs.times.len().is_multiple_of(2) { [0, 1] } else { [1, 0] };
+            for side in order {
+                times[side] = self.step(side, &programs[side], &file)?;
+            }
+            pairs.times.push(times);
+            let (n, [a, b]) = (pairs.times.len(), times);
+            let seconds = began.elapsed().as_secs_f64() / n as f64;
+            tell(format_args!("pair {n} of {wanted}: A {a:.3} ms, B {b:.3} ms a step; {seconds:.1} s a pair"));
+            if n == PILOT && self.pairs.is_none() {
+                let needed = pairs.needed(precision);
+                wanted = needed.clamp(PILOT, MOST);
+                let minutes = seconds * wanted.saturating_sub(n) as f64 / 60.0;
+                tell(format_args!(
+                    "a precision of {} % takes {needed} pairs by these; {wanted} are made, {minutes:.1} minutes more",
+                    self.precision
+                ));
+            }
+        }
+        let ratio = pairs.ratio(precision);
+        match self.json {
+            true => say_json(&Report {
+                a: &self.a,
+                b: &self.b,
+                what: &self.what,
+                precision: self.precision,
+                pairs: &pairs,
+                ratio,
+            }),
+            false => {
+                self.say_ratio(&pairs, ratio);
+                Ok(())
+            }
+        }
+    }
+
+    fn say_ratio(&self, pairs: &Pairs, ratio: Ratio) {
+        let percent = |part: f64| format!("{:+.1} %", 100.0 * part);
+        let bounds =
+            ratio.interval.map_or("not known".into(), |[low, high]| format!("{} to {}", percent(low), percent(high)));
+        say(format_args!(
+            "B takes {} of A's time (95 % interval {bounds}, {} pairs)",
+            percent(ratio.change),
+            pairs.times.len()
+        ));
+        say(match ratio.verdict {
+            Verdict::Faster => "verdict: B is faster".to_string(),
+            Verdict::Slower => "verdict: B is slower".into(),
+            Verdict::Same => format!("verdict: the same to {} %", self.precision),
+            Verdict::Undecided => {
+                format!("verdict: undecided; more pairs (--pairs) or a coarser --precision than {} %", self.precision)
+            }
+        });
+    }
+
+    /// Milliseconds of an unprofiled step of one side, in a process of its own.
+    fn step(&self, side: usize, program: &Path, file: &Path) -> Result<f64> {
+        let own = [&self.a, &self.b][side];
+        let mut command = Command::new(program);
+        command.arg("profile").args(&self.what).args(own.split_whitespace());
+        command.args(["--runs", &self.runs.to_string(), "--format", "jsonl", "-o"]).arg(file);
+        let name = ["A", "B"][side];
+        let ran = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
+        let output = ran
+            .map_err(|e| Error::run(format!("{name}: {}: {e}", program.display()), "name a program that can be run"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(Error::run(
+                format!("{name} failed ({}): {}", output.status, said.trim()),
+                format!("try it alone: {command:?}"),
+            ));
+        }
+        Ok(Profile::read(file)?.summary.step_ms)
+    }
+}
