@@ -349,6 +349,9 @@ impl Gemm {
             Layout::NT => (Part::new(in_m, in_k, a_stride), Part::new(in_n, in_k, k)),
             Layout::TN => (Part::new(in_k, in_m, a_stride), Part::new(in_k, in_n, n)),
         };
+        // What is bound of A ends with the padding of its last row, of which vectors read.
+        let (cols, steps) = self.with_padding(part);
+        let a = Part { cols, ..a };
         // The part that ends with the last columns makes the padding behind them.
         let all_n = if in_n.0 + in_n.1 == n { (in_n.0, c_stride - in_n.0) } else { in_n };
         let start = match (in_k.0 > 0 || self.accumulate, self.bias) {
@@ -383,11 +386,10 @@ impl Gemm {
             let by_vectors = |arg: usize, part: &Part| {
                 [recorder.offset(arg, part.start), part.stride, part.cols].iter().all(|x| x.is_multiple_of(4))
             };
-            let (cols, steps) = self.with_padding(part);
             // The bias is read by the vectors in which C is written, and what stands in its place is as long as one.
             let by_bias = if self.bias.is_some() { by_vectors(bias_arg, &bias) } else { bias.len() == 4 };
             let by_c = by_vectors(product_arg, &product) && by_bias;
-            let by = [by_vectors(0, &Part { cols, ..a }), by_vectors(1, &b), by_c];
+            let by = [by_vectors(0, &a), by_vectors(1, &b), by_c];
             kernel.read_vectors(&mut shader, by, [in_k.1, steps, slice]);
         }
         let words = [in_m.0, bias_groups.inner, bias_groups.sequences];

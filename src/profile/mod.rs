@@ -184,7 +184,11 @@ pub async fn profile(
             ("generate", Workload::generate(sizes.model.as_ref(), shape, device.clone(), selection).await?)
         }
         What::Op { name, shape } => {
-            let ops = ops(name, shape.as_deref(), &sizes, (&device, &selection))?;
+            let mut ops = ops(name, shape.as_deref(), &sizes, (&device, &selection))?;
+            if shape.is_none() {
+                // Sized to the device, where it is a software adapter that a whole op of training keeps busy for long.
+                ops = ops.into_iter().map(|op| fitting(op, &device, &peaks)).collect();
+            }
             return profile_ops(name, ops, settings, &sizes, device, selection, peaks, progress).await;
         }
     };
@@ -278,8 +282,6 @@ async fn profile_ops(
     for (i, (op, overrides)) in wanted.into_iter().enumerate() {
         let label = op.label();
         let said = overrides.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
-        // Sized to the device, where it is a software adapter that a whole op of training keeps busy for long.
-        let op = fitting(op, &device, &header.peaks);
         progress(&said, i as f64 / all);
         let overridden = KernelSelection { overrides, tune: Tune::Off, ..selection.clone() };
         let mut workload = Workload::op(op, device.clone(), overridden).await?;

@@ -136,7 +136,7 @@ fn training_shows_its_speed_in_percent_of_the_peak() {
         assert!(serde_json::from_str::<Value>(&out).is_ok(), "{out}");
         let peak = errors.split("measured peak of the device in f32: ").nth(1).and_then(|rest| rest.split(' ').next());
         let (speed, percent) =
-            errors.split_once(" % of the f32 peak)").expect("a line of progress").0.rsplit_once(" GFLOP/s (").unwrap();
+            errors.split_once(" % of the f32 peak").expect("a line of progress").0.rsplit_once(" GFLOP/s (").unwrap();
         let speed = speed.rsplit(' ').next().unwrap();
         let [peak, speed, percent] = [peak.unwrap(), speed, percent].map(|number| number.parse::<f64>().expect(number));
         // As printed, to one digit.

@@ -107,12 +107,17 @@ fn recomputing_changes_the_memory_and_hardly_a_bit() {
     let model = DeepJ::new(Config::preset(Preset::Paper, 23)).unwrap();
     let adapter = gpu::Capabilities::portable();
     let plan = |options| training_plan(&model, &Nadam::default(), options, (16, 128), None).unwrap().0;
-    let bytes = |options| plan(options).memory_bytes(Some(&adapter)) as f64;
-    let plain = bytes(PlanOptions::default());
-    let share = |precision, recompute| bytes(PlanOptions { precision, recompute, pairs: false }) / plain;
-    let shares = [share(Precision::F32, true), share(Precision::Mixed, false), share(Precision::Mixed, true)];
-    println!("of the memory of f32: recomputed, mixed, both: {shares:.3?}");
-    assert!(shares[0] < 0.51 && shares[1] < 0.60 && shares[2] < 0.36, "{shares:?}");
+    let mib = |precision, recompute| {
+        plan(PlanOptions { precision, recompute, pairs: false }).memory_bytes(Some(&adapter)) as f64
+            / f64::from(1 << 20)
+    };
+    let [f32, mixed] =
+        [Precision::F32, Precision::Mixed].map(|precision| [mib(precision, false), mib(precision, true)]);
+    println!("MiB, plain and recomputed, of f32 and mixed: {f32:.1?}, {mixed:.1?}");
+    // As docs/TRAINING.md has it.
+    for (found, page) in f32.into_iter().chain(mixed).zip([2103.3, 1079.1, 1220.5, 694.7]) {
+        assert!((found - page).abs() < 0.5, "{found} MiB, the page has {page}");
+    }
 }
 
 #[test]

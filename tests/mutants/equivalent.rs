@@ -10,11 +10,6 @@ pub const EQUIVALENT: &[(&str, &str, &str)] = &[
         "what comes of rows and columns past the end is not stored; that they are not read is seen to by drivers, not by results",
     ),
     (
-        "gemm/naive",
-        "store: `if row >= p.m || col >= p.n {` becomes `if row >= p.m || col > p.n {`",
-        "`naive` has returned there; other kernels need it",
-    ),
-    (
         "heads/input_grad_naive",
         "dlosses_of: `return vec3<f32>(dlosses[at], dlosses[at + 1u], 0.0); // if TWO` becomes `return vec3<f32>(dlosses[at], dlosses[at + 1u], 1.0); // if TWO`",
         "it multiplies the third of two heads' logit gradient, which is 0",

@@ -289,8 +289,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "gemm/naive",
         "the column of the edge is left out",
-        "if row >= p.m || col >= p.all_n {\n        return;\n    }\n    var value",
-        "if row >= p.m || col + 1u >= p.all_n {\n        return;\n    }\n    var value",
+        "if row >= p.m || col >= p.all_n {\n        return;\n    }\n    var value = product",
+        "if row >= p.m || col + 1u >= p.all_n {\n        return;\n    }\n    var value = product",
         "gemm NN 17x33x5",
     ),
     mutant(
@@ -1235,7 +1235,7 @@ pub const WRITTEN: &[Mutant] = &[
         "the padding has the next note's values",
         "n > 0u && j < p.units + p.channels",
         "n > 0u",
-        "note_input forward rows=19 N=13 H=29",
+        "note_input forward rows=7 N=48 H=16",
     ),
     mutant(
         "note_input/backward",
