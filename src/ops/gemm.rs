@@ -405,8 +405,7 @@ impl Gemm {
             .read(1, b.start, b.len())
             .words(&[in_m.1, in_n.1, in_k.1, a.stride, b.stride, product.stride])
             .words(&words)
-            .word(slice)
-            .word(all_n.1)
+            .words(&[slice, all_n.1])
             .groups(slices * kernel.tiles(in_m.1, in_n.1));
         if slices > 1 {
             let shader = shader!(
