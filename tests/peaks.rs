@@ -69,8 +69,8 @@ fn peaks_are_measured_and_no_product_is_above_them() {
         assert_eq!(peaks.f16_gflops.is_some(), f16, "{name}");
         assert_eq!([peaks.workgroup_gbs.is_some(), peaks.readback_us > 0.0], [capabilities.is_some(); 2], "{name}");
         assert!(peaks.cache_gbs.is_some_and(|caches| caches > 0.0), "{name}");
-        let taken = peaks.taken.as_ref().unwrap();
-        assert!((0.0..1.0).contains(&taken.spread) && taken.on.len() == 10, "{name}: {taken:?}");
+        let measurement = peaks.measurement.as_ref().unwrap();
+        assert!((0.0..1.0).contains(&measurement.spread) && measurement.on.len() == 10, "{name}: {measurement:?}");
         let product = product(device.clone());
         println!("{name}: a product has {product:.1} GFLOP/s");
         assert!(product <= peaks.f32_gflops, "{name}: {product} GFLOP/s beyond the peak of {}", peaks.f32_gflops);

@@ -25,7 +25,7 @@ fn peaks() -> RooflineLimits {
         launch_us: 1.0,
         readback_us: 10.0,
         cache_gbs: None,
-        taken: None,
+        measurement: None,
     }
 }
 

@@ -158,15 +158,9 @@ fn same(args: &[Arg], one: &[Vec<f32>], other: &[Vec<f32>]) -> Result<(), String
 /// # Errors
 /// An entry point that is not written as all are: with a workgroup along x and the number of the invocation in it.
 fn with_reversed_invocations(shader: &Shader) -> Result<&'static str, String> {
-    // A text stays for as long as the program runs, as shaders' own do; there is one a kernel.
-    static TEXTS: Mutex<BTreeMap<(&str, &str), &str>> = Mutex::new(BTreeMap::new());
     const SIZE: &str = "@workgroup_size(";
     const NUMBER: &str = "@builtin(local_invocation_index) ";
     let Shader { source, entry, .. } = *shader;
-    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(text) = texts.get(&(source, entry)) {
-        return Ok(text);
-    }
     let reversed = || {
         let (before, function) = source.split_at(source.find(&format!("fn {entry}("))?);
         let (_, size) = before.rsplit_once(SIZE)?;
@@ -178,9 +172,26 @@ fn with_reversed_invocations(shader: &Shader) -> Result<&'static str, String> {
         let rest = rest.replacen(name, &format!("{name}_of_driver"), 1);
         Some(format!("{before}{first}{NUMBER}{rest}) {{\n{number}{body}"))
     };
-    let text = reversed().ok_or_else(|| format!("shaders/{}.wgsl: `{entry}` is not written as expected", shader.op))?;
-    let text: &'static str = text.leak();
-    texts.insert((source, entry), text);
+    kept((source, entry), || {
+        reversed().ok_or_else(|| format!("shaders/{}.wgsl: `{entry}` is not written as expected", shader.op))
+    })
+}
+
+/// What is made of a text, by that and a name: made once and kept for as long as the program runs, as shaders' own texts are.
+///
+/// # Errors
+/// Those of `make`.
+pub(super) fn kept(
+    key: (&'static str, &'static str),
+    make: impl FnOnce() -> Result<String, String>,
+) -> Result<&'static str, String> {
+    static TEXTS: Mutex<BTreeMap<(&str, &str), &str>> = Mutex::new(BTreeMap::new());
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(text) = texts.get(&key) {
+        return Ok(text);
+    }
+    let text: &'static str = make()?.leak();
+    texts.insert(key, text);
     Ok(text)
 }
 

@@ -1,8 +1,7 @@
 //! Matrix units for adapters that have none: the same text with an invocation's share of each matrix instead, so that all of a
 //! kernel but the instructions themselves is held against the reference: tiles, edges, places, barriers.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use super::kernel::kept;
 
 const EXTENSION: &str = "enable wgpu_cooperative_matrix;";
 const SUMS: &str = "coop_mat16x16<f32, C>()";
@@ -47,18 +46,10 @@ fn put_sums(which: u32, at: u32, lane: u32) {
 /// # Errors
 /// A use that is not written as expected.
 pub fn emulated(source: &'static str) -> Result<&'static str, String> {
-    // A text stays for as long as the program runs, as shaders' own do; there is one a kernel.
-    static TEXTS: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
     if !source.contains(EXTENSION) {
         return Ok(source);
     }
-    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(text) = texts.get(source) {
-        return Ok(text);
-    }
-    let text: &'static str = rewritten(source)?.leak();
-    texts.insert(source, text);
-    Ok(text)
+    kept((source, "emulated"), || rewritten(source))
 }
 
 fn rewritten(source: &str) -> Result<String, String> {

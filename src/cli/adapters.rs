@@ -94,7 +94,7 @@ fn binary(bytes: u64) -> String {
 fn remembered(machine: &Machine, adapter: Option<&Capabilities>) {
     let mut known = vec![];
     if let Some(Ok(Some(peaks))) = peaks::file().map(|file| peaks::recall(&file, machine)) {
-        let on = peaks.taken.as_ref().map_or(String::new(), |taken| format!(" on {}", taken.on));
+        let on = peaks.measurement.as_ref().map_or(String::new(), |measurement| format!(" on {}", measurement.on));
         let doubt = peaks.doubt().map_or(String::new(), |why| format!(", perhaps too low: {why}"));
         let (flops, bandwidth) = (peaks.f32_gflops, peaks.bandwidth_gbs);
         known.push(format!("{flops:.1} GFLOP/s in f32 and {bandwidth:.1} GB/s, measured{on}{doubt}"));

@@ -79,7 +79,7 @@ impl PeaksCommand {
             launch_us,
             readback_us,
             cache_gbs,
-            taken: _,
+            measurement: _,
         } = peaks;
         let on_cpu = device.capabilities().is_none();
         let readback_us = Some(readback_us).filter(|_| !on_cpu);

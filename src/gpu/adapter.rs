@@ -82,6 +82,14 @@ impl Device {
 
 /// Every adapter that can run compute shaders, discrete GPUs first, then integrated ones, software drivers last. Empty
 /// where there is no driver. The order is stable on one machine, so an index can be used again.
+///
+/// # Examples
+///
+/// ```
+/// for adapter in pollster::block_on(deepj::prelude::adapters()) {
+///     println!("{}: f16 {}, subgroups {}", adapter.name, adapter.shader_f16, adapter.subgroups);
+/// }
+/// ```
 pub async fn adapters() -> Vec<Capabilities> {
     enumerate().await.into_iter().map(|(capabilities, _)| capabilities).collect()
 }
@@ -120,6 +128,19 @@ pub async fn open(choice: &DeviceChoice, options: OpenOptions) -> Result<Device>
 ///
 /// # Errors
 /// The same.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// // DeviceChoice::Auto takes the best GPU, and the CPU where there is none.
+/// let device = open_blocking(&"cpu".parse()?, OpenOptions::default())?;
+/// assert!(device.capabilities().is_none(), "the CPU");
+/// # Ok(())
+/// # }
+/// ```
 #[cfg(not(target_arch = "wasm32"))]
 pub fn open_blocking(choice: &DeviceChoice, options: OpenOptions) -> Result<Device> {
     pollster::block_on(open(choice, options))

@@ -144,24 +144,16 @@ impl Capabilities {
         }
     }
 
-    /// Whether workgroups of four subgroups, all of one size, can multiply 16 x 16 matrices of f16 with sums in f32.
-    pub fn multiplies_matrices(&self) -> bool {
+    /// Whether workgroups of so many subgroups, all of one size, can multiply 16 x 16 matrices of f16 with sums in f32.
+    pub fn multiplies_matrices(&self, subgroups: u32) -> bool {
         let fits = |matrix: &CooperativeMatrix| {
             [matrix.m, matrix.n, matrix.k] == [16; 3] && matrix.factors == "f16" && matrix.result == "f32"
         };
         self.shader_f16
             && self.subgroup
             && self.subgroup_min_size == self.subgroup_max_size
-            && 4 * self.subgroup_max_size <= self.max_compute_invocations_per_workgroup
+            && subgroups * self.subgroup_max_size <= self.max_compute_invocations_per_workgroup
             && self.cooperative_matrix.iter().any(fits)
-    }
-
-    /// The same of workgroups of eight subgroups, each of 32 or 64 invocations, with 32 KiB of memory.
-    pub fn multiplies_matrices_of_eight_subgroups(&self) -> bool {
-        self.multiplies_matrices()
-            && matches!(self.subgroup_max_size, 32 | 64)
-            && 8 * self.subgroup_max_size <= self.max_compute_invocations_per_workgroup
-            && self.max_compute_workgroup_storage_size >= 1 << 15
     }
 
     /// Those of an adapter, as it has them.

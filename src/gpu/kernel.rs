@@ -78,7 +78,13 @@ impl Shader {
     /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`, or one in
     /// `types` that it does not declare as `alias NAME = f32;`.
     pub fn wgsl(&self) -> Result<String> {
-        let (source, common) = (self.source, source("common", COMMON));
+        let (source, common) = (self.source, shader_text!("common"));
+        if let Some(Err(what)) = TEXTS.lock().get(self.op) {
+            return Err(Error::device(
+                what,
+                format!("{SHADERS} names the project's folder `shaders`, or a copy of it"),
+            ));
+        }
         let mut found = vec![false; self.consts.len()];
         let mut aliased = vec![false; self.types.len()];
         let mut text = String::with_capacity(source.len() + common.len() + 16);
@@ -154,47 +160,46 @@ impl Shader {
 pub const SHADERS: &str = "DEEPJ_SHADERS";
 
 /// The folder that [`SHADERS`] names, if it does.
-fn folder() -> Option<&'static Path> {
+pub fn shaders_folder() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let named = || std::env::var_os(SHADERS).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     FOLDER.get_or_init(named).as_deref()
 }
 
-/// The files whose texts are an op's shader, in their order.
-fn files(op: &str) -> Vec<&str> {
-    match op {
-        "gemm_subgroup" | "gemm_cooperative" => vec![op, "gemm"],
-        "lstm_pair" => vec![op, "lstm"],
-        _ => vec![op],
-    }
-}
-
 /// These files of the folder, one after the other.
-fn read(folder: &Path, files: &[&str]) -> Result<String> {
+fn read(folder: &Path, files: &[&str]) -> std::result::Result<String, String> {
     let text = |name: &&str| {
         let path = folder.join(format!("{name}.wgsl"));
-        let remedy = format!("{SHADERS} names the project's folder `shaders`, or a copy of it");
-        std::fs::read_to_string(&path).map_err(|e| Error::file(&path, format!("cannot be read ({e})"), remedy))
+        std::fs::read_to_string(&path).map_err(|e| format!("{}: cannot be read ({e})", path.display()))
     };
     files.iter().map(text).collect()
 }
 
-/// The text of an op's shader: `built_in`, or that of the folder which [`SHADERS`] names, read once. Where that cannot be read it is
-/// `built_in`; [`check_shaders`] says so before.
-pub fn source(op: &'static str, built_in: &'static str) -> &'static str {
-    static TEXTS: Mutex<BTreeMap<&str, &str>> = Mutex::new(BTreeMap::new());
-    let Some(folder) = folder() else { return built_in };
-    let mut texts = TEXTS.lock();
-    texts.entry(op).or_insert_with(|| read(folder, &files(op)).map_or(built_in, |text| text.leak()))
-}
+/// A text that was read, or what was wrong with its file.
+type Text = std::result::Result<&'static str, String>;
 
-/// Where [`SHADERS`] names a folder, fails unless shaders can be read from it; returns the folder, of which the user should be told.
-///
-/// # Errors
-/// Names the file.
-pub fn check_shaders() -> Result<Option<&'static Path>> {
-    let Some(folder) = folder() else { return Ok(None) };
-    read(folder, &["common", "gemm", "lstm"]).map(|_| Some(folder))
+/// The texts that were read from the folder which [`SHADERS`] names, by their first files.
+static TEXTS: Mutex<BTreeMap<&str, Text>> = Mutex::new(BTreeMap::new());
+
+/// The text of a shader that these files of `shaders/` make, one after the other.
+macro_rules! shader_text {
+    ($($file:literal),+) => {
+        $crate::gpu::text_of(
+            &[$($file),+],
+            concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl"))),+),
+        )
+    };
+}
+pub(crate) use shader_text;
+
+/// The text of these files: `built_in`, or that of the folder which [`SHADERS`] names, read once. Of one that cannot be read it is
+/// `built_in` until it is compiled, which fails ([`Shader::wgsl`]).
+pub(crate) fn text_of(files: &'static [&'static str], built_in: &'static str) -> &'static str {
+    let Some(folder) = shaders_folder() else { return built_in };
+    let mut texts = TEXTS.lock();
+    let read = || read(folder, files).map(|text| &*text.leak());
+    let text = texts.entry(files[0]).or_insert_with(read);
+    text.as_ref().map_or(built_in, |text| text)
 }
 
 /// The constant on which a line depends, and whether it is kept where that is not 0.
@@ -287,10 +292,6 @@ impl Dispatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Capabilities;
-    use crate::ops::add::Add;
-    use crate::ops::gemm::{Gemm, Layout};
-    use crate::ops::{Op, Recorder, TensorId, View};
 
     const SOURCE: &str = "// tile\nconst TILE: u32 = 16u; // rows\nconst TILES: u32 = TILE * 2u;\nconst N: u32 = 4u;\n";
 
@@ -298,32 +299,13 @@ mod tests {
         Shader { op: "example", source: SOURCE, entry: "main", consts, types: vec![] }
     }
 
-    /// What the program holds are the files that are read where a folder is named.
+    /// What is read where a folder is named is what the program holds.
     #[test]
-    fn shaders_are_made_of_their_files() {
-        let able = Capabilities::able();
+    fn files_are_read_one_after_the_other() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-        let ops: Vec<Box<dyn Op>> = vec![
-            Box::new(Gemm::new(Layout::NN, 64, 64, 64).of([Format::F16; 3])),
-            Box::new(Add { len: 64, stored: Format::F32 }),
-        ];
-        let mut seen = 0;
-        for op in &ops {
-            let views: Vec<View> = (op.args().iter().zip(0..))
-                .map(|(arg, id)| View { tensor: TensorId(id), start: 0, len: arg.len, format: arg.format })
-                .collect();
-            for variant in op.supported(&able) {
-                for dispatch in Recorder::record(op.as_ref(), variant, &able, &views).unwrap().dispatches {
-                    let Shader { op, source, .. } = dispatch.shader;
-                    assert!(read(&folder, &files(op)).unwrap() == source, "{op}");
-                    seen += 1;
-                }
-            }
-        }
-        assert!(seen > 6);
+        assert_eq!(read(&folder, &["gemm_subgroup", "gemm"]).unwrap(), shader_text!("gemm_subgroup", "gemm"));
         assert_eq!(read(&folder, &["common"]).unwrap(), COMMON);
-        let error = read(&folder, &["nothing"]).unwrap_err().to_string();
-        assert!(error.contains("nothing.wgsl") && error.contains("DEEPJ_SHADERS"), "{error}");
+        assert!(read(&folder, &["nothing"]).unwrap_err().contains("nothing.wgsl"));
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub use cache_folder::cache_folder;
 pub use capabilities::{Capabilities, CooperativeMatrix, DeviceType};
 pub use check::Workgroup;
 pub use device::Gpu;
-pub use kernel::{Access, Binding, COMMON, Dispatch, Format, SHADERS, Shader, check_shaders, source, with_writable};
+pub use kernel::{Access, Binding, COMMON, Dispatch, Format, SHADERS, Shader, shaders_folder, with_writable};
+pub(crate) use kernel::{shader_text, text_of};
 pub use machine::Machine;
 pub use options::{Checks, Limits, Notice, OpenOptions, WaitOptions};
 pub use program::{Facts, Program};
@@ -78,7 +79,7 @@ mod tests {
                 let expected = if stopped { 5.0 } else { 1.0 };
                 assert!((expected..expected + 3.0).contains(&seconds), "{seconds} s");
                 let text = error.to_string();
-                assert!(text.contains("does not answer") && text.contains("--device"), "{text}");
+                assert!(text.contains("does not answer") && text.contains("`device`"), "{text}");
                 assert_eq!(text.contains("a stop was asked for"), stopped, "{text}");
                 // Nobody waits for it again.
                 assert!(gpu.wait().await.unwrap_err().to_string().contains("does not answer"));

@@ -32,7 +32,7 @@ pub struct Program {
 /// A dispatch, bound to its buffers.
 struct Bound {
     pipeline: Pipeline,
-    /// [`Shader::name`].
+    /// [`Shader::name`](super::Shader::name).
     shader: Arc<str>,
     group: wgpu::BindGroup,
     grid: [u32; 3],
@@ -51,7 +51,7 @@ pub(super) struct Commands {
 /// What is known of a dispatch before it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// The shader: [`Shader::name`].
+    /// The shader: [`Shader::name`](super::Shader::name).
     pub shader: Arc<str>,
     /// Workgroups in x, y, z.
     pub workgroups: [u32; 3],

@@ -14,7 +14,7 @@ use super::{
     Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all, unknown_variant,
 };
 use crate::Result;
-use crate::gpu::{Capabilities, Format, Shader, source};
+use crate::gpu::{Capabilities, Format, Shader, shader_text};
 
 /// Rows of operands that are padded have multiples of so many elements: no variant has tiles of fewer columns, and vectors and
 /// the steps of [`VECTOR_GROUPS`] divide it.
@@ -52,6 +52,28 @@ pub enum Activation {
 ///
 /// Operands: `a`, `b`, `bias [sequences, n]` where there is one, and `c [m, n]`. Row `r` of `C` takes the bias row of its
 /// sequence; a plain bias vector is a bias for one sequence.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::ops::gemm::{Gemm, Layout};
+/// use deepj::prelude::{Graph, Kind, Device, KernelSelection, Plan, Session, Uniforms};
+///
+/// let mut graph = Graph::without_params();
+/// let (a, b) = (graph.tensor("a", 2 * 3, Kind::Input), graph.tensor("b", 3, Kind::Input));
+/// let c = graph.tensor("c", 2, Kind::Output);
+/// graph.apply(Gemm::new(Layout::NN, 2, 1, 3), &[a, b, c]);
+///
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let program = session.add_all_blocking(vec![Plan::compile("product", graph)])?[0];
+/// session.write(program, a, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// session.write(program, b, &[1.0, 0.0, -1.0])?;
+/// session.run(program, 1, &Uniforms::default())?;
+/// assert_eq!(session.read_blocking(program, &[c])?, [[-2.0, -2.0]]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Gemm {
     /// Storage of `A` and `B`.
@@ -188,21 +210,14 @@ impl Part {
     }
 }
 
-/// The text of a shader that uses the declarations of `shaders/gemm.wgsl`, with these.
-macro_rules! with_gemm {
-    ($file:literal) => {
-        concat!(
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file, ".wgsl")),
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/gemm.wgsl"))
-        )
-    };
-}
-
-/// A kernel of `shaders/gemm*.wgsl`: entry point, rows and columns of the tile of `C` that a workgroup owns, constants.
+/// A kernel of `shaders/gemm*.wgsl`: entry point, rows and columns of the tile of `C` that a workgroup owns, constants; whether it
+/// reads and writes vectors where it can, and whether it cuts long sums into slices.
 struct Kernel {
     entry: &'static str,
     tile: [usize; 2],
     consts: Vec<(&'static str, u32)>,
+    by_vectors: bool,
+    in_slices: bool,
 }
 
 /// What the products are added to: `START` in the shader.
@@ -227,9 +242,6 @@ const VECTOR_GROUPS: [Group; 4] = [(16, 16, 8), (8, 8, 8), (32, 4, 4), (8, 32, 4
 /// Workgroups that keep any GPU busy.
 const MANY_GROUPS: usize = 512;
 
-/// With fewer workgroups than this a large GPU has compute units without one.
-const FEW_GROUPS: usize = 72;
-
 /// Fewest steps of `k` for which it pays to add one more slice in the end.
 const SHORTEST_SLICE: usize = 256;
 
@@ -241,12 +253,15 @@ impl Kernel {
     fn of(variant: &str, m: usize, n: usize) -> Option<Self> {
         // How many tiles of invocations with 8 columns and so many rows each.
         let tiles = |rows: usize, &(x, y, _): &Group| m.div_ceil(rows * y) * n.div_ceil(8 * x);
+        let plain = |entry, tile| Self { entry, tile, consts: vec![], by_vectors: false, in_slices: false };
         // Rows of one invocation.
         let (entry, rows, group) = match variant {
-            "naive" => return Some(Self { entry: "naive", tile: [16, 16], consts: vec![] }),
-            "tiled" => return Some(Self { entry: "tiled", tile: [16, 16], consts: vec![] }),
-            "cooperative" => return Some(Self { entry: "cooperative", tile: [128, 128], consts: vec![] }),
-            "subgroup" => return Some(Self { entry: "subgroup", tile: [16, 256], consts: vec![] }),
+            "naive" => return Some(plain("naive", [16, 16])),
+            "tiled" => return Some(plain("tiled", [16, 16])),
+            "subgroup" => return Some(plain("subgroup", [16, 256])),
+            "cooperative" => {
+                return Some(Self { by_vectors: true, in_slices: true, ..plain("cooperative", [128, 128]) });
+            }
             // All tiles have one area, so the fewest hang over the edge least.
             "register" => ("registers", 8, GROUPS.into_iter().min_by_key(|group| tiles(8, group))?),
             "direct" => ("direct", 16, GROUPS.into_iter().min_by_key(|group| tiles(16, group))?),
@@ -264,7 +279,8 @@ impl Kernel {
         };
         let (x, y, k_tile) = group;
         let consts = vec![("GROUP_X", x as u32), ("GROUP_Y", y as u32), ("K_TILE", k_tile)];
-        Some(Self { entry, tile: [rows * y, 8 * x], consts })
+        let (by_vectors, in_slices) = (entry == "vector", variant == "split");
+        Some(Self { entry, tile: [rows * y, 8 * x], consts, by_vectors, in_slices })
     }
 
     /// Steps of `k` that pass through workgroup memory at a time; 1 where the kernel has no such number.
@@ -298,14 +314,10 @@ impl Kernel {
             shader.types.push(("Ahead", half_if_all([stored_a, stored_b])));
         }
         match self.entry {
-            "subgroup" => {
-                Shader { op: "gemm_subgroup", source: source("gemm_subgroup", with_gemm!("gemm_subgroup")), ..shader }
+            "subgroup" => Shader { op: "gemm_subgroup", source: shader_text!("gemm_subgroup", "gemm"), ..shader },
+            "cooperative" => {
+                Shader { op: "gemm_cooperative", source: shader_text!("gemm_cooperative", "gemm"), ..shader }
             }
-            "cooperative" => Shader {
-                op: "gemm_cooperative",
-                source: source("gemm_cooperative", with_gemm!("gemm_cooperative")),
-                ..shader
-            },
             _ => shader,
         }
     }
@@ -382,7 +394,7 @@ impl Gemm {
                 (scratch, part, kernel.shader(self.layout, Start::Zero, false, formats, stored_bias))
             }
         };
-        if matches!(kernel.entry, "vector" | "cooperative") {
+        if kernel.by_vectors {
             let by_vectors = |arg: usize, part: &Part| {
                 [recorder.offset(arg, part.start), part.stride, part.cols].iter().all(|x| x.is_multiple_of(4))
             };
@@ -480,7 +492,8 @@ impl Op for Gemm {
 
     /// `cooperative` comes last: it is tried on devices where it has passed a check.
     fn variants(&self, capabilities: &Capabilities) -> Vec<&'static str> {
-        let is_small = Kernel::of("vector", self.m, self.n).is_some_and(|of| of.tiles(self.m, self.n) < FEW_GROUPS);
+        let is_small =
+            Kernel::of("vector", self.m, self.n).is_some_and(|of| of.tiles(self.m, self.n) < order::COMPUTE_UNITS);
         let family = Family::of(capabilities);
         let mut variants = order::products(family, is_small);
         // A subgroup larger than the workgroup would have invocations that hold nothing.
@@ -491,7 +504,11 @@ impl Op for Gemm {
         if Kernel::of("split", self.m, self.n).is_some_and(sliced) {
             variants.insert(order::place_of_split(family, variants.len()), "split");
         }
-        if self.formats[..2] == [Format::F16; 2] && capabilities.multiplies_matrices_of_eight_subgroups() {
+        // Eight subgroups of a size that its fills divide, two tiles of each factor and a matrix of each subgroup.
+        let able = capabilities.multiplies_matrices(8)
+            && matches!(capabilities.subgroup_max_size, 32 | 64)
+            && capabilities.max_compute_workgroup_storage_size >= 1 << 15;
+        if self.formats[..2] == [Format::F16; 2] && able {
             variants.push("cooperative");
         }
         variants
@@ -522,23 +539,16 @@ impl Op for Gemm {
         };
         let most_m = most_m.min(m).max(1);
         let (cost, tiles) = (recorder.share(most_m, m), kernel.tiles(most_m, n.min(most_n)));
-        let groups = match variant {
-            "split" | "cooperative" => tiles * k.div_ceil(kernel.slice(m, n, k, usize::MAX)),
-            _ => tiles,
-        };
+        let slices = if kernel.in_slices { k.div_ceil(kernel.slice(m, n, k, usize::MAX)) } else { 1 };
+        let groups = slices * tiles;
         let most_k = most_k.min(recorder.in_time(cost, k, groups)).max(1);
         for in_m in chunks(m, most_m) {
             for in_n in chunks(n, most_n) {
                 for in_k in chunks(k, most_k) {
                     // Fewer rows at a time have the whole's slices, and so its bits.
                     let (rows, cols) = if in_k.1 == k { (m, n) } else { (in_m.1, in_n.1) };
-                    let slice = match variant {
-                        "split" | "cooperative" => {
-                            let most = recorder.rows_per_binding(&[in_m.1 * (in_n.1 + c_stride - n)]);
-                            kernel.slice(rows, cols, in_k.1, most)
-                        }
-                        _ => in_k.1,
-                    };
+                    let most = recorder.rows_per_binding(&[in_m.1 * (in_n.1 + c_stride - n)]);
+                    let slice = if kernel.in_slices { kernel.slice(rows, cols, in_k.1, most) } else { in_k.1 };
                     self.record_part(&kernel, recorder, [in_m, in_n, in_k], slice);
                 }
             }

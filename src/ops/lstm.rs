@@ -396,8 +396,8 @@ pub(super) const BACKWARD_SPLITS: [(&str, Split); 3] = [
     ("split_8", Split::new(4, 2, 4, 4, 16, 1)),
 ];
 
-/// Workgroups that [`Kernel::Split`] should make of a step: three for each of a large GPU's 72 compute units.
-pub(super) const SPLIT_GROUPS: usize = 3 * 72;
+/// Workgroups that [`Kernel::Split`] should make of a step: three for each of a large GPU's compute units.
+pub(super) const SPLIT_GROUPS: usize = 3 * order::COMPUTE_UNITS;
 
 /// Rows of a workgroup of [`Kernel::Sequence`].
 const SEQUENCES: [(&str, usize); 3] = [("seq_r4", 4), ("seq_r8", 8), ("seq_r16", 16)];

@@ -12,7 +12,7 @@ use super::matmul::{Mat, matmul};
 use super::reduce::SumRows;
 use super::{Arg, Args, Cost, Op, Real, Recorder, RowGroups, Tape, Uniforms, View, cpu_both, half_if_all};
 use crate::Result;
-use crate::gpu::{Capabilities, Format, Shader};
+use crate::gpu::{Capabilities, Format, Shader, shader_text};
 
 /// The sizes of two layers that run beside each other.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -127,11 +127,7 @@ impl Pair {
 
     fn shader(&self, split: Split, entry: &'static str) -> Shader {
         let formats = [self.weights_in, self.stored];
-        let built_in = concat!(
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lstm_pair.wgsl")),
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lstm.wgsl"))
-        );
-        let source = crate::gpu::source("lstm_pair", built_in);
+        let source = shader_text!("lstm_pair", "lstm");
         let types = vec![("W", formats[0]), ("S", formats[1]), ("Ahead", half_if_all(formats))];
         Shader { op: "lstm_pair", source, types, ..split.shader(entry, true) }
     }

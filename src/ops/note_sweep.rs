@@ -390,6 +390,6 @@ mod tests {
         };
         assert_eq!(record(504).unwrap(), 1);
         let error = record(505).unwrap_err().to_string();
-        assert!(error.contains("H=505") && error.contains("16384") && error.contains("--device cpu"), "{error}");
+        assert!(error.contains("H=505") && error.contains("16384") && error.contains("`device` cpu"), "{error}");
     }
 }

@@ -7,6 +7,9 @@
 
 use crate::gpu::{Capabilities, DeviceType};
 
+/// Compute units of a large GPU, a Radeon RX 6800 XT: with fewer workgroups some have none.
+pub const COMPUTE_UNITS: usize = 72;
+
 /// Adapters whose compilers and memory are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

@@ -12,7 +12,7 @@ macro_rules! shader {
     ($op:literal, $entry:expr, [$(($name:expr, $value:expr)),* $(,)?], [$(($type:expr, $format:expr)),* $(,)?]) => {
         $crate::gpu::Shader {
             op: $op,
-            source: $crate::gpu::source($op, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $op, ".wgsl"))),
+            source: $crate::gpu::shader_text!($op),
             entry: $entry,
             consts: vec![$(($name, $value as u32)),*],
             types: vec![$(($type, $format)),*],

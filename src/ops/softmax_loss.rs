@@ -18,6 +18,20 @@ const RUN: usize = 128;
 /// With `weight = 1 / (valid cells)` on valid rows and 0 elsewhere, the sum over parts is a mean over the valid (t, b, n) cells.
 ///
 /// Operands: `z [N, rows, K]`, `target [rows, N, C]`, `weight [rows, C]`, `losses [parts]`.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// // 12 time steps, of each a choice among 28 classes: `target` holds the class divided by 27.
+/// let op = SoftmaxLoss { rows: 12, notes: 1, bins: 28, channels: 1, channel: 0, masked: false };
+/// let mut graph = Graph::without_params();
+/// let mut input = |name: &str, len: usize| graph.tensor(name, len, Kind::Input);
+/// let operands = [input("z", 12 * 28), input("target", 12), input("weight", 12)];
+/// let parts = graph.tensor("parts", op.parts(), Kind::Output);
+/// graph.apply(op, &[operands[0], operands[1], operands[2], parts]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SoftmaxLoss {
     /// T * B.

@@ -5,9 +5,11 @@
 
 use web_time::Instant;
 
-use super::{RooflineLimits, Taken, load};
+use super::{Measurement, RooflineLimits, load};
 use crate::error::Kind;
-use crate::gpu::{Access, Binding, Buffer, Capabilities, Cost, DeviceType, Dispatch, Format, Gpu, Program, Shader};
+use crate::gpu::{
+    Access, Binding, Buffer, Capabilities, Cost, DeviceType, Dispatch, Format, Gpu, Program, Shader, shader_text,
+};
 use crate::{Error, Result};
 
 /// How long a run should take at least, in seconds, on hardware and on software adapters: long against a submission of
@@ -127,7 +129,7 @@ pub(super) async fn measure(gpu: &Gpu, matrices: bool) -> Result<RooflineLimits>
         launch_us,
         readback_us,
         cache_gbs: best(Rate::Cache),
-        taken: Some(Taken::now(load, [&rates(Rate::F32), &rates(Rate::Bandwidth)])),
+        measurement: Some(Measurement::now(load, [&rates(Rate::F32), &rates(Rate::Bandwidth)])),
     })
 }
 
@@ -151,10 +153,10 @@ fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
     shapes.push(shape(Rate::Cache, "cached", vec![], 64));
     // An invocation writes one of the SIZE sums of its workgroup.
     let fits = 4 * u64::from(capabilities.subgroup_max_size) <= SIZE;
-    if matrices && fits && capabilities.multiplies_matrices() {
+    if matrices && fits && capabilities.multiplies_matrices(4) {
         let shader = Shader {
             op: "peaks_cooperative",
-            source: include_str!("../../shaders/peaks_cooperative.wgsl"),
+            source: shader_text!("peaks_cooperative"),
             entry: "matrices",
             consts: vec![("INVOCATIONS", capabilities.subgroup_max_size)],
             types: vec![("S", Format::F16)],
@@ -165,7 +167,7 @@ fn shapes(capabilities: &Capabilities, matrices: bool) -> Vec<Shape> {
 }
 
 fn shader(entry: &'static str, types: Vec<(&'static str, Format)>) -> Shader {
-    let source = include_str!("../../shaders/peaks.wgsl");
+    let source = shader_text!("peaks");
     Shader { op: "peaks", source, entry, consts: vec![], types }
 }
 

@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use web_time::{Duration, Instant};
 
-use super::{RooflineLimits, Taken, load};
+use super::{Measurement, RooflineLimits, load};
 use crate::memory::available_memory;
 use crate::{Error, Result};
 
@@ -39,7 +39,7 @@ pub(super) fn measure() -> Result<RooflineLimits> {
     // Latency times throughput is 8 to 10 instructions on x86 with its 16 registers, and 16 on some ARM with their 32.
     let (f32_gflops, chains) =
         [gflops::<12>(), gflops::<24>()].into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
-    let copies = bandwidths_gbs(BUFFER)?;
+    let copies = bandwidths_gbs()?;
     let best = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
     Ok(RooflineLimits {
         f32_gflops,
@@ -50,7 +50,7 @@ pub(super) fn measure() -> Result<RooflineLimits> {
         launch_us: launch_us(),
         readback_us: 0.0,
         cache_gbs: Some(cache_gbs()),
-        taken: Some(Taken::now(load, [&chains, &copies])),
+        measurement: Some(Measurement::now(load, [&chains, &copies])),
     })
 }
 
@@ -108,8 +108,8 @@ fn gflops<const N: usize>() -> (f64, Vec<f64>) {
 }
 
 /// Bytes read and written by all threads together, copy by copy.
-fn bandwidths_gbs(buffer: u64) -> Result<Vec<f64>> {
-    let mut bytes = available_memory().map_or(buffer, |available| buffer.min(available / 8)).max(SMALLEST_BUFFER);
+fn bandwidths_gbs() -> Result<Vec<f64>> {
+    let mut bytes = available_memory().map_or(BUFFER, |available| BUFFER.min(available / 8)).max(SMALLEST_BUFFER);
     let [source, mut copied] = loop {
         let elements = bytes as usize / 4;
         match [numbers(elements), numbers(elements)] {

@@ -36,12 +36,12 @@ pub struct RooflineLimits {
     pub cache_gbs: Option<f64>,
     /// How they were measured; `None` of those that an earlier version remembered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub taken: Option<Taken>,
+    pub measurement: Option<Measurement>,
 }
 
 /// How limits were measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct Measurement {
     /// The day, `2026-11-29`.
     pub on: String,
     /// How many programs wanted a processor at the time, as Linux tells it of the last minute, a part of the processors; `None`
@@ -51,7 +51,7 @@ pub struct Taken {
     pub spread: f64,
 }
 
-impl Taken {
+impl Measurement {
     /// Now, with samples of the rates of multiply-adds and of copies.
     fn now(load: Option<f64>, rates: [&[f64]; 2]) -> Self {
         let behind = |rates: &&[f64]| {
@@ -99,8 +99,12 @@ impl RooflineLimits {
             (Some(a), Some(b)) => Some(a.max(b)),
             (a, b) => a.or(b),
         };
-        let doubtful = |taken: &Option<Taken>| taken.as_ref().is_none_or(|taken| taken.doubt().is_some());
-        let taken = if doubtful(&self.taken) && !doubtful(&other.taken) { other.taken } else { self.taken };
+        let doubtful = |of: &Option<Measurement>| of.as_ref().is_none_or(|measurement| measurement.doubt().is_some());
+        let measurement = if doubtful(&self.measurement) && !doubtful(&other.measurement) {
+            other.measurement
+        } else {
+            self.measurement
+        };
         Self {
             f32_gflops: self.f32_gflops.max(other.f32_gflops),
             f16_gflops: most(self.f16_gflops, other.f16_gflops),
@@ -110,13 +114,13 @@ impl RooflineLimits {
             launch_us: self.launch_us.min(other.launch_us),
             readback_us: self.readback_us.min(other.readback_us),
             cache_gbs: most(self.cache_gbs, other.cache_gbs),
-            taken,
+            measurement,
         }
     }
 
     /// Why they may be too low, if they may be.
     pub fn doubt(&self) -> Option<String> {
-        self.taken.as_ref().and_then(Taken::doubt)
+        self.measurement.as_ref().and_then(Measurement::doubt)
     }
 
     /// Whether something can be given as a part of them.
@@ -260,7 +264,7 @@ mod tests {
             launch_us: 4.0,
             readback_us: 30.0,
             cache_gbs: None,
-            taken: None,
+            measurement: None,
         };
         assert!(peaks.are_rates());
         // As it was measured once: 400 PB/s.
@@ -273,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_better_of_two_figures_is_kept_with_the_less_doubtful_origin() {
-        let taken = |load: Option<f64>, spread: f64| Some(Taken { on: "2026-11-29".into(), load, spread });
+        let measured = |load: Option<f64>, spread: f64| Some(Measurement { on: "2026-11-29".into(), load, spread });
         let quiet = RooflineLimits {
             f32_gflops: 90.0,
             f16_gflops: None,
@@ -283,14 +287,14 @@ mod tests {
             launch_us: 4.0,
             readback_us: 30.0,
             cache_gbs: None,
-            taken: taken(Some(0.1), 0.02),
+            measurement: measured(Some(0.1), 0.02),
         };
         let busy = RooflineLimits {
             f32_gflops: 91.0,
             bandwidth_gbs: 0.94,
             launch_us: 40.0,
             cache_gbs: Some(70.0),
-            taken: taken(Some(0.9), 0.02),
+            measurement: measured(Some(0.9), 0.02),
             ..quiet.clone()
         };
         let best = RooflineLimits { f32_gflops: 91.0, cache_gbs: Some(70.0), ..quiet.clone() };
@@ -298,9 +302,9 @@ mod tests {
         assert_eq!(busy.clone().or_better(quiet.clone()), best);
         assert!(quiet.doubt().is_none());
         assert_eq!(busy.doubt().unwrap(), "other programs kept 90 % of the processors busy");
-        let uneven = RooflineLimits { taken: taken(None, 0.5), ..quiet };
+        let uneven = RooflineLimits { measurement: measured(None, 0.5), ..quiet };
         assert!(uneven.doubt().unwrap().contains("50 %"));
         // The best of three is 10, the median 6.
-        assert_eq!(Taken::now(None, [&[5.0, 10.0, 6.0], &[1.0]]).spread, 0.4);
+        assert_eq!(Measurement::now(None, [&[5.0, 10.0, 6.0], &[1.0]]).spread, 0.4);
     }
 }

@@ -630,7 +630,7 @@ mod tests {
         (b.machine.adapter, b.batch, b.clock) = ("another".into(), 99, Clock::Wall);
         let e = comparable(&a, &b).unwrap_err();
         assert_eq!(e.exit_code(), 2);
-        for text in ["adapter `", "and `another`", "batch `", "and `99`", "clock `device` and `wall`", "--force"] {
+        for text in ["adapter `", "and `another`", "batch `", "and `99`", "clock `device` and `wall`", "`force`"] {
             assert!(e.to_string().contains(text), "{text}: {e}");
         }
         assert!(!e.what.contains("preset"), "{e}");

@@ -34,7 +34,7 @@ pub fn profile(kernels: &[(&str, &str, &[f64])]) -> Profile {
                 launch_us: 2.0,
                 readback_us: 20.0,
                 cache_gbs: None,
-                taken: None,
+                measurement: None,
             },
         },
         spans: vec![Span { track: Track::Gpu, name: "a".into(), kernel: Some(0), start_us: 0.0, duration_us: 1.0 }],
@@ -117,7 +117,7 @@ pub fn step(kernels: usize) -> Profile {
         launch_us: 1.6,
         readback_us: 19.0,
         cache_gbs: None,
-        taken: None,
+        measurement: None,
     };
     let mut kernels: Vec<Kernel> = (0..kernels).map(|i| sketched(i, &peaks)).collect();
     kernels.sort_by(|a, b| b.total_ms.total_cmp(&a.total_ms));

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::gpu::{self, Facts};
 use crate::graph::session::{self, Timeline};
 use crate::ops::Cost;
+use crate::ops::order::COMPUTE_UNITS;
 use crate::peaks::RooflineLimits;
 use crate::statistics::{median, quantile, sorted};
 
@@ -305,8 +306,6 @@ fn flop_peak(variant: &str, peaks: &RooflineLimits) -> f64 {
 
 /// A part of a call's time that one of its limits must explain at least to be what the time goes into.
 const EXPLAINED: f64 = 0.25;
-/// With fewer workgroups than this a large GPU has compute units without one.
-const FEW_GROUPS: u64 = 72;
 
 /// Microseconds that a call's arithmetic, compulsory traffic and dispatches would take at the device's roofline limits.
 fn limits(cost: Cost, dispatches: usize, flop_peak: f64, peaks: &RooflineLimits) -> [(Bound, f64); 3] {
@@ -323,7 +322,7 @@ fn bound(limits: [(Bound, f64); 3], us: f64, workgroups: Option<u64>) -> Bound {
     let longest = limits.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
     match longest {
         Some((bound, limit)) if limit >= EXPLAINED * us => bound,
-        _ if workgroups.is_some_and(|groups| groups < FEW_GROUPS) => Bound::Occupancy,
+        _ if workgroups.is_some_and(|groups| groups < COMPUTE_UNITS as u64) => Bound::Occupancy,
         _ => Bound::Latency,
     }
 }

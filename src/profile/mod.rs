@@ -147,8 +147,19 @@ impl Settings {
 /// Fails on what [`profile`] would refuse, as far as it can be told before anything is measured.
 ///
 /// # Errors
-/// Sizes, shapes, names or variants that do not exist or do not fit.
+/// Sizes, shapes, names or variants that do not exist or do not fit; settings that would change nothing.
 pub fn check(what: &What, settings: &Settings, device: &Device, selection: &KernelSelection) -> Result<()> {
+    let remedy = match what {
+        What::Generate => Some("leave it out: generation computes in f32 and keeps nothing for a backward pass"),
+        What::Op { shape: Some(_), .. } => {
+            Some("leave it out: a shape says itself what is stored (--shape …,format=f16)")
+        }
+        What::Train | What::Op { shape: None, .. } => None,
+    };
+    let given = [(settings.recompute, "--recompute"), (settings.precision != Precision::F32, "--precision")];
+    if let (Some(remedy), Some((_, flag))) = (remedy, given.into_iter().find(|(given, _)| *given)) {
+        return Err(Error::usage(format!("{flag} has no effect here"), remedy));
+    }
     let sizes = settings.sizes(what, device)?;
     sizes.options.precision.check(device.capabilities())?;
     let plan = match what {

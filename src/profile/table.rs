@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::report::Compiled;
 use super::{Bound, Clock, Header, Kernel, Profile};
+use crate::ops::order::COMPUTE_UNITS;
 use crate::peaks::RooflineLimits;
 
 /// Spaces between columns.
@@ -300,15 +301,15 @@ fn head(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
         ("machine", vec![header.machine.to_string(), format!("deepj {}", header.machine.deepj)]),
         ("clock", vec![clock(header).into()]),
         ("runs", vec![format!("{} profiled and as many unprofiled", header.runs), steps]),
-        ("peaks", known.into_iter().flatten().chain(taken(peaks)).collect()),
+        ("peaks", known.into_iter().flatten().chain(measurement(peaks)).collect()),
     ]
 }
 
 /// When the peaks were measured, and whether they may be too low.
-fn taken(peaks: &RooflineLimits) -> Vec<String> {
-    let Some(taken) = &peaks.taken else { return vec![] };
-    let mut said = vec![format!("measured on {}", taken.on)];
-    said.extend(taken.doubt().map(|why| format!("perhaps too low ({why})")));
+fn measurement(peaks: &RooflineLimits) -> Vec<String> {
+    let Some(measurement) = &peaks.measurement else { return vec![] };
+    let mut said = vec![format!("measured on {}", measurement.on)];
+    said.extend(measurement.doubt().map(|why| format!("perhaps too low ({why})")));
     said
 }
 
@@ -335,7 +336,7 @@ fn foot(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
         "peaks are measured".into(),
         "a kernel is bound by what would take longest at them".into(),
         "if that is a quarter of its time".into(),
-        "else by occupancy (fewer than 72 workgroups) or latency".into(),
+        format!("else by occupancy (fewer than {COMPUTE_UNITS} workgroups) or latency"),
     ];
     if let Some(compiled) = profile.kernels.iter().find_map(|kernel| kernel.compiled.as_ref()) {
         notes.push(format!("registers, spills and waves a SIMD are those of {}, by a table", compiled.chip));

@@ -1,8 +1,8 @@
 //! Broken kernels, each of which the kernel tests must notice: what tests are worth is what they catch.
 //!
 //! A mutant is a change of one place of a shader's text. Those of `written.rs` are mistakes that a person makes, and each
-//! names the case that must fail with it on lavapipe, and with `DEEPJ_EVERY_ADAPTER=1` on every software adapter that runs the kernel. Those of `drawn.rs` are changes by
-//! rule, of which some are drawn for each kernel; they run on one adapter, and any case may catch them. Those among them
+//! names the case that must fail with it on lavapipe, and with `DEEPJ_EVERY_ADAPTER=1` on every software adapter that runs the
+//! kernel. Those of `drawn.rs` are changes by rule, of which some are drawn for each kernel; they run on one adapter, and any case may catch them. Those among them
 //! that change nothing that can be seen are listed in `equivalent.rs`, each with its reason. The case that catches a mutant
 //! must pass without it.
 //!

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
+use deepj::Result;
 use deepj::files::{Outputs, write_output};
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
-use deepj::{Error, Result};
 
 use super::{DeviceArguments, bar, claim, pair, say, tell};
 
@@ -127,32 +127,7 @@ impl ProfileCommand {
 }
 
 impl ProfileOptions {
-    /// Refuses what would change nothing of what is profiled.
-    fn check_effect(&self, what: &What) -> Result<()> {
-        let without_effect: &[(bool, &str)] = match what {
-            What::Train => &[],
-            What::Generate => &[(self.recompute, "--recompute"), (self.precision != Precision::F32, "--precision")],
-            What::Op { shape: Some(_), .. } => {
-                &[(self.recompute, "--recompute"), (self.precision != Precision::F32, "--precision")]
-            }
-            What::Op { shape: None, .. } => &[],
-        };
-        match without_effect.iter().find(|(given, _)| *given) {
-            Some((_, flag)) => {
-                let remedy = match what {
-                    What::Generate => "generation computes in f32 and keeps nothing for a backward pass: leave it out",
-                    _ => {
-                        "a shape says itself what is stored (--shape …,format=f16) and nothing is computed again: leave it out"
-                    }
-                };
-                Err(Error::usage(format!("{flag} has no effect here"), remedy))
-            }
-            None => Ok(()),
-        }
-    }
-
     fn run(self, what: &What) -> Result<()> {
-        self.check_effect(what)?;
         let mut outputs = Outputs::default();
         claim(&mut outputs, self.output.as_deref(), self.format.endings())?;
         claim(&mut outputs, self.roofline.as_deref(), &["svg"])?;
