@@ -94,14 +94,44 @@ impl Error {
     }
 }
 
+/// Names what the library's user has given by its fields (`seq`), with `{:#}` by the command line's flags (`--seq`), as the texts
+/// of an error do.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        if !self.remedy.is_empty() {
-            write!(f, "\n  {}", self.remedy)?;
-        }
-        Ok(())
+        let whole =
+            if self.remedy.is_empty() { self.what.clone() } else { format!("{}\n  {}", self.what, self.remedy) };
+        f.write_str(&if f.alternate() { whole } else { in_fields(&whole) })
     }
+}
+
+/// The text with each flag as a field, but for those within commands: `--lr-steps 0` as "`lr_steps` 0".
+fn in_fields(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    // What stands between backticks is code, commands among it.
+    for (i, part) in text.split('`').enumerate() {
+        if i > 0 {
+            result.push('`');
+        }
+        if i % 2 == 1 {
+            result.push_str(part);
+            continue;
+        }
+        let mut rest = part;
+        while let Some(place) = rest.find("--") {
+            let (before, flag) = rest.split_at(place);
+            let name: &str = &flag[2..];
+            let name = &name[..name.find(|c: char| !c.is_ascii_lowercase() && c != '-').unwrap_or(name.len())];
+            let begins = before.chars().next_back().is_none_or(|c| c == ' ' || c == '(' || c == '\n');
+            result.push_str(before);
+            match name.starts_with(|c: char| c.is_ascii_lowercase()) && begins {
+                true => result.push_str(&format!("`{}`", name.replace('-', "_"))),
+                false => result.push_str(&flag[..2 + name.len()]),
+            }
+            rest = &flag[2 + name.len()..];
+        }
+        result.push_str(rest);
+    }
+    result
 }
 
 impl std::error::Error for Error {}
@@ -133,6 +163,15 @@ pub fn nearest_expected(message: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_library_speaks_of_fields_and_the_command_line_of_flags() {
+        let error = Error::usage("--lr-steps 0 (--batch 3)", "see `deepj train --help`, not a--b -- or --");
+        assert_eq!(format!("{error:#}"), "--lr-steps 0 (--batch 3)\n  see `deepj train --help`, not a--b -- or --");
+        let text = "`lr_steps` 0 (`batch` 3)\n  see `deepj train --help`, not a--b -- or --";
+        assert_eq!(error.to_string(), text);
+        assert_eq!(Error::run("a", "").to_string(), "a");
+    }
 
     #[test]
     fn names_that_serde_does_not_know_have_a_nearest_one() {

@@ -136,7 +136,7 @@ fn what_cannot_be_cut_is_refused_with_a_remedy() {
     let capabilities = Capabilities { budget: Some(WatchdogBudget::of(50e9, 25e9)), ..portable() };
     let (_, _, sweep) = recorded(&plan, &capabilities).find(|(_, op, _)| op.name() == "note_sweep").unwrap();
     let error = sweep.unwrap_err().to_string();
-    for part in ["note_sweep pieces=1", "100 ms are allowed", "fewer units", "--device cpu"] {
+    for part in ["note_sweep pieces=1", "100 ms are allowed", "fewer units", "`device` cpu"] {
         assert!(error.contains(part), "{error}");
     }
     let able = Capabilities { budget: Some(fast()), ..portable() };

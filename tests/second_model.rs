@@ -15,6 +15,7 @@ use deepj::{
     shape::{Channel, Channels},
 };
 use pollster::block_on;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The sum over rows of `weight * -(sum over n of play_n ln softmax(z)_n)`, and its gradient. Operands: `z [rows, N]`,
@@ -82,7 +83,7 @@ impl optimizer::Rule for Sgd {
 const C: usize = Channels::NOTES.len();
 
 /// The network by its configuration.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 struct PitchLstm {
     lowest: usize,

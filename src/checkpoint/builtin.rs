@@ -23,6 +23,19 @@ impl Checkpoint {
     ///
     /// # Errors
     /// None in a program that was built from whole files.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> deepj::Result<()> {
+    /// use deepj::checkpoint::Checkpoint;
+    ///
+    /// let weights = Checkpoint::builtin()?; // `Checkpoint::load("runs/first/best.safetensors")` reads a file
+    /// assert_eq!(weights.model.architecture(), "deepj");
+    /// assert_eq!(weights.styles.genres(), ["baroque", "classical", "romantic"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builtin() -> Result<Self> {
         let mut checkpoint = Self::from_bytes(BYTES).map_err(|e| {
             let what = format!("the weights within the program (data/weights/deepj.safetensors): {}", e.what);

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use deepj::checkpoint::{Checkpoint, is_builtin};
 use deepj::files::{Outputs, is_standard_stream, path_text, serialize_path};
 use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate};
-use deepj::music::{self, Part, Reading, RollStats, StylePath, Styles};
+use deepj::music::{self, Part, RollStats, StylePath, Styles};
 use deepj::quality::{Copied, copies, described};
 use deepj::train::corpus_of;
 use deepj::{Error, Result};
@@ -16,8 +16,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
-    DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, roll, say, say_json, signals::Signals,
-    tell, warn,
+    DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, read_piece, roll, say, say_json,
+    signals::Signals, tell,
 };
 
 /// Compose pieces
@@ -288,10 +288,7 @@ struct Prime {
 impl Prime {
     /// Reads `file` as the model hears it, and says what is odd about it or was left out.
     fn read(file: &Path, checkpoint: &Checkpoint, strict: bool) -> Result<Self> {
-        let reading = Reading::read(file, checkpoint.corpus.range, checkpoint.corpus.pedal)?;
-        let mut warnings = reading.warnings.clone();
-        warnings.extend(reading.left_out());
-        warn(file, &warnings, strict)?;
+        let (reading, warnings) = read_piece(file, checkpoint, strict)?;
         let roll = reading.roll_with_rest().map_err(|e| Error::file(file, e.what, e.remedy))?;
         Ok(Self { roll: Some(roll), tempo: Some(reading.mean_bpm.clamp(4.0, 1000.0)), warnings })
     }

@@ -14,16 +14,19 @@ use deepj::checkpoint::{BUILTIN, Checkpoint, RUNS, is_builtin, newest_if_any};
 use deepj::files::Outputs;
 use deepj::gpu::{self, Device, DeviceChoice};
 use deepj::graph::session::{Event, KernelSelection, Observer, Tune};
-use deepj::models::Loss;
+use deepj::models::{Loss, Model};
+use deepj::music::Reading;
 use deepj::peaks::RooflineLimits;
 use deepj::train::BEST;
 use deepj::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 mod adapters;
 mod benchmark;
 mod classify;
+mod compare_runs;
 mod corpus;
 mod evaluate;
 mod experiment;
@@ -66,6 +69,7 @@ enum Command {
     Generate(generate::Generate),
     Evaluate(evaluate::Evaluate),
     Experiment(experiment::ExperimentCommand),
+    CompareRuns(compare_runs::CompareRuns),
     Roll(roll::Roll),
     Render(render::Render),
     Survey(survey::Survey),
@@ -93,7 +97,7 @@ impl DeviceArgument {
     /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
         say_ignored_variables();
-        if let Some(folder) = gpu::check_shaders()? {
+        if let Some(folder) = gpu::shaders_folder() {
             tell(format_args!("note: {}={}: shaders are read from there", gpu::SHADERS, folder.display()));
         }
         let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default())).map_err(|mut e| {
@@ -283,11 +287,12 @@ pub fn main() -> ExitCode {
         Command::Generate(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Experiment(command) => command.run(),
+        Command::CompareRuns(command) => command.run().map(whole),
         Command::Roll(command) => command.run().map(whole),
         Command::Render(command) => command.run().map(whole),
         Command::Survey(command) => command.run(),
         Command::Corpus(command) => command.run().map(whole),
-        Command::Inspect(command) => command.run().map(whole),
+        Command::Inspect(command) => command.run(),
         Command::Export(command) => command.run().map(whole),
         Command::Styles(command) => command.run().map(whole),
         Command::Classify(command) => command.run(),
@@ -300,7 +305,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(e) => {
-            tell(format_args!("error: {e}"));
+            tell(format_args!("error: {e:#}"));
             ExitCode::from(e.exit_code())
         }
     }
@@ -328,6 +333,15 @@ fn warn(file: &Path, warnings: &[String], strict: bool) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Reads a MIDI file as the model of a checkpoint hears it, and says what is odd about it or was left out.
+fn read_piece(file: &Path, checkpoint: &Checkpoint, strict: bool) -> Result<(Reading, Vec<String>)> {
+    let reading = Reading::read(file, checkpoint.corpus.range, checkpoint.corpus.pedal)?;
+    let mut warnings = reading.warnings.clone();
+    warnings.extend(reading.left_out());
+    warn(file, &warnings, strict)?;
+    Ok((reading, warnings))
 }
 
 /// A line whose control characters, such as names of files may have, are escaped as in JSON: a terminal would obey them.
@@ -394,6 +408,22 @@ impl Provenance {
         let quoted = |text: String| if text.contains([' ', '"', '\'']) { format!("{text:?}") } else { text };
         let words = std::iter::once("deepj".into()).chain(std::env::args().skip(1).map(quoted));
         Self { command: words.collect::<Vec<_>>().join(" "), date: deepj::calendar::today(), device: device.into() }
+    }
+}
+
+/// What a model is, as commands print it in JSON.
+#[derive(Serialize)]
+struct ModelReport {
+    model: &'static str,
+    config: Box<RawValue>,
+    parameters: usize,
+}
+
+impl ModelReport {
+    fn of(model: &dyn Model) -> Result<Self> {
+        let config = RawValue::from_string(model.config());
+        let config = config.map_err(|e| Error::run(format!("metadata: {e}"), ""))?;
+        Ok(Self { model: model.architecture(), config, parameters: model.layout().elements() })
     }
 }
 

@@ -13,7 +13,7 @@ use deepj::files::path_text;
 use deepj::generate::{self, MAX_BARS};
 use deepj::gpu::Device;
 use deepj::graph::session::KernelSelection;
-use deepj::models::Loss;
+use deepj::models::{self, Loss};
 use deepj::music::{FlatDynamics, NoteRange};
 use deepj::peaks::RooflineLimits;
 use deepj::train::{
@@ -35,6 +35,7 @@ Examples:
   deepj train --data midi --preset paper --out runs/first --steps 20000
   deepj train --out runs/first --resume --steps 40000
   deepj train --data midi --set dropout=0.3 --explain
+  deepj train --fields --model biaxial
   deepj train --data midi --steps 20000 --warmup 200 --lr-schedule cosine --transpose 6 --balance
   deepj train --data midi --model biaxial")]
 pub struct Train {
@@ -55,9 +56,12 @@ pub struct Train {
     /// and pitches are its own unless given
     #[arg(long, value_name = "CHECKPOINT", conflicts_with = "resume")]
     init: Option<PathBuf>,
-    /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64
+    /// Change one field of the network's configuration, for example dropout=0.3 or time_units=64; --fields lists them
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
+    /// Print the fields of --model that --set may change, their values and what they are in each preset, and end
+    #[arg(long)]
+    fields: bool,
     #[command(flatten)]
     training: TrainingArguments,
     /// Seed of the split into training, validation and test pieces [default: 0]
@@ -91,6 +95,11 @@ pub struct Train {
 
 impl Train {
     pub fn run(self) -> Result<ExitCode> {
+        if self.fields {
+            let name = self.training.model.as_deref().unwrap_or(models::DEFAULT);
+            say(models::fields_table(models::architecture(name)?)?.trim_end());
+            return Ok(ExitCode::SUCCESS);
+        }
         let options = TrainOptions {
             data: self.data,
             out: self.out,
@@ -316,7 +325,7 @@ impl Observer for Progress {
         if let Some(peaks) = &self.peaks
             && self.flops == 0
         {
-            let on = peaks.taken.as_ref().map_or(String::new(), |taken| format!(", on {}", taken.on));
+            let on = peaks.measurement.as_ref().map_or(String::new(), |measurement| format!(", on {}", measurement.on));
             let doubt = peaks.doubt().map_or(String::new(), |why| format!("; perhaps too low: {why}"));
             tell(format_args!("measured peak of the device in f32: {:.1} GFLOP/s{on}{doubt}", peaks.f32_gflops));
         }

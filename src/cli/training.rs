@@ -14,7 +14,7 @@ use super::pair;
 pub struct TrainingArguments {
     /// The network: deepj, or biaxial, the Biaxial LSTM that it was compared with [default: deepj]
     #[arg(long, value_name = "NAME")]
-    model: Option<String>,
+    pub model: Option<String>,
     /// Sizes of the network: small or paper [default: paper on a GPU, small on the CPU]
     #[arg(long)]
     preset: Option<String>,

@@ -15,6 +15,10 @@ use crate::ops::Uniforms;
 use crate::shape::{Channel, Slots};
 use crate::{Error, Result};
 
+mod layers;
+
+pub use layers::{Inspection, LayerValues, NOTES, STYLE_VECTOR, TARGET, layer_values, names as layer_names};
+
 /// Losses of a model on a set of pieces: means over all cells (time step, pitch), as in training; masked losses count 0
 /// where the target does not play. That of dynamics is a mean over the pieces whose dynamics count ([`Piece::dynamics`]), and 0
 /// where there is none.
@@ -251,6 +255,29 @@ pub fn feed(session: &mut Session, program: ProgramId, io: &SequenceIo, batch: &
 ///
 /// # Errors
 /// No pieces, pieces of another note range, no slots, or a device that fails.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use std::sync::atomic::AtomicBool;
+///
+/// use deepj::checkpoint::Checkpoint;
+/// use deepj::evaluate::evaluate;
+/// use deepj::music::{Corpus, CorpusOptions};
+/// use deepj::prelude::*;
+///
+/// let checkpoint = Checkpoint::builtin()?;
+/// let files = deepj::data::FILES.iter().copied().filter(|(name, _)| name.starts_with("baroque")).take(1);
+/// let corpus = Corpus::from_files("one piece", &files.collect::<Vec<_>>(), &CorpusOptions::default())?;
+/// let (device, selection) = (Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let stop = AtomicBool::new(false);
+/// let metrics = pollster::block_on(evaluate(&checkpoint, &corpus.pieces, 1, device, selection, &stop, |_steps| ()))?;
+/// let metrics = metrics.expect("nobody set `stop`");
+/// assert_eq!((metrics.files, metrics.losses.total() > 0.0), (1, true));
+/// # Ok(())
+/// # }
+/// ```
 pub async fn evaluate(
     checkpoint: &Checkpoint,
     pieces: &[Arc<Piece>],

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
+mod arrays;
 mod lock;
 mod output;
 
+pub use arrays::{npy, safetensors};
 pub use lock::FileLock;
 pub use output::{Outputs, is_standard_stream, path_text, serialize_path, write_output, write_output_with};
 

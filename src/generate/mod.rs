@@ -51,6 +51,30 @@ pub struct Composed {
 ///
 /// # Errors
 /// Options out of range, a device that fails before a bar is composed, or a model whose probabilities are not finite.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use std::sync::atomic::AtomicBool;
+///
+/// use deepj::checkpoint::Checkpoint;
+/// use deepj::generate::{Composition, SILENCE, generate};
+/// use deepj::music::StylePath;
+/// use deepj::prelude::*;
+///
+/// let checkpoint = Checkpoint::builtin()?;
+/// let (style, _) = StylePath::parse("bach:0.7, chopin:0.3", &checkpoint.styles)?;
+/// let wanted = Composition { styles: vec![style], bars: 1, seed: 1, temperature: 1.0, silence: SILENCE, prime: None };
+/// let (device, selection) = (Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let stop = AtomicBool::new(false);
+/// let composed = pollster::block_on(generate(&checkpoint, &wanted, device, selection, &stop, |_bars| ()))?;
+/// assert_eq!(composed.rolls[0].steps(), 16);
+/// let bytes = composed.rolls[0].to_midi(120.0)?;
+/// assert!(bytes.starts_with(b"MThd"));
+/// # Ok(())
+/// # }
+/// ```
 pub async fn generate(
     checkpoint: &Checkpoint,
     options: &Composition,

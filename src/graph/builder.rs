@@ -85,7 +85,52 @@ impl Node {
     }
 }
 
+/// In which order the rows of an exposed tensor lie; T time steps, B batch slots, N notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowOrder {
+    /// `[T, B, N, row]`.
+    TimeFirst,
+    /// `[N, T, B, row]`.
+    NoteFirst,
+    /// `[B, row]`: the same for all time steps and notes.
+    Slots,
+}
+
+/// A layer's values, which the host may read after a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exposed {
+    /// The layer's name: that of its parameters, where it has some.
+    pub name: String,
+    /// The values.
+    pub view: View,
+    /// In which order its rows lie.
+    pub order: RowOrder,
+    /// Values of a row; what a row is longer is padding.
+    pub width: usize,
+}
+
 /// Nodes and tensors under construction.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// // The sum of four numbers: nodes run in the order in which they are appended.
+/// let mut graph = Graph::without_params();
+/// let x = graph.tensor("x", 4, Kind::Input);
+/// let sum = graph.tensor("sum", 1, Kind::Output);
+/// graph.apply(SumRows::all(4, 1), &[x, sum]);
+///
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let program = session.add_all_blocking(vec![Plan::compile("sum", graph)])?[0];
+/// session.write(program, x, &[1.0, 2.0, 3.0, 4.0])?;
+/// session.run(program, 1, &Uniforms::default())?;
+/// assert_eq!(session.read_blocking(program, &[sum])?, [[10.0]]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// Storage roots; a [`TensorId`] is an index here. The first is the parameter buffer.
@@ -103,6 +148,8 @@ pub struct Graph {
     half: Option<TensorId>,
     recompute: bool,
     pairs: bool,
+    /// Layers' values that the host may read, where it wants any.
+    exposed: Option<Vec<Exposed>>,
     /// Roots that are not kept for the backward pass, and what takes their place there.
     pub(super) dropped: HashMap<TensorId, Option<TensorId>>,
     /// The node whose gradient is being appended.
@@ -124,6 +171,7 @@ impl Graph {
             half: None,
             recompute: false,
             pairs: false,
+            exposed: None,
             dropped: HashMap::new(),
             differentiating: None,
         }
@@ -202,6 +250,32 @@ impl Graph {
     /// Whether [`Graph::run_pairs`] was called.
     pub fn pairs(&self) -> bool {
         self.pairs
+    }
+
+    /// From here on, what is given to [`Graph::expose`] is kept to be read after a run.
+    pub fn expose_layers(&mut self) {
+        self.exposed = Some(vec![]);
+    }
+
+    /// Whether [`Graph::expose_layers`] was called, so that a layer whose values are part of another op makes them apart.
+    pub fn exposes_layers(&self) -> bool {
+        self.exposed.is_some()
+    }
+
+    /// The values that can be read, in the order in which they are made.
+    pub fn exposed(&self) -> &[Exposed] {
+        self.exposed.as_deref().unwrap_or_default()
+    }
+
+    /// Keeps a layer's values for the host, rows of `width` values and perhaps padding; without effect unless
+    /// [`Graph::expose_layers`] was called.
+    pub fn expose(&mut self, name: impl Into<String>, view: View, order: RowOrder, width: usize) {
+        let Some(exposed) = &mut self.exposed else { return };
+        exposed.push(Exposed { name: name.into(), view, order, width });
+        let kind = &mut self.tensors[view.tensor.0 as usize].kind;
+        if *kind == Kind::Temp {
+            *kind = Kind::Output;
+        }
     }
 
     /// Lets go of the memory of a temporary after its last use in the forward pass and computes it again in the backward

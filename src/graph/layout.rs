@@ -39,6 +39,18 @@ pub struct Param {
 const PARAM_ALIGN: usize = 64;
 
 /// All parameters of a model, in the order of their declaration, one after the other in one buffer.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// let mut layout = Layout::new();
+/// layout.scope("encoder", |layout| Dense::new(layout, "hidden", 3, 5));
+/// let names: Vec<&str> = layout.params().iter().map(|param| param.name.as_str()).collect();
+/// assert_eq!(names, ["encoder.hidden.weight", "encoder.hidden.bias"]);
+/// assert_eq!(layout.elements(), 3 * 5 + 5);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     params: Vec<Param>,

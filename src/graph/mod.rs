@@ -15,7 +15,7 @@ pub mod session;
 mod timeline;
 mod tuner;
 
-pub use builder::{Graph, Kind, Node, Tensor};
+pub use builder::{Exposed, Graph, Kind, Node, RowOrder, Tensor};
 pub use cpu::CpuProgram;
 pub use explain::explain;
 pub use layout::{Init, Layout, Param};

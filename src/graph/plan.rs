@@ -11,6 +11,23 @@ use crate::gpu::{Access, Capabilities, Format};
 use crate::ops::{Cost, Recorded, Recorder, TensorId, View};
 
 /// A graph with a place for every tensor.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use deepj::prelude::*;
+///
+/// let mut layout = Layout::new();
+/// let layer = Dense::new(&mut layout, "layer", 256, 1024);
+/// let mut graph = Graph::new(Arc::new(layout));
+/// let x = graph.tensor("x", 64 * 256, Kind::Input);
+/// layer.forward(&mut graph, x, 64, Activation::Identity);
+/// let plan = Plan::compile("layer", graph);
+/// // Two operations a multiply-add, and one to add the bias.
+/// assert_eq!(plan.cost().flops, 64 * 1024 * (2 * 256 + 1));
+/// assert!(plan.memory_bytes(None) > 4 * 256 * 1024);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Name for listings and device labels.

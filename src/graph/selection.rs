@@ -98,6 +98,17 @@ pub type Observer = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
 pub type Check = Arc<dyn Fn(&Capabilities, &str, &str) -> std::result::Result<(), String> + Send + Sync>;
 
 /// How the kernels of a session's plans are chosen. The default is the first variant of each, unmeasured.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// // As `--variant gemm=tiled --tune off`: a session says if the adapter has no such kernel.
+/// let selection = KernelSelection { overrides: vec![("gemm".into(), "tiled".into())], ..KernelSelection::default() };
+/// let session = Session::new(Device::Cpu { why: String::new() }, selection);
+/// assert!(session.capabilities().is_none());
+/// ```
 #[derive(Clone, Default)]
 pub struct KernelSelection {
     /// Kernel (`lstm_fwd`) or op (`lstm`: all its kernels that have the variant), and variant. A kernel's own override goes

@@ -23,6 +23,26 @@ pub struct Reading(Pending);
 /// A device with the parameters of one model and the programs that use them.
 ///
 /// All programs must come from models that declare the same parameters, so that they agree on the layout of shared buffers.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// // A state is kept from run to run: here it is copied to the output and grows by what is put in.
+/// let mut graph = Graph::without_params();
+/// let (x, state) = (graph.tensor("x", 2, Kind::Input), graph.tensor("state", 2, Kind::State));
+/// graph.apply(deepj::ops::add::Add { len: 2, stored: Format::F32 }, &[x, state]);
+///
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let program = session.add_all_blocking(vec![Plan::compile("sums", graph)])?[0];
+/// session.write(program, x, &[1.0, 0.5])?;
+/// session.run(program, 3, &Uniforms::default())?; // three times in a row, on a GPU in one submission
+/// assert_eq!(session.read_blocking(program, &[state])?, [[3.0, 1.5]]);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session {
     backend: Box<dyn Backend>,
     selection: KernelSelection,

@@ -3,7 +3,7 @@
 
 use super::network::Inputs;
 use super::{Generation, GenerationIo, StateShape};
-use crate::graph::{Graph, Kind, Layout};
+use crate::graph::{Graph, Kind, Layout, RowOrder};
 use crate::nn::losses::{Heads, Scores};
 use crate::nn::lstm::{self, LstmLayer, Rows, State};
 use crate::ops::dropout::DropoutSite;
@@ -15,6 +15,8 @@ use crate::ops::{RowGroups, View};
 
 /// LSTM layers of each axis.
 pub const LAYERS: usize = 2;
+/// The names of the layers, time axis first.
+pub const NAMES: [&str; 2 * LAYERS] = ["time.0", "time.1", "note.0", "note.1"];
 
 /// The first of the dropout sites after the LSTM layers, time axis first; the others follow. A network's own sites are below.
 const HIDDEN: u32 = 16;
@@ -77,10 +79,15 @@ impl Axes {
         let hidden = |layer: usize, inner: usize| DropoutSite { site: HIDDEN + layer as u32, rate, inner };
         let [time_units, note_units] = [&self.time, &self.note].map(|axis| axis.each_ref().map(|layer| layer.units));
 
+        g.expose("features", x, RowOrder::TimeFirst, self.time[0].widths.input);
         let of_time = Rows { steps, rows: batch * n, groups: RowGroups { inner: n, sequences: batch } };
         let carried = State::Carried { keep: Some(keep) };
         let (layers, drop) = (self.time.each_ref(), hidden(0, n * time_units[0]));
         let [lower, upper] = lstm::stacked(g, "time", layers, x, (of_time, carried), [biases[0], biases[1]], drop);
+
+        for (name, layer, units) in [(NAMES[0], lower, time_units[0]), (NAMES[1], upper, time_units[1])] {
+            g.expose(name, layer.h, RowOrder::TimeFirst, units);
+        }
 
         let (units, stored) = (time_units[1], upper.h.format);
         let transpose = NoteInput {
@@ -95,9 +102,13 @@ impl Axes {
         let x = g.temp_as("note_input", n * rows * transpose.row(), stored);
         g.apply(transpose, &[upper.h, target, x]);
         g.drop_after_forward(x);
+        g.expose("note_input", x, RowOrder::NoteFirst, self.note[0].widths.input);
         let of_notes = Rows { steps: n, rows, groups: RowGroups { inner: 1, sequences: batch } };
         let (layers, drop) = (self.note.each_ref(), hidden(2, note_units[0]));
-        let [_, out] = lstm::stacked(g, "note", layers, x, (of_notes, State::Zero), [biases[2], biases[3]], drop);
+        let [below, out] = lstm::stacked(g, "note", layers, x, (of_notes, State::Zero), [biases[2], biases[3]], drop);
+        for (name, layer, units) in [(NAMES[2], below, note_units[0]), (NAMES[3], out, note_units[1])] {
+            g.expose(name, layer.h, RowOrder::NoteFirst, units);
+        }
         let x = (out.h, hidden(3, note_units[1]));
         let losses = g.scope("heads", |g| self.heads.losses(g, scores, (rows, n), x, target, weight));
         (losses, [lower, upper].into_iter().flat_map(|layer| layer.state.into_iter().flatten()).collect())

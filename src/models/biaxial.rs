@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::axes::{self, Axes, Composing, LAYERS, Pass};
@@ -34,7 +35,7 @@ const PRESETS: [PresetInfo; 2] = [
 ];
 
 /// All that defines the network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// MIDI pitch of the lowest note.
@@ -45,7 +46,7 @@ pub struct Config {
     pub time_units: [usize; LAYERS],
     /// Units of the LSTM layers of the note axis, lower layer first.
     pub note_units: [usize; LAYERS],
-    /// Dropout after each LSTM layer.
+    /// Dropout after each LSTM layer: 0 to below 1.
     pub dropout: f32,
     /// Whether replay counts only where the target plays.
     pub masked_losses: bool,

@@ -21,10 +21,12 @@ use crate::shape::Channels;
 mod axes;
 pub mod biaxial;
 pub mod deepj;
+mod fields;
 pub(crate) mod losses;
 pub mod network;
 mod registry;
 
+pub use fields::{Field, fields, table as fields_table};
 pub use losses::{Likelihood, Loss, LossValues, LossWeights};
 pub use registry::{DEFAULT, architecture, configure, preset_info, register, with_overrides};
 
@@ -279,6 +281,11 @@ pub trait Model: fmt::Debug + Send + Sync {
     /// # Errors
     /// Sizes that cannot be built.
     fn evaluation(&self, slots: usize, steps: usize) -> Result<Sequence>;
+    /// The graph of [`Model::evaluation`] on one slot, in which the layers' values are kept ([`Graph::exposed`]).
+    ///
+    /// # Errors
+    /// Sizes that cannot be built.
+    fn inspection(&self, steps: usize) -> Result<Sequence>;
     /// The graph of one time step of generation, for `pieces` pieces side by side and windows of `window` time steps.
     ///
     /// # Errors
@@ -364,6 +371,8 @@ pub trait Architecture: Sync {
     fn decided_by_corpus(&self) -> &'static [&'static str] {
         &["lowest", "notes", "styles"]
     }
+    /// The JSON schema of a configuration: its fields, what they may be, and what they are.
+    fn schema(&self) -> Value;
     /// The model of a configuration.
     ///
     /// # Errors

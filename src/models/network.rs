@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,8 +19,9 @@ use crate::graph::{Graph, Kind, Layout};
 use crate::nn::optimizer;
 use crate::ops::View;
 
-/// A kind of network. Its values are configurations: all that defines a network of this kind, which a checkpoint stores as JSON.
-pub trait Network: Serialize + DeserializeOwned + fmt::Debug + Send + Sync + 'static {
+/// A kind of network. Its values are configurations: all that defines a network of this kind, which a checkpoint stores as JSON. What
+/// a user may set of it is documented by the comments on its fields ([`super::fields`]).
+pub trait Network: Serialize + DeserializeOwned + JsonSchema + fmt::Debug + Send + Sync + 'static {
     /// The layers of such a network: what knows where its parameters are.
     type Layers: fmt::Debug + Send + Sync;
     /// Its name in checkpoints.
@@ -154,9 +156,13 @@ impl<N: Network> Built<N> {
         Ok(Self { config, layers, layout: Arc::new(layout) })
     }
 
-    /// Inputs, forward pass and losses; stored as training wants it, where it is for that.
-    fn sequence(&self, training: Option<PlanOptions>, slots: usize, steps: usize) -> Result<Sequence> {
-        let mut graph = Graph::new(self.layout.clone());
+    /// Inputs, forward pass and losses, appended to `graph`; stored as training wants it, where it is for that.
+    fn sequence(
+        &self,
+        mut graph: Graph,
+        training: Option<PlanOptions>,
+        (slots, steps): (usize, usize),
+    ) -> Result<Sequence> {
         let PlanOptions { precision, recompute, pairs } = training.unwrap_or_default();
         if precision == Precision::Mixed {
             graph.keep_half();
@@ -209,7 +215,7 @@ impl<N: Network> Model for Built<N> {
     }
 
     fn training(&self, options: PlanOptions, slots: usize, steps: usize) -> Result<Sequence> {
-        let mut sequence = self.sequence(Some(options), slots, steps)?;
+        let mut sequence = self.sequence(Graph::new(self.layout.clone()), Some(options), (slots, steps))?;
         let seed = sequence.graph.tensor("loss_weights", self.config.losses().len(), Kind::Input);
         sequence.graph.backward(sequence.io.losses, seed)?;
         sequence.io.loss_weights = Some(seed);
@@ -217,7 +223,13 @@ impl<N: Network> Model for Built<N> {
     }
 
     fn evaluation(&self, slots: usize, steps: usize) -> Result<Sequence> {
-        self.sequence(None, slots, steps)
+        self.sequence(Graph::new(self.layout.clone()), None, (slots, steps))
+    }
+
+    fn inspection(&self, steps: usize) -> Result<Sequence> {
+        let mut graph = Graph::new(self.layout.clone());
+        graph.expose_layers();
+        self.sequence(graph, None, (1, steps))
     }
 
     fn generation(&self, pieces: usize, window: usize) -> Result<Generation> {
@@ -262,6 +274,10 @@ impl<N: Network> Architecture for ArchitectureOf<N> {
     fn preset(&self, name: &str, corpus: CorpusFacts) -> Result<Value> {
         super::preset_info(self, Some(name), None)?;
         Ok(serde_json::json!(N::preset(name, corpus)))
+    }
+
+    fn schema(&self) -> Value {
+        schemars::schema_for!(N).to_value()
     }
 
     fn model(&self, config: Value) -> Result<Arc<dyn Model>> {

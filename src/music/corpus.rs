@@ -32,6 +32,21 @@ pub struct CorpusOptions {
 }
 
 /// Pieces by genre and composer.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::music::{Corpus, CorpusOptions};
+///
+/// // `Corpus::read("midi", …)` reads a folder `midi/<genre>/<composer>/*.mid`.
+/// let corpus = Corpus::from_files("the pieces within the program", deepj::data::FILES, &CorpusOptions::default())?;
+/// assert_eq!(corpus.styles.genres(), ["baroque", "classical", "romantic"]);
+/// let split = corpus.split(0);
+/// assert_eq!(split.train.len() + split.validation.len() + split.test.len(), corpus.pieces.len());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Corpus {
     /// The composers, ordered by genre and name; each has a piece.

@@ -124,6 +124,20 @@ impl Reading {
     ///
     /// # Errors
     /// Those of the two.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> deepj::Result<()> {
+    /// use deepj::music::{NoteRange, Reading};
+    ///
+    /// let (name, bytes) = deepj::data::FILES[0];
+    /// let reading = Reading::parse(name, bytes, NoteRange::default(), false)?;
+    /// println!("{name}: {} time steps, {} notes, {:?}", reading.roll.steps(), reading.notes, reading.warnings);
+    /// assert!(Reading::parse("cut.mid", &bytes[..40], NoteRange::default(), false).is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn parse(name: impl AsRef<Path>, bytes: &[u8], range: NoteRange, pedal: bool) -> Result<Self> {
         Self::new(&name, &Score::parse(&name, bytes, pedal)?, range)
     }

@@ -118,6 +118,20 @@ impl Roll {
     ///
     /// # Errors
     /// A note ends after [`MAX_STEPS`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> deepj::Result<()> {
+    /// use deepj::music::{NoteRange, Roll, roll::RollNote};
+    ///
+    /// // Middle C for a bar, struck again after half of it.
+    /// let note = |start, end, replay| RollNote { pitch: 60, velocity: 80, start, end, replay };
+    /// let roll = Roll::from_notes(NoteRange::default(), [note(0, 8, false), note(8, 16, true)])?;
+    /// assert_eq!((roll.steps(), roll.notes().len()), (16, 2));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_notes(range: NoteRange, notes: impl IntoIterator<Item = RollNote>) -> Result<Self> {
         let mut steps = 0;
         let mut packed = Vec::new();

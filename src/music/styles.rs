@@ -160,6 +160,22 @@ impl StylePath {
     /// # Errors
     /// A name is unknown (the nearest is suggested) or missing, a weight is no number, negative or not finite, or all
     /// weights of a mixture are zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> deepj::Result<()> {
+    /// use deepj::music::{Composer, StylePath, Styles};
+    ///
+    /// let composer = |genre: &str, name: &str| Composer { genre: genre.into(), name: name.into() };
+    /// let styles = Styles::new(vec![composer("baroque", "bach"), composer("romantic", "chopin")])?;
+    /// let (path, _) = StylePath::parse("bach -> bach:1,chopin:3", &styles)?;
+    /// assert_eq!(path.at(0.0), [1.0, 0.0]);
+    /// assert_eq!(path.at(1.0), [0.25, 0.75]);
+    /// assert!(StylePath::parse("chopain", &styles).unwrap_err().to_string().contains("chopin"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn parse(text: &str, styles: &Styles) -> Result<(Self, Vec<String>)> {
         let mut notices = Vec::new();
         let stations = text.split("->").map(|station| mixture(station, styles, &mut notices)).collect::<Result<_>>()?;

@@ -5,6 +5,20 @@ use crate::ops::View;
 use crate::ops::gemm::{self, Activation, Gemm};
 
 /// `y = activation(x W + b)`, with the parameters `weight [inputs, outputs]` and `bias [outputs]`.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use deepj::prelude::*;
+///
+/// let mut layout = Layout::new();
+/// let hidden = Dense::new(&mut layout, "hidden", 2, 8);
+/// let mut graph = Graph::new(Arc::new(layout));
+/// let x = graph.tensor("x", 10 * 2, Kind::Input);
+/// let y = hidden.forward(&mut graph, x, 10, Activation::Tanh);
+/// assert_eq!(y.len, 10 * 8);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Dense {
     /// `[inputs, outputs]`.

@@ -52,6 +52,18 @@ fn values(param: &Param, seed: u32, stream: u32) -> Vec<f32> {
 }
 
 /// The initial parameter buffer, with the padding between parameters zero.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// let mut layout = Layout::new();
+/// Dense::new(&mut layout, "layer", 2, 4);
+/// let values = initialise(&layout, 7);
+/// assert_eq!(values.len(), layout.len());
+/// assert_eq!(values, initialise(&layout, 7), "the same on every platform");
+/// ```
 pub fn initialise(layout: &Layout, seed: u32) -> Vec<f32> {
     let mut buffer = vec![0.0; layout.len()];
     for (stream, param) in layout.params().iter().enumerate() {

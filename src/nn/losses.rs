@@ -2,7 +2,7 @@
 
 use super::dense::Dense;
 use super::dropout::dropped;
-use crate::graph::{Graph, Kind, Layout};
+use crate::graph::{Graph, Kind, Layout, RowOrder};
 use crate::ops::View;
 use crate::ops::dropout::DropoutSite;
 use crate::ops::gemm::Activation;
@@ -63,10 +63,15 @@ impl Heads {
         let logit_grads = graph.temp("logit_grads", cells * count);
         let Dense { weight: w, bias, .. } = self.outputs;
         graph.apply(crate::ops::heads::Heads(shape), &[x, w, bias, target, weight, of_parts, logit_grads]);
+        if graph.exposes_layers() {
+            let z = self.outputs.forward(graph, x, cells, Activation::Identity);
+            graph.expose("heads", z, RowOrder::NoteFirst, count);
+        }
         let totals = graph.tensor("losses", count + usize::from(self.bins.is_some()), Kind::Output);
         graph.apply(SumRows::all(parts, count), &[of_parts, totals.slice(0, count)]);
         if let (Some((dense, bins)), Some((channel, masked))) = (&self.bins, binned) {
             let z = dense.forward(graph, x, cells, Activation::Identity);
+            graph.expose("bins", z, RowOrder::NoteFirst, *bins);
             let channels = target.len / cells;
             let op = SoftmaxLoss { rows, notes, bins: *bins, channels, channel, masked };
             let of_parts = graph.temp("losses_of_parts", op.parts());

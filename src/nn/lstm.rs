@@ -13,6 +13,22 @@ use crate::ops::{RowGroups, View};
 
 /// Parameters: `input [inputs, 4H]`, `recurrent [H, 4H]`, `bias [4H]`, gates in the order i, f, g, o, and those of the
 /// style conditioning.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use deepj::prelude::*;
+///
+/// let mut layout = Layout::new();
+/// let lstm = LstmLayer::plain(&mut layout, "lstm", 3, 16);
+/// let mut graph = Graph::new(Arc::new(layout));
+/// let (slots, steps) = (4, 32);
+/// let x = graph.tensor("x", steps * slots * 3, Kind::Input);
+/// let bias = (lstm.bias, 1);
+/// let output = lstm.forward(&mut graph, x, Rows::of_slots(slots, steps), bias, State::Zero);
+/// assert_eq!(output.h.len, steps * slots * 16);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LstmLayer {
     /// `[inputs, 4H]`.
@@ -103,9 +119,16 @@ impl LstmLayer {
         Self::new(layout, name, widths, |_, _| Conditioning::None)
     }
 
-    /// Appends the gate biases from the style embedding; see [`Conditioning::gate_bias`].
-    pub fn gate_bias(&self, graph: &mut Graph, embedding: View, batch: usize, drop: DropoutSite) -> (View, usize) {
-        self.conditioning.gate_bias(graph, embedding, batch, self.widths, (self.input, self.bias), drop)
+    /// Appends the gate biases of the layer of this name from the style embedding; see [`Conditioning::gate_bias`].
+    pub fn gate_bias(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        embedding: (View, usize),
+        drop: DropoutSite,
+    ) -> (View, usize) {
+        let layer = (name, self.widths, self.input, self.bias);
+        self.conditioning.gate_bias(graph, layer, embedding, drop)
     }
 
     /// Appends the layer on `x [T, rows, inputs]`, whose rows may be padded with zeros.

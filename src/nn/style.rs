@@ -4,7 +4,7 @@
 //! sequence, added to the layer's bias. The same holds for a style that is concatenated, with weights of its own.
 
 use super::dense::Dense;
-use crate::graph::{Graph, Init, Layout};
+use crate::graph::{Graph, Init, Layout, RowOrder};
 use crate::ops::dropout::{Dropout, DropoutSite};
 use crate::ops::gemm::{self, Activation, Gemm};
 use crate::ops::{RowGroups, View};
@@ -51,19 +51,18 @@ impl Conditioning {
         Self::Concat { hidden, weight: layout.param("style_input", &[widths.style, widths.gates], init) }
     }
 
-    /// Appends what turns `embedding [batch, style]` into gate biases; `input_weight` and `bias` are the LSTM layer's own.
-    /// Returns the bias and how many sequences it tells apart.
+    /// Appends what turns `embedding [batch, style]` into gate biases; the LSTM layer's name, widths, input weights and bias are
+    /// its own. Returns the bias and how many sequences it tells apart.
     pub fn gate_bias(
         &self,
         graph: &mut Graph,
-        embedding: View,
-        batch: usize,
-        widths: Widths,
-        (input_weight, bias): (View, View),
+        (name, widths, input_weight, bias): (&str, Widths, View, View),
+        (embedding, batch): (View, usize),
         drop: DropoutSite,
     ) -> (View, usize) {
         let hidden = |graph: &mut Graph, dense: &Dense, width: usize| {
             let h = dense.forward(graph, embedding, batch, Activation::Tanh);
+            graph.expose(format!("{name}.style"), h, RowOrder::Slots, width);
             if drop.rate == 0.0 {
                 return h;
             }

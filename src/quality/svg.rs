@@ -6,7 +6,7 @@ use super::distances::Density;
 use super::measures::MEASURES;
 use super::report::{Group, Percentiles, Report, Row};
 use crate::statistics::{quantile, sorted};
-use crate::xml::escape;
+use crate::xml::{escape, ticks};
 
 const REAL: &str = "#8296ab";
 const GENERATED: &str = "#d9702e";
@@ -218,35 +218,10 @@ fn half(
     writeln!(svg, r##"<path d="{path}" fill="{colour}" fill-opacity=".75"/>"##)
 }
 
-/// Round numbers from `low` to `high`, about five, with their text.
-fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
-    let rough = (high - low) / 4.0;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|part| part * power).find(|step| *step >= rough).unwrap_or(rough);
-    let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
-    let first = (low / step).ceil() as i64;
-    let all = (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high).take(20);
-    all.map(|tick| (tick, format!("{tick:.digits$}"))).collect()
-}
-
 fn shortened(label: &str) -> String {
     const LONGEST: usize = 12;
     match label.chars().count() > LONGEST {
         true => label.chars().take(LONGEST - 1).chain(['…']).collect(),
         false => label.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_are_round() {
-        let text = |low, high| ticks(low, high).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
-        assert_eq!(text(0.0, 1.0), ["0.0", "0.5", "1.0"]);
-        assert_eq!(text(2.1, 3.3), ["2.5", "3.0"]);
-        assert_eq!(text(0.0, 130.0), ["0", "50", "100"]);
-        assert_eq!(text(-0.02, 0.02), ["-0.02", "-0.01", "0.00", "0.01", "0.02"]);
     }
 }

@@ -9,6 +9,8 @@ use crate::checkpoint::Best;
 use crate::files::path_text;
 
 mod begin_from;
+mod compare;
+mod compare_svg;
 mod corpus;
 mod curve;
 mod destination;
@@ -21,6 +23,8 @@ mod run_files;
 mod tensorboard;
 mod trainer;
 
+pub use compare::{Comparison, Over, Point, Run};
+pub use compare_svg::draw as draw_curves;
 pub use corpus::{corpus_of, corpus_of_range, read_corpus};
 pub use curve::NAME as CURVE;
 pub use destination::{Destination, SAMPLE};

@@ -198,11 +198,11 @@ mod tests {
         };
         assert!(check(None, Some(needed(16))).is_ok());
         let error = check(None, Some(needed(16) - 1)).unwrap_err().to_string();
-        assert!(error.contains("1 MiB more") && error.contains("--batch 15 would fit"), "{error}");
+        assert!(error.contains("1 MiB more") && error.contains("`batch` 15 would fit"), "{error}");
         let error = check(None, Some(needed(7))).unwrap_err().to_string();
-        assert!(error.contains("--batch 7 would fit"), "{error}");
+        assert!(error.contains("`batch` 7 would fit"), "{error}");
         let error = check(None, Some(1 << 10)).unwrap_err().to_string();
-        assert!(error.contains("smaller --seq"), "{error}");
+        assert!(error.contains("smaller `seq`"), "{error}");
         let mut small = Capabilities::portable();
         small.max_buffer_size = needed(4) / 20;
         let error = check(Some(&small), None).unwrap_err().to_string();

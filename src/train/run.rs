@@ -26,6 +26,35 @@ use crate::{Error, Result};
 /// # Errors
 /// A device that fails (the error names the last checkpoint), a loss that is not finite (the checkpoints stay as they were
 /// before), or a file that cannot be written.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+///
+/// use deepj::checkpoint::StopConditions;
+/// use deepj::prelude::*;
+/// use deepj::train::{TrainOptions, prepare, train};
+///
+/// # fn main() -> deepj::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let run = folder.path().join("run");
+/// let tiny = ["time_units", "note_units", "filters", "style_width"].map(|field| (field.into(), "4".into()));
+/// let options = TrainOptions {
+///     set: tiny.into(),
+///     batch: Some(1),
+///     seq: Some(8),
+///     budget: StopConditions { steps: Some(2), ..StopConditions::default() },
+///     out: Some(run), // `runs/<date-time>-<preset>` where it is None
+///     ..TrainOptions::default()
+/// };
+/// let device = Device::Cpu { why: String::new() };
+/// let (prepared, selection) = (prepare(&options, &device)?, KernelSelection::default());
+/// let outcome = pollster::block_on(train(prepared, device, selection, &mut (), &AtomicBool::new(false)))?;
+/// assert_eq!(outcome.step, 2);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn train(
     prepared: Prepared,
     device: Device,

@@ -23,6 +23,27 @@ use crate::shape::Slots;
 use crate::{Error, Result};
 
 /// A network in training, on a device. It knows nothing of files.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+/// use deepj::train::{TrainOptions, Trainer, Update, prepare};
+///
+/// let tiny = ["time_units", "note_units", "filters", "style_width"].map(|field| (field.into(), "4".into()));
+/// let options = TrainOptions { set: tiny.into(), batch: Some(1), seq: Some(8), ..TrainOptions::default() };
+/// let device = Device::Cpu { why: String::new() };
+/// let prepared = prepare(&options, &device)?; // on the pieces within the program
+/// let mut trainer = pollster::block_on(Trainer::begin(prepared, device, KernelSelection::default()))?;
+/// for _ in 0..2 {
+///     if let Some(Update::Made(record)) = pollster::block_on(trainer.step())? {
+///         println!("update {}: loss {}", record.step, record.losses.total());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Trainer {
     model: Arc<dyn Model>,
     settings: Settings,

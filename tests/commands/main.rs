@@ -6,6 +6,7 @@ mod checkpoint;
 mod classify;
 mod cli;
 mod compare;
+mod compare_runs;
 #[cfg(target_os = "linux")]
 mod crashes;
 mod devices;
@@ -16,6 +17,7 @@ mod faults;
 mod generate;
 #[cfg(target_os = "linux")]
 mod kills;
+mod layers;
 mod models;
 #[cfg(target_os = "linux")]
 mod network;

@@ -9,7 +9,7 @@ const BIAXIAL: [&str; 8] =
     ["--model", "biaxial", "--set", "time_units=[8,6]", "--set", "note_units=[7,5]", "--notes", "40..=80"];
 
 /// What makes each network tiny, and the loss of its that is like no other's.
-fn networks() -> Vec<(&'static str, Vec<&'static str>, &'static str)> {
+pub fn networks() -> Vec<(&'static str, Vec<&'static str>, &'static str)> {
     let deepj = |switches: &[&'static str]| {
         let tiny = ["time_units=8", "note_units=8", "filters=4", "style_width=4"];
         tiny.iter().chain(switches).flat_map(|&field| ["--set", field]).collect::<Vec<_>>()
@@ -111,4 +111,26 @@ fn what_a_network_does_not_have_is_refused() {
     fails(path, &generate, 2, &["--style smith", "biaxial knows no style", "leave out --style"]);
     let resume = ["train", "--resume", "--out", "run", "--model", "deepj", "--steps", "2"];
     fails(path, &resume, 2, &["begun with --model biaxial, not deepj"]);
+}
+
+/// The tables of docs/MODEL.md are those of the program.
+#[test]
+fn the_fields_of_configurations_are_documented() {
+    let dir = folder();
+    let page = std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/MODEL.md")).unwrap();
+    for model in ["deepj", "biaxial"] {
+        let table = succeeds(dir.path(), &["train", "--fields", "--model", model]);
+        assert!(table.lines().count() > 5 && page.contains(&table), "docs/MODEL.md lacks this table:\n{table}");
+        for row in table.lines().skip(2) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let [_, field, values, paper, small, about, _] = cells[..] else { panic!("{row}") };
+            assert!(!about.is_empty() && !values.is_empty(), "{row}");
+            let field = field.trim_matches('`');
+            for value in [paper, small] {
+                let set = format!("{field}={}", value.trim_matches('`'));
+                succeeds(dir.path(), &["train", "--model", model, "--set", &set, "--explain"]);
+            }
+        }
+    }
+    fails(dir.path(), &["train", "--fields", "--model", "deepjay"], 2, &["did you mean `deepj`?"]);
 }

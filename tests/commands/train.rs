@@ -172,7 +172,7 @@ fn a_loss_that_is_not_finite_names_the_op_and_leaves_the_checkpoints() {
         ..tiny(dir.path(), 9)
     };
     let error = run_quietly(&bad).unwrap_err().to_string();
-    assert!(error.contains("not finite, first in the op `") && error.contains("--lr"), "{error}");
+    assert!(error.contains("not finite, first in the op `") && error.contains("`lr`"), "{error}");
     assert_eq!(last(&bad).progress.step, 1, "saved before it went wrong");
 }
 
@@ -183,7 +183,7 @@ fn a_folder_with_a_run_is_not_overwritten_unasked() {
     run_quietly(&options).unwrap();
     let error = run_quietly(&options).unwrap_err().to_string();
     assert!(
-        error.contains("holds a run already") && error.contains("--resume") && error.contains("--force"),
+        error.contains("holds a run already") && error.contains("`resume`") && error.contains("`force`"),
         "{error}"
     );
     run_quietly(&TrainOptions { force: true, ..options }).unwrap();
@@ -263,7 +263,7 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
     let best = Checkpoint::load(dir.path().join("parts/best.safetensors")).unwrap();
     assert!(*best.weights() != best.params, "the mean, and the parameters beside it");
     let e = prepare(&TrainOptions { ema: Some(0.5), ..on(10) }, &cpu()).unwrap_err().to_string();
-    assert!(e.contains("--ema 0.9, not 0.5"), "{e}");
+    assert!(e.contains("`ema` 0.9, not 0.5"), "{e}");
 
     let changed = TrainOptions { lr: Some(0.01), lr_schedule: "step".parse().ok(), lr_steps: Some(2), ..on(13) };
     let changed = TrainOptions { lr_factor: Some(0.1), warmup: Some(0), ..changed };
@@ -281,21 +281,21 @@ fn a_recipe_goes_on_exactly_and_its_rate_can_be_changed() {
         assert!(e.to_string().contains(text), "{e}");
     };
     let plain = tiny(dir.path(), 2);
-    refused(TrainOptions { lr_steps: Some(3), ..plain.clone() }, "--lr-schedule cosine or step");
-    refused(TrainOptions { lr_schedule: "step".parse().ok(), ..plain.clone() }, "--lr-steps");
-    refused(TrainOptions { lr_factor: Some(2.0), ..recipe(2, "none") }, "--lr-factor 2");
-    refused(TrainOptions { ema: Some(1.0), ..plain.clone() }, "--ema 1");
-    refused(TrainOptions { transpose: Some(25), ..plain.clone() }, "--transpose 25");
-    refused(TrainOptions { balance: Some(f64::NAN), ..plain.clone() }, "--balance NaN");
+    refused(TrainOptions { lr_steps: Some(3), ..plain.clone() }, "`lr_schedule` cosine or step");
+    refused(TrainOptions { lr_schedule: "step".parse().ok(), ..plain.clone() }, "`lr_steps`");
+    refused(TrainOptions { lr_factor: Some(2.0), ..recipe(2, "none") }, "`lr_factor` 2");
+    refused(TrainOptions { ema: Some(1.0), ..plain.clone() }, "`ema` 1");
+    refused(TrainOptions { transpose: Some(25), ..plain.clone() }, "`transpose` 25");
+    refused(TrainOptions { balance: Some(f64::NAN), ..plain.clone() }, "`balance` NaN");
     // A file that says what no flag can.
     let mut file = Checkpoint::load(dir.path().join("parts/last.safetensors")).unwrap();
     file.settings.rate.steps = 0;
     file.save(dir.path().join("parts/last.safetensors")).unwrap();
     let damaged = TrainOptions { resume: ResumeMode::Always, out: Some(dir.path().join("parts")), ..plain.clone() };
     let e = prepare(&TrainOptions { set: vec![], ..damaged }, &cpu()).unwrap_err().to_string();
-    assert!(e.contains("last.safetensors") && e.contains("--lr-steps 0"), "{e}");
+    assert!(e.contains("last.safetensors") && e.contains("`lr_steps` 0"), "{e}");
     let endless = StopConditions { minutes: Some(1.0), ..StopConditions::default() };
-    refused(TrainOptions { lr_schedule: "cosine".parse().ok(), budget: endless, ..plain }, "--lr-steps, or --steps");
+    refused(TrainOptions { lr_schedule: "cosine".parse().ok(), budget: endless, ..plain }, "`lr_steps`, or `steps`");
 }
 
 /// With dropout, carried states and pieces that end in the middle of windows.
@@ -331,7 +331,7 @@ fn a_batch_in_parts_makes_the_update_of_the_whole() {
     near(&whole, &[first.steps, second.steps, third.steps].concat());
     for parts in [0, 3] {
         let e = prepare(&of(parts, 2, "none"), &cpu()).unwrap_err().to_string();
-        assert!(e.contains(&format!("--accumulate {parts} with a batch of 4")), "{e}");
+        assert!(e.contains(&format!("`accumulate` {parts} with a batch of 4")), "{e}");
     }
 }
 
@@ -472,7 +472,7 @@ fn flat_dynamics_are_not_learned() {
     }
     let other = TrainOptions { resume: ResumeMode::Always, ..of(FlatDynamics::Learn, "alone-true") };
     let e = prepare(&other, &cpu()).unwrap_err().to_string();
-    assert!(e.contains("--flat-dynamics ignore, not learn"), "{e}");
+    assert!(e.contains("`flat_dynamics` ignore, not learn"), "{e}");
 }
 
 /// The weights are in the gradient, and in the sum that is reported and validated; what is reported of each loss has none.

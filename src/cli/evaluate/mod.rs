@@ -14,7 +14,9 @@ use deepj::shape::Channel;
 use deepj::train::corpus_of;
 use serde::Serialize;
 
-use super::{DeviceArguments, Provenance, bar, load_checkpoint, no_corpus, say, say_json, signals::Signals, tell};
+use super::{
+    DeviceArguments, ModelReport, Provenance, bar, load_checkpoint, no_corpus, say, say_json, signals::Signals, tell,
+};
 
 mod generated;
 
@@ -53,7 +55,15 @@ struct Report<'a> {
     #[serde(flatten)]
     made: Provenance,
     checkpoint: String,
+    #[serde(flatten)]
+    model: ModelReport,
+    /// That of the training: of initial values, orders and dropout.
+    seed: u32,
+    /// Updates of the training.
+    updates: u64,
     split: String,
+    /// That of the split into training, validation and test pieces.
+    split_seed: u64,
     /// Pieces of the split that are not in the corpus.
     missing: usize,
     #[serde(flatten)]
@@ -147,9 +157,20 @@ impl Evaluate {
         let train = corpus.part_that_is_here(&checkpoint.split, Part::Train).ok();
         let baselines = train.and_then(|(train, _)| Baselines::measure(&train, &pieces).ok());
         if self.json {
-            let (checkpoint, split) = (path.display().to_string(), split.to_string());
-            let made = Provenance::of(machine);
-            let report = Report { made, checkpoint, split, missing, all: &all, genres: &genres, baselines };
+            let (loaded, checkpoint, split) = (&checkpoint, path.display().to_string(), split.to_string());
+            let report = Report {
+                made: Provenance::of(machine),
+                checkpoint,
+                model: ModelReport::of(loaded.model.as_ref())?,
+                seed: loaded.settings.seed,
+                updates: loaded.progress.step,
+                split,
+                split_seed: loaded.split.seed,
+                missing,
+                all: &all,
+                genres: &genres,
+                baselines,
+            };
             return say_json(&report).map(|()| ExitCode::SUCCESS);
         }
         let Metrics { files, steps, .. } = all.metrics;

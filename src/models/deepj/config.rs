@@ -1,12 +1,13 @@
 //! DeepJ's configuration: all sizes, rates and switches; saved in every checkpoint.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::models::{check_pitches, check_rate};
 
 /// How the style embedding reaches the network (docs/MODEL.md, "Switches").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StyleUse {
     /// Not at all.
@@ -18,7 +19,7 @@ pub enum StyleUse {
 }
 
 /// How a layer's style joins its input (docs/MODEL.md, "Switches").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
     /// Added: the paper's model.
@@ -28,7 +29,7 @@ pub enum Join {
 }
 
 /// How a note sees the octave around it (docs/MODEL.md, "Switches").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Octave {
     /// Through a learned 1-D convolution: the paper's model.
@@ -38,7 +39,7 @@ pub enum Octave {
 }
 
 /// How dynamics are represented (docs/MODEL.md, "Switches").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dynamics {
     /// One linear output, the velocity divided by 127: the paper's model.
@@ -58,7 +59,7 @@ pub enum Preset {
 }
 
 /// All that defines the network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// MIDI pitch of the lowest note.
@@ -79,9 +80,9 @@ pub struct Config {
     pub time_units: usize,
     /// Units of each LSTM layer of the note axis.
     pub note_units: usize,
-    /// Dropout of notes, beat and chosen notes.
+    /// Dropout of notes, beat and chosen notes: 0 to below 1.
     pub input_dropout: f32,
-    /// Dropout everywhere else.
+    /// Dropout everywhere else: 0 to below 1.
     pub dropout: f32,
     /// How style reaches the network.
     pub style: StyleUse,

@@ -9,7 +9,7 @@ use super::losses::REPLAY_OF_ALL;
 use super::network::{ArchitectureOf, Built, Inputs, Network, Outputs};
 use super::{CorpusFacts, DefaultOn, Generation, Likelihood, Loss, PresetInfo, RollShape, StateShape, TypicalSizes};
 use crate::error::Result;
-use crate::graph::{Graph, Layout};
+use crate::graph::{Graph, Layout, RowOrder};
 use crate::nn::dense::Dense;
 use crate::nn::dropout::dropped;
 use crate::nn::losses::{Heads, Scores};
@@ -199,8 +199,12 @@ impl Layers {
         let (Some(embedding), Some(style)) = (&self.embedding, style) else { return self.axes.plain_biases() };
         graph.scope("style", |graph| {
             let e = embedding.forward(graph, style, batch, Activation::Identity);
-            let layers = self.axes.layers().enumerate();
-            layers.map(|(i, l)| l.gate_bias(graph, e, batch, site(Site::Style, i, rate, 1))).collect()
+            graph.expose("style", e, RowOrder::Slots, e.len / batch);
+            let layers = self.axes.layers().zip(axes::NAMES).enumerate();
+            let bias = |(i, (layer, name)): (usize, (&LstmLayer, &str))| {
+                layer.gate_bias(graph, name, (e, batch), site(Site::Style, i, rate, 1))
+            };
+            layers.map(bias).collect()
         })
     }
 
@@ -241,6 +245,7 @@ impl Layers {
                     (around, DropoutSite::NONE)
                 }
             };
+            g.expose("octave", octave, RowOrder::TimeFirst, c.octave_width());
             let op = Features {
                 steps,
                 batch,

@@ -101,6 +101,22 @@ fn from_settings<T: Rule>(settings: Value) -> Result<Arc<dyn Optimizer>> {
 ///
 /// # Errors
 /// An unknown name or field, or a value of another type.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// let nadam = optimizer::make("nadam", serde_json::json!({ "lr": 0.01 }))?;
+/// // What changes from update to update is kept outside of it, and given to the kernels as uniforms.
+/// let (mut schedule, mut uniforms) = (Schedule::default(), Uniforms::default());
+/// nadam.advance(&mut schedule, &mut uniforms);
+/// assert_eq!(uniforms.lr, 0.01);
+/// assert!(optimizer::make("sdg", serde_json::json!({})).is_err());
+/// # Ok(())
+/// # }
+/// ```
 pub fn make(name: &str, settings: Value) -> Result<Arc<dyn Optimizer>> {
     let known = [&BUILT_IN[..], &REGISTERED.read()].concat();
     let Some((_, make)) = known.iter().find(|(known, _)| *known == name) else {

@@ -1,42 +1,49 @@
 //! `deepj inspect`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use deepj::checkpoint::{Checkpoint, CorpusInfo, Progress, Settings, norms};
 use deepj::music::Styles;
 use deepj::{Error, Result};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-use super::{load_checkpoint, nats, say, say_json, updates};
+use super::{DeviceArguments, ModelReport, load_checkpoint, nats, say, say_json, updates};
 
-/// Show what is in a checkpoint
+mod layers;
+
+/// Show what is in a checkpoint, or what its layers make of a piece
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   deepj inspect
-  deepj inspect runs/first/last.safetensors --json")]
+  deepj inspect runs/first/last.safetensors --json
+  deepj inspect --hidden time.1 --at 16 --piece piece.mid --style bach -o time-1.npy
+  deepj inspect builtin --hidden all --piece piece.mid -o layers.safetensors")]
 pub struct Inspect {
     /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     checkpoint: Option<PathBuf>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    layers: layers::Arguments,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// What is printed as JSON.
 #[derive(Serialize)]
 struct Report<'a> {
     checkpoint: String,
-    model: &'static str,
-    config: Box<RawValue>,
+    #[serde(flatten)]
+    model: ModelReport,
     styles: &'a Styles,
     corpus: &'a CorpusInfo,
     settings: &'a Settings,
     progress: &'a Progress,
     resumable: bool,
-    parameters: usize,
     tensors: BTreeMap<String, TensorReport>,
 }
 
@@ -51,28 +58,32 @@ fn json(value: &impl Serialize) -> Result<String> {
 }
 
 impl Inspect {
-    pub fn run(self) -> Result<()> {
+    pub fn run(self) -> Result<ExitCode> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
-        let norms = norms(&checkpoint);
+        if !self.layers.hidden.is_empty() {
+            return self.layers.run(&path, &checkpoint, &self.device, self.json);
+        }
+        self.show(&path, &checkpoint).map(|()| ExitCode::SUCCESS)
+    }
+
+    fn show(&self, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+        let norms = norms(checkpoint);
         let tensors: BTreeMap<String, TensorReport> =
             norms.into_iter().map(|(name, (shape, norm))| (name, TensorReport { shape, norm })).collect();
-        let parameters = tensors.values().map(|t| t.shape.iter().product::<usize>()).sum();
-        let Checkpoint { model, styles, corpus, settings, progress, split, resume, .. } = &checkpoint;
+        let parameters: usize = tensors.values().map(|t| t.shape.iter().product::<usize>()).sum();
+        let Checkpoint { model, styles, corpus, settings, progress, split, resume, .. } = checkpoint;
         let resumable = resume.is_some();
         let config = model.config();
         if self.json {
             let checkpoint = path.display().to_string();
-            let config = RawValue::from_string(config).map_err(|e| Error::run(format!("metadata: {e}"), ""))?;
             return say_json(&Report {
                 checkpoint,
-                model: model.architecture(),
-                config,
+                model: ModelReport::of(model.as_ref())?,
                 styles,
                 corpus,
                 settings,
                 progress,
                 resumable,
-                parameters,
                 tensors,
             });
         }
