@@ -87,7 +87,7 @@ impl Device {
 ///
 /// ```
 /// for adapter in pollster::block_on(deepj::prelude::adapters()) {
-///     println!("{}: f16 {}, subgroups {}", adapter.name, adapter.shader_f16, adapter.subgroups);
+///     println!("{}: f16 {}, subgroups {}", adapter.name, adapter.shader_f16, adapter.subgroup);
 /// }
 /// ```
 pub async fn adapters() -> Vec<Capabilities> {

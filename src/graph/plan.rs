@@ -24,8 +24,8 @@ use crate::ops::{Cost, Recorded, Recorder, TensorId, View};
 /// let x = graph.tensor("x", 64 * 256, Kind::Input);
 /// layer.forward(&mut graph, x, 64, Activation::Identity);
 /// let plan = Plan::compile("layer", graph);
-/// // Two operations a multiply-add, and one to add the bias.
-/// assert_eq!(plan.cost().flops, 64 * 1024 * (2 * 256 + 1));
+/// // Two operations a multiply-add.
+/// assert_eq!(plan.cost().flops, 2 * 64 * 1024 * 256);
 /// assert!(plan.memory_bytes(None) > 4 * 256 * 1024);
 /// ```
 #[derive(Clone, Debug)]
