@@ -16,6 +16,9 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
+/// Colours of Okabe and Ito (2008), which people who see few colours tell apart.
+pub(crate) const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"];
+
 /// Round numbers from `low` to `high`, about five, with their text.
 pub(crate) fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let rough = (high - low) / 4.0;
@@ -24,7 +27,9 @@ pub(crate) fn ticks(low: f64, high: f64) -> Vec<(f64, String)> {
     let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
     let first = (low / step).ceil() as i64;
     let all = (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high).take(20);
-    all.map(|tick| (tick, format!("{tick:.digits$}"))).collect()
+    // More digits than a label has room for.
+    let text = |tick: f64| if step >= 1e7 { format!("{tick:.1e}") } else { format!("{tick:.digits$}") };
+    all.map(|tick| (tick, text(tick))).collect()
 }
 
 #[cfg(test)]

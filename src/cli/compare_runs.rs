@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use deepj::files::{Outputs, is_standard_stream, path_text, write_output};
-use deepj::train::{Comparison, Over, Run, draw_curves};
+use deepj::train::{BEST, CURVE, Comparison, LAST, Over, Run, draw_curves};
 use deepj::{Error, Result};
 
 use super::{claim, say, say_json, tell};
@@ -16,10 +16,10 @@ Examples:
   deepj compare-runs runs/first runs/second --svg curves.svg --over seconds
   deepj compare-runs runs/first runs/second --measure replay_bce --json")]
 pub struct CompareRuns {
-    /// The folders of runs, also of such that go on
+    /// The runs' folders; a run may still be going on
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// The figure to compare, by its name in curve.jsonl [default: the likelihood of the notes, or loss where that is not in all]
+    /// The figure to compare, by its name in the validations of curve.jsonl [default: the likelihood of the notes, or loss where that is not in all]
     #[arg(long, value_name = "NAME")]
     measure: Option<String>,
     /// Draw the curves
@@ -40,6 +40,8 @@ impl CompareRuns {
             return Err(Error::usage("a picture and JSON, both on standard output", "name a file"));
         }
         let mut outputs = Outputs::default();
+        let files = [CURVE, LAST, BEST];
+        self.runs.iter().flat_map(|run| files.map(|name| run.join(name))).for_each(|file| outputs.reads(&file));
         claim(&mut outputs, self.svg.as_deref(), &["svg"])?;
         let comparison = Comparison::read(&self.runs, self.measure.as_deref())?;
         comparison.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
@@ -63,7 +65,7 @@ fn print(comparison: &Comparison) {
     let mut runs: Vec<&Run> = comparison.runs.iter().collect();
     runs.sort_by(|a, b| best(a).unwrap_or(f64::INFINITY).total_cmp(&best(b).unwrap_or(f64::INFINITY)));
     let width = runs.iter().map(|run| path_text(&run.folder).chars().count()).max().unwrap_or(0).max(3);
-    say(format_args!("{measure} of the validation with the lowest loss"));
+    say(format_args!("`best` is {measure} of the validation with the lowest loss"));
     say(format_args!(
         "{:width$} {:>10} {:>9} {:>9} {:>7} {:>9} {:>8} {:>10}  what differs",
         "run", "best", "at update", "updates", "epochs", "seconds", "model", "parameters"
@@ -72,7 +74,7 @@ fn print(comparison: &Comparison) {
         let at = run.best.as_ref().and_then(|best| best.get("step"));
         let text = |value: Option<f64>, digits: usize| value.map_or("-".into(), |value| format!("{value:.digits$}"));
         let (best, at) = (text(best(run), 4), text(at.copied(), 0));
-        let (folder, difference) = (path_text(&run.folder), comparison.difference(run));
+        let (folder, difference) = (path_text(&run.folder).replace('\n', "\\n"), comparison.difference(run));
         let Run { updates, epochs, seconds, model, parameters, .. } = run;
         let line = format!(
             "{folder:width$} {best:>10} {at:>9} {updates:>9} {epochs:>7.2} {seconds:>9.0} {model:>8} {parameters:>10}  {difference}"

@@ -51,9 +51,8 @@ const HELP: &str = "\
 Commands:
 {subcommands}
 Options: -h, --help; -V, --version
-First steps:
-  deepj generate --style baroque -o piece.mid   compose
-  deepj train                                   learn from pieces, those within the program or your own";
+First steps: deepj generate --style baroque -o piece.mid   compose
+             deepj train                                   learn from pieces, those within the program or your own";
 
 /// DeepJ learns from MIDI files and composes piano music in a chosen mixture of styles.
 #[derive(Parser)]
@@ -337,7 +336,13 @@ fn warn(file: &Path, warnings: &[String], strict: bool) -> Result<()> {
 
 /// Reads a MIDI file as the model of a checkpoint hears it, and says what is odd about it or was left out.
 fn read_piece(file: &Path, checkpoint: &Checkpoint, strict: bool) -> Result<(Reading, Vec<String>)> {
-    let reading = Reading::read(file, checkpoint.corpus.range, checkpoint.corpus.pedal)?;
+    let range = checkpoint.corpus.range;
+    let reading =
+        Reading::read(file, range, checkpoint.corpus.pedal).map_err(|e| match e.remedy.contains("--notes") {
+            // The range is the model's, which no flag changes here.
+            true => Error { remedy: format!("transpose the piece: the model reads the pitches {range}"), ..e },
+            false => e,
+        })?;
     let mut warnings = reading.warnings.clone();
     warnings.extend(reading.left_out());
     warn(file, &warnings, strict)?;

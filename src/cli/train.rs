@@ -60,7 +60,7 @@ pub struct Train {
     #[arg(long, value_name = "FIELD=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
     /// Print the fields of --model that --set may change, their values and what they are in each preset, and end
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["data", "out", "resume", "force", "init", "set", "explain"])]
     fields: bool,
     #[command(flatten)]
     training: TrainingArguments,
@@ -97,7 +97,11 @@ impl Train {
     pub fn run(self) -> Result<ExitCode> {
         if self.fields {
             let name = self.training.model.as_deref().unwrap_or(models::DEFAULT);
-            say(models::fields_table(models::architecture(name)?)?.trim_end());
+            let architecture = models::architecture(name)?;
+            match self.json {
+                true => say_json(&models::fields(architecture)?)?,
+                false => say(models::fields_table(architecture)?.trim_end()),
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let options = TrainOptions {

@@ -4,9 +4,8 @@
 use std::fmt::Write;
 
 use super::{Embedding, Place};
-use crate::xml::escape;
+use crate::xml::{COLOURS, escape};
 
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"];
 const SIDE: f64 = 460.0;
 const MARGIN: f64 = 28.0;
 const TOP: f64 = 84.0;

@@ -38,11 +38,17 @@ pub struct Inspection {
 
 impl Inspection {
     /// # Errors
-    /// A layer or time step that there is not.
+    /// A layer or time step that there is not, a piece without a time step, or a style of other styles than the model's.
     pub fn check(&self, model: &dyn Model) -> Result<()> {
-        let steps = self.roll.steps();
-        if let Some(at) = self.at.filter(|&at| at >= steps) {
-            return Err(Error::usage(format!("--at {at}"), format!("the piece has the time steps 0 to {}", steps - 1)));
+        let Some(last) = self.roll.steps().checked_sub(1) else {
+            return Err(Error::usage("a piece without a time step", "name one that has notes"));
+        };
+        if let Some(at) = self.at.filter(|&at| at > last) {
+            return Err(Error::usage(format!("--at {at}"), format!("the piece has the time steps 0 to {last}")));
+        }
+        let (styles, given) = (model.roll().styles, self.style.len());
+        if styles > 0 && given != styles {
+            return Err(Error::usage(format!("a style of {given} weights"), format!("the model has {styles} styles")));
         }
         let known = names(model)?;
         match self.layers.iter().find(|name| !known.contains(name)) {
@@ -77,6 +83,7 @@ pub fn names(model: &dyn Model) -> Result<Vec<String>> {
 }
 
 /// The values of layers on a piece, without dropout, in the order in which they are asked for; `None` if `stop` was set meanwhile.
+/// `progress` is told the number of time steps done so far.
 ///
 /// # Errors
 /// A layer or time step that there is not, more values than there is memory for, or a device that fails.
@@ -86,6 +93,7 @@ pub async fn layer_values(
     device: Device,
     selection: KernelSelection,
     stop: &AtomicBool,
+    mut progress: impl FnMut(usize),
 ) -> Result<Option<Vec<LayerValues>>> {
     let model = checkpoint.model.as_ref();
     inspection.check(model)?;
@@ -124,6 +132,7 @@ pub async fn layer_values(
         // The time steps of this window that are wanted.
         let first = window * shape.steps;
         let of_window = first..(first + shape.steps).min(steps);
+        progress(of_window.end);
         let wanted = match inspection.at {
             Some(at) if of_window.contains(&at) => at - first..at - first + 1,
             Some(_) => continue,

@@ -420,8 +420,7 @@ fn validation(files: &dyn RunFiles, best: Option<u64>) -> Result<BTreeMap<String
             "remove the run's folder, and the run begins anew",
         ));
     };
-    let not_losses = ["kind", "step", "epochs", "steps", "files", "best", "seconds"];
-    let losses = line.into_iter().filter(|(name, _)| !not_losses.contains(&name.as_str()));
+    let losses = line.into_iter().filter(|(name, _)| !train::BESIDE.contains(&name.as_str()));
     Ok(losses.filter_map(|(name, value)| Some((name, value.as_f64()?))).collect())
 }
 

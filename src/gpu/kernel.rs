@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::Cost;
-use crate::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The functions that every shader may use: `shaders/common.wgsl`.
 pub const COMMON: &str = include_str!("../../shaders/common.wgsl");
@@ -59,7 +59,7 @@ impl Format {
 pub struct Shader {
     /// The op's name; its text is `shaders/<op>.wgsl`.
     pub op: &'static str,
-    /// The text of the op's own file, by `include_str!`.
+    /// The text of the op's own file, as it was compiled in, or from the folder which [`SHADERS`] names.
     pub source: &'static str,
     /// The entry point's name in `source`.
     pub entry: &'static str,
@@ -76,15 +76,15 @@ impl Shader {
     ///
     /// # Errors
     /// A name in `consts` that `source` does not declare on a line of its own as `const NAME: u32 = <digits>u;`, or one in
-    /// `types` that it does not declare as `alias NAME = f32;`.
+    /// `types` that it does not declare as `alias NAME = f32;`; a file in the folder which [`SHADERS`] names that cannot be read.
     pub fn wgsl(&self) -> Result<String> {
         let (source, common) = (self.source, shader_text!("common"));
-        if let Some(Err(what)) = TEXTS.lock().get(self.op) {
-            return Err(Error::device(
-                what,
-                format!("{SHADERS} names the project's folder `shaders`, or a copy of it"),
-            ));
+        let texts = TEXTS.lock();
+        if let Some(what) = [self.op, "common"].iter().find_map(|name| texts.get(name)?.as_ref().err()) {
+            let remedy = format!("{SHADERS} names the project's folder `shaders`, or a copy of it");
+            return Err(Error::new(Kind::File, what, remedy));
         }
+        drop(texts);
         let mut found = vec![false; self.consts.len()];
         let mut aliased = vec![false; self.types.len()];
         let mut text = String::with_capacity(source.len() + common.len() + 16);
@@ -275,7 +275,8 @@ pub struct Dispatch {
 impl Dispatch {
     /// How messages name it.
     pub(super) fn name(&self) -> String {
-        format!("shaders/{}.wgsl, `{}`", self.shader.op, self.shader.entry)
+        let folder = shaders_folder().unwrap_or(Path::new("shaders")).display();
+        format!("{folder}/{}.wgsl, `{}`", self.shader.op, self.shader.entry)
     }
 
     /// The size of its uniform block in bytes: its words, padded to 16 bytes.

@@ -1,5 +1,6 @@
 //! The fields of a network's configuration, taken from its type: what `--set` may change.
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Architecture;
@@ -7,7 +8,7 @@ use super::CorpusFacts;
 use crate::error::Result;
 
 /// A field of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Field {
     /// Its name.
     pub name: String,
@@ -80,7 +81,7 @@ fn values(schema: &Value, property: &Value) -> String {
         Some("boolean") => "`true`, `false`".into(),
         Some("array") => {
             let of = values(schema, &property["items"]);
-            format!("`[…]`: {} times {of}", property["maxItems"])
+            format!("`[…]`, of {} items: {of}", property["maxItems"])
         }
         _ => "JSON".into(),
     }

@@ -83,7 +83,7 @@ impl Reading {
         if notes == 0 {
             return Err(Error::file(
                 name,
-                format!("has no note within {range} (its {} notes lie outside)", score.notes.len()),
+                format!("has no note within {range} (notes outside: {})", score.notes.len()),
                 "widen the range with --notes LOW..=HIGH",
             ));
         }

@@ -2,13 +2,11 @@
 
 use std::fmt::Write;
 
-use super::compare::{Comparison, Over, Point, Run};
+use super::compare::{Comparison, Lines, Over, Run};
 use crate::files::path_text;
 use crate::statistics::{quantile, sorted};
-use crate::xml::{escape, ticks};
+use crate::xml::{COLOURS, escape, ticks};
 
-/// Okabe and Ito's colours, which people who confuse red and green tell apart; more runs begin again, dashed.
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444"];
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 62.0;
 const TOP: f64 = 46.0;
@@ -25,10 +23,10 @@ pub fn draw(comparison: &Comparison, over: Over) -> String {
     svg
 }
 
-/// The places of a measure in lines of a curve.
-fn places(lines: &[Point], over: Over, measure: &str) -> Vec<[f64; 2]> {
-    let place = |line: &Point| Some([*line.get(over.names().0)?, *line.get(measure)?]);
-    lines.iter().filter_map(place).filter(|[x, y]| x.is_finite() && y.is_finite()).collect()
+/// The places of a measure in lines of a curve; what no picture can hold is left out.
+fn places(lines: &Lines, over: Over, measure: &str) -> Vec<[f64; 2]> {
+    let places = lines.column(over.names().0).iter().zip(lines.column(measure)).map(|(&x, &y)| [x, y]);
+    places.filter(|place| place.iter().all(|value| value.abs() < 1e100)).collect()
 }
 
 /// Means over neighbours, so that a curve has at most [`POINTS`].
@@ -41,7 +39,8 @@ fn smoothed(places: &[[f64; 2]]) -> Vec<[f64; 2]> {
 /// The ends of the axes. The first updates of a training lose so much more than all later ones that these would lie in one line:
 /// the upper end is that of the validations and of nine tenths of the updates.
 fn ends(curves: &[[Vec<[f64; 2]>; 2]]) -> [[f64; 2]; 2] {
-    let right = curves.iter().flatten().flatten().map(|place| place[0]).fold(1e-9, f64::max);
+    let right = curves.iter().flatten().flatten().map(|place| place[0]).fold(0.0, f64::max);
+    let right = if right > 0.0 { right } else { 1.0 };
     let values = |i: usize| -> Vec<f64> { curves.iter().flat_map(|curve| &curve[i]).map(|place| place[1]).collect() };
     let (training, validations) = (sorted(&values(0)), values(1));
     let mut shown = validations;
@@ -54,6 +53,15 @@ fn ends(curves: &[[Vec<[f64; 2]>; 2]]) -> [[f64; 2]; 2] {
     }
     let margin = if high > low { 0.05 * (high - low) } else { 0.5 * high.abs().max(1e-9) };
     [[0.0, right], [low - margin, high + margin]]
+}
+
+/// As much of a line as the picture is wide.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 118;
+    match text.chars().count() > LONGEST {
+        true => text.chars().take(LONGEST - 1).chain(['…']).collect(),
+        false => text.into(),
+    }
 }
 
 fn document(svg: &mut String, comparison: &Comparison, over: Over) -> std::fmt::Result {
@@ -116,8 +124,9 @@ fn document(svg: &mut String, comparison: &Comparison, over: Over) -> std::fmt::
         let best = run.best.as_ref().and_then(|best| best.get(measure));
         let best = best.map_or(String::new(), |best| format!(": {best:.4}"));
         let text = format!("{}{best}  {}", path_text(&run.folder), comparison.difference(run));
+        let text = shortened(text.trim_end());
         let (x, y) = (LEFT + 32.0, y + 4.0);
-        writeln!(svg, r##"<text x="{x}" y="{y}" font-size="12" fill="#333">{}</text>"##, escape(text.trim_end()))?;
+        writeln!(svg, r##"<text x="{x}" y="{y}" font-size="12" fill="#333">{}</text>"##, escape(&text))?;
     }
     writeln!(svg, "</svg>")
 }

@@ -8,6 +8,8 @@ use crate::Result;
 
 /// The learning curve of a run, a JSON object a line.
 pub const NAME: &str = "curve.jsonl";
+/// What a line of a curve tells beside figures of the model.
+pub(crate) const BESIDE: [&str; 8] = ["kind", "step", "epochs", "steps", "files", "best", "seconds", "lr"];
 /// Lines that could not be read when a run went on.
 const UNREADABLE: &str = "curve-unreadable.jsonl";
 

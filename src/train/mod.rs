@@ -23,9 +23,10 @@ mod run_files;
 mod tensorboard;
 mod trainer;
 
-pub use compare::{Comparison, Over, Point, Run};
+pub use compare::{Comparison, Lines, Over, Run};
 pub use compare_svg::draw as draw_curves;
 pub use corpus::{corpus_of, corpus_of_range, read_corpus};
+pub(crate) use curve::BESIDE;
 pub use curve::NAME as CURVE;
 pub use destination::{Destination, SAMPLE};
 pub use observer::{Observer, Started, UpdateRecord, ValidationRecord};

@@ -157,7 +157,7 @@ pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Res
         };
         tell(done.unwrap_or_else(|error| {
             place.reopen();
-            Event::Failed(Failure::new(&name, &error.to_string(), None))
+            Event::Failed(Failure::new(&name, &format!("{error:#}"), None))
         }));
     }
     tell(Event::End);

@@ -15,7 +15,7 @@ fn runs_are_told_apart_by_what_differs() {
     let row = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_string();
     assert!(row("two").contains("seed=7") && row("two").contains("lr=0.01"), "{text}");
     assert!(row("one").contains("seed=0") && !row("one").contains("time_units"), "{text}");
-    assert!(text.starts_with("play_nats_per_step"), "{text}");
+    assert!(text.starts_with("`best` is play_nats_per_step"), "{text}");
 
     let json = succeeds(path, &["compare-runs", "one", "two", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -51,10 +51,14 @@ fn what_cannot_be_compared_is_said() {
     let path = dir.path();
     run_quietly(&TrainOptions { out: Some(path.join("one")), ..tiny(path, 2) }).unwrap();
     std::fs::create_dir(path.join("empty")).unwrap();
+    std::fs::create_dir(path.join("silent")).unwrap();
+    std::fs::copy(path.join("one/last.safetensors"), path.join("silent/last.safetensors")).unwrap();
+    std::fs::write(path.join("silent/curve.jsonl"), "no line\n").unwrap();
     for (flags, what, code) in [
         (&["one", "./one"][..], "named twice", 2),
         (&["one", "empty"], "neither a last.safetensors nor a best.safetensors", 1),
         (&["one", "none"], "none", 1),
+        (&["one", "silent"], "silent: curve.jsonl has no line that can be read", 1),
         (&["one", "--measure", "play_bc"], "did you mean `play_bce`?", 2),
         (&["one", "--over", "days"], "give updates, seconds or epochs", 2),
         (&["one", "--svg", "-", "--json"], "both on standard output", 2),
@@ -71,6 +75,40 @@ fn what_cannot_be_compared_is_said() {
     std::fs::write(&curve, format!("half a line\n{text}")).unwrap();
     let json: Value = serde_json::from_str(&succeeds(path, &["compare-runs", "one", "two", "--json"])).unwrap();
     let notes = json["notes"].to_string();
-    assert!(notes.contains("different corpora") && notes.contains("unreadable lines of the curve: 1"), "{notes}");
+    assert!(
+        notes.contains("other pieces")
+            && notes.contains("corpus")
+            && notes.contains("unreadable lines of the curve: 1"),
+        "{notes}"
+    );
     assert_eq!(json["runs"][1]["unreadable"], 1);
+    // The same pieces in another split, and another sum of losses.
+    let split = TrainOptions { split_seed: Some(5), out: Some(path.join("three")), ..tiny(path, 2) };
+    run_quietly(&split).unwrap();
+    let mut weighted = TrainOptions { out: Some(path.join("four")), ..tiny(path, 2) };
+    weighted.loss_weights = [("dynamics".to_string(), 5.0)].into_iter().collect();
+    run_quietly(&weighted).unwrap();
+    let notes = |arguments: &[&str]| {
+        let json = succeeds(path, &[&["compare-runs", "--json", "one"], arguments].concat());
+        serde_json::from_str::<Value>(&json).unwrap()["notes"].to_string()
+    };
+    assert!(notes(&["three"]).contains("split_seed"));
+    assert!(notes(&["four", "--measure", "loss"]).contains("other weights"));
+    assert_eq!(notes(&["four"]), "[]");
+}
+
+/// A link to a file of a run is not written through.
+#[cfg(unix)]
+#[test]
+fn a_run_that_is_compared_is_not_written_over() {
+    let dir = folder();
+    let path = dir.path();
+    run_quietly(&TrainOptions { out: Some(path.join("one")), ..tiny(path, 2) }).unwrap();
+    for name in ["best.safetensors", "last.safetensors", "curve.jsonl"] {
+        let before = std::fs::read(path.join("one").join(name)).unwrap();
+        let link = format!("{name}.svg");
+        std::os::unix::fs::symlink(path.join("one").join(name), path.join(&link)).unwrap();
+        fails(path, &["compare-runs", "one", "--svg", &link], 1, &["is read by this command"]);
+        assert_eq!(before, std::fs::read(path.join("one").join(name)).unwrap());
+    }
 }

@@ -139,7 +139,7 @@ fn notes_outside_the_range_are_counted() {
     let reading = Reading::parse("", &bytes, NoteRange::default(), false).unwrap();
     assert_eq!((reading.notes, reading.out_of_range, reading.roll.steps()), (2, 2, 1));
     let error = Reading::parse("low.mid", &bytes, NoteRange::new(50, 60).unwrap(), false).unwrap_err();
-    assert!(error.to_string().contains("its 4 notes lie outside") && error.to_string().contains("`notes`"), "{error}");
+    assert!(error.to_string().contains("notes outside: 4") && error.to_string().contains("`notes`"), "{error}");
 }
 
 #[test]

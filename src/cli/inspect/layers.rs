@@ -11,14 +11,15 @@ use deepj::{Error, Result};
 use serde::Serialize;
 
 use super::super::signals::Signals;
-use super::super::{DeviceArguments, claim, read_piece, say, say_json, tell};
+use super::super::{DeviceArguments, bar, claim, read_piece, say, say_json, tell};
 
 /// The name that stands for all layers.
 const ALL: &str = "all";
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Show what a layer makes of --piece, such as time.1; may be given several times, or all. A name that there is not gets the list
+    /// Show what a layer makes of --piece, such as time.1; may be given several times; all for all layers. A wrong name is answered with
+    /// the list
     #[arg(long, value_name = "LAYER", requires = "piece", help_heading = "What its layers make of a piece")]
     pub hidden: Vec<String>,
     /// The piece that is read, note by note as in evaluation
@@ -67,14 +68,23 @@ impl Arguments {
         if piped && json {
             return Err(Error::usage("a file and JSON, both on standard output", "name a file"));
         }
-        let layers = match self.hidden.iter().any(|name| name == ALL) {
-            true => layer_names(checkpoint.model.as_ref())?,
-            false => self.hidden.clone(),
+        let layers = match &self.hidden[..] {
+            [all] if all == ALL => layer_names(checkpoint.model.as_ref())?,
+            names if names.iter().any(|name| name == ALL) => {
+                return Err(Error::usage(
+                    format!("--hidden {ALL} and other layers"),
+                    format!("leave out {ALL}, or them"),
+                ));
+            }
+            names => names.to_vec(),
         };
         if let Some(i) = (0..layers.len()).find(|&i| layers[..i].contains(&layers[i])) {
             return Err(Error::usage(format!("--hidden {} is given twice", layers[i]), "name each layer once"));
         }
-        let as_npy = self.output.as_deref().is_some_and(|output| output.extension().is_some_and(|of| of == "npy"));
+        let as_npy = self
+            .output
+            .as_deref()
+            .is_some_and(|output| output.extension().is_some_and(|of| of.eq_ignore_ascii_case("npy")));
         if as_npy && layers.len() > 1 {
             let what = format!("{} layers in one .npy file", layers.len());
             return Err(Error::usage(what, "name one layer, or a file that ends in .safetensors"));
@@ -90,8 +100,12 @@ impl Arguments {
         let opened = device.open_in_time()?;
         let signals = Signals::listen("stopping");
         let opened = opened.waited_for(signals.wait_options());
-        let made = layer_values(checkpoint, &inspection, opened, device.selection(), &signals.stop);
-        let Some(values) = pollster::block_on(made)? else {
+        let bar = bar(inspection.roll.steps() as u64, "{wide_bar} time step {pos}/{len} ETA {eta}");
+        let done = |steps: usize| bar.set_position(steps as u64);
+        let made = layer_values(checkpoint, &inspection, opened, device.selection(), &signals.stop, done);
+        let made = pollster::block_on(made);
+        bar.finish_and_clear();
+        let Some(values) = made? else {
             tell("interrupted: nothing was written");
             return Ok(signals.exit_code());
         };

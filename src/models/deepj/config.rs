@@ -66,7 +66,7 @@ pub struct Config {
     pub lowest: usize,
     /// N, number of notes.
     pub notes: usize,
-    /// q, steps of a bar.
+    /// q, time steps of a bar.
     pub beats: usize,
     /// S, number of composers' styles.
     pub styles: usize,
