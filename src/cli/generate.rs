@@ -25,8 +25,8 @@ use super::{
 #[command(after_help = "\
 Examples:
   deepj generate --style baroque -o piece.mid
-  deepj generate --style \"bach:0.7,chopin:0.3\" --bars 64 --count 4 -o mixed.mid
-  deepj generate --style \"bach -> chopin\" --seed 7 --prime beginning.mid")]
+  deepj generate --style \"baroque:0.7,romantic:0.3\" --bars 64 --count 4 -o mixed.mid
+  deepj generate --style \"baroque -> romantic\" --seed 7 --prime beginning.mid")]
 pub struct Generate {
     /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
     #[arg(long, value_name = "F")]

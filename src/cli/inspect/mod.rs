@@ -19,7 +19,7 @@ mod layers;
 Examples:
   deepj inspect
   deepj inspect runs/first/last.safetensors --json
-  deepj inspect --hidden time.1 --at 16 --piece piece.mid --style bach -o time-1.npy
+  deepj inspect --hidden time.1 --at 16 --piece piece.mid --style baroque -o time-1.npy
   deepj inspect builtin --hidden all --piece piece.mid -o layers.safetensors")]
 pub struct Inspect {
     /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
