@@ -63,6 +63,7 @@
 
 pub mod benchmark;
 pub mod calendar;
+mod charts;
 pub mod checkpoint;
 pub mod classify;
 #[path = "../data/mod.rs"]

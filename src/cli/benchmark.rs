@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::train::Progress;
 use super::training::TrainingArguments;
-use super::{DeviceArguments, Provenance, bar, pair, say, say_json, signals::Signals, tell};
+use super::{Provenance, TrainingDeviceArguments, bar, pair, say, say_json, signals::Signals, tell};
 
 /// Measure models on the data of published figures
 #[derive(Args)]
@@ -66,7 +66,7 @@ struct Bl2012 {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceArguments,
+    device: TrainingDeviceArguments,
 }
 
 impl Bl2012 {

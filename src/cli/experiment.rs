@@ -13,7 +13,7 @@ use deepj::{Error, Result};
 use indicatif::HumanDuration;
 
 use super::train::Progress;
-use super::{DeviceArguments, claim, say, signals::Signals, tell};
+use super::{TrainingDeviceArguments, claim, say, signals::Signals, tell};
 
 /// Train configurations with several seeds, and compare them
 #[derive(Args)]
@@ -46,7 +46,7 @@ pub struct ExperimentCommand {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceArguments,
+    device: TrainingDeviceArguments,
 }
 
 impl ExperimentCommand {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -136,9 +137,31 @@ struct DeviceArguments {
     /// Override which variant of a GPU kernel runs, such as lstm_fwd=step_32; may be given several times (see `train --explain`)
     #[arg(long = "variant", value_name = "KERNEL=NAME", value_parser = pair)]
     variants: Vec<(String, String)>,
+}
+
+/// Where and how to train.
+#[derive(clap::Args)]
+struct TrainingDeviceArguments {
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Train two LSTM layers step by step beside each other, in half as many dispatches [default: on on a GPU, off in software]
     #[arg(long, value_name = "on|off")]
     pairs: Option<Switch>,
+}
+
+impl TrainingDeviceArguments {
+    fn selection(&self) -> KernelSelection {
+        KernelSelection { pairs: self.pairs.map(|pairs| pairs == Switch::On), ..self.device.selection() }
+    }
+}
+
+/// All but how kernels are chosen is as for any command.
+impl Deref for TrainingDeviceArguments {
+    type Target = DeviceArguments;
+
+    fn deref(&self) -> &DeviceArguments {
+        &self.device
+    }
 }
 
 /// Whether something is done.
@@ -160,7 +183,7 @@ impl DeviceArguments {
         KernelSelection {
             overrides: self.variants.clone(),
             overrides_elsewhere: false,
-            pairs: self.pairs.map(|pairs| pairs == Switch::On),
+            pairs: None,
             tune: self.tune,
             remembered: KernelSelection::file(),
             observer: Some(tuning_observer()),

@@ -25,7 +25,9 @@ use indicatif::{HumanDuration, ProgressBar};
 use serde::Serialize;
 
 use super::training::TrainingArguments;
-use super::{DeviceArguments, bar, checkpoint_file, nats, pair, say, say_json, signals::Signals, tell, updates};
+use super::{
+    TrainingDeviceArguments, bar, checkpoint_file, nats, pair, say, say_json, signals::Signals, tell, updates,
+};
 
 /// Train a model; without arguments on the pieces within the program
 #[derive(Args)]
@@ -90,7 +92,7 @@ pub struct Train {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceArguments,
+    device: TrainingDeviceArguments,
 }
 
 impl Train {

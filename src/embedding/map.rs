@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use super::{Embedding, Place};
-use crate::xml::{COLOURS, escape};
+use crate::charts::COLOURS;
+use crate::xml::escape;
 
 const SIDE: f64 = 460.0;
 const MARGIN: f64 = 28.0;

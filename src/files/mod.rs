@@ -241,11 +241,20 @@ pub fn remove(path: &Path) -> Result<()> {
 /// What the system refuses, a pipe or a device (which could block for ever or never end), or a longer file; `remedy` is for the
 /// last two.
 pub fn read_bounded(path: &Path, most: u64, remedy: &str) -> Result<Vec<u8>> {
+    read_from(open_ordinary(path, remedy)?, path, most, remedy)
+}
+
+/// The ordinary file at `path`, to be read.
+///
+/// # Errors
+/// What the system refuses, a pipe or a device (which could block for ever or never end), for which `remedy` is.
+pub(crate) fn open_ordinary(path: &Path, remedy: &str) -> Result<fs::File> {
     let unreadable = |e: io::Error| refused(path, "read", &e);
+    // Opening a pipe would wait for who writes into it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(Error::file(path, "is not an ordinary file", remedy));
     }
-    read_from(fs::File::open(path).map_err(unreadable)?, path, most, remedy)
+    fs::File::open(path).map_err(unreadable)
 }
 
 /// All of a stream that errors call `path`, of at most so many bytes.

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use super::distances::Density;
 use super::measures::MEASURES;
 use super::report::{Group, Percentiles, Report, Row};
+use crate::charts::ticks;
 use crate::statistics::{quantile, sorted};
-use crate::xml::{escape, ticks};
+use crate::xml::escape;
 
 const REAL: &str = "#8296ab";
 const GENERATED: &str = "#d9702e";

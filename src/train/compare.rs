@@ -1,7 +1,6 @@
 //! Runs beside each other: what each was, how far it came, and the learning curves in one picture.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use serde_json::Value;
 use super::{BESIDE, BEST, CURVE, LAST};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result, nearest};
-use crate::files::{path_text, refused, serialize_path};
+use crate::files::{open_ordinary, path_text, refused, serialize_path};
 use crate::models::Loss;
 
 /// The longest line of a curve that is read, in bytes; a line takes about 400.
@@ -197,10 +196,7 @@ struct Curve {
 impl Curve {
     fn read(path: &Path) -> Result<Self> {
         let remedy = "name the folder of a run that `deepj train` has written";
-        let file = File::open(path).map_err(|e| refused(path, "read", &e))?;
-        if !file.metadata().is_ok_and(|found| found.is_file()) {
-            return Err(Error::file(path, "is no ordinary file", remedy));
-        }
+        let file = open_ordinary(path, remedy)?;
         Self::parse(BufReader::new(file)).map_err(|e| refused(path, "read", &e))
     }
 

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::compare::{Comparison, Lines, Over, Run};
+use crate::charts::{COLOURS, ticks};
 use crate::files::path_text;
 use crate::statistics::{quantile, sorted};
-use crate::xml::{COLOURS, escape, ticks};
+use crate::xml::escape;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 62.0;

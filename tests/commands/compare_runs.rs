@@ -97,6 +97,19 @@ fn what_cannot_be_compared_is_said() {
     assert_eq!(notes(&["four"]), "[]");
 }
 
+/// Opening one would wait for ever.
+#[cfg(unix)]
+#[test]
+fn a_curve_that_is_a_pipe_is_refused() {
+    let dir = folder();
+    let path = dir.path();
+    run_quietly(&TrainOptions { out: Some(path.join("one")), ..tiny(path, 2) }).unwrap();
+    let curve = path.join("one/curve.jsonl");
+    std::fs::remove_file(&curve).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&curve).status().unwrap().success());
+    fails(path, &["compare-runs", "one"], 1, &["curve.jsonl: is not an ordinary file"]);
+}
+
 /// A link to a file of a run is not written through.
 #[cfg(unix)]
 #[test]

@@ -85,7 +85,7 @@ fn what_cannot_be_looked_at_is_said() {
         (&["--hidden", "all", "-o", "all.npy"], "layers in one .npy file"),
         (&["--hidden", "all", "-o", "all.NPY"], "layers in one .npy file"),
         (&["--hidden", "all", "--hidden", "time.1"], "all and other layers"),
-        (&["--hidden", "time.1", "--pairs", "on"], "--pairs has no effect"),
+        (&["--hidden", "time.1", "--pairs", "on"], "--pairs"),
         (&["--variant", "gemm=tiled"], "--hidden"),
         (&["--hidden", "time.1", "-o", "x.txt"], "x.txt"),
         (&["--hidden", "time.1", "--style", "smith -> jones"], "moves from one style to another"),

@@ -34,6 +34,7 @@ mod resumes;
 mod runs;
 #[cfg(unix)]
 mod signals;
+mod soundfont;
 mod states;
 mod styles;
 mod survey;

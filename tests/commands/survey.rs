@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 use deepj::survey::loudness::Meter;
 use serde_json::{Value, json};
 
-use crate::render::{QUARTER, frames_of, midi, note, soundfont};
+use crate::render::{QUARTER, frames_of, midi, note};
+use crate::soundfont::soundfont;
 use crate::{deepj, fails, folder, succeeds};
 
 const RATE: u32 = 16_000;

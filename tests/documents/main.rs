@@ -21,6 +21,9 @@ mod reader;
 #[cfg(target_os = "linux")]
 mod rules;
 #[cfg(target_os = "linux")]
+#[path = "../commands/soundfont.rs"]
+mod soundfont;
+#[cfg(target_os = "linux")]
 mod things;
 #[cfg(target_os = "linux")]
 mod trials;

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::reader::{Workshop, copy, shorten_experiments};
+use crate::soundfont::soundfont;
 use crate::words::Word;
 
 /// Files and folders by the names that documents give them. Those in capitals are placeholders.
@@ -145,7 +146,7 @@ pub fn make(workshop: &Workshop, thing: &'static str) -> Result<(), String> {
         "report.json" => {
             copy(&workshop.root.join("benches/runs/2026-11-28-cpu-epyc/verify.json"), &shared.join(thing))?
         }
-        "piano.sf2" => write(thing, &soundfont())?,
+        "piano.sf2" => write(thing, &soundfont(true))?,
         "target/shaders" => copy(&workshop.root.join("shaders"), &shared.join(thing))?,
         "FILE.toml" => copy(&workshop.root.join("experiments/quick.toml"), &shared.join(thing))?,
         "CHECKPOINT" => copied("weights.safetensors", thing)?,
@@ -215,54 +216,9 @@ fn answers(key: &Value) -> Value {
             json!({"pair": pair["pair"], "first": first, "second": second, "chosen": first, "heard": [900, 900]}),
         );
     }
-    let checksum = format!("{:08x}", crc32c((lines.join("\n") + "\n").as_bytes()));
+    let checksum = format!("{:08x}", crc32c::crc32c((lines.join("\n") + "\n").as_bytes()));
     json!({
         "format": "deepj survey answers", "version": 1, "survey": key["survey"], "listener": "listener",
         "familiarity": "some", "answers": answers, "crc32c": checksum,
     })
-}
-
-/// The checksum of Castagnoli.
-fn crc32c(bytes: &[u8]) -> u32 {
-    let shifted = |crc: u32, _| crc >> 1 ^ (crc & 1).wrapping_neg() & 0x82f6_3b78;
-    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), shifted))
-}
-
-/// A SoundFont of one preset with a square wave.
-fn soundfont() -> Vec<u8> {
-    let chunk = |kind: &[u8], content: &[u8]| {
-        let length = u32::try_from(content.len()).unwrap_or_default().to_le_bytes();
-        [kind, &length, content, &[0][..content.len() % 2]].concat()
-    };
-    let name = |text: &str| {
-        let mut name = text.as_bytes().to_vec();
-        name.resize(20, 0);
-        name
-    };
-    let words = |words: &[u16]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
-    let header = |called: &str, bag: u16| [name(called), words(&[0, 0, bag]), vec![0; 12]].concat();
-    // A hundred samples a period, and the 46 zeros that the format asks for.
-    let wave: Vec<u16> = (0..1046).map(|i| if i < 1000 && i % 100 < 50 { 8000 } else { 0 }).collect();
-    let places: Vec<u8> = [0_u32, 1000, 100, 900, 44_000].iter().flat_map(|x| x.to_le_bytes()).collect();
-    let samples = [name("wave"), places, vec![69, 0], words(&[0, 1]), name("EOS"), vec![0; 26]].concat();
-    let (instrument, loops, sample) = (41, 54, 53);
-    let lists = [
-        chunk(b"phdr", &[header("wave", 0), header("EOP", 1)].concat()),
-        chunk(b"pbag", &words(&[0, 0, 1, 0])),
-        chunk(b"pmod", &[0; 10]),
-        chunk(b"pgen", &words(&[instrument, 0, 0, 0])),
-        chunk(b"inst", &[name("wave"), words(&[0]), name("EOI"), words(&[1])].concat()),
-        chunk(b"ibag", &words(&[0, 0, 2, 0])),
-        chunk(b"imod", &[0; 10]),
-        chunk(b"igen", &words(&[loops, 1, sample, 0, 0, 0])),
-        chunk(b"shdr", &samples),
-    ];
-    let information = [chunk(b"ifil", &words(&[2, 1])), chunk(b"INAM", b"Test\0\0")].concat();
-    let content = [
-        b"sfbk".to_vec(),
-        chunk(b"LIST", &[b"INFO".to_vec(), information].concat()),
-        chunk(b"LIST", &[b"sdta".to_vec(), chunk(b"smpl", &words(&wave))].concat()),
-        chunk(b"LIST", &[b"pdta".to_vec(), lists.concat()].concat()),
-    ];
-    chunk(b"RIFF", &content.concat())
 }

@@ -60,12 +60,11 @@ fn json(value: &impl Serialize) -> Result<String> {
 impl Inspect {
     pub fn run(self) -> Result<ExitCode> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
-        let DeviceArguments { variants, pairs, .. } = &self.device;
-        for (flag, given) in [("--pairs", pairs.is_some()), ("--variant", !variants.is_empty())] {
-            if given && (flag == "--pairs" || self.layers.hidden.is_empty()) {
-                let what = format!("{flag} has no effect on what inspect shows");
-                return Err(Error::usage(what, "leave it out"));
-            }
+        if self.layers.hidden.is_empty() && !self.device.variants.is_empty() {
+            return Err(Error::usage(
+                "--variant, and nothing is computed",
+                "leave it out, or name a layer by --hidden",
+            ));
         }
         if !self.layers.hidden.is_empty() {
             return self.layers.run(&path, &checkpoint, &self.device, self.json);

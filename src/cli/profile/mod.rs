@@ -10,7 +10,7 @@ use deepj::files::{Outputs, write_output};
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
 
-use super::{DeviceArguments, bar, claim, pair, say, tell};
+use super::{TrainingDeviceArguments, bar, claim, pair, say, tell};
 
 mod ab;
 mod compare;
@@ -97,7 +97,7 @@ struct ProfileOptions {
     #[arg(long, value_name = "FILE.svg")]
     roofline: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArguments,
+    device: TrainingDeviceArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
