@@ -3,7 +3,7 @@
 //! of luck; the reference refuses it, and the case needs another seed.
 
 use crate::ops::Uniforms;
-use crate::ops::note_sweep::{NoteSweep, Offsets};
+use crate::ops::note_sweep::{GAIN, GIVEN, HOLD, MIXED, NoteSweep, OFFSET, Offsets, REPLAY};
 use crate::ops::random::{pcg4d, uniform01};
 
 use super::harness::bounded::uncounted;
@@ -19,10 +19,10 @@ fn reference(op: &NoteSweep, operands: &Operands) -> Vec<Vec<Bounded>> {
         let row = ((clock as i64).rem_euclid(op.window as i64) as usize * pieces + p) * notes;
         let silent = state[pieces + p];
         let mut probabilities = vec![[Bounded::ZERO; 2]; notes];
-        if operands.uniforms.forced != 0.0 {
+        if operands.uniforms.forced == GIVEN {
             chosen[p * notes * c..(p + 1) * notes * c].copy_from_slice(&operands["forced"][row * c..(row + notes) * c]);
         } else {
-            sweep(op, operands, (p, clock, silent), &mut chosen, &mut probabilities);
+            sweep(op, operands, (p, clock, row / notes, silent), &mut chosen, &mut probabilities);
         }
         let mine = &chosen[p * notes * c..(p + 1) * notes * c];
         for (n, (note, probabilities)) in mine.chunks(c).zip(probabilities).enumerate() {
@@ -40,7 +40,7 @@ fn reference(op: &NoteSweep, operands: &Operands) -> Vec<Vec<Bounded>> {
 fn sweep(
     op: &NoteSweep,
     operands: &Operands,
-    (p, clock, silent): (usize, f64, Bounded),
+    (p, clock, row, silent): (usize, f64, usize, Bounded),
     chosen: &mut InPlace<'_>,
     probabilities: &mut [[Bounded; 2]],
 ) {
@@ -82,7 +82,11 @@ fn sweep(
         let bins: Vec<_> = (0..op.bins).map(|i| logit(at.bins, at.bins_bias, op.bins, i)).collect();
         let Uniforms { temperature, silence, seed, .. } = *operands.uniforms;
         let temperature = Bounded::exact(temperature) + Bounded::exact(silence) * silent;
-        *probabilities = [0, 1].map(|i| (logits[i] / temperature).sigmoid());
+        let (begin, behind) = operands["control"][row * op.controls()..(row + 1) * op.controls()].split_at(op.notes);
+        let note = (p * op.notes + n) * c;
+        let sounded = chosen[note].value > 0.0;
+        let begin = if sounded { behind[HOLD] } else { begin[n] };
+        *probabilities = [logits[0] + begin, logits[1] + behind[REPLAY]].map(|logit| (logit / temperature).sigmoid());
         let draws = pcg4d([n as u32, p as u32, clock as i64 as u32, seed]).map(uniform01);
         let falls = |i: usize| {
             let gap = f64::from(draws[i]) - probabilities[i].value;
@@ -92,18 +96,25 @@ fn sweep(
             );
             gap < 0.0
         };
-        let note = (p * op.notes + n) * c;
-        let sounded = chosen[note].value > 0.0;
         lower = vec![Bounded::ZERO; c];
-        if falls(0) {
+        let cell = (row * op.notes + n) * c;
+        let given = (operands.uniforms.forced == MIXED).then(|| operands["forced"].uncounted(cell..cell + c));
+        if let Some(given) = given.filter(|given| given[0].value >= 0.0) {
+            lower.copy_from_slice(given);
+        } else if falls(0) {
             let replayed = sounded && falls(1);
-            let dynamics = logits[2..].iter().map(|&head| Bounded { value: head.value.clamp(0.0, 1.0), ..head });
             lower = vec![Bounded::ONE, if replayed { Bounded::ONE } else { Bounded::ZERO }];
-            lower.extend(dynamics);
-            if op.bins > 0 {
-                // For notes that play alone.
-                lower.push(uncounted(|| drawn(&bins, draws[2], n)));
-            }
+            lower.extend(&logits[2..]);
+            // For notes that play alone.
+            uncounted(|| {
+                if op.bins > 0 {
+                    lower.push(drawn(&bins, draws[2], n));
+                }
+                for value in &mut lower[2..] {
+                    let controlled = *value + behind[GAIN] * *value + behind[OFFSET];
+                    *value = Bounded { value: controlled.value.clamp(0.0, 1.0), ..controlled };
+                }
+            });
         }
         chosen[note..note + c].copy_from_slice(&lower);
     }
@@ -171,6 +182,7 @@ fn case(op: NoteSweep) -> Case {
         .fill("input", Fill::Within(2.0))
         .fill("bias2", Fill::Within(1.0))
         .fill("forced", forced)
+        .fill("control", Fill::Within(0.5))
         .fill("notes", before)
         .fill("state", Fill::Values(clocks.chain(silences).collect()))
         .fill("roll", Fill::Within(1.0))
@@ -178,7 +190,19 @@ fn case(op: NoteSweep) -> Case {
 }
 
 pub fn cases() -> Vec<Case> {
-    let forced = Uniforms { forced: 1.0, temperature: 1.0, ..Uniforms::default() };
+    let forced = Uniforms { forced: GIVEN, temperature: 1.0, ..Uniforms::default() };
+    // Three cells in four are drawn.
+    let mixed = |op: NoteSweep| {
+        let cells = op.window * op.pieces * op.notes;
+        let given = (0..cells).flat_map(|i| match i % 8 {
+            0 => vec![1.0, f32::from(u8::from(i % 3 == 0)), 0.7],
+            4 => vec![0.0; 3],
+            _ => vec![-1.0, 0.0, 0.0],
+        });
+        let given = given.enumerate().filter(|(i, _)| i % 3 < op.channels).map(|(_, value)| value).collect();
+        let uniforms = Uniforms { seed: 20, forced: MIXED, temperature: 1.0, silence: 0.1, ..Uniforms::default() };
+        case(op).uniforms(uniforms).fill("forced", Fill::Values(given)).note("some cells given").shortcut()
+    };
     // So large that the heads' biases decide every draw.
     let certain = |note: &str, bias: f32| {
         let op = op(3, 9, 8, 2);
@@ -208,6 +232,11 @@ pub fn cases() -> Vec<Case> {
         certain("silence", -50.0),
         certain("all play", 50.0),
         case(op(3, 9, 16, 4)).uniforms(forced).note("given").shortcut(),
+        mixed(op(3, 19, 16, 4)),
+        mixed(sweep_of(2, 11, [16, 8], 2, 3)),
+        mixed(sweep_with(2, 9, [16, 12], (3, 5), 2)),
+        case(op(3, 9, 16, 4)).fill("control", Fill::Constant(0.0)).note("no control"),
+        case(op(2, 9, 16, 4)).fill("control", Fill::Within(8.0)).note("strong control"),
         case(op(3, 9, 16, 4)).uniforms(forced).fill("forced", Fill::Constant(0.0)).note("given silence").shortcut(),
     ]
 }

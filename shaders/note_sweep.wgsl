@@ -16,6 +16,8 @@ const SCALAR: u32 = 1u;
 const BINS: u32 = 2u;
 // Heads of one output each: all values, but for dynamics in bins.
 const HEADS: u32 = C - BINNED;
+// Values of a time step's control behind those of the notes: of notes that are held, of replay, factor and offset of dynamics.
+const CONTROLS: u32 = 4u;
 const INVOCATIONS: u32 = 256u;
 // Units of the two layers.
 const H1: u32 = 1u;
@@ -31,6 +33,7 @@ struct Params {
     input_offset: u32,
     bias2_offset: u32,
     forced_offset: u32,
+    control_offset: u32,
     notes_offset: u32,
     state_offset: u32,
     roll_offset: u32,
@@ -58,9 +61,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read> input: array<f32>; // [pieces, N, 4H1]
 @group(0) @binding(3) var<storage, read> bias2: array<f32>; // [pieces, 4H2]
 @group(0) @binding(4) var<storage, read> forced: array<f32>; // [window, pieces, N, C]
-@group(0) @binding(5) var<storage, read_write> notes: array<f32>; // [pieces, N, C]
-@group(0) @binding(6) var<storage, read_write> state: array<f32>; // [2, pieces]: clocks, silent steps
-@group(0) @binding(7) var<storage, read_write> roll: array<f32>; // [window, pieces, N, REPORTED]
+@group(0) @binding(5) var<storage, read> control: array<f32>; // [window, pieces, N + CONTROLS]
+@group(0) @binding(6) var<storage, read_write> notes: array<f32>; // [pieces, N, C]
+@group(0) @binding(7) var<storage, read_write> state: array<f32>; // [2, pieces]: clocks, silent steps
+@group(0) @binding(8) var<storage, read_write> roll: array<f32>; // [window, pieces, N, REPORTED]
 @group(1) @binding(0) var<uniform> uniforms: Uniforms;
 
 var<workgroup> hidden: array<f32, H1 + H2>; // [H1], then [H2]
@@ -88,11 +92,13 @@ fn main(
     let silent = state[p.state_offset + p.pieces + piece];
     // The piece's first notes in `notes`, and in a row of `forced` and `roll`.
     let first = piece * p.notes;
-    let first_in_row = (floor_mod(clock, p.window) * p.pieces + piece) * p.notes;
+    let row = floor_mod(clock, p.window) * p.pieces + piece;
+    let first_in_row = row * p.notes;
+    let first_control = p.control_offset + row * (p.notes + CONTROLS);
     // Invocation 0 alone knows.
     var rests = true;
 
-    if uniforms.forced != 0.0 {
+    if uniforms.forced == 1.0 {
         for (var n = invocation; n < p.notes; n += INVOCATIONS) {
             let given = p.forced_offset + (first_in_row + n) * C;
             var note = vec3<f32>(forced[given], forced[given + 1u], 0.0);
@@ -152,14 +158,21 @@ fn main(
                     logit.z += partial[i + 2u]; // if SCALAR
                 }
                 let draws = pcg4d(vec4<u32>(n, piece, u32(clock), uniforms.seed));
-                let play = sigmoid_(logit.x / temperature);
-                let replay = sigmoid_(logit.y / temperature);
                 let sounded = notes[p.notes_offset + (first + n) * C] > 0.0;
+                let behind = first_control + p.notes;
+                let play = sigmoid_((logit.x + control[select(first_control + n, behind, sounded)]) / temperature);
+                let replay = sigmoid_((logit.y + control[behind + 1u]) / temperature);
                 var note = vec3<f32>();
-                if uniform01(draws.x) < play {
+                let given = p.forced_offset + (first_in_row + n) * C;
+                if uniforms.forced == 2.0 && forced[given] >= 0.0 {
+                    note = vec3<f32>(forced[given], forced[given + 1u], 0.0);
+                    note.z = forced[given + 2u]; // unless TWO
+                    rests = rests && note.x == 0.0;
+                } else if uniform01(draws.x) < play {
                     rests = false;
-                    note = vec3<f32>(1.0, 0.0, clamp(logit.z, 0.0, 1.0));
+                    note = vec3<f32>(1.0, 0.0, logit.z);
                     note.z = draw_bin(uniform01(draws.z)); // if BINNED
+                    note.z = clamp(note.z + control[behind + 2u] * note.z + control[behind + 3u], 0.0, 1.0); // unless TWO
                     if sounded && uniform01(draws.y) < replay {
                         note.y = 1.0;
                     }

@@ -116,6 +116,16 @@ fn within_t(t: f64, freedom: usize) -> f64 {
     if odd { (angle + sin * sum) * std::f64::consts::FRAC_2_PI } else { sin * sum }
 }
 
+/// Pearson's correlation of pairs; `None` of fewer than three, or where one side does not vary.
+pub(crate) fn correlation(pairs: &[(f64, f64)]) -> Option<f64> {
+    let count = pairs.len() as f64;
+    let mean = |side: fn(&(f64, f64)) -> f64| pairs.iter().map(side).sum::<f64>() / count;
+    let (x, y) = (mean(|pair| pair.0), mean(|pair| pair.1));
+    let sum = |f: fn(f64, f64) -> f64| pairs.iter().map(|&(a, b)| f(a - x, b - y)).sum::<f64>();
+    let (xx, yy) = (sum(|a, _| a * a), sum(|_, b| b * b));
+    (pairs.len() > 2 && xx > 0.0 && yy > 0.0).then(|| sum(|a, b| a * b) / (xx * yy).sqrt())
+}
+
 /// The mean of `a` less that of `b`, with the bounds between which the difference of the means of what they are drawn from lies with
 /// 95 % confidence, if that is normally distributed (Welch 1947, with whole degrees of freedom, rounded down). `None` with fewer than
 /// two on a side, or where all on each side are alike, which says nothing of others.

@@ -72,6 +72,11 @@ impl Operand {
         InPlace { operand: self, values: self.values.clone() }
     }
 
+    /// Elements that count as not read: the op's cost is that of a run which does without them.
+    pub fn uncounted(&self, range: Range<usize>) -> &[Bounded] {
+        &self.values[range]
+    }
+
     fn reads(&self, range: Range<usize>) {
         for touched in &self.touched[range] {
             let before = touched.get();

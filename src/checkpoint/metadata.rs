@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::models::{LossWeights, PlanOptions, Precision};
+use crate::music::levels::Level;
 use crate::music::{Bptt, Cursor, FlatDynamics, NoteRange};
 use crate::nn::loss_scale::LossScale;
 use crate::nn::optimizer::{self, RateSchedule};
 use crate::shape::Slots;
 
 /// The corpus that a model was trained on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusInfo {
     /// The folder as the user gave it; `None` for the corpus within the program.
@@ -27,6 +28,9 @@ pub struct CorpusInfo {
     /// ([`LICENCE`](super::LICENCE)) also holds for those that are derived from them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
+    /// How dense and how loud the training pieces of each style are; empty in checkpoints from before this was stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<Option<Level>>,
 }
 
 /// What may not change between the parts of a resumed run, beside the configuration and the corpus.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use deepj::checkpoint::Checkpoint;
 use deepj::classify::{Cheap, Classes, Classifier, Confusion, Estimate, Named, Parts, Progress, Settings};
-use deepj::generate::{Composed, Composition, SILENCE, generate};
+use deepj::generate::{Composed, Composition, generate};
 use deepj::gpu::Device;
 use deepj::music::roll::BAR;
 use deepj::music::{Corpus, CorpusOptions, NoteRange, Roll, StylePath, Styles};
@@ -289,12 +289,8 @@ impl Classify {
         number: u32,
     ) -> Result<Option<Vec<Roll>>> {
         let options = Composition {
-            styles,
-            bars: self.bars,
             seed: self.seed.wrapping_mul(1000).wrapping_add(number),
-            temperature: 1.0,
-            silence: SILENCE,
-            prime: None,
+            ..Composition::new(styles, self.bars)
         };
         let bar = bar(self.bars as u64, "{wide_bar} composing, bar {pos}/{len} ETA {eta}");
         let progress = |done: usize| bar.set_position(done as u64);
@@ -302,7 +298,7 @@ impl Classify {
         let composing = generate(checkpoint, &options, device.clone(), selection, &signals.stop, progress);
         let composed = pollster::block_on(composing);
         bar.finish_and_clear();
-        let Composed { rolls, interrupted, failure } = composed?;
+        let Composed { rolls, interrupted, failure, .. } = composed?;
         match failure {
             Some(e) => Err(e),
             None => Ok((!interrupted).then_some(rolls)),

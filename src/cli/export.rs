@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use deepj::Result;
 use deepj::files::{Outputs, write_output};
 use deepj::gpu::Format;
+use deepj::music::Part;
+use deepj::music::levels::levels;
+use deepj::train::corpus_of;
+use deepj::{Error, Result};
 
 use super::{claim, load_checkpoint, say};
 
@@ -23,6 +26,9 @@ pub struct Export {
     /// The file to write
     #[arg(short, long, value_name = "FILE.safetensors")]
     output: PathBuf,
+    /// Store anew how dense and how loud each style is, from the training pieces among those of this folder
+    #[arg(long, value_name = "DIR")]
+    levels_of: Option<PathBuf>,
     /// Write them as f16, in half the bytes: relative errors of up to 0.0005
     #[arg(long)]
     half: bool,
@@ -31,9 +37,18 @@ pub struct Export {
 impl Export {
     pub fn run(self) -> Result<()> {
         let mut outputs = Outputs::default();
-        let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
+        let (path, mut checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         outputs.reads(&path);
         claim(&mut outputs, Some(&self.output), SAFETENSORS)?;
+        if let Some(dir) = &self.levels_of {
+            let corpus = corpus_of(&checkpoint, Some(dir), false)?;
+            if corpus.styles != checkpoint.styles {
+                let what = format!("{}: its styles are not those of {}", dir.display(), path.display());
+                return Err(Error::usage(what, "name the folder of the training"));
+            }
+            let pieces = corpus.part(&checkpoint.split, Part::Train)?;
+            checkpoint.corpus.levels = levels(&pieces, checkpoint.styles.len());
+        }
         let format = if self.half { Format::F16 } else { Format::F32 };
         let bytes = checkpoint.weights_alone().to_bytes_as(format)?;
         write_output(&self.output, &bytes)?;

@@ -43,15 +43,15 @@ mod styles;
 mod survey;
 mod train;
 mod training;
+mod vary;
 mod verify;
 
 /// clap's own, but for headings and blank lines: all commands are to be seen at once in a terminal of 24 lines.
 const HELP: &str = "\
 {about}
-{usage-heading} {usage}
+{usage-heading} {usage} (-h, --help; -V, --version)
 Commands:
 {subcommands}
-Options: -h, --help; -V, --version
 First steps: deepj generate --style baroque -o piece.mid   compose
              deepj train                                   learn from pieces, those within the program or your own";
 
@@ -67,6 +67,7 @@ struct Arguments {
 enum Command {
     Train(train::Train),
     Generate(generate::Generate),
+    Vary(vary::Vary),
     Evaluate(evaluate::Evaluate),
     Experiment(experiment::ExperimentCommand),
     CompareRuns(compare_runs::CompareRuns),
@@ -307,6 +308,7 @@ pub fn main() -> ExitCode {
     let done = match arguments().command {
         Command::Train(command) => command.run(),
         Command::Generate(command) => command.run(),
+        Command::Vary(command) => command.run(),
         Command::Evaluate(command) => command.run(),
         Command::Experiment(command) => command.run(),
         Command::CompareRuns(command) => command.run().map(whole),

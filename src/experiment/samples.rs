@@ -56,12 +56,10 @@ pub fn composition(
     });
     let (names, styles) = named.unzip();
     let composition = Composition {
-        styles,
-        bars: samples.bars,
         seed: checkpoint.settings.seed,
         temperature: samples.temperature,
         silence: if configuration.silence_temperature == Some(false) { 0.0 } else { SILENCE },
-        prime: None,
+        ..Composition::new(styles, samples.bars)
     };
     composition.check(checkpoint)?;
     Ok((names, composition))

@@ -1,24 +1,40 @@
 //! Generation: a checkpoint composes pieces, step by step from silence or from a given beginning.
+//!
+//! [`generate`] composes; what is wished of a piece steers the sampler ([`steering`]), and of pieces that were composed side by
+//! side the best are taken ([`choose`]) and given an ending ([`ending`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::prelude::*;
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
-use crate::graph::{Kind, ProgramId, Session};
-use crate::models::{GenerationIo, RollShape};
-use crate::music::roll::MAX_STEPS;
+use crate::music::roll::{BAR, MAX_STEPS};
 use crate::music::{Roll, StylePath};
 use crate::ops::Uniforms;
+use crate::ops::note_sweep::GIVEN;
+use crate::quality::copies;
 use crate::{Error, Result};
+use choose::Judged;
+use generator::{Forced, Generator, Moment};
+use steering::{Steering, Wishes};
+
+pub mod choose;
+pub mod curve;
+pub mod ending;
+mod generator;
+pub mod page;
+pub mod steering;
+pub mod vary;
 
 /// What to compose.
 #[derive(Clone, Debug)]
 pub struct Composition {
     /// One style path a piece; the number of pieces composed together. A path runs over the composed bars.
     pub styles: Vec<StylePath>,
-    /// Bars to compose, after the beginning if one is given.
-    pub bars: usize,
+    /// Time steps to compose, 16 a bar, after the beginning if one is given.
+    pub steps: usize,
     /// Seed of all random draws; piece number b of a batch has draws of its own.
     pub seed: u32,
     /// Divides the logits of play and replay: 1 samples what was learned, less is safer, more is wilder.
@@ -27,6 +43,14 @@ pub struct Composition {
     pub silence: f32,
     /// The beginning that all pieces share, in the checkpoint's range of pitches.
     pub prime: Option<Roll>,
+    /// What is wished beside the style.
+    pub wishes: Wishes,
+    /// How many of the pieces to keep, the best by [`choose`]; all where it is not said.
+    pub keep: Option<usize>,
+    /// How often the last bars of each kept piece are composed, to take the best [`ending`]; 0 leaves pieces to end as they do.
+    pub endings: usize,
+    /// Training pieces, from which kept pieces are to be distant; may be empty.
+    pub sources: Vec<Roll>,
 }
 
 /// What each silent step in a row adds to the temperature in the paper.
@@ -35,12 +59,50 @@ pub const SILENCE: f32 = 0.1;
 pub const MAX_BARS: usize = 5_000;
 /// The most pieces composed together.
 pub const MAX_PIECES: usize = 1_000;
+/// The most continuations among which an ending is chosen.
+pub const MAX_ENDINGS: usize = 256;
+/// Continuations that are composed side by side.
+const TOGETHER: usize = 64;
+
+impl Composition {
+    /// So many bars in each of `styles`, as the network by itself composes them, with the paper's temperatures and the seed 0.
+    pub fn new(styles: Vec<StylePath>, bars: usize) -> Self {
+        Self {
+            styles,
+            steps: bars.saturating_mul(BAR),
+            seed: 0,
+            temperature: 1.0,
+            silence: SILENCE,
+            prime: None,
+            wishes: Wishes::default(),
+            keep: None,
+            endings: 0,
+            sources: vec![],
+        }
+    }
+
+    /// The bars to compose, of which the last may not be whole.
+    pub fn bars(&self) -> usize {
+        self.steps.div_ceil(BAR)
+    }
+
+    /// The time steps at the end that are composed anew for an ending; none of a piece of less than two bars.
+    fn anew(&self) -> usize {
+        if self.endings == 0 || self.steps < 2 * BAR { 0 } else { ending::ANEW.min(self.steps / 2) }
+    }
+}
 
 /// Pieces, as far as they were composed.
 #[derive(Debug)]
 pub struct Composed {
-    /// One roll a piece, the given beginning included.
+    /// One roll a piece that was kept, the given beginning included; the best first, where some were chosen.
     pub rolls: Vec<Roll>,
+    /// How these were judged.
+    pub kept: Vec<Judged>,
+    /// How the others were judged.
+    pub others: Vec<Judged>,
+    /// The points of each kept piece's close ([`ending`]); `None` of one without.
+    pub closes: Vec<Option<f64>>,
     /// Whether `stop` or a failure ended it early.
     pub interrupted: bool,
     /// Why the device failed after some bars, if it did.
@@ -59,13 +121,13 @@ pub struct Composed {
 /// use std::sync::atomic::AtomicBool;
 ///
 /// use deepj::checkpoint::Checkpoint;
-/// use deepj::generate::{Composition, SILENCE, generate};
+/// use deepj::generate::{Composition, generate};
 /// use deepj::music::StylePath;
 /// use deepj::prelude::*;
 ///
 /// let checkpoint = Checkpoint::builtin()?;
 /// let (style, _) = StylePath::parse("bach:0.7, chopin:0.3", &checkpoint.styles)?;
-/// let wanted = Composition { styles: vec![style], bars: 1, seed: 1, temperature: 1.0, silence: SILENCE, prime: None };
+/// let wanted = Composition { seed: 1, ..Composition::new(vec![style], 1) };
 /// let (device, selection) = (Device::Cpu { why: String::new() }, KernelSelection::default());
 /// let stop = AtomicBool::new(false);
 /// let composed = pollster::block_on(generate(&checkpoint, &wanted, device, selection, &stop, |_bars| ()))?;
@@ -84,42 +146,233 @@ pub async fn generate(
     mut progress: impl FnMut(usize),
 ) -> Result<Composed> {
     options.check(checkpoint)?;
-    let RollShape { beats, channels, .. } = checkpoint.model.roll();
-    let pieces = options.styles.len();
-    // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
-    let bar = beats;
-    let mut generator = Generator::new(checkpoint, pieces, bar, device, selection).await?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
-    let total = primed + options.bars * bar;
-    let mut values: Vec<Vec<f32>> = vec![vec![]; pieces];
-    let mut uniforms = Uniforms {
-        seed: options.seed,
-        silence: options.silence,
-        temperature: options.temperature,
-        ..Uniforms::default()
-    };
-    let (mut done, mut failure) = (0, None);
-    while done < total && !stop.load(Ordering::Relaxed) {
-        // Up to the end of the beginning, then to the next border of the window.
-        let until = if done < primed { primed } else { total }.min((done / bar + 1) * bar);
-        let forced = options.prime.as_ref().filter(|_| done < primed);
-        uniforms.forced = if forced.is_some() { 1.0 } else { 0.0 };
-        // The first composed bar has the path's first style, the last one its last.
-        let place = (done.saturating_sub(primed) / bar) as f64 / (options.bars - 1).max(1) as f64;
-        match generator.run(done..until, forced, (&options.styles, place), &uniforms, &mut values).await {
-            Ok(()) => done = until,
-            // The bars before it were read back.
-            Err(e) if e.is_of_device() && done > primed => {
-                failure = Some(e);
-                break;
-            }
+    let total = primed + options.steps;
+    let fork = total - options.anew();
+    let bar = checkpoint.model.roll().beats;
+    let mut told = |done: usize| progress(done.saturating_sub(primed).div_ceil(bar).min(options.steps.div_ceil(bar)));
+    let setting = Setting { checkpoint, options, device, selection, stop, primed, bar };
+    let mut ensemble = Ensemble::new(&setting, options.styles.clone()).await?;
+    let mut failure = ensemble.compose(&setting, fork, &mut told).await?;
+    let rolls = setting.rolls(&ensemble.values)?;
+    let styles = ensemble.styles(&setting, ensemble.done);
+    let (kept, others) = setting.chosen(&rolls, &styles);
+    let mut rolls: Vec<Roll> = kept.iter().map(|judged| rolls[judged.candidate].clone()).collect();
+    let mut closes = vec![None; rolls.len()];
+    let mut whole = ensemble.done == fork;
+    if whole && fork < total {
+        match ensemble.end(&setting, &kept, &mut rolls, &mut closes, &mut told).await {
+            Ok(done) => whole = done,
+            Err(e) if e.is_of_device() => failure = Some(e),
             Err(e) => return Err(e),
         }
-        progress(done.saturating_sub(primed).div_ceil(bar));
     }
-    let range = checkpoint.corpus.range;
-    let rolls = values.iter().map(|values| Roll::from_values(range, channels, values)).collect::<Result<_>>()?;
-    Ok(Composed { rolls, interrupted: done < total, failure })
+    for (roll, judged) in rolls.iter_mut().zip(&kept) {
+        *roll = ensemble.steering.leveled(roll.clone(), &styles[judged.candidate], primed)?;
+        if judged.moved != 0 {
+            *roll = roll.transposed(judged.moved)?;
+        }
+        if let Some(range) = options.wishes.range.filter(|_| options.prime.is_none()) {
+            *roll = roll.folded_into(range)?;
+        }
+    }
+    Ok(Composed { rolls, kept, others, closes, interrupted: !whole, failure })
+}
+
+/// What one composition is made with.
+struct Setting<'a> {
+    checkpoint: &'a Checkpoint,
+    options: &'a Composition,
+    device: Device,
+    selection: KernelSelection,
+    stop: &'a AtomicBool,
+    /// Time steps of the given beginning, and of a bar as the model counts.
+    primed: usize,
+    bar: usize,
+}
+
+impl Setting<'_> {
+    fn rolls(&self, values: &[Vec<f32>]) -> Result<Vec<Roll>> {
+        let (range, channels) = (self.checkpoint.corpus.range, self.checkpoint.model.roll().channels);
+        values.iter().map(|values| Roll::from_values(range, channels, values)).collect()
+    }
+
+    /// Which pieces are kept, the best first, or all in their order; then the others.
+    fn chosen(&self, rolls: &[Roll], styles: &[Vec<f32>]) -> (Vec<Judged>, Vec<Judged>) {
+        let Composition { wishes, sources, keep, .. } = self.options;
+        let copied = (!sources.is_empty() && keep.is_some()).then(|| {
+            let composed: Vec<Roll> = rolls.iter().map(|roll| roll.excerpt(self.primed, roll.steps())).collect();
+            let passages = copies::copied(&composed, sources.par_iter());
+            passages.into_iter().map(|passage| passage.map_or(0.0, |passage| passage.bars)).collect::<Vec<_>>()
+        });
+        let count = keep.unwrap_or(rolls.len());
+        let (mut kept, others) = choose::choose(rolls, styles, (wishes, self.primed), copied.as_deref(), count);
+        if keep.is_none() {
+            kept.sort_by_key(|judged| judged.candidate);
+        }
+        (kept, others)
+    }
+}
+
+/// Pieces that are composed side by side.
+struct Ensemble {
+    generator: Generator,
+    styles: Vec<StylePath>,
+    /// The channels of each piece's notes, from a time step on.
+    values: Vec<Vec<f32>>,
+    steering: Steering,
+    uniforms: Uniforms,
+    /// Time steps of the piece that are done.
+    done: usize,
+}
+
+impl Ensemble {
+    async fn new(setting: &Setting<'_>, styles: Vec<StylePath>) -> Result<Self> {
+        let Setting { checkpoint, options, .. } = *setting;
+        let (pieces, roll) = (styles.len(), checkpoint.model.roll());
+        let steering = Steering::new(&options.wishes, options.prime.as_ref(), (checkpoint.corpus.range, roll), pieces)?;
+        // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
+        let (device, selection) = (setting.device.clone(), setting.selection.clone());
+        let generator = Generator::new(checkpoint, pieces, setting.bar, device, selection).await?;
+        let uniforms = Uniforms {
+            seed: options.seed,
+            silence: options.silence,
+            temperature: options.temperature,
+            ..Uniforms::default()
+        };
+        Ok(Self { generator, styles, values: vec![vec![]; pieces], steering, uniforms, done: 0 })
+    }
+
+    /// The style of each piece on the bar of a time step.
+    fn styles(&self, setting: &Setting<'_>, step: usize) -> Vec<Vec<f32>> {
+        // The first composed bar has the path's first style, the last one its last.
+        let bars = (setting.options.steps.div_ceil(setting.bar) - 1).max(1);
+        let place = (step.saturating_sub(setting.primed) / setting.bar) as f64 / bars as f64;
+        self.styles.iter().map(|path| path.at(place.min(1.0))).collect()
+    }
+
+    /// Goes on until a time step of the piece, or until it is stopped. Returns why the device failed after some bars, if it did.
+    async fn compose(
+        &mut self,
+        setting: &Setting<'_>,
+        until: usize,
+        told: &mut impl FnMut(usize),
+    ) -> Result<Option<Error>> {
+        let primed = setting.primed;
+        while self.done < until && !setting.stop.load(Ordering::Relaxed) {
+            // Up to the end of the beginning, then to the next border of the window.
+            let end = if self.done < primed { primed.min(until) } else { until };
+            let steps = self.done..end.min((self.done / setting.bar + 1) * setting.bar);
+            let forced = setting.options.prime.as_ref().filter(|_| self.done < primed);
+            self.uniforms.forced = if forced.is_some() { GIVEN } else { 0.0 };
+            let styles = self.styles(setting, self.done);
+            if forced.is_none() && !self.steering.is_idle() {
+                self.generator.control(&self.steering.control(steps.clone(), setting.bar, &styles))?;
+            }
+            let channels = setting.checkpoint.model.roll().channels;
+            let value = forced
+                .map(|prime| move |t: usize, _: usize, row: &mut [f32]| prime.write_values(channels, t as i64, row));
+            let given = value.as_ref().map(|value| Forced { value, nats: None });
+            match self.generator.run(steps.clone(), given, &styles, &self.uniforms, &mut self.values).await {
+                Ok(()) => self.done = steps.end,
+                // The bars before it were read back.
+                Err(e) if e.is_of_device() && self.done > primed => return Ok(Some(e)),
+                Err(e) => return Err(e),
+            }
+            if forced.is_none() && !self.steering.is_idle() {
+                self.steering.hear(steps, &self.values, &styles);
+            }
+            told(self.done);
+        }
+        Ok(None)
+    }
+
+    /// Composes the last bars of each of `rolls` many times from here on, and gives it the best close. Returns whether all have one;
+    /// what was stopped before stays as it is.
+    ///
+    /// # Errors
+    /// A device that fails; the pieces that are done have their ending.
+    async fn end(
+        &self,
+        setting: &Setting<'_>,
+        kept: &[Judged],
+        rolls: &mut [Roll],
+        closes: &mut [Option<f64>],
+        told: &mut impl FnMut(usize),
+    ) -> Result<bool> {
+        let (options, fork) = (setting.options, self.done);
+        let total = fork + options.anew();
+        let at_once = (TOGETHER / options.endings).clamp(1, kept.len());
+        let moments = self.generator.moments().await?;
+        let row = setting.checkpoint.corpus.range.len() * setting.checkpoint.model.roll().channels.len();
+        let lanes = |group: &[usize]| -> Vec<usize> {
+            // The last group may be smaller: what is composed for the places that are left is not looked at.
+            let places = group.iter().chain(std::iter::repeat(&group[0])).take(at_once);
+            places.flat_map(|&i| std::iter::repeat_n(i, options.endings)).collect()
+        };
+        let all: Vec<usize> = (0..kept.len()).collect();
+        let mut ensemble: Option<Self> = None;
+        for group in all.chunks(at_once) {
+            let lanes: Vec<usize> = lanes(group).into_iter().map(|i| kept[i].candidate).collect();
+            let styles: Vec<StylePath> = lanes.iter().map(|&i| self.styles[i].clone()).collect();
+            let ensemble = match &mut ensemble {
+                Some(ensemble) => ensemble,
+                None => ensemble.insert(Self::new(setting, styles.clone()).await?),
+            };
+            ensemble.styles = styles;
+            ensemble.generator.go_on(&lanes.iter().map(|&i| &moments[i]).collect::<Vec<&Moment>>())?;
+            ensemble.steering.go_on(lanes.iter().map(|&i| self.steering.heard()[i]).collect());
+            ensemble.done = fork;
+            // The time step before, so that it is known what begins.
+            let last = |&i: &usize| self.values[i][self.values[i].len() - row..].to_vec();
+            ensemble.values = lanes.iter().map(last).collect();
+            // Bars of all groups, as if they were done one after the other.
+            let (before, count) = (group[0], kept.len());
+            let mut group_told =
+                |done: usize| told(fork + (before * (total - fork) + (done - fork) * group.len()) / count);
+            if let Some(e) = ensemble.compose(setting, total, &mut group_told).await? {
+                return Err(e);
+            }
+            if ensemble.done < total {
+                return Ok(false);
+            }
+            for (place, &i) in group.iter().enumerate() {
+                let continuations = &ensemble.values[place * options.endings..][..options.endings];
+                let continuations: Vec<Vec<f32>> = continuations.iter().map(|values| values[row..].to_vec()).collect();
+                (rolls[i], closes[i]) =
+                    setting.ended(&rolls[i], &kept[i], &self.values[kept[i].candidate], &continuations)?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Setting<'_> {
+    /// The piece of `values` with the best close of its `continuations`, and that close's points; without one where no note begins in
+    /// any of them.
+    fn ended(
+        &self,
+        roll: &Roll,
+        judged: &Judged,
+        values: &[f32],
+        continuations: &[Vec<f32>],
+    ) -> Result<(Roll, Option<f64>)> {
+        let fork = roll.steps();
+        let whole: Vec<Vec<f32>> = continuations.iter().map(|more| [values, more].concat()).collect();
+        let mut best: Option<(Roll, ending::Close)> = None;
+        for roll in self.rolls(&whole)? {
+            let key = judged.estimate.and_then(|key| ending::close(&roll, fork, key));
+            if let Some(close) = key
+                && best.as_ref().is_none_or(|(_, best)| close.score > best.score)
+            {
+                best = Some((roll, close));
+            }
+        }
+        match best {
+            Some((roll, close)) => Ok((ending::closed(&roll, close)?, Some(close.score))),
+            None => Ok((self.rolls(&whole[..1])?.swap_remove(0), None)),
+        }
+    }
 }
 
 impl Composition {
@@ -132,11 +385,17 @@ impl Composition {
             let what = format!("{} pieces at once", self.styles.len());
             return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
         }
-        if self.bars == 0 || self.bars > MAX_BARS {
-            return Err(Error::usage(
-                format!("a piece of {} bars", self.bars),
-                format!("compose 1 to {MAX_BARS} bars"),
-            ));
+        if self.steps == 0 || self.steps.div_ceil(BAR) > MAX_BARS {
+            let what = format!("a piece of {} bars", self.steps as f64 / BAR as f64);
+            return Err(Error::usage(what, format!("compose a time step, a sixteenth of a bar, to {MAX_BARS} bars")));
+        }
+        if self.keep.is_some_and(|keep| keep == 0 || keep > self.styles.len()) {
+            let what = format!("{} pieces to keep of {} candidates", self.keep.unwrap_or(0), self.styles.len());
+            return Err(Error::usage(what, "compose at least as many candidates as are kept"));
+        }
+        if self.endings > MAX_ENDINGS {
+            let what = format!("{} continuations to choose an ending from", self.endings);
+            return Err(Error::usage(what, format!("compose at most {MAX_ENDINGS}")));
         }
         if !(0.01..=100.0).contains(&self.temperature) {
             let what = format!("a temperature of {}", self.temperature);
@@ -146,16 +405,16 @@ impl Composition {
             return Err(Error::usage(format!("a silence temperature of {}", self.silence), "give 0 to 100"));
         }
         // Before any work: a beginning is listened to in as much time as it takes to compose it.
-        let (beats, primed) = (checkpoint.model.roll().beats, self.prime.as_ref().map_or(0, Roll::steps));
-        if primed.div_ceil(beats) + self.bars > MAX_BARS {
-            let (given, bars) = (primed.div_ceil(beats), self.bars);
+        let primed = self.prime.as_ref().map_or(0, Roll::steps);
+        if primed.div_ceil(BAR) + self.bars() > MAX_BARS {
+            let (given, bars) = (primed.div_ceil(BAR), self.bars());
             return Err(Error::usage(
                 format!("a beginning of {given} bars and {bars} more, but a piece has at most {MAX_BARS}"),
                 "give a shorter beginning, without a long rest at its end, or compose fewer bars",
             ));
         }
-        if self.bars.saturating_mul(beats).saturating_add(primed) > MAX_STEPS {
-            let what = format!("a beginning of {primed} time steps and {} bars of {beats}", self.bars);
+        if self.steps.saturating_add(primed) > MAX_STEPS {
+            let what = format!("a beginning of {primed} time steps and {} more", self.steps);
             return Err(Error::usage(what, format!("compose fewer bars: a piece has at most {MAX_STEPS} time steps")));
         }
         if let Some(prime) = &self.prime
@@ -170,89 +429,12 @@ impl Composition {
                 "read it in the model's range",
             ));
         }
-        Ok(())
-    }
-}
-
-/// A generation program in a session of its own.
-struct Generator {
-    session: Session,
-    program: ProgramId,
-    io: GenerationIo,
-    roll: RollShape,
-    window: usize,
-}
-
-impl Generator {
-    async fn new(
-        checkpoint: &Checkpoint,
-        pieces: usize,
-        window: usize,
-        device: Device,
-        selection: KernelSelection,
-    ) -> Result<Self> {
-        let (plan, io) = checkpoint.model.generation(pieces, window)?.compile();
-        let mut session = Session::new(device, selection);
-        let program = session.add(plan).await?;
-        let params = session.plan(program).buffer(Kind::Params);
-        session.write(program, params, &checkpoint.weights())?;
-        // From silence: the step before the first is -1, and no step was silent.
-        let mut clock = vec![-1.0; pieces];
-        clock.resize(io.clock.len, 0.0);
-        session.write(program, io.clock, &clock)?;
-        Ok(Self { session, program, io, roll: checkpoint.model.roll(), window })
-    }
-
-    /// Sets each piece's style at the part `place` of the way.
-    fn style(&mut self, styles: &[StylePath], place: f64) -> Result<()> {
-        let Some(style) = self.io.style else { return Ok(()) };
-        let points: Vec<f32> = styles.iter().flat_map(|path| path.at(place)).collect();
-        self.session.write(self.program, style, &points)
-    }
-
-    /// Puts steps of the beginning where the program looks for them.
-    fn force(&mut self, prime: &Roll, steps: std::ops::Range<usize>) -> Result<()> {
-        let row = self.roll.notes * self.roll.channels.len();
-        let pieces = self.io.forced.len / (self.window * row);
-        let mut forced = vec![0.0; self.io.forced.len];
-        for t in steps {
-            for piece in forced[t % self.window * pieces * row..][..pieces * row].chunks_exact_mut(row) {
-                prime.write_values(self.roll.channels, t as i64, piece);
-            }
+        if let (Some(range), Some(_)) = (self.wishes.range.filter(|range| range.len() < 12), self.wishes.key) {
+            let what = format!("a key within {}, less than an octave", range.names());
+            return Err(Error::usage(what, "leave out the key, or give at least twelve pitches"));
         }
-        self.session.write(self.program, self.io.forced, &forced)
-    }
-
-    /// Runs steps of one window, of the beginning `forced` if that is given, in these styles at a part of the way, and appends
-    /// the channels of each piece's notes to its values.
-    async fn run(
-        &mut self,
-        steps: std::ops::Range<usize>,
-        forced: Option<&Roll>,
-        (styles, place): (&[StylePath], f64),
-        uniforms: &Uniforms,
-        values: &mut [Vec<f32>],
-    ) -> Result<()> {
-        if let Some(prime) = forced {
-            self.force(prime, steps.clone())?;
-        }
-        self.style(styles, place)?;
-        self.session.run(self.program, steps.len() as u32, uniforms)?;
-        self.session.prepare(self.program, steps.len() as u32)?;
-        let roll = self.session.read(self.program, &[self.io.roll]).await?.swap_remove(0);
-        let (reported, channels) = (self.io.reported, self.roll.channels.len());
-        let row = self.roll.notes * reported;
-        for t in steps {
-            let rows = roll[t % self.window * values.len() * row..].chunks_exact(row);
-            for (b, (values, row)) in values.iter_mut().zip(rows).enumerate() {
-                if !row.iter().all(|x| x.is_finite()) {
-                    let what = format!("the probabilities of piece {}, step {t}, are not finite", b + 1);
-                    return Err(Error::run(what, "take another checkpoint"));
-                }
-                values.extend(row.chunks_exact(reported).flat_map(|note| &note[..channels]));
-            }
-        }
-        Ok(())
+        let (range, roll) = (checkpoint.corpus.range, checkpoint.model.roll());
+        Steering::new(&self.wishes, self.prime.as_ref(), (range, roll), 0).map(drop)
     }
 }
 
@@ -288,8 +470,7 @@ pub async fn samples(
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(String, Roll)>>> {
     let (names, styles): (Vec<String>, _) = genre_styles(checkpoint)?.into_iter().unzip();
-    let options =
-        Composition { styles, bars, seed: checkpoint.settings.seed, temperature: 1.0, silence: SILENCE, prime: None };
+    let options = Composition { seed: checkpoint.settings.seed, ..Composition::new(styles, bars) };
     let selection = KernelSelection { overrides_elsewhere: true, ..selection };
     let composed = generate(checkpoint, &options, device, selection, stop, |_| ()).await?;
     if let Some(failure) = composed.failure {

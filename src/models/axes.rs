@@ -9,7 +9,7 @@ use crate::nn::lstm::{self, LstmLayer, Rows, State};
 use crate::ops::dropout::DropoutSite;
 use crate::ops::gemm::{self, Gemm};
 use crate::ops::note_input::NoteInput;
-use crate::ops::note_sweep::{NoteSweep, Offsets, STATE};
+use crate::ops::note_sweep::{CONTROLS, NoteSweep, Offsets, STATE};
 use crate::ops::reduce::BroadcastRows;
 use crate::ops::{RowGroups, View};
 
@@ -150,6 +150,7 @@ impl Axes {
         let g = &mut graph;
         let style = (styles > 0).then(|| g.tensor("style", pieces * styles, Kind::Input));
         let forced = g.tensor("forced", window * pieces * n * channels, Kind::Input);
+        let control = g.tensor("control", window * pieces * (n + CONTROLS), Kind::Input);
         let notes = g.tensor("notes", pieces * n * channels, Kind::State);
         let clock = g.tensor("clock", STATE * pieces, Kind::State);
         let (biases, x) = first(g, Composing { pieces, style, notes, clock: clock.slice(0, pieces) });
@@ -159,6 +160,7 @@ impl Axes {
         let carried = State::Carried { keep: None };
         let lower = g.scope("time.0", |g| self.time[0].forward(g, x, of_time, biases[0], carried));
         let upper = g.scope("time.1", |g| self.time[1].forward(g, lower.h, of_time, biases[1], carried));
+        let states = [lower.state, upper.state].into_iter().flatten().flatten().collect();
 
         // The first note layer's input product waits for no random draw but in its last columns, the lower note.
         let [lower, higher] = &self.note;
@@ -187,8 +189,8 @@ impl Axes {
         let sweep = NoteSweep { pieces, notes: n, units, channels, bins, window, weights: weights.len, offsets };
         let reported = sweep.reported();
         let roll = g.tensor("roll", window * pieces * n * reported, Kind::Output);
-        g.scope("sweep", |g| g.apply(sweep, &[weights, input, bias2, forced, notes, clock, roll]));
-        let io = GenerationIo { style, forced, notes, clock, roll, reported };
+        g.scope("sweep", |g| g.apply(sweep, &[weights, input, bias2, forced, control, notes, clock, roll]));
+        let io = GenerationIo { style, forced, control, notes, clock, states, roll, reported };
         Generation { name: format!("generate pieces={pieces}"), graph, io }
     }
 }

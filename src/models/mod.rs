@@ -174,16 +174,20 @@ pub struct Generation {
 }
 
 /// The tensors of a [`Generation`]; P pieces, W time steps of a window, N notes, C channels.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GenerationIo {
     /// Input `[P, S]`: each piece's style, a point in the simplex; `None` where the model knows none.
     pub style: Option<View>,
-    /// Input `[W, P, N, C]`: notes that are given while `Uniforms::forced` is set; row `clock mod W`.
+    /// Input `[W, P, N, C]`: notes that are given while `Uniforms::forced` is 1, or 2 where play is not negative; row `clock mod W`.
     pub forced: View,
+    /// Input `[W, P, N + 4]`: what is added to logits and dynamics ([`crate::ops::note_sweep::NoteSweep`]); row `clock mod W`.
+    pub control: View,
     /// State `[P, N, C]`: the notes of the time step before.
     pub notes: View,
     /// State `[2, P]`: clock (index of the time step before, so -1 at the beginning), silent time steps so far.
     pub clock: View,
+    /// Every other state that a time step leaves to the next, `[P, ..]` each.
+    pub states: Vec<View>,
     /// Output `[W, P, N, reported]`: row `clock mod W` holds each note's channels, then the probabilities that were drawn
     /// from.
     pub roll: View,

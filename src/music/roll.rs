@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use super::pitch;
 use super::range::NoteRange;
 use crate::shape::{Channel, Channels};
 use crate::{Error, Result};
@@ -194,6 +195,57 @@ impl Roll {
         Self { range: self.range, cells }
     }
 
+    /// The roll moved by `semitones`, up if positive. Its pitches are those of this one, and as many more as its notes
+    /// need.
+    ///
+    /// # Errors
+    /// A note would leave the MIDI pitches 0..=127.
+    pub fn transposed(&self, semitones: i8) -> Result<Self> {
+        let n = self.range.len();
+        let sounds = |&i: &usize| self.cells.iter().skip(i).step_by(n).any(|cell| cell.play());
+        let moved = |i: usize| i16::from(self.range.low()) + i as i16 + i16::from(semitones);
+        let (Some(lowest), Some(highest)) = ((0..n).find(sounds), (0..n).rev().find(sounds)) else {
+            return Ok(self.clone());
+        };
+        let (Ok(low @ 0..=127), Ok(high @ 0..=127)) = (u8::try_from(moved(lowest)), u8::try_from(moved(highest)))
+        else {
+            return Err(Error::usage(
+                format!("{semitones} semitones take a note out of the MIDI pitches 0..=127"),
+                "transpose by a smaller interval, or by one in the other direction",
+            ));
+        };
+        let range = NoteRange::new(low.min(self.range.low()), high.max(self.range.high()))?;
+        let place = usize::from(low - range.low());
+        let mut cells = vec![Cell::SILENT; self.steps() * range.len()];
+        for (to, from) in cells.chunks_exact_mut(range.len()).zip(self.cells.chunks_exact(n)) {
+            to[place..=place + highest - lowest].copy_from_slice(&from[lowest..=highest]);
+        }
+        Ok(Self { range, cells })
+    }
+
+    /// The roll with each note outside `range` moved into it by as few octaves as that takes. Notes that then fall on
+    /// one pitch are merged as [`Roll::from_notes`] merges them.
+    ///
+    /// # Errors
+    /// `range` has less than an octave, and some note none of its pitches.
+    pub fn folded_into(&self, range: NoteRange) -> Result<Self> {
+        let mut notes = self.notes();
+        for note in &mut notes {
+            let below = range.low().saturating_sub(note.pitch).div_ceil(12);
+            let above = note.pitch.saturating_sub(range.high()).div_ceil(12);
+            let pitch = i16::from(note.pitch) + 12 * (i16::from(below) - i16::from(above));
+            let within = u8::try_from(pitch).ok().filter(|&pitch| range.index(pitch).is_some());
+            note.pitch = within.ok_or_else(|| {
+                let name = pitch::name(note.pitch);
+                Error::usage(
+                    format!("no octave of the note {name} lies within {} ({range})", range.names()),
+                    "give a range of at least twelve pitches, for example C3..B3",
+                )
+            })?;
+        }
+        Self::from_notes(range, notes)?.padded(self.steps())
+    }
+
     /// A roll of a model's `values`, `[steps, N, C]` of the C `channels`: play and replay count from 0.5 up, dynamics are
     /// rounded to velocities 1..=127, and what is not canonical is made so. Without replay no note is struck again,
     /// without dynamics every note has [`DEFAULT_VELOCITY`]. Values that are not numbers count as 0.
@@ -304,4 +356,81 @@ pub struct RollMetre {
     pub numerator: u8,
     /// The beat as a fraction of a whole note.
     pub denominator: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(pitch: u8, start: usize, end: usize, velocity: u8) -> RollNote {
+        RollNote { pitch, velocity, start, end, replay: false }
+    }
+
+    /// Two notes of C4 without silence between, C6 above, and a rest of three time steps at the end.
+    fn roll() -> Roll {
+        let notes = [note(60, 0, 4, 80), note(60, 4, 6, 90), note(84, 1, 3, 70)];
+        Roll::from_notes(NoteRange::new(48, 84).unwrap(), notes).unwrap().padded(9).unwrap()
+    }
+
+    #[test]
+    fn a_transposed_roll_has_the_same_notes_elsewhere() {
+        let roll = roll();
+        for (semitones, low, high) in
+            [(0, 48, 84), (3, 48, 87), (-12, 48, 84), (-13, 47, 84), (43, 48, 127), (-60, 0, 84)]
+        {
+            let moved = roll.transposed(semitones).unwrap();
+            assert_eq!((moved.range().low(), moved.range().high()), (low, high), "{semitones}");
+            assert_eq!(moved.steps(), 9);
+            let wanted = roll
+                .notes()
+                .into_iter()
+                .map(|note| RollNote { pitch: (i16::from(note.pitch) + i16::from(semitones)) as u8, ..note });
+            assert_eq!(moved.notes(), wanted.collect::<Vec<_>>(), "{semitones}");
+            let back = moved.transposed(-semitones).unwrap();
+            assert_eq!(back.notes(), roll.notes());
+        }
+        assert!(roll.transposed(44).unwrap_err().what.contains("44 semitones"));
+        for semitones in [-61, -128, 127] {
+            assert!(roll.transposed(semitones).is_err());
+        }
+        let silent = Roll::from_notes(NoteRange::default(), []).unwrap().padded(5).unwrap();
+        assert_eq!(silent.transposed(127).unwrap(), silent);
+        assert!(Roll::from_notes(NoteRange::default(), []).unwrap().transposed(-128).is_ok());
+    }
+
+    #[test]
+    fn notes_are_folded_by_octaves_into_a_range() {
+        let range = NoteRange::new(60, 71).unwrap();
+        let of = |notes: &[RollNote], range| {
+            Roll::from_notes(NoteRange::new(0, 127).unwrap(), notes.to_vec()).unwrap().folded_into(range)
+        };
+        for pitch in 0..=127 {
+            let folded = of(&[note(pitch, 2, 5, 64)], range).unwrap();
+            assert_eq!(folded.range(), range);
+            assert_eq!(folded.notes(), [note(60 + pitch % 12, 2, 5, 64)]);
+        }
+        // The nearest octave, not the range's middle; what lies within stays.
+        let notes = [note(40, 0, 1, 64), note(50, 0, 1, 64), note(97, 0, 1, 64)];
+        let wide = of(&notes, "C3..C6".parse().unwrap()).unwrap();
+        assert_eq!(wide.notes().iter().map(|note| note.pitch).collect::<Vec<_>>(), [50, 52, 73]);
+    }
+
+    #[test]
+    fn notes_folded_onto_each_other_are_merged_as_from_notes_says() {
+        let folded = roll().folded_into("C4..B4".parse().unwrap()).unwrap();
+        let replay = |pitch, start, end, velocity| RollNote { replay: true, ..note(pitch, start, end, velocity) };
+        assert_eq!(folded.notes(), [note(60, 0, 1, 80), replay(60, 1, 4, 70), replay(60, 4, 6, 90)]);
+        assert_eq!(folded.steps(), 9);
+        // Of one pitch and onset the loudest counts.
+        let both = Roll::from_notes("C4..C6".parse().unwrap(), [note(60, 0, 4, 50), note(84, 0, 2, 99)]).unwrap();
+        assert_eq!(both.folded_into("C4..B4".parse().unwrap()).unwrap().notes(), [note(60, 0, 4, 99)]);
+    }
+
+    #[test]
+    fn a_range_without_the_pitch_class_is_refused() {
+        let error = roll().folded_into("D4..G4".parse().unwrap()).unwrap_err();
+        assert!(error.what.contains("C4") && error.what.contains("D4..G4"), "{error}");
+        // Less than an octave is enough where every note has a place.
+        assert!(roll().folded_into("C5..C5".parse().unwrap()).is_ok());
+    }
 }

@@ -133,7 +133,8 @@ pub struct Uniforms {
     pub clip_norm: f32,
     /// Sampling temperature.
     pub temperature: f32,
-    /// 1 where generation takes given notes (priming), 0 where it samples.
+    /// 0 where generation samples, 1 where it takes given notes (priming), 2 where some cells are given
+    /// ([`note_sweep`]).
     pub forced: f32,
     /// Silence temperature: what each consecutive silent step adds to the temperature (paper, section IV-B: 0.1).
     pub silence: f32,

@@ -13,10 +13,25 @@ use super::{Arg, Args, Cost, Op, Real, Recorder, Uniforms, cpu_both};
 use crate::error::{Error, Result};
 use crate::gpu::Capabilities;
 
+/// `Uniforms::forced` where all notes of a time step are given.
+pub const GIVEN: f32 = 1.0;
+/// `Uniforms::forced` where cells are given whose play is not negative.
+pub const MIXED: f32 = 2.0;
+
 /// Probabilities that the sweep reports of each note behind its channels: those of play and replay.
 const PROBABILITIES: usize = 2;
 /// Values of a piece's state: the clock and the number of silent steps so far.
 pub const STATE: usize = 2;
+/// Values of `control` behind those of the notes, in this order.
+pub const CONTROLS: usize = 4;
+/// What is added to the play logit of notes that sounded on the step before.
+pub const HOLD: usize = 0;
+/// What is added to replay logits.
+pub const REPLAY: usize = 1;
+/// What is added to the factor of dynamics, which is 1.
+pub const GAIN: usize = 2;
+/// What is added to dynamics.
+pub const OFFSET: usize = 3;
 
 /// Where the sweep's weights stand in its operand `weights`, in elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,16 +56,22 @@ pub struct Offsets {
 
 /// One time step of generation for `pieces` pieces.
 ///
-/// A cell has two channels, play and replay, or three, with dynamics. A note is played with probability `sigmoid(logit / T)`,
+/// A cell has two channels, play and replay, or three, with dynamics. A note is played with probability
+/// `sigmoid((logit + control) / T)`,
 /// `T = temperature + silence * (silent steps so far)`; a played note that sounded in the step before is re-attacked by a
-/// second random draw; its dynamics is the head's value clamped to 0..1, or `k / (bins - 1)` of a bin `k` drawn from their softmax.
-/// Draws depend on seed, time step, piece and note alone. With `Uniforms::forced` set, notes are taken from `forced` instead, and only the states move.
+/// second random draw; its dynamics is the head's value, or `k / (bins - 1)` of a bin `k` drawn from their softmax, and what
+/// `control` makes of it, clamped to 0..1. Draws depend on seed, time step, piece and note alone.
+/// With [`Uniforms::forced`] at 1, notes are taken from `forced` instead, and only the states move; at 2 those cells of `forced` are taken
+/// whose play is not negative, and the others drawn, each from what the lower ones make of it.
 ///
 /// Operands:
 /// - `weights [weights]`: see [`Offsets`];
 /// - `input [pieces, N, 4H1]`: the first layer's input products with biases, without the lower note's part;
 /// - `bias2 [pieces, 4H2]`: the second layer's biases with the style's part;
 /// - `forced [window, pieces, N, C]`;
+/// - `control [window, pieces, N + 4]`: what is added to the play logit of each note that did not sound on the step before; what is added to
+///   it of those that did ([`HOLD`]), and to replay logits ([`REPLAY`]); then `g` and `o`, which make `(1 + g) v + o` of dynamics `v`
+///   ([`GAIN`], [`OFFSET`]). Zeros leave a piece to the network;
 /// - `notes [pieces, N, C]`: on entry the notes of the step before, on exit those of this step;
 /// - `state [2, pieces]`: clocks (index in the piece of the step on entry; advanced by one), then silent steps so far;
 /// - `roll [window, pieces, N, C + 2]`: row `clock mod window` receives notes and probabilities.
@@ -80,13 +101,18 @@ impl NoteSweep {
         self.channels + PROBABILITIES
     }
 
+    /// Values that control a time step of a piece.
+    pub fn controls(&self) -> usize {
+        self.notes + CONTROLS
+    }
+
     /// Heads of one output each.
     fn heads(&self) -> usize {
         self.channels - usize::from(self.bins > 0)
     }
 
     fn run_on_cpu<R: Real>(&self, uniforms: &Uniforms, args: Args<'_, R>) {
-        let ([weights, input, bias2, forced], [notes, state, roll]) = args.take();
+        let ([weights, input, bias2, forced, control], [notes, state, roll]) = args.take();
         let (channels, reported) = (self.channels, self.reported());
         let per_piece = self.notes * channels;
         let chunk = self.pieces.div_ceil(rayon::current_num_threads().max(1));
@@ -102,13 +128,15 @@ impl NoteSweep {
                 let first = i * chunk;
                 clocks.iter_mut().for_each(|clock| *clock += R::ONE);
                 let mut report = vec![R::ZERO; clocks.len() * self.notes * reported];
-                if uniforms.forced != 0.0 {
+                if uniforms.forced == GIVEN {
                     for (p, (notes, &clock)) in notes.chunks_exact_mut(per_piece).zip(&*clocks).enumerate() {
                         let start = (row(clock) * self.pieces + first + p) * per_piece;
                         notes.copy_from_slice(&forced[start..start + per_piece]);
                     }
                 } else {
-                    let now = Now { first, clocks, silences };
+                    let rows: Vec<usize> =
+                        clocks.iter().enumerate().map(|(p, &c)| row(c) * self.pieces + first + p).collect();
+                    let now = Now { first, clocks, silences, rows: &rows, forced, control };
                     self.sweep(uniforms, now, [weights, input, bias2], notes, &mut report);
                 }
                 for (report, note) in report.chunks_exact_mut(reported).zip(notes.chunks_exact(channels)) {
@@ -177,19 +205,27 @@ impl NoteSweep {
                 let draws =
                     pcg4d([n as u32, (first + p) as u32, clock, uniforms.seed]).map(|u| R::of(uniform01(u) as f64));
                 let logit = &logits[p * heads..][..heads];
-                let p_play = (logit[0] / temperature).sigmoid();
-                let p_replay = (logit[1] / temperature).sigmoid();
+                let control = &now.control[now.rows[p] * self.controls()..][..self.controls()];
+                let (control, behind) = control.split_at(n_notes);
                 let cell = p * n_notes + n;
                 let sounded = notes[cell * channels] > R::ZERO;
+                let begin = if sounded { behind[HOLD] } else { control[n] };
+                let p_play = ((logit[0] + begin) / temperature).sigmoid();
+                let p_replay = ((logit[1] + behind[REPLAY]) / temperature).sigmoid();
                 let lower = &mut lower[p * channels..][..channels];
                 lower.fill(R::ZERO);
-                if draws[0] < p_play {
+                let given = &now.forced[(now.rows[p] * n_notes + n) * channels..][..channels];
+                if uniforms.forced == MIXED && given[0] >= R::ZERO {
+                    lower.copy_from_slice(given);
+                } else if draws[0] < p_play {
                     lower[0] = R::ONE;
                     lower[1] = if sounded && draws[1] < p_replay { R::ONE } else { R::ZERO };
-                    lower[2..].iter_mut().zip(&logit[2..]).for_each(|(value, &head)| *value = clamp01(head));
+                    lower[2..].iter_mut().zip(&logit[2..]).for_each(|(value, &head)| *value = head);
                     if self.bins > 0 {
                         lower[2] = self.draw_bin(weights, &layer2.h[p * units2..][..units2], draws[2]);
                     }
+                    let (gain, offset) = (behind[GAIN], behind[OFFSET]);
+                    lower[2..].iter_mut().for_each(|value| *value = clamp01(*value + gain * *value + offset));
                 }
                 notes[cell * channels..][..channels].copy_from_slice(lower);
                 report[cell * (channels + PROBABILITIES) + channels..][..2].copy_from_slice(&[p_play, p_replay]);
@@ -262,11 +298,15 @@ impl<R: Real> SweepLayer<R> {
     }
 }
 
-/// Some of the pieces: the first one's number, their clocks at the step to be composed and silent steps before it.
+/// Some of the pieces: the first one's number, their clocks at the step to be composed and silent steps before it; their rows, of
+/// `[window, pieces]`, of `forced` and `control`.
 struct Now<'a, R> {
     first: usize,
     clocks: &'a [R],
     silences: &'a [R],
+    rows: &'a [usize],
+    forced: &'a [R],
+    control: &'a [R],
 }
 
 fn clamp01<R: Real>(x: R) -> R {
@@ -305,6 +345,8 @@ impl Op for NoteSweep {
             Arg::read("input", p * n * 4 * units1),
             Arg::read("bias2", p * 4 * units2),
             Arg::read("forced", self.window * p * n * c).moving(0),
+            // One row.
+            Arg::read("control", self.window * p * self.controls()).moving(p * self.controls()),
             // Read is whether the note sounded.
             Arg::write("notes", p * n * c).moving(p * n * (1 + c)),
             Arg::update("state", p * STATE),
@@ -314,15 +356,15 @@ impl Op for NoteSweep {
     }
 
     /// That of a time step that samples, not of one whose notes are given. A note costs its products (C + H1 rows of 4H1,
-    /// H1 + H2 rows of 4H2, H2 rows of a head and of a bin each), 9 for each of H1 + H2 cells, and 6 for two draws. A bin is drawn
-    /// for those that play alone, which counts nothing.
+    /// H1 + H2 rows of 4H2, H2 rows of a head and of a bin each), 9 for each of H1 + H2 cells, and 8 for two draws and
+    /// their control. Dynamics are drawn and controlled for those that play alone, which counts nothing.
     fn cost(&self) -> Cost {
         let ([h1, h2], c) = (self.units.map(|units| units as u64), self.channels as u64);
         let note = 2 * (c + h1) * 4 * h1
             + 2 * (h1 + h2) * 4 * h2
             + 2 * h2 * (self.heads() + self.bins) as u64
             + (h1 + h2) * 9
-            + 6;
+            + 8;
         let (p, n) = (self.pieces as u64, self.notes as u64);
         Cost { flops: p * n * note, bytes: self.operand_bytes() }
     }
@@ -358,8 +400,8 @@ impl Op for NoteSweep {
                 shader.consts.push(("BINS", self.bins as u32));
             }
             let dispatch = recorder.dispatch(shader, cost);
-            let bound = (0..4).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
-            let bound = (4..7).fold(bound, |dispatch, arg| dispatch.write_all(arg));
+            let bound = (0..5).fold(dispatch, |dispatch, arg| dispatch.read_all(arg));
+            let bound = (5..8).fold(bound, |dispatch, arg| dispatch.write_all(arg));
             let words = bound.words(&[first, pieces, self.pieces, self.notes, self.window]).words(&matrices);
             let words = words.words(&self.units);
             words.step().groups(pieces);

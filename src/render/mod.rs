@@ -26,7 +26,7 @@ mod wav;
 
 pub use performance::{Performance, Strike};
 pub use soundfont::SoundFont;
-pub use wav::write_wav;
+pub use wav::{wav_bytes, write_wav};
 
 use std::path::Path;
 

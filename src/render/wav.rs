@@ -1,6 +1,6 @@
 //! WAV files.
 
-use std::io::{BufWriter, Seek, Write};
+use std::io::{BufWriter, Cursor, Seek, Write};
 use std::path::Path;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
@@ -27,6 +27,17 @@ pub fn write_wav(
             e => Error::file(path, format!("cannot be written: {e}"), "give fewer --seconds"),
         })
     })
+}
+
+/// The bytes of [`write_wav`]'s file.
+///
+/// # Errors
+/// Those of [`render`].
+pub fn wav_bytes(performance: &Performance, instrument: &Instrument, options: &Options) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(vec![]);
+    let unwritable = |e| Error::run(format!("the sound cannot be written: {e}"), "give fewer seconds");
+    write(&mut bytes, performance, instrument, options, |_| (), unwritable)?;
+    Ok(bytes.into_inner())
 }
 
 /// Writes the file to `out`; what goes wrong there becomes an error by `unwritable`.

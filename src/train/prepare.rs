@@ -18,6 +18,7 @@ use crate::checkpoint::{
 use crate::files::refused;
 use crate::gpu::Device;
 use crate::models::{self, Architecture, CorpusFacts, DefaultOn, LossWeights, Model, Precision, losses};
+use crate::music::levels::levels;
 use crate::music::sampler::WINDOW_STRIDE;
 use crate::music::{
     Augmentation, BatchShape, Bptt, Corpus, CorpusOptions, Cursor, FlatDynamics, NoteRange, Part, Piece, Sampler, Split,
@@ -149,7 +150,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     let train_files = train.len();
     let steps: usize = train.iter().map(|piece| piece.roll.steps()).sum();
     let augmentation = augmentation(options)?;
-    let sampler = Sampler::augmented(bptt, train, shape, u64::from(seed), augmentation)?;
+    let sampler = Sampler::augmented(bptt, train.clone(), shape, u64::from(seed), augmentation)?;
 
     let of_a_gpu = architecture.presets().iter().find(|other| other.default_on == DefaultOn::Gpu);
     let other_preset =
@@ -168,13 +169,9 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     plans::check_beginning(model.as_ref(), optimizer.buffers().len() + usize::from(ema.is_some()), batch)?;
     let (params, of_origin) = begin_from::parameters(model.as_ref(), &corpus.styles, seed, origin.as_ref());
     notices.extend(of_origin);
-    let zeros = |len: usize| vec![0.0; len];
-    let resume = Resume {
-        moments: optimizer.buffers().iter().map(|_| zeros(layout.len())).collect(),
-        states: model.states(batch).iter().map(|state| zeros(state.shape.iter().product())).collect(),
-    };
+    let resume = at_the_beginning(model.as_ref(), optimizer.as_ref(), batch);
     let state = Checkpoint {
-        mean: ema.map(|_| zeros(layout.len())),
+        mean: ema.map(|_| vec![0.0; layout.len()]),
         params,
         resume: Some(resume),
         styles: corpus.styles.clone(),
@@ -185,6 +182,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
             pedal: options.pedal,
             flat_dynamics: options.flat_dynamics.unwrap_or_default(),
             licence: origin.as_ref().and_then(Origin::licence),
+            levels: levels(&train, corpus.styles.len()),
         },
         split,
         settings: Settings {
@@ -209,6 +207,15 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     };
     let (save_every, command) = (options.save_every.unwrap_or(validate_every), None);
     Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command })
+}
+
+/// What a run goes on from before its first update.
+fn at_the_beginning(model: &dyn Model, optimizer: &dyn optimizer::Optimizer, batch: usize) -> Resume {
+    let zeros = |len: usize| vec![0.0; len];
+    Resume {
+        moments: optimizer.buffers().iter().map(|_| zeros(model.layout().len())).collect(),
+        states: model.states(batch).iter().map(|state| zeros(state.shape.iter().product())).collect(),
+    }
 }
 
 /// How many pieces have room to be transposed, where they are.

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::evaluate::evaluate;
-use deepj::generate::{Composition, SILENCE, generate};
+use deepj::generate::{Composition, generate};
 use deepj::gpu::{self, Capabilities, Device, DeviceChoice};
 use deepj::graph::session::KernelSelection;
 use deepj::music::{CorpusOptions, Part, StylePath};
@@ -102,12 +102,12 @@ fn a_gpu_evaluates_as_the_cpu_does_and_composes_the_same_twice() {
         );
 
         let options = Composition {
-            styles: ["plain", "plain -> fancy"].map(|s| StylePath::parse(s, &checkpoint.styles).unwrap().0).into(),
-            bars: 3,
             seed: 4,
-            temperature: 1.0,
-            silence: SILENCE,
             prime: Some(corpus.pieces[1].roll.clone()),
+            ..Composition::new(
+                ["plain", "plain -> fancy"].map(|s| StylePath::parse(s, &checkpoint.styles).unwrap().0).into(),
+                3,
+            )
         };
         let compose = || {
             let composed = generate(&checkpoint, &options, device(), KernelSelection::default(), &never, |_| ());

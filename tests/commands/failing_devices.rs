@@ -8,7 +8,7 @@ use deepj::Error;
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::error::Kind;
 use deepj::evaluate::evaluate;
-use deepj::generate::{Composed, Composition, SILENCE, generate};
+use deepj::generate::{Composed, Composition, generate};
 use deepj::gpu::{Device, Gpu};
 use deepj::graph::session::KernelSelection;
 use deepj::music::{CorpusOptions, Part, Roll, StylePath};
@@ -117,12 +117,9 @@ fn bars_composed_before_a_device_is_lost_are_kept() {
         let corpus = read_corpus(Some(&dir.path().join("corpus")), &CorpusOptions::default()).unwrap();
         let pieces = corpus.part(&checkpoint.split, Part::All).unwrap();
         let options = Composition {
-            styles: vec![StylePath::parse("plain", &checkpoint.styles).unwrap().0; 2],
-            bars: 4,
             seed: 4,
-            temperature: 1.0,
-            silence: SILENCE,
             prime: Some(corpus.pieces[1].roll.clone()),
+            ..Composition::new(vec![StylePath::parse("plain", &checkpoint.styles).unwrap().0; 2], 4)
         };
         let never = AtomicBool::new(false);
         // The device is lost after so many bars.
@@ -138,7 +135,7 @@ fn bars_composed_before_a_device_is_lost_are_kept() {
         };
         let whole = compose(None).unwrap();
         assert!(whole.failure.is_none() && !whole.interrupted);
-        let Composed { rolls, interrupted, failure } = compose(Some(2)).unwrap();
+        let Composed { rolls, interrupted, failure, .. } = compose(Some(2)).unwrap();
         let failure = failure.unwrap();
         assert!(interrupted && failure.what.contains("lost"), "{failure}");
         // The first bar is what the beginning leaves of its last.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deepj::checkpoint::Checkpoint;
 use deepj::evaluate::evaluate;
-use deepj::generate::{Composition, SILENCE, generate};
+use deepj::generate::{Composition, generate};
 use deepj::graph::session::KernelSelection;
 use deepj::music::roll::{MAX_STEPS, RollNote};
 use deepj::music::{CorpusOptions, NoteRange, Part, Roll, RollStats, StylePath};
@@ -20,14 +20,7 @@ fn trained(dir: &std::path::Path) -> Checkpoint {
 
 fn options(checkpoint: &Checkpoint, styles: &[&str]) -> Composition {
     let path = |text: &&str| StylePath::parse(text, &checkpoint.styles).unwrap().0;
-    Composition {
-        styles: styles.iter().map(path).collect(),
-        bars: 3,
-        seed: 1,
-        temperature: 1.0,
-        silence: SILENCE,
-        prime: None,
-    }
+    Composition { seed: 1, ..Composition::new(styles.iter().map(path).collect(), 3) }
 }
 
 fn compose(checkpoint: &Checkpoint, options: &Composition) -> Vec<Roll> {
@@ -68,7 +61,7 @@ fn style_temperature_and_silence_matter() {
     assert!(notes(100.0) > notes(1.0) && notes(0.01) < notes(1.0), "{} {} {}", notes(100.0), notes(1.0), notes(0.01));
     // From the first silent step on the temperature rises, until something sounds.
     let silence = |silence| {
-        let rolls = compose(&checkpoint, &Composition { temperature: 0.3, silence, bars: 8, ..base.clone() });
+        let rolls = compose(&checkpoint, &Composition { temperature: 0.3, silence, steps: 8 * 16, ..base.clone() });
         RollStats::new(&rolls[0]).silent_share
     };
     assert!(silence(10.0) < silence(0.0), "{} {}", silence(10.0), silence(0.0));
@@ -124,8 +117,8 @@ fn options_out_of_range_are_refused() {
     let note = RollNote { pitch: 60, start: 0, end: MAX_STEPS, velocity: 64, replay: false };
     let longest = Roll::from_notes(checkpoint.corpus.range, [note]).unwrap();
     for options in [
-        Composition { bars: 0, ..base.clone() },
-        Composition { bars: usize::MAX, ..base.clone() },
+        Composition { steps: 0, ..base.clone() },
+        Composition { steps: usize::MAX, ..base.clone() },
         Composition { styles: vec![], ..base.clone() },
         Composition { temperature: 0.0, ..base.clone() },
         Composition { temperature: f32::NAN, ..base.clone() },

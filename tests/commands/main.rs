@@ -42,7 +42,9 @@ mod survey;
 mod system_calls;
 mod train;
 mod tuning;
+mod vary;
 mod verify;
+mod wishes;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -97,7 +97,9 @@ pub fn make(workshop: &Workshop, thing: &'static str) -> Result<(), String> {
                 run(&format!("{generate} --style {genre} --bars 2 --count 2 -o {thing}/{genre}/piece.mid"))?;
             }
         }
-        "piece.mid" | "FILE.mid" | "baroque-to-romantic.mid" => drop(run(&format!("{generate} --bars 4 -o {thing}"))?),
+        "piece.mid" | "FILE.mid" | "baroque-to-romantic.mid" => {
+            drop(run(&format!("{generate} --bars 16 --ending none -o {thing}"))?)
+        }
         "beginning.mid" => drop(run(&format!("{generate} --bars 1 -o {thing}"))?),
         "samples" => {
             for (system, composer) in [("deepj", COMPOSERS[0]), ("biaxial", COMPOSERS[1])] {

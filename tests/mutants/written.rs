@@ -1353,8 +1353,8 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_sweep/main",
         "dynamics leave their range",
-        "clamp(logit.z, 0.0, 1.0)",
-        "logit.z",
+        "clamp(note.z + control[behind + 2u] * note.z + control[behind + 3u], 0.0, 1.0)",
+        "note.z + control[behind + 2u] * note.z + control[behind + 3u]",
         "note_sweep pieces=33 N=4 H=12",
     ),
     mutant(
@@ -1377,6 +1377,55 @@ pub const WRITTEN: &[Mutant] = &[
         "rests = rests && forced",
         "rests = forced",
         "note_sweep pieces=3 N=9 H=16 given",
+    ),
+    mutant(
+        "note_sweep/main",
+        "all pieces have the first's control",
+        "let first_control = p.control_offset + row * (p.notes + CONTROLS);",
+        "let first_control = p.control_offset;",
+        "note_sweep pieces=5 N=13 H=24",
+    ),
+    mutant(
+        "note_sweep/main",
+        "the control is left to the temperature's end",
+        "(logit.x + control[select(first_control + n, behind, sounded)]) / temperature",
+        "logit.x / temperature + control[select(first_control + n, behind, sounded)]",
+        "note_sweep pieces=5 N=13 H=24",
+    ),
+    mutant(
+        "note_sweep/main",
+        "the factor of dynamics is another one",
+        "control[behind + 2u] * note.z",
+        "control[behind + 1u] * note.z",
+        "note_sweep pieces=33 N=4 H=12",
+    ),
+    mutant(
+        "note_sweep/main",
+        "held notes have the control of those that begin",
+        "select(first_control + n, behind, sounded)",
+        "first_control + n",
+        "note_sweep pieces=5 N=13 H=24",
+    ),
+    mutant(
+        "note_sweep/main",
+        "replay is not controlled",
+        "logit.y + control[behind + 1u]",
+        "logit.y",
+        "note_sweep pieces=5 N=13 H=24",
+    ),
+    mutant(
+        "note_sweep/main",
+        "given rests are drawn",
+        "uniforms.forced == 2.0 && forced[given] >= 0.0",
+        "uniforms.forced == 2.0 && forced[given] > 0.0",
+        "note_sweep pieces=3 N=19 H=16 some cells given",
+    ),
+    mutant(
+        "note_sweep/main",
+        "given notes count as silence",
+        "rests = rests && note.x == 0.0;",
+        "",
+        "note_sweep pieces=3 N=19 H=16 some cells given",
     ),
     // octave_conv
     mutant(

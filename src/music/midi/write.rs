@@ -6,6 +6,7 @@ use midly::num::{u4, u7, u15, u24, u28};
 use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, TrackEvent, TrackEventKind};
 
 use crate::files::write_output;
+use crate::music::hands::{self, Hand};
 use crate::music::roll::{Roll, STEPS_PER_QUARTER};
 use crate::{Error, Result};
 
@@ -14,6 +15,47 @@ const DIVISION: u16 = 480;
 
 const TICKS_PER_STEP: u32 = DIVISION as u32 / STEPS_PER_QUARTER;
 
+/// How a roll is written as MIDI.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Writing {
+    /// Quarter notes a minute, 4 to 1000.
+    pub bpm: f64,
+    /// The length of the file in seconds, where it is not that of the roll: to a thousandth of a second, for which the tempo is
+    /// changed by as little as that takes. What lies behind it is cut.
+    pub seconds: Option<f64>,
+    /// On a track for each hand ([`hands`]), as a type 1 file, instead of one track.
+    pub two_hands: bool,
+    /// Whose it is, as the file's copyright notice.
+    pub copyright: Option<String>,
+    /// Texts at the file's beginning.
+    pub texts: Vec<String>,
+}
+
+impl Writing {
+    /// On one track, without texts.
+    pub fn new(bpm: f64) -> Self {
+        Self { bpm, seconds: None, two_hands: false, copyright: None, texts: vec![] }
+    }
+
+    /// Ticks and microseconds a quarter note of a roll of so many time steps.
+    fn clock(&self, steps: usize) -> Result<(u32, u32)> {
+        let Self { bpm, seconds, .. } = *self;
+        if !(4.0..=1000.0).contains(&bpm) {
+            return Err(Error::usage(format!("a tempo of {bpm} bpm"), "give a tempo from 4 to 1000 bpm"));
+        }
+        let quarter = 60e6 / bpm;
+        let Some(seconds) = seconds else { return Ok((steps as u32 * TICKS_PER_STEP, quarter.round() as u32)) };
+        let ticks = (seconds * 1e6 / quarter * f64::from(DIVISION)).round();
+        if !(1.0..=f64::from(u32::MAX >> 4)).contains(&ticks) {
+            let what = format!("a piece of {seconds} seconds at {bpm} bpm");
+            return Err(Error::usage(what, "give a length of at least a thousandth of a second, and below nine hours"));
+        }
+        // A whole number of ticks lasts as long as asked for in a tempo that is off by less than half a tick.
+        let exact = seconds * 1e6 * f64::from(DIVISION) / ticks;
+        Ok((ticks as u32, exact.round().clamp(60_000.0, 15_000_000.0) as u32))
+    }
+}
+
 impl Roll {
     /// The roll as a type 0 MIDI file with one piano track at `bpm` quarter notes a minute: a re-attack is a note-off and
     /// a note-on on one tick, in this order, and every note is closed. The track ends with the roll.
@@ -21,33 +63,59 @@ impl Roll {
     /// # Errors
     /// `bpm` is not within 4..=1000. MIDI ends at 3.6, a tempo of 2^24 microseconds; 1000 is more than any piece asks for.
     pub fn to_midi(&self, bpm: f64) -> Result<Vec<u8>> {
-        if !(4.0..=1000.0).contains(&bpm) {
-            return Err(Error::usage(format!("a tempo of {bpm} bpm"), "give a tempo from 4 to 1000 bpm"));
-        }
-        let mut events = Vec::new();
-        for note in self.notes() {
-            let key = u7::new(note.pitch);
-            // false sorts before true: notes end before others begin on the same time step.
-            events.push((note.end, false, MidiMessage::NoteOff { key, vel: u7::new(64) }));
-            events.push((note.start, true, MidiMessage::NoteOn { key, vel: u7::new(note.velocity) }));
-        }
-        events.sort_by_key(|&(step, on, _)| (step, on));
+        self.to_midi_as(&Writing::new(bpm))
+    }
 
-        let midi = |message| TrackEventKind::Midi { channel: u4::new(0), message };
-        let tempo = u24::new((60e6 / bpm).round() as u32);
-        let head =
-            [TrackEventKind::Meta(MetaMessage::Tempo(tempo)), midi(MidiMessage::ProgramChange { program: u7::new(0) })];
-        let mut track: Vec<TrackEvent> = head.map(|kind| TrackEvent { delta: u28::new(0), kind }).into();
-        let mut now = 0;
-        let body = events.into_iter().map(|(step, _, message)| (step, midi(message)));
-        for (step, kind) in body.chain([(self.steps(), TrackEventKind::Meta(MetaMessage::EndOfTrack))]) {
-            // At most MAX_STEPS * TICKS_PER_STEP < 2^28.
-            track.push(TrackEvent { delta: u28::new((step - now) as u32 * TICKS_PER_STEP), kind });
-            now = step;
+    /// The roll as a MIDI file, as `writing` says; see [`Roll::to_midi`].
+    ///
+    /// # Errors
+    /// A tempo out of range, or a length that no file has.
+    pub fn to_midi_as(&self, writing: &Writing) -> Result<Vec<u8>> {
+        let (end, tempo) = writing.clock(self.steps())?;
+        let notes = self.notes();
+        let hands = match writing.two_hands {
+            true => hands::split(&notes),
+            false => vec![Hand::Right; notes.len()],
+        };
+        let parts: &[Hand] = if writing.two_hands { &[Hand::Right, Hand::Left] } else { &[Hand::Right] };
+        let meta = |message| (0, TrackEventKind::Meta(message));
+        let mut head = vec![];
+        head.extend(writing.copyright.iter().map(|text| meta(MetaMessage::Copyright(text.as_bytes()))));
+        head.extend(writing.texts.iter().map(|text| meta(MetaMessage::Text(text.as_bytes()))));
+        head.push(meta(MetaMessage::Tempo(u24::new(tempo))));
+        let mut tracks = vec![];
+        // Of two hands the first track has the tempo and no notes.
+        if writing.two_hands {
+            tracks.push(track(std::mem::take(&mut head), end));
         }
-        let header = Header::new(Format::SingleTrack, Timing::Metrical(u15::new(DIVISION)));
+        for (channel, &part) in parts.iter().enumerate() {
+            let midi = |message| TrackEventKind::Midi { channel: u4::new(channel as u8), message };
+            let mut events = std::mem::take(&mut head);
+            if writing.two_hands {
+                let name: &[u8] = if part == Hand::Right { b"Piano right" } else { b"Piano left" };
+                events.push(meta(MetaMessage::TrackName(name)));
+            }
+            events.push((0, midi(MidiMessage::ProgramChange { program: u7::new(0) })));
+            let mut played = vec![];
+            for (note, &hand) in notes.iter().zip(&hands) {
+                let elsewhere = writing.two_hands && hand != part;
+                let [start, stop] = [note.start, note.end].map(|step| (step as u32 * TICKS_PER_STEP).min(end));
+                if elsewhere || start == end {
+                    continue;
+                }
+                let key = u7::new(note.pitch);
+                // false sorts before true: notes end before others begin on the same tick.
+                played.push((stop, false, MidiMessage::NoteOff { key, vel: u7::new(64) }));
+                played.push((start, true, MidiMessage::NoteOn { key, vel: u7::new(note.velocity) }));
+            }
+            played.sort_by_key(|&(tick, on, _)| (tick, on));
+            events.extend(played.into_iter().map(|(tick, _, message)| (tick, midi(message))));
+            tracks.push(track(events, end));
+        }
+        let format = if writing.two_hands { Format::Parallel } else { Format::SingleTrack };
+        let header = Header::new(format, Timing::Metrical(u15::new(DIVISION)));
         let mut bytes = Vec::new();
-        Smf { header, tracks: vec![track] }
+        Smf { header, tracks }
             .write_std(&mut bytes)
             .map_err(|e| Error::run(format!("the piece cannot be written as MIDI: {e}"), "write fewer bars"))?;
         Ok(bytes)
@@ -60,4 +128,17 @@ impl Roll {
     pub fn write_midi(&self, path: impl AsRef<Path>, bpm: f64) -> Result<()> {
         write_output(path.as_ref(), &self.to_midi(bpm)?)
     }
+}
+
+/// A track of events at ticks, in order, that ends at `end`.
+fn track<'a>(events: Vec<(u32, TrackEventKind<'a>)>, end: u32) -> Vec<TrackEvent<'a>> {
+    let mut now = 0;
+    let events = events.into_iter().chain([(end, TrackEventKind::Meta(MetaMessage::EndOfTrack))]);
+    // At most MAX_STEPS * TICKS_PER_STEP < 2^28.
+    let delta = events.map(|(tick, kind)| {
+        let delta = u28::new(tick - now);
+        now = tick;
+        TrackEvent { delta, kind }
+    });
+    delta.collect()
 }
