@@ -233,6 +233,7 @@ pub fn cases() -> Vec<Case> {
         certain("all play", 50.0),
         case(op(3, 9, 16, 4)).uniforms(forced).note("given").shortcut(),
         mixed(op(3, 19, 16, 4)),
+        mixed(op(3, 9, 16, 4)).fill("control", Fill::Constant(-50.0)).note("given notes alone"),
         mixed(sweep_of(2, 11, [16, 8], 2, 3)),
         mixed(sweep_with(2, 9, [16, 12], (3, 5), 2)),
         case(op(3, 9, 16, 4)).fill("control", Fill::Constant(0.0)).note("no control"),

@@ -16,7 +16,7 @@ use deepj::music::{RollStats, StylePath};
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::generate::{HandArgument, numbered, seed_of_the_clock};
+use super::generate::{HandArgument, Rights, numbered, seed_of_the_clock};
 use super::{DeviceArguments, MIDI, bar, claim, load_checkpoint, read_piece, roll, say, say_json, signals::Signals};
 
 /// Make variants of a piece: some bars composed anew between those that stay
@@ -129,9 +129,12 @@ impl Vary {
         if varied.is_empty() {
             return Ok(signals.exit_code());
         }
-        let mut variants = vec![];
+        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path));
         for (Varied { roll, nats }, file) in varied.iter().zip(&files) {
-            let writing = Writing { two_hands: true, ..Writing::new(tempo) };
+            // The rest is the given piece's, whose rights are not known.
+            let (first, last) = (variation.steps.start / bar_steps + 1, variation.steps.end.div_ceil(bar_steps));
+            let anew = format!("Bars {first} to {last} composed anew by deepj. {}", rights.trained);
+            let writing = Writing { two_hands: true, texts: vec![anew], ..Writing::new(tempo) };
             deepj::files::write_output(file, &roll.to_midi_as(&writing)?)?;
             let stats = RollStats::new(roll);
             variants.push(Variant { file: path_text(file), seed, nats_after: *nats, nats_after_before: before, stats });

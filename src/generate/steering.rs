@@ -42,7 +42,9 @@ const TONIC: f32 = 0.5;
 const MOST_ONSET: f64 = 4.0;
 const MOST_HOLD: f64 = 4.0;
 /// How much of the difference between wanted and heard logarithms a bar changes the logits by.
-const ONSET_RATE: f64 = 0.1;
+const ONSET_RATE: f64 = 0.4;
+/// The same where the wanted density changes: what single bars happen to have would be taken for more than the curve.
+const CURVE_RATE: f64 = 0.1;
 /// By how much more than its own logarithm the curve of density leads, where it is above or below its mean: what the network hears of
 /// the bars before holds it back.
 const FORWARD: f64 = 3.0;
@@ -161,6 +163,8 @@ impl Steering {
         let channels = self.roll.channels.len();
         let row = self.roll.notes * channels;
         let dynamics = self.roll.channels.position(Channel::Dynamics);
+        let follows = self.wishes.density.as_ref().is_some_and(|curve| !curve.is_constant());
+        let rate = if follows { CURVE_RATE } else { ONSET_RATE };
         let velocity = self.velocity((steps.start + steps.end) / 2);
         for (piece, values) in values.iter().enumerate() {
             let wanted = self.density(&styles[piece], (steps.start + steps.end) / 2);
@@ -188,7 +192,7 @@ impl Steering {
             let Some(wanted) = wanted else { continue };
             let onsets = f64::from(onsets) * BAR as f64 / steps.len() as f64;
             let off = ((wanted.onsets * wanted.factor + 1.0) / (onsets + 1.0)).ln();
-            heard.onset = (heard.onset + ONSET_RATE * off).clamp(-MOST_ONSET, MOST_ONSET);
+            heard.onset = (heard.onset + rate * off).clamp(-MOST_ONSET, MOST_ONSET);
             if let Some(polyphony) = wanted.polyphony.filter(|_| sounding > 0) {
                 let off = (polyphony * wanted.factor.sqrt() * sounding as f64 / cells as f64).ln();
                 heard.hold = (heard.hold + HOLD_RATE * off).clamp(-MOST_HOLD, MOST_HOLD);
@@ -253,13 +257,15 @@ impl Steering {
     /// The roll with each velocity moved by what the weighted mean of those around it is off.
     fn centred(&self, roll: &Roll, given: usize) -> Result<Roll> {
         let notes = roll.notes();
-        // By time step: the number of onsets, and the sum of their velocities.
+        // By time step: the number of onsets, and the sum of what their velocities are off.
         let mut sums = vec![[0.0; 2]; roll.steps()];
         for note in &notes {
+            let wished =
+                self.velocity(note.start).map_or(0.0, |(wished, _)| f64::from(wished) - f64::from(note.velocity));
             sums[note.start][0] += 1.0;
-            sums[note.start][1] += f64::from(note.velocity);
+            sums[note.start][1] += wished;
         }
-        let around = |t: usize| {
+        let off = |t: usize| {
             let steps = t.saturating_sub(2 * BAR)..(t + 2 * BAR).min(sums.len());
             let weighted = steps.map(|at| {
                 let distance = (at as f64 - t as f64) / (BAR / 2) as f64;
@@ -269,8 +275,7 @@ impl Steering {
             sum / count
         };
         let moved = notes.iter().map(|note| {
-            let wished = self.velocity(note.start).filter(|_| note.start >= given);
-            let by = wished.map_or(0.0, |(wished, _)| f64::from(wished) - around(note.start));
+            let by = if note.start >= given { off(note.start) } else { 0.0 };
             RollNote { velocity: (f64::from(note.velocity) + by).round().clamp(1.0, 127.0) as u8, ..*note }
         });
         Roll::from_notes(roll.range(), moved)?.padded(roll.steps())

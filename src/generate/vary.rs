@@ -139,7 +139,9 @@ pub async fn vary(
         let mut closed = vec![];
         for one in varied {
             let close = ending::close(&one.roll, from, estimate.key);
-            let roll = close.map(|close| ending::closed(&one.roll, close)).transpose()?;
+            // Not at the cost of a hand that stays.
+            let held = close.filter(|_| variation.keep.is_none());
+            let roll = held.map(|close| ending::closed(&one.roll, close)).transpose()?;
             closed.push((close.map_or(0.0, |close| close.score), Varied { roll: roll.unwrap_or(one.roll), ..one }));
         }
         closed.sort_by(|(a, _), (b, _)| b.total_cmp(a));
@@ -196,9 +198,9 @@ impl Given {
         if let Some(keep) = keep {
             let notes = piece.notes();
             for (note, _) in notes.iter().zip(hands::split(&notes)).filter(|(_, hand)| *hand == keep) {
-                // With the rest before it: else another note on its pitch would go on in its place.
+                // With the rests around it: else another note on its pitch would go on in its place, or it itself beyond its end.
                 let start = if note.replay { note.start } else { note.start.saturating_sub(1) };
-                (start..note.end).for_each(|t| kept[t].push(usize::from(note.pitch - low)));
+                (start..(note.end + 1).min(kept.len())).for_each(|t| kept[t].push(usize::from(note.pitch - low)));
             }
         }
         // The kept hand has the side of the keyboard beyond its notes of this bar.

@@ -69,13 +69,14 @@ fn a_hand_is_kept_note_by_note() {
         varied(path, &["--bars", "3..6", "--keep", flag, "-o", "v.mid"]);
         let new = roll(path, "v.mid").notes();
         let notes = given.notes();
-        let within = |note: &RollNote| (32..96).contains(&note.start);
+        let within = |note: &RollNote| (32..96).contains(&note.start) && note.end < 96;
         let kept: Vec<&RollNote> =
             notes.iter().zip(split(&notes)).filter(|(note, of)| within(note) && *of == hand).map(|(n, _)| n).collect();
         assert!(!kept.is_empty());
         for note in kept {
             let same = |other: &RollNote| {
-                (other.pitch, other.start, other.velocity) == (note.pitch, note.start, note.velocity)
+                (other.pitch, other.start, other.end, other.velocity)
+                    == (note.pitch, note.start, note.end, note.velocity)
             };
             assert!(new.iter().any(same), "{note:?}");
         }

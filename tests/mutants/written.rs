@@ -1425,7 +1425,7 @@ pub const WRITTEN: &[Mutant] = &[
         "given notes count as silence",
         "rests = rests && note.x == 0.0;",
         "",
-        "note_sweep pieces=3 N=19 H=16 some cells given",
+        "note_sweep pieces=3 N=9 H=16 given notes alone",
     ),
     // octave_conv
     mutant(

@@ -22,7 +22,8 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use wishes::{Length, WishArguments};
-use written::{Made, Rights, Written};
+pub(super) use written::Rights;
+use written::{Made, Written};
 
 use super::{
     DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, read_piece, roll, say, say_json,
@@ -385,7 +386,14 @@ impl Generate {
         let Request { expression, tempo, .. } = request;
         let Composition { styles, seed, temperature, .. } = &request.options;
         let flags = format!("--style \"{expression}\" --seed {seed} --tempo {tempo} --temperature {temperature}");
-        let flags = [vec![flags], self.wishes.flags()].concat().join(" ");
+        let more = [
+            (self.count > 1).then(|| format!("--count {}", self.count)),
+            self.no_silence_temperature.then(|| "--no-silence-temperature".into()),
+            self.only
+                .map(|only| format!("--only {}", if matches!(only, HandArgument::Left) { "left" } else { "right" })),
+        ];
+        let more: Vec<String> = more.into_iter().flatten().collect();
+        let flags = [vec![flags], self.wishes.flags(), more].concat().join(" ");
         let (place, all) = (candidate + 1, styles.len());
         let prime = if self.prime.is_some() { ", after a given beginning" } else { "" };
         format!("deepj generate {flags}: candidate {place} of {all}{prime}")

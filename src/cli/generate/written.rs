@@ -46,7 +46,7 @@ pub struct Rights {
     /// A sentence for the file's copyright notice.
     notice: String,
     /// What the model learned from.
-    trained: String,
+    pub trained: String,
 }
 
 impl Rights {
