@@ -11,10 +11,11 @@ use crate::soundfont::soundfont;
 use crate::words::Word;
 
 /// Files and folders by the names that documents give them. Those in capitals are placeholders.
-pub const THINGS: [&str; 31] = [
+pub const THINGS: [&str; 32] = [
     "midi",
     "both",
     "bl2012",
+    "as-learned",
     "pieces",
     "piece.mid",
     "beginning.mid",
@@ -91,7 +92,7 @@ pub fn make(workshop: &Workshop, thing: &'static str) -> Result<(), String> {
         "bl2012" => ["JSB_Chorales", "Piano_midi", "Nottingham", "MuseData"]
             .iter()
             .try_for_each(|set| write(&format!("bl2012/{set}.json"), chorales().to_string().as_bytes()))?,
-        "pieces" | "DIR" => {
+        "pieces" | "as-learned" | "DIR" => {
             for genre in ["baroque", "classical", "romantic"] {
                 fs::create_dir_all(shared.join(thing).join(genre)).map_err(|error| error.to_string())?;
                 run(&format!("{generate} --style {genre} --bars 2 --count 2 -o {thing}/{genre}/piece.mid"))?;
