@@ -4,7 +4,7 @@
 //!
 //! | | points |
 //! |---|---|
-//! | it is in the wished key by [`crate::music::key`]'s estimate | 2, and 10 times its confidence, 1.5 at most |
+//! | it is in the wished key by [`crate::music::key`]'s estimate | 4, and 30 times its confidence, 4.5 at most |
 //! | it is in another key of the wished mode, from which it is moved | half of that |
 //! | no key is wished | 10 times the confidence of its key, 1.5 at most |
 //! | how far its onsets a bar are from what was wished: the absolute logarithm of their ratio | -1 times it |
@@ -130,13 +130,13 @@ fn judged(
     let mut points = 0.0;
     let mut moved = 0;
     if let Some(estimate) = &estimate {
-        let clear = 10.0 * estimate.confidence.min(0.15);
+        let sure = estimate.confidence.min(0.15);
         match wishes.key.map(|wanted| estimate.key.least_interval(wanted)) {
-            None => points += clear,
-            Some(Some(0)) => points += 2.0 + clear,
+            None => points += 10.0 * sure,
+            Some(Some(0)) => points += 4.0 + 30.0 * sure,
             // What the given beginning has is not moved.
             Some(Some(interval)) if given == 0 => {
-                points += (2.0 + clear) / 2.0;
+                points += 2.0 + 15.0 * sure;
                 moved = interval;
             }
             Some(_) => {}

@@ -35,7 +35,7 @@ pub const NOMINAL: f64 = 12.0;
 /// What is added to the logit of a note outside the range: it is never drawn.
 pub(super) const NEVER: f32 = -1e4;
 /// What is added to the logit of a note that would begin outside the key's scale.
-const OUTSIDE_SCALE: f32 = -1.0;
+const OUTSIDE_SCALE: f32 = -1.25;
 /// What is added to that of the key's tonic, in any octave: the scale alone is that of several keys.
 const TONIC: f32 = 0.5;
 /// The largest change of the logits of notes that begin, and of notes that go on.
