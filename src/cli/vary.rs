@@ -129,7 +129,7 @@ impl Vary {
         if varied.is_empty() {
             return Ok(signals.exit_code());
         }
-        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path));
+        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path, true));
         for (Varied { roll, nats }, file) in varied.iter().zip(&files) {
             // The rest is the given piece's, whose rights are not known.
             let (first, last) = (variation.steps.start / bar_steps + 1, variation.steps.end.div_ceil(bar_steps));
@@ -156,7 +156,13 @@ impl Vary {
 
     /// The time steps of the bars to be composed anew.
     fn steps(&self, all: usize, bar: usize) -> Result<std::ops::Range<usize>> {
-        let Some(text) = &self.bars else { return Ok((2 * bar).min(all.saturating_sub(1))..all) };
+        let Some(text) = &self.bars else {
+            if all <= 2 * bar {
+                let what = format!("a piece of {} bars, of which the first two stay", all as f64 / bar as f64);
+                return Err(Error::usage(what, "name the bars to compose anew by --bars, such as 1..1"));
+            }
+            return Ok(2 * bar..all);
+        };
         let wrong = || {
             let what = format!("--bars {text}");
             Error::usage(what, "give the first and the last bar, counted from 1, such as 5..8, or one, such as 5")

@@ -155,7 +155,7 @@ pub async fn generate(
     let mut ensemble = Ensemble::new(&setting, options.styles.clone()).await?;
     let mut failure = ensemble.compose(&setting, fork, &mut told).await?;
     let rolls = setting.rolls(&ensemble.values)?;
-    let styles = ensemble.styles(&setting, ensemble.done);
+    let styles = ensemble.mean_styles(&setting);
     let (kept, others) = setting.chosen(&rolls, &styles);
     let mut rolls: Vec<Roll> = kept.iter().map(|judged| rolls[judged.candidate].clone()).collect();
     let mut closes = vec![None; rolls.len()];
@@ -249,6 +249,18 @@ impl Ensemble {
         let bars = (setting.options.steps.div_ceil(setting.bar) - 1).max(1);
         let place = (step.saturating_sub(setting.primed) / setting.bar) as f64 / bars as f64;
         self.styles.iter().map(|path| path.at(place.min(1.0))).collect()
+    }
+
+    /// The style of each piece, a mean over the bars that are composed.
+    fn mean_styles(&self, setting: &Setting<'_>) -> Vec<Vec<f32>> {
+        let bars = setting.options.steps.div_ceil(setting.bar);
+        let mut sum = self.styles(setting, setting.primed);
+        for bar in 1..bars {
+            let styles = self.styles(setting, setting.primed + bar * setting.bar);
+            sum.iter_mut().flatten().zip(styles.iter().flatten()).for_each(|(sum, weight)| *sum += weight);
+        }
+        sum.iter_mut().flatten().for_each(|sum| *sum /= bars as f32);
+        sum
     }
 
     /// Goes on until a time step of the piece, or until it is stopped. Returns why the device failed after some bars, if it did.

@@ -76,6 +76,8 @@ pub struct Steering {
     roll: RollShape,
     /// The mean of the curve of density.
     mean: f64,
+    /// Whether nothing was given before.
+    from_silence: bool,
     pieces: Vec<Heard>,
 }
 
@@ -108,6 +110,7 @@ impl Steering {
         if wishes.dynamics.is_some() && !roll.channels.contains(Channel::Dynamics) {
             return Err(Error::usage("dynamics for a model whose notes have none", "leave them out"));
         }
+        let from_silence = prime.is_none();
         let prime = prime.and_then(|prime| {
             let from = prime.steps().saturating_sub(PRIME_BARS * BAR);
             let notes: Vec<f32> =
@@ -115,7 +118,21 @@ impl Steering {
             (!notes.is_empty()).then(|| notes.iter().sum::<f32>() / notes.len() as f32)
         });
         let mean = wishes.density.as_ref().map_or(1.0, Curve::geometric_mean);
-        Ok(Self { wishes: wishes.clone(), prime, range, roll, mean, pieces: vec![Heard::default(); pieces] })
+        Ok(Self {
+            wishes: wishes.clone(),
+            prime,
+            range,
+            roll,
+            mean,
+            from_silence,
+            pieces: vec![Heard::default(); pieces],
+        })
+    }
+
+    /// The same within a piece of which the beginning is there, as dense as the level says: what is wished leads as much as a change of
+    /// it would.
+    pub fn within(self) -> Self {
+        Self { from_silence: false, mean: 1.0, ..self }
     }
 
     /// Whether nothing is ever added.
@@ -202,7 +219,7 @@ impl Steering {
 
     /// What is added to the logits of notes that begin because the piece has just begun.
     fn start(&self, t: usize) -> f64 {
-        if self.prime.is_none() { START * (-(t as f64) / START_STEPS).exp() } else { 0.0 }
+        if self.from_silence { START * (-(t as f64) / START_STEPS).exp() } else { 0.0 }
     }
 
     /// What is added to the logit of a note of this pitch that would begin.
@@ -259,7 +276,8 @@ impl Steering {
         let notes = roll.notes();
         // By time step: the number of onsets, and the sum of what their velocities are off.
         let mut sums = vec![[0.0; 2]; roll.steps()];
-        for note in &notes {
+        // What is given stays, and is nobody's measure.
+        for note in notes.iter().filter(|note| note.start >= given) {
             let wished =
                 self.velocity(note.start).map_or(0.0, |(wished, _)| f64::from(wished) - f64::from(note.velocity));
             sums[note.start][0] += 1.0;
@@ -299,10 +317,7 @@ fn with_velocities(roll: Roll, Velocities { mean, deviation }: Velocities) -> Re
     let velocity = |note: &RollNote| f64::from(note.velocity);
     let played = notes.iter().map(velocity).sum::<f64>() / count;
     let variance = notes.iter().map(|note| (velocity(note) - played).powi(2)).sum::<f64>() / count;
-    if variance == 0.0 {
-        return Ok(roll);
-    }
-    let factor = (f64::from(deviation) / variance.sqrt()).clamp(1.0 / MOST_SPREAD, MOST_SPREAD);
+    let factor = (f64::from(deviation) / variance.sqrt().max(1e-3)).clamp(1.0 / MOST_SPREAD, MOST_SPREAD);
     for note in &mut notes {
         note.velocity = (f64::from(mean) + factor * (velocity(note) - played)).round().clamp(1.0, 127.0) as u8;
     }

@@ -79,6 +79,9 @@ pub async fn vary(
     let lanes = candidates + 1;
     let mut generator = Generator::new(checkpoint, lanes, beats, device, selection).await?;
     let mut steering = Steering::new(wishes, None, (range, checkpoint.model.roll()), lanes)?;
+    if steps.start > 0 {
+        steering = steering.within();
+    }
     let given = Given::new(piece, variation.keep);
     let end = (steps.end + LISTENED).min(piece.steps());
     let mut values = vec![vec![]; lanes];

@@ -160,7 +160,7 @@ impl Generate {
     pub fn run(self) -> Result<ExitCode> {
         // Locked until all is written.
         let (mut request, _outputs) = self.request()?;
-        if let Some(sets) = self.wishes.mood(self.temperature.is_none()) {
+        if let Some(sets) = self.wishes.mood(&request.checkpoint, self.temperature.is_none()) {
             tell(format_args!("note: the mood stands for {sets}"));
         }
         if request.options.keep.is_some() && self.looks(&request.path) {
@@ -185,6 +185,12 @@ impl Generate {
             true => e.during("composing the first bar", "no bar was composed, and nothing was written"),
             false => e,
         })?;
+        let given = request.options.prime.as_ref().map_or(0, music::Roll::steps);
+        let nothing = composed.rolls.iter().all(|roll| roll.steps() <= given);
+        if composed.interrupted && composed.failure.is_none() && nothing {
+            tell("interrupted before the first bar was composed: nothing is written");
+            return Ok(signals.exit_code());
+        }
         for roll in &mut composed.rolls {
             if self.wishes.transpose != 0 {
                 *roll = roll.transposed(self.wishes.transpose)?;
@@ -267,7 +273,7 @@ impl Generate {
             key: options.wishes.key.or(kept[i].estimate).map(|key| key.moved(self.wishes.transpose)),
             copied: copied.get(i).map(Rights::copied),
         });
-        written.write(&made.collect::<Vec<_>>(), &Rights::new(checkpoint, path))?;
+        written.write(&made.collect::<Vec<_>>(), &Rights::new(checkpoint, path, self.prime.is_some()))?;
         Ok(copied)
     }
 

@@ -6,6 +6,7 @@ use deepj::generate::steering::Wishes;
 use deepj::generate::{MAX_BARS, MAX_PIECES};
 use deepj::music::roll::STEPS_PER_QUARTER;
 use deepj::music::{Key, NoteRange};
+use deepj::shape::Channel;
 use deepj::{Error, Result};
 
 use crate::cli::tell;
@@ -118,8 +119,9 @@ impl WishArguments {
             None => {
                 let bars = self.bars.unwrap_or(BARS);
                 let steps = bars * bar as f64;
-                if !(steps >= 1.0 && steps < f64::from(u32::MAX)) {
-                    return Err(Error::usage(format!("--bars {bars}"), "give a number above 0, such as 32 or 13.5"));
+                if !(steps >= 1.0 && steps <= (MAX_BARS * bar) as f64) {
+                    let remedy = format!("give a number above 0, at most {MAX_BARS}, such as 32 or 13.5");
+                    return Err(Error::usage(format!("--bars {bars}"), remedy));
                 }
                 if steps.fract() != 0.0 {
                     let nearest = steps.round() / bar as f64;
@@ -139,7 +141,9 @@ impl WishArguments {
     pub fn wishes(&self, checkpoint: &Checkpoint, clock: Clock) -> Result<Wishes> {
         let levels = if self.as_learned { vec![] } else { checkpoint.corpus.levels.clone() };
         let mood = self.mood.map(Mood::sets);
-        let dynamics = self.dynamics.as_deref().or(mood.map(|(_, dynamics, _)| dynamics));
+        let has_dynamics = checkpoint.model.roll().channels.contains(Channel::Dynamics);
+        let of_mood = mood.map(|(_, dynamics, _)| dynamics).filter(|_| has_dynamics);
+        let dynamics = self.dynamics.as_deref().or(of_mood);
         let dynamics = dynamics.map(|text| Curve::parse(text, DYNAMICS, clock)).transpose()?;
         let density = self.density.as_deref().map(|text| Curve::parse(text, DENSITY, clock)).transpose()?;
         let density = density.or(mood.map(|(density, ..)| Curve::constant(density)));
@@ -169,11 +173,12 @@ impl WishArguments {
     }
 
     /// What the mood stands for, in words; `temperature` says whether that too.
-    pub fn mood(&self, temperature: bool) -> Option<String> {
+    pub fn mood(&self, checkpoint: &Checkpoint, temperature: bool) -> Option<String> {
+        let has_dynamics = checkpoint.model.roll().channels.contains(Channel::Dynamics);
         let (density, dynamics, degree) = self.mood?.sets();
         let set = [
             self.density.is_none().then(|| format!("--density {density}")),
-            self.dynamics.is_none().then(|| format!("--dynamics {dynamics}")),
+            (has_dynamics && self.dynamics.is_none()).then(|| format!("--dynamics {dynamics}")),
             temperature.then(|| format!("--temperature {degree}")),
         ];
         let set: Vec<String> = set.into_iter().flatten().collect();

@@ -50,7 +50,8 @@ pub struct Rights {
 }
 
 impl Rights {
-    pub fn new(checkpoint: &Checkpoint, path: &Path) -> Self {
+    /// `given` says that the piece begins with somebody's file.
+    pub fn new(checkpoint: &Checkpoint, path: &Path, given: bool) -> Self {
         let pieces = checkpoint.split.train.len();
         let from = checkpoint.corpus.data.as_deref().unwrap_or("the corpus within the program");
         let (notice, trained) = match (is_builtin(path), &checkpoint.corpus.licence) {
@@ -72,6 +73,11 @@ impl Rights {
                 "Composed by deepj; its authors claim no rights in it".to_string(),
                 format!("The weights learned from {pieces} pieces of {from}, whose licences deepj does not know"),
             ),
+        };
+        let notice = match given {
+            false => notice,
+            true => "Composed by deepj behind a given beginning, whose rights it does not know; its authors claim none in what \
+                     follows".into(),
         };
         Self { notice, trained }
     }
