@@ -3,20 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use deepj::checkpoint::Checkpoint;
 use deepj::files::{Outputs, is_standard_stream, path_text};
 use deepj::generate::curve::Curve;
 use deepj::generate::steering::Wishes;
 use deepj::generate::vary::{Variation, Varied, vary};
+use deepj::music::RollStats;
 use deepj::music::hands::Hand;
 use deepj::music::levels::Level;
 use deepj::music::midi::Writing;
 use deepj::music::roll::BAR;
-use deepj::music::{RollStats, StylePath};
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::generate::{HandArgument, Rights, numbered, seed_of_the_clock};
+use super::generate::{HandArgument, Rights, numbered, seed_of_the_clock, style_of};
 use super::{DeviceArguments, MIDI, bar, claim, load_checkpoint, read_piece, roll, say, say_json, signals::Signals};
 
 /// Make variants of a piece: some bars composed anew between those that stay
@@ -94,7 +93,7 @@ impl Vary {
         let bar_steps = checkpoint.model.roll().beats;
         let variation = Variation {
             steps: self.steps(piece.steps(), bar_steps)?,
-            style: self.style(&checkpoint)?,
+            style: style_of(self.style.as_deref(), &checkpoint, piece.steps().div_ceil(bar_steps))?.1,
             keep: self.keep.map(Hand::from),
             wishes: self.wishes(&RollStats::new(&piece), checkpoint.styles.len()),
             candidates: self.candidates,
@@ -176,12 +175,6 @@ impl Vary {
         let start = (first - 1) * bar;
         // The last bar of a piece may not be whole.
         Ok(start..if last * bar < all + bar { (last * bar).min(all) } else { last * bar })
-    }
-
-    fn style(&self, checkpoint: &Checkpoint) -> Result<StylePath> {
-        let styles = &checkpoint.styles;
-        let all = || (0..styles.len()).map(|i| styles.label(i)).collect::<Vec<_>>().join(",");
-        Ok(StylePath::parse(&self.style.clone().unwrap_or_else(all), styles)?.0)
     }
 
     /// As dense as the piece, or as was asked for.

@@ -119,6 +119,11 @@ fn what_cannot_be_varied_is_named() {
         fails(path, &[&vary[..], &wrong].concat(), 2, &texts);
     }
     fails(path, &[&vary[..], &["--less-dense", "--more-dense"]].concat(), 2, &["--less-dense"]);
+    // What is odd about a style is said as by `generate`.
+    let path_of_three = ["--style", "bach -> mozart -> chopin -> liszt -> haydn", "--bars", "3..3"];
+    let said = crate::deepj(path, &[&vary[..], &path_of_three, &["--candidates", "1"]].concat());
+    assert!(String::from_utf8_lossy(&said.stderr).contains("5 stations but the piece only 4 bars"), "{said:?}");
+    std::fs::remove_file(path.join("v.mid")).unwrap();
     fails(path, &["vary", "none.mid", "--checkpoint", "builtin"], 1, &["none.mid"]);
     assert!(!path.join("v.mid").exists());
 }

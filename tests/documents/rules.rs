@@ -72,7 +72,7 @@ const RULES: &[Rule] = &[
     Rule::Told {
         shown: "`midi`, `both`, `bl2012`, `pieces`, `runs/first` and other files and folders that the documents speak of; \
                 placeholders in capitals",
-        run: "small ones of this name, which the program makes before: pieces of four bars, runs of one update",
+        run: "small ones of this name, which the program makes before: pieces of a few bars, runs of one update",
     },
 ];
 

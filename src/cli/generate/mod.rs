@@ -214,7 +214,7 @@ impl Generate {
     /// All that is known before the work, with the outputs, which can be written: a piece is worth the time it took.
     fn request(&self) -> Result<(Request, Outputs)> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
-        self.check(&checkpoint)?;
+        check_copies_bound(self.copies_bound.unwrap_or(COPIES_BOUND))?;
         let Prime { roll: prime, tempo, warnings } = match &self.prime {
             Some(file) => Prime::read(file, &checkpoint, self.strict)?,
             None => Prime::default(),
@@ -226,7 +226,7 @@ impl Generate {
         let bar = checkpoint.model.roll().beats;
         let Length { steps, clock } = self.wishes.length(primed, tempo, bar)?;
         let wishes = self.wishes.wishes(&checkpoint, clock)?;
-        let (expression, style) = self.style(&checkpoint.styles, steps.div_ceil(bar))?;
+        let (expression, style) = style_of(self.style.as_deref(), &checkpoint, steps.div_ceil(bar))?;
         let seed = self.seed.unwrap_or_else(seed_of_the_clock);
         let (files, outputs) = self.files(&path, seed)?;
         let candidates = self.wishes.candidates(self.count);
@@ -329,16 +329,6 @@ impl Generate {
         Ok(())
     }
 
-    /// # Errors
-    /// A style for a model that knows none, or a bound that is none.
-    fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
-        if let Some(style) = self.style.as_ref().filter(|_| checkpoint.model.roll().styles == 0) {
-            let what = format!("--style {style}: the model {} knows no style", checkpoint.model.architecture());
-            return Err(Error::usage(what, "leave out --style, or take a checkpoint of a model that does"));
-        }
-        check_copies_bound(self.copies_bound.unwrap_or(COPIES_BOUND))
-    }
-
     /// Whether copies are looked for: the pieces of the weights within the program are hardly at hand.
     fn looks(&self, checkpoint: &Path) -> bool {
         self.copies_bound.map_or(!is_builtin(checkpoint), |bars| bars > 0.0)
@@ -405,25 +395,6 @@ impl Generate {
         format!("deepj generate {flags}: candidate {place} of {all}{prime}")
     }
 
-    /// The style, and the expression for it.
-    fn style(&self, styles: &Styles, bars: usize) -> Result<(String, StylePath)> {
-        let expression = self.style.clone().unwrap_or_else(|| {
-            let all: Vec<String> = (0..styles.len()).map(|i| styles.label(i)).collect();
-            all.join(",")
-        });
-        let (style, notices) = StylePath::parse(&expression, styles)?;
-        let stations = style.stations();
-        if stations > bars {
-            tell(format_args!(
-                "note: the style has {stations} stations but the piece only {bars} bars, so not all of them are heard"
-            ));
-        }
-        for notice in notices {
-            tell(format_args!("note: {notice}"));
-        }
-        Ok((expression, style))
-    }
-
     /// The files to be written, which can be.
     fn files(&self, checkpoint: &Path, seed: u32) -> Result<(Vec<PathBuf>, Outputs)> {
         if self.count == 0 || self.count > MAX_PIECES {
@@ -455,6 +426,31 @@ impl Generate {
         claim(&mut outputs, self.page.as_deref(), &["html", "htm"])?;
         Ok((files, outputs))
     }
+}
+
+/// The style that `--style` names, all styles in equal parts without it, for so many bars; with the expression for it.
+///
+/// # Errors
+/// A style for a model that knows none, or an expression that is none.
+pub(super) fn style_of(expression: Option<&str>, checkpoint: &Checkpoint, bars: usize) -> Result<(String, StylePath)> {
+    if let Some(style) = expression.filter(|_| checkpoint.model.roll().styles == 0) {
+        let what = format!("--style {style}: the model {} knows no style", checkpoint.model.architecture());
+        return Err(Error::usage(what, "leave out --style, or take a checkpoint of a model that does"));
+    }
+    let styles = &checkpoint.styles;
+    let all = || (0..styles.len()).map(|i| styles.label(i)).collect::<Vec<_>>().join(",");
+    let expression = expression.map_or_else(all, str::to_string);
+    let (style, notices) = StylePath::parse(&expression, styles)?;
+    let stations = style.stations();
+    if stations > bars {
+        tell(format_args!(
+            "note: the style has {stations} stations but the piece only {bars} bars, so not all of them are heard"
+        ));
+    }
+    for notice in notices {
+        tell(format_args!("note: {notice}"));
+    }
+    Ok((expression, style))
 }
 
 /// A given beginning.
