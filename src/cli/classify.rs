@@ -32,6 +32,10 @@ pub struct Classify {
     /// Pieces that it composes of each genre, and of each mixture of a sweep
     #[arg(long, value_name = "N", default_value_t = 30, requires = "checkpoint")]
     count: usize,
+    /// Have it compose as the network alone does, not as `generate`: neither drawn to the density and loudness of the style's
+    /// pieces, nor with a chosen ending, at a temperature of 1
+    #[arg(long, requires = "checkpoint")]
+    as_learned: bool,
     /// Follow the probability of the second style of "bach -> chopin" over mixtures of both
     #[arg(long, value_name = "A -> B", requires = "checkpoint")]
     sweep: Option<String>,
@@ -290,7 +294,11 @@ impl Classify {
     ) -> Result<Option<Vec<Roll>>> {
         let options = Composition {
             seed: self.seed.wrapping_mul(1000).wrapping_add(number),
-            ..Composition::new(styles, self.bars)
+            ..if self.as_learned {
+                Composition::new(styles, self.bars)
+            } else {
+                Composition::usual(checkpoint, styles, self.bars)
+            }
         };
         let bar = bar(self.bars as u64, "{wide_bar} composing, bar {pos}/{len} ETA {eta}");
         let progress = |done: usize| bar.set_position(done as u64);

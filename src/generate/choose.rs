@@ -4,7 +4,7 @@
 //!
 //! | | points |
 //! |---|---|
-//! | it is in the wished key by [`crate::music::key`]'s estimate | 4, and 30 times its confidence, 4.5 at most |
+//! | it is in the wished key by [`crate::music::key`]'s estimate | 4, 10 times its confidence, 1.5 at most, and 6 times the share of published profiles that agree ([`key::agreement`]) |
 //! | it is in another key of the wished mode, from which it is moved | half of that |
 //! | no key is wished | 10 times the confidence of its key, 1.5 at most |
 //! | how far its onsets a bar are from what was wished: the absolute logarithm of their ratio | -1 times it |
@@ -126,17 +126,19 @@ fn judged(
     copied: Option<f64>,
 ) -> Judged {
     let stats = RollStats::new(composed);
-    let estimate = key::estimate(&composed.notes());
+    let notes = composed.notes();
+    let estimate = key::estimate(&notes);
     let mut points = 0.0;
     let mut moved = 0;
     if let Some(estimate) = &estimate {
         let sure = estimate.confidence.min(0.15);
+        let agreement = key::agreement(&notes, estimate.key);
         match wishes.key.map(|wanted| estimate.key.least_interval(wanted)) {
             None => points += 10.0 * sure,
-            Some(Some(0)) => points += 4.0 + 30.0 * sure,
+            Some(Some(0)) => points += 4.0 + 10.0 * sure + 6.0 * agreement,
             // What the given beginning has is not moved.
             Some(Some(interval)) if given == 0 => {
-                points += 2.0 + 15.0 * sure;
+                points += 2.0 + 5.0 * sure + 3.0 * agreement;
                 moved = interval;
             }
             Some(_) => {}

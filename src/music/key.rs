@@ -234,6 +234,26 @@ const MAJOR_PROFILE: [f64; 12] = [0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.09
 /// The same in a minor key.
 const MINOR_PROFILE: [f64; 12] = [0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330];
 
+/// Published profiles of a major and a minor key, from the tonic up, by which [`agreement`] hears a piece: C. L. Krumhansl and
+/// E. J. Kessler, Tracing the dynamic changes in perceived tonal organization (1982); B. Aarden, Dynamic melodic expectancy
+/// (2003), from the folk songs of Essen; H. Bellman, About the determination of key of a musical excerpt (2005), after H. Budge;
+/// Temperley as above.
+const PUBLISHED: [[[f64; 12]; 2]; 4] = [
+    [
+        [6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88],
+        [6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17],
+    ],
+    [
+        [17.7661, 0.1456, 14.9265, 0.1602, 19.8049, 11.3587, 0.2912, 22.0620, 0.1456, 8.1549, 0.2330, 4.9512],
+        [18.2648, 0.7376, 14.0499, 16.8599, 0.7025, 14.4362, 0.7025, 18.6161, 4.5662, 1.9319, 7.3762, 1.7562],
+    ],
+    [
+        [16.80, 0.86, 12.95, 1.41, 13.49, 11.93, 1.25, 20.28, 1.80, 8.04, 0.62, 10.57],
+        [18.16, 0.69, 12.99, 13.34, 1.07, 11.15, 1.38, 21.07, 7.49, 1.53, 0.92, 10.21],
+    ],
+    [MAJOR_PROFILE, MINOR_PROFILE],
+];
+
 /// Time steps at either end of a piece that count on their own, beside the whole.
 const END: usize = 4 * BAR;
 
@@ -283,7 +303,32 @@ pub fn estimate(notes: &[RollNote]) -> Option<Estimate> {
     let first = shares(notes, start, start.saturating_add(END));
     let last = shares(notes, end.saturating_sub(END).max(start), end);
     let piece = standardised(std::array::from_fn(|i| whole[i] + FIRST * first[i] + LAST * last[i]))?;
-    let (major, minor) = (standardised(MAJOR_PROFILE)?, standardised(MINOR_PROFILE)?);
+    estimate_by(&piece, &[MAJOR_PROFILE, MINOR_PROFILE])
+}
+
+/// The share of four published pairs of profiles by which the whole of a piece, each of its time steps alike, is heard in `key`,
+/// 0..=1. Where all agree, most listeners and programs do.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::music::{key, roll::RollNote};
+///
+/// let note = |(i, pitch)| RollNote { pitch, velocity: 80, start: 4 * i, end: 4 * i + 4, replay: false };
+/// let cadence: Vec<RollNote> = [48, 64, 67, 53, 65, 69, 55, 59, 62, 48, 64, 67].into_iter().enumerate().map(note).collect();
+/// assert_eq!(key::agreement(&cadence, "C major".parse()?), 1.0);
+/// assert_eq!(key::agreement(&cadence, "A minor".parse()?), 0.0);
+/// # Ok::<(), deepj::Error>(())
+/// ```
+pub fn agreement(notes: &[RollNote], key: Key) -> f64 {
+    let Some(piece) = standardised(shares(notes, 0, usize::MAX)) else { return 0.0 };
+    let hears = |profiles: &&[[f64; 12]; 2]| estimate_by(&piece, profiles).is_some_and(|heard| heard.key == key);
+    PUBLISHED.iter().filter(hears).count() as f64 / PUBLISHED.len() as f64
+}
+
+/// The key of a piece with these standardised shares of pitch classes, by a profile of major and one of minor.
+fn estimate_by(piece: &[f64; 12], [major, minor]: &[[f64; 12]; 2]) -> Option<Estimate> {
+    let (major, minor) = (standardised(*major)?, standardised(*minor)?);
     let mut scores = [0.0; 24];
     let (mut best, mut second) = ((f64::NEG_INFINITY, Key::new(0, Mode::Major)), f64::NEG_INFINITY);
     for key in Key::all() {

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use deepj::checkpoint::{BUILTIN, Checkpoint, LICENCE};
 use deepj::experiment::{Source, page_within};
-use deepj::music::{NoteRange, Reading};
+use deepj::generate::{Composition, generate};
+use deepj::gpu::Device;
+use deepj::graph::session::KernelSelection;
+use deepj::music::{NoteRange, Reading, StylePath};
 use serde_json::Value;
 
 use crate::{corpus, deepj, fails, folder, succeeds, tiny_arguments};
@@ -43,6 +47,28 @@ fn a_fresh_clone_composes_in_each_genre() {
     let output = deepj(path, &[&named[..], &["--copies-bound", "1"]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("nobody looked whether the model has copied"), "{said}");
+}
+
+/// What a program that uses the library gets by [`Composition::usual`] is what `generate` writes where nothing is wished.
+#[test]
+fn the_usual_composition_is_the_command_s() {
+    let dir = folder();
+    let arguments = ["--device", "cpu", "--style", "baroque", "--bars", "4", "--seed", "3", "-o", "piece.mid"];
+    succeeds(dir.path(), &[&["generate", "--checkpoint", BUILTIN], &arguments[..]].concat());
+    let written = read(&dir.path().join("piece.mid")).roll_with_rest().unwrap();
+
+    let checkpoint = Checkpoint::named(Path::new(BUILTIN)).unwrap();
+    let style = StylePath::parse("baroque", &checkpoint.styles).unwrap().0;
+    let device = Device::Cpu { why: String::new() };
+    let composed = |composition: Composition| {
+        let composition = Composition { seed: 3, ..composition };
+        let never = AtomicBool::new(false);
+        let composing = generate(&checkpoint, &composition, device.clone(), KernelSelection::default(), &never, |_| ());
+        pollster::block_on(composing).unwrap().rolls.remove(0)
+    };
+    let usual = composed(Composition::usual(&checkpoint, vec![style.clone()], 4));
+    assert_eq!(written.notes(), usual.notes());
+    assert_ne!(usual.notes(), composed(Composition::new(vec![style], 4)).notes(), "as learned");
 }
 
 #[test]

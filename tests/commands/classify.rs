@@ -31,6 +31,9 @@ fn two_manners_are_told_apart() {
     let report = json(&succeeds(dir.path(), &[&base[..], &more].concat()));
     let generated = &report["generated"];
     assert_eq!((&generated["count"], &generated["named"]["pieces"]), (&3.into(), &6.into()));
+    // As the network alone composes, these are other pieces.
+    let learned = json(&succeeds(dir.path(), &[&base[..], &more, &["--as-learned"]].concat()));
+    assert_ne!(learned["sweep"]["points"], report["sweep"]["points"]);
     // Of two genres one or the other is named.
     assert!((share(&generated["named"]) + share(&generated["exchanged"]) - 1.0).abs() < 1e-9, "{generated}");
     let points = report["sweep"]["points"].as_array().unwrap();
@@ -53,6 +56,7 @@ fn what_cannot_be_told_apart_is_said() {
     fails(dir.path(), &with(&["--updates", "0"]), 2, &["updates 0", "1 to"]);
     fails(dir.path(), &with(&["--checkpoint", "none"]), 1, &["none"]);
     fails(dir.path(), &with(&["--sweep", "smith -> jones"]), 2, &["--checkpoint"]);
+    fails(dir.path(), &with(&["--as-learned"]), 2, &["--checkpoint"]);
     run_quietly(&tiny(dir.path(), 1)).unwrap();
     let sweep = |text: &'static str| with(&["--checkpoint", "run", "--sweep", text]);
     fails(dir.path(), &sweep("smith"), 2, &["two styles"]);

@@ -3,7 +3,8 @@
 use deepj::checkpoint::Checkpoint;
 use deepj::generate::curve::{Clock, Curve, DENSITY, DYNAMICS};
 use deepj::generate::steering::Wishes;
-use deepj::generate::{MAX_BARS, MAX_PIECES};
+use deepj::generate::{ENDINGS, MAX_BARS, MAX_PIECES, usual_temperature};
+use deepj::music::levels::Level;
 use deepj::music::roll::STEPS_PER_QUARTER;
 use deepj::music::{Key, NoteRange};
 use deepj::shape::Channel;
@@ -13,13 +14,9 @@ use crate::cli::tell;
 
 /// The bars of a piece where nothing is said.
 const BARS: f64 = 32.0;
-/// The temperature where density is drawn to that of the style (docs/COMPOSING.md has what others do).
-const TEMPERATURE: f32 = 0.8;
 /// Candidates for each piece, where something is wished that some of them meet better than others, and the least of them.
 const CANDIDATES: usize = 8;
 const LEAST_CANDIDATES: usize = 16;
-/// Continuations from which an ending is chosen.
-const ENDINGS: usize = 16;
 
 /// How long, in which key, how loud, how dense.
 #[derive(clap::Args)]
@@ -139,7 +136,7 @@ impl WishArguments {
     /// # Errors
     /// Curves that are none.
     pub fn wishes(&self, checkpoint: &Checkpoint, clock: Clock) -> Result<Wishes> {
-        let levels = if self.as_learned { vec![] } else { checkpoint.corpus.levels.clone() };
+        let levels = self.levels(checkpoint).to_vec();
         let mood = self.mood.map(Mood::sets);
         let has_dynamics = checkpoint.model.roll().channels.contains(Channel::Dynamics);
         let of_mood = mood.map(|(_, dynamics, _)| dynamics).filter(|_| has_dynamics);
@@ -167,9 +164,12 @@ impl WishArguments {
 
     /// The temperature, where the user gave none.
     pub fn temperature(&self, checkpoint: &Checkpoint) -> f32 {
-        let known = !self.as_learned && !checkpoint.corpus.levels.is_empty();
-        let usual = if known { TEMPERATURE } else { 1.0 };
-        self.mood.map_or(usual, |mood| mood.sets().2)
+        self.mood.map_or_else(|| usual_temperature(self.levels(checkpoint)), |mood| mood.sets().2)
+    }
+
+    /// The density and loudness of styles to which pieces are drawn.
+    fn levels<'a>(&self, checkpoint: &'a Checkpoint) -> &'a [Option<Level>] {
+        if self.as_learned { &[] } else { &checkpoint.corpus.levels }
     }
 
     /// What the mood stands for, in words; `temperature` says whether that too.
