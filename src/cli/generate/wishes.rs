@@ -84,6 +84,12 @@ enum Ending {
     None,
 }
 
+/// The temperature of a checkpoint, where nothing says another.
+pub fn usual_temperature(checkpoint: &Checkpoint, as_learned: bool) -> f32 {
+    let known = !as_learned && !checkpoint.corpus.levels.is_empty();
+    if known { TEMPERATURE } else { 1.0 }
+}
+
 /// How long a piece is.
 pub struct Length {
     /// Time steps to compose.
@@ -167,9 +173,7 @@ impl WishArguments {
 
     /// The temperature, where the user gave none.
     pub fn temperature(&self, checkpoint: &Checkpoint) -> f32 {
-        let known = !self.as_learned && !checkpoint.corpus.levels.is_empty();
-        let usual = if known { TEMPERATURE } else { 1.0 };
-        self.mood.map_or(usual, |mood| mood.sets().2)
+        self.mood.map_or(usual_temperature(checkpoint, self.as_learned), |mood| mood.sets().2)
     }
 
     /// What the mood stands for, in words; `temperature` says whether that too.
