@@ -1,6 +1,7 @@
-//! Measures how well `deepj play` keeps time at a MIDI port: composes and plays to a virtual port of its own, notes when each message
-//! arrives there, and prints when that was against when it was due: `cargo bench --features midi-port --bench playing -- [--minutes 5]`.
-//! With `--changes` density and style change every two seconds. Linux or macOS; by JACK with `--features midi-port,midir/jack`.
+//! Measures how well `deepj play` keeps time at a MIDI port: composes and plays to a virtual port of its own, notes
+//! when each message arrives there, and prints when that was against when it was due: `cargo bench --features midi-port
+//! --bench playing -- [--minutes 5]`. With `--changes` density and style change every two seconds. Linux or macOS; by
+//! JACK with `--features midi-port,midir/jack`.
 
 #[cfg(unix)]
 mod measuring {

@@ -1,5 +1,5 @@
-//! A piece that is composed bar by bar while it sounds: what is wished may change with each bar, and bars that nobody has heard yet
-//! are composed anew.
+//! A piece that is composed bar by bar while it sounds: what is wished may change with each bar, and bars that nobody
+//! has heard yet are composed anew.
 
 use super::generator::{Forced, Generator, Moment};
 use super::steering::{Heard, Steering, Wishes};
@@ -64,7 +64,8 @@ pub struct Mark {
 }
 
 impl<'a> Live<'a> {
-    /// From silence, or behind a beginning that [`Live::hear`] will be given. `silence` is [`super::Composition::silence`].
+    /// From silence, or behind a beginning that [`Live::hear`] will be given. `silence` is
+    /// [`super::Composition::silence`].
     ///
     /// # Errors
     /// Wishes that the model cannot meet, or a device that fails.
@@ -88,8 +89,8 @@ impl<'a> Live<'a> {
         self.bar
     }
 
-    /// Composes the next bar. Of keys that go up and down on one time step the former come first; keys that are down at its end stay
-    /// down until an event of a later bar.
+    /// Composes the next bar. Of keys that go up and down on one time step the former come first; keys that are down at
+    /// its end stay down until an event of a later bar.
     ///
     /// # Errors
     /// A device that fails, or probabilities that are not finite.
@@ -111,7 +112,8 @@ impl<'a> Live<'a> {
         Ok(events)
     }
 
-    /// Hears a bar of a given beginning, `number` from 0 on, and returns what it plays. A bar that is not whole is filled with a rest.
+    /// Hears a bar of a given beginning, `number` from 0 on, and returns what it plays. A bar that is not whole is
+    /// filled with a rest.
     ///
     /// # Errors
     /// Those of [`Live::compose`].
@@ -196,7 +198,8 @@ impl Manner {
         Steering::new(&self.wishes, None, (checkpoint.corpus.range, checkpoint.model.roll()), 0).map(drop)
     }
 
-    /// The velocities that are wanted: their mean, and their deviation where a style says it; `None` where it is left to the network.
+    /// The velocities that are wanted: their mean, and their deviation where a style says it; `None` where it is left
+    /// to the network.
     fn velocities(&self) -> Option<(f64, Option<f64>)> {
         let wished = self.wishes.dynamics.as_ref().map(|curve| (curve.at(0.0), None));
         let level = mixed(&self.wishes.levels, &self.style).and_then(|level| level.velocity);
@@ -204,8 +207,8 @@ impl Manner {
     }
 }
 
-/// What was heard of velocities, the latest bars counting most, by which later ones are moved: there is no whole piece yet whose mean
-/// could be known.
+/// What was heard of velocities, the latest bars counting most, by which later ones are moved: there is no whole piece
+/// yet whose mean could be known.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Loudness {
     /// Weighted number of onsets, sum of their velocities and of their squares.
@@ -254,7 +257,8 @@ mod tests {
         pollster::block_on(new).unwrap()
     }
 
-    /// Of many bars what is down and what goes up: each key goes up before it goes down again, and only where it is down.
+    /// Of many bars what is down and what goes up: each key goes up before it goes down again, and only where it is
+    /// down.
     fn follow(down: &mut Vec<u8>, events: &[LiveEvent]) {
         for event in events {
             let held = down.iter().position(|&pitch| pitch == event.pitch);

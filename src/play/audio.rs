@@ -1,8 +1,8 @@
 //! The system's audio, by `cpal`.
 //!
-//! Sound is made ahead, on the thread that plays, into a ring that the device's callback empties. The clock is the device's: it counts
-//! the frames that the device has taken from the ring, so events stand still relative to the sound whatever the device's rate really
-//! is. Where the ring is empty the clock stands still, and no sound is lost.
+//! Sound is made ahead, on the thread that plays, into a ring that the device's callback empties. The clock is the
+//! device's: it counts the frames that the device has taken from the ring, so events stand still relative to the sound
+//! whatever the device's rate really is. Where the ring is empty the clock stands still, and no sound is lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -20,7 +20,8 @@ use crate::{Error, Result};
 /// Bars that are composed ahead of what sounds.
 pub const AHEAD: usize = 2;
 const TICKS_PER_STEP: u32 = DIVISION as u32 / STEPS_PER_QUARTER;
-/// A change is made when no other has come for so long, or when the first has waited for so long: a controller sends many.
+/// A change is made when no other has come for so long, or when the first has waited for so long: a controller sends
+/// many.
 const SETTLED: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How long to wait for a change before looking whether a bar is wanted.
@@ -121,8 +122,8 @@ impl<'a> Composer<'a> {
         Ok(composer)
     }
 
-    /// Composes until nobody plays the queue any more, or `stop` says to stop. `changes` are made as they come; what is printed of each,
-    /// or what is wrong with it, goes to `said`.
+    /// Composes until nobody plays the queue any more, or `stop` says to stop. `changes` are made as they come; what is
+    /// printed of each, or what is wrong with it, goes to `said`.
     ///
     /// # Errors
     /// A device that fails; what was composed before is in the queue.
@@ -301,7 +302,8 @@ impl<'a> Composer<'a> {
         Ok(self.next().0)
     }
 
-    /// Makes a change, or moves controllers of styles, for all bars that are composed from now on, and returns it in words.
+    /// Makes a change, or moves controllers of styles, for all bars that are composed from now on, and returns it in
+    /// words.
     fn make(&mut self, mut changes: Vec<Change>) -> Result<String> {
         let mut manner = self.request.manner.clone();
         let Some(change) = changes.pop_if(|change| !matches!(change, Change::Weight(..))) else {

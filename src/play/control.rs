@@ -93,7 +93,8 @@ enum Target {
 #[derive(Clone, Debug)]
 pub struct ControllerMap(BTreeMap<u8, Target>);
 
-/// Controllers for what every model has, by the numbers that keyboards send: modulation wheel, volume, brightness, sound controller 6.
+/// Controllers for what every model has, by the numbers that keyboards send: modulation wheel, volume, brightness,
+/// sound controller 6.
 const USUAL: [(u8, Target); 4] =
     [(1, Target::Density), (7, Target::Dynamics), (74, Target::Temperature), (75, Target::Tempo)];
 /// The first controller for a style, and how many there are.
@@ -107,8 +108,8 @@ impl ControllerMap {
         Self(USUAL.into_iter().chain(styles).collect())
     }
 
-    /// Changes what a controller does: `cc=what`, where `what` is density, dynamics, temperature, tempo, stop, none, or a style that
-    /// `is_style` knows.
+    /// Changes what a controller does: `cc=what`, where `what` is density, dynamics, temperature, tempo, stop, none, or
+    /// a style that `is_style` knows.
     ///
     /// # Errors
     /// No number from 0 to 127, or nothing that can be changed.

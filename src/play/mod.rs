@@ -1,10 +1,10 @@
 //! Music that is heard while it is composed.
 //!
-//! [`schedule`] takes events from a [`Queue`] and gives each to a [`Sink`] at its time by a [`Clock`]. It knows nothing of devices:
-//! sinks are the system's audio (`audio`), a MIDI port (`port`), or what a test records. All times are seconds from the beginning,
-//! each computed by itself and none from the one before, so that they cannot drift. [`Composer`](composer::Composer) fills the queue
-//! bar by bar, a little ahead of what sounds; what nobody has heard yet can be composed anew ([`Queue::replace`]), so that a change
-//! ([`control`]) is heard from the next bar on.
+//! [`schedule`] takes events from a [`Queue`] and gives each to a [`Sink`] at its time by a [`Clock`]. It knows nothing
+//! of devices: sinks are the system's audio (`audio`), a MIDI port (`port`), or what a test records. All times are
+//! seconds from the beginning, each computed by itself and none from the one before, so that they cannot drift.
+//! [`Composer`](composer::Composer) fills the queue bar by bar, a little ahead of what sounds; what nobody has heard
+//! yet can be composed anew ([`Queue::replace`]), so that a change ([`control`]) is heard from the next bar on.
 //!
 //! Where music is not there in time, time waits for it: the events behind it come later by as much, and none is lost.
 

@@ -4,8 +4,8 @@ use super::queue::{Passage, Place};
 use super::{Event, Message, tick_seconds};
 use crate::render::Performance;
 
-/// All that a file plays, on one piano, in one passage at `bpm` quarter notes a minute (4 to 1000), by which its ticks are counted; the
-/// times are those of the performance.
+/// All that a file plays, on one piano, in one passage at `bpm` quarter notes a minute (4 to 1000), by which its ticks
+/// are counted; the times are those of the performance.
 pub fn passage_of(performance: &Performance, bpm: f64) -> Passage {
     let place =
         |seconds: f64| Place { seconds, tick: (seconds / tick_seconds(bpm)).round().min(u32::MAX.into()) as u32 };

@@ -1,4 +1,5 @@
-//! MIDI ports, by `midir`: ALSA's on Linux (JACK's with its feature `jack`), CoreMIDI's on macOS, those of WinMM on Windows.
+//! MIDI ports, by `midir`: ALSA's on Linux (JACK's with its feature `jack`), CoreMIDI's on macOS, those of WinMM on
+//! Windows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

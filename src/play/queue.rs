@@ -6,6 +6,9 @@ use parking_lot::Mutex;
 
 use super::Event;
 
+/// Seconds by which times that are sums may be off: what is due by less is due.
+const ROUNDING: f64 = 1e-9;
+
 /// A moment of the music.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
@@ -73,8 +76,8 @@ impl Queue {
         self.0.lock().append(passage);
     }
 
-    /// Puts a passage in the place of all that begins with it or later; returns whether it came before any of that was taken, and does
-    /// nothing else.
+    /// Puts a passage in the place of all that begins with it or later; returns whether it came before any of that was
+    /// taken, and does nothing else.
     pub fn replace(&self, passage: Passage) -> bool {
         let mut inner = self.0.lock();
         let from = passage.from.seconds;
@@ -134,6 +137,7 @@ impl Queue {
     /// What comes next up to `horizon`, with `position` as what sounds.
     pub(super) fn next(&self, position: f64, horizon: f64) -> Next {
         let mut inner = self.0.lock();
+        let horizon = horizon + ROUNDING;
         inner.position = position;
         if inner.stop {
             return Next::Stop;

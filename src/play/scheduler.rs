@@ -16,8 +16,8 @@ pub struct Report {
     pub notes: usize,
     /// Seconds of music that were played.
     pub seconds: f64,
-    /// By how many seconds events were late, in their order; the first million. Where a sink wants them ahead, one is late if the sink
-    /// has already made what sounds at its time.
+    /// By how many seconds events were late, in their order; the first million. Where a sink wants them ahead, one is
+    /// late if the sink has already made what sounds at its time.
     late: Vec<f32>,
     /// How often time waited for music that was not there yet, and for how many seconds in all.
     pub pauses: usize,
@@ -36,7 +36,8 @@ impl Report {
         self.sums.iter_mut().zip(moments).for_each(|(sum, moment)| *sum += moment);
     }
 
-    /// The lateness in seconds that a share of all events stayed below, 0.5 for the median and 1 for the most; `None` without events.
+    /// The lateness in seconds that a share of all events stayed below, 0.5 for the median and 1 for the most; `None`
+    /// without events.
     pub fn late_by(&self, share: f64) -> Option<f64> {
         let mut late = self.late.clone();
         late.sort_by(f32::total_cmp);
@@ -44,7 +45,8 @@ impl Report {
         Some(f64::from(late[(share * last as f64).round() as usize]))
     }
 
-    /// By how many seconds lateness grew in a second of music, by a straight line through all events; `None` where there are too few.
+    /// By how many seconds lateness grew in a second of music, by a straight line through all events; `None` where
+    /// there are too few.
     pub fn drift(&self) -> Option<f64> {
         let [n, t, l, tt, tl] = self.sums;
         let spread = n * tt - t * t;
@@ -62,8 +64,8 @@ pub struct Played {
     pub failure: Option<Error>,
 }
 
-/// Plays what is in the queue until its end, until it is stopped or until the sink fails; nothing sounds on. `starved` is told once
-/// that music was not there in time.
+/// Plays what is in the queue until its end, until it is stopped or until the sink fails; nothing sounds on. `starved`
+/// is told once that music was not there in time.
 pub fn schedule(queue: &Queue, sink: &mut dyn Sink, starved: &mut dyn FnMut()) -> Played {
     let mut player = Player { take: Take::default(), report: Report::default(), down: [false; 128], behind: None };
     let failure = player.play(queue, sink, starved).err();

@@ -82,10 +82,12 @@ pub struct Play {
 /// What is composed. A file is played as it is.
 #[derive(clap::Args)]
 struct ComposingArguments {
-    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the program]
+    /// A checkpoint, a run's folder, or builtin [default: the newest run's best, else builtin, the weights within the
+    /// program]
     #[arg(long, value_name = "F", conflicts_with = "file")]
     checkpoint: Option<PathBuf>,
-    /// A composer or genre, a mixture, or with --bars or --seconds a path: see `deepj generate` [default: all styles in equal parts]
+    /// A composer or genre, a mixture, or with --bars or --seconds a path: see `deepj generate` [default: all styles in
+    /// equal parts]
     #[arg(long, value_name = "EXPR", conflicts_with = "file")]
     style: Option<String>,
     /// Stop after so many bars, behind those of --prime
@@ -121,8 +123,8 @@ struct ComposingArguments {
     /// Be controlled by the MIDI port with this part of a name
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     control: Option<String>,
-    /// What a controller changes: density, dynamics, temperature, tempo, stop, a style, or none; may be given several times [default:
-    /// 1 density, 7 dynamics, 74 temperature, 75 tempo, from 20 on the genres]
+    /// What a controller changes: density, dynamics, temperature, tempo, stop, a style, or none; may be given several
+    /// times [default: 1 density, 7 dynamics, 74 temperature, 75 tempo, from 20 on the genres]
     #[arg(long = "map", value_name = "CC=WHAT", value_parser = pair, conflicts_with = "file")]
     maps: Vec<(String, String)>,
 }

@@ -11,7 +11,8 @@ use crate::cli::say;
 
 /// What plays, and where.
 pub enum Output {
-    /// The system's audio, or the device with this part of a name, as a SoundFont sounds or the piano within the program.
+    /// The system's audio, or the device with this part of a name, as a SoundFont sounds or the piano within the
+    /// program.
     Audio { device: Option<String>, soundfont: Option<PathBuf> },
     /// A MIDI port, by a part of its name.
     Port(String),

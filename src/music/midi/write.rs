@@ -21,8 +21,8 @@ const TICKS_PER_STEP: u32 = DIVISION as u32 / STEPS_PER_QUARTER;
 pub struct Writing {
     /// Quarter notes a minute, 4 to 1000.
     pub bpm: f64,
-    /// The length of the file in seconds, where it is not that of the roll: to a thousandth of a second, for which the tempo is
-    /// changed by as little as that takes. What lies behind it is cut.
+    /// The length of the file in seconds, where it is not that of the roll: to a thousandth of a second, for which the
+    /// tempo is changed by as little as that takes. What lies behind it is cut.
     pub seconds: Option<f64>,
     /// On a track for each hand ([`hands`]), as a type 1 file, instead of one track.
     pub two_hands: bool,
@@ -58,11 +58,12 @@ impl Writing {
 }
 
 impl Roll {
-    /// The roll as a type 0 MIDI file with one piano track at `bpm` quarter notes a minute: a re-attack is a note-off and
-    /// a note-on on one tick, in this order, and every note is closed. The track ends with the roll.
+    /// The roll as a type 0 MIDI file with one piano track at `bpm` quarter notes a minute: a re-attack is a note-off
+    /// and a note-on on one tick, in this order, and every note is closed. The track ends with the roll.
     ///
     /// # Errors
-    /// `bpm` is not within 4..=1000. MIDI ends at 3.6, a tempo of 2^24 microseconds; 1000 is more than any piece asks for.
+    /// `bpm` is not within 4..=1000. MIDI ends at 3.6, a tempo of 2^24 microseconds; 1000 is more than any piece asks
+    /// for.
     pub fn to_midi(&self, bpm: f64) -> Result<Vec<u8>> {
         self.to_midi_as(&Writing::new(bpm))
     }
@@ -90,9 +91,9 @@ impl Roll {
     }
 }
 
-/// What was played, as a MIDI file: `notes` in ticks, [`DIVISION`] a quarter note, in any order; quarter notes a minute from a tick on,
-/// the first from tick 0; the file ends at `end`. Of `writing`, `bpm` and `seconds` do not count. Where it asks for two hands, these
-/// are found with the notes on the grid of sixteenths.
+/// What was played, as a MIDI file: `notes` in ticks, [`DIVISION`] a quarter note, in any order; quarter notes a minute
+/// from a tick on, the first from tick 0; the file ends at `end`. Of `writing`, `bpm` and `seconds` do not count. Where
+/// it asks for two hands, these are found with the notes on the grid of sixteenths.
 ///
 /// # Errors
 /// A tempo that is not within 4..=1000, or an end beyond the ticks that a file can have.
@@ -112,7 +113,8 @@ pub fn write_notes(notes: &[Note], tempos: &[(u32, f64)], end: u32, writing: &Wr
     file(notes, hands.as_deref(), end, &tempos, writing)
 }
 
-/// A file of notes in ticks, with the hand of each where there are two tracks; tempos are microseconds a quarter note from a tick on.
+/// A file of notes in ticks, with the hand of each where there are two tracks; tempos are microseconds a quarter note
+/// from a tick on.
 fn file(notes: &[Note], hands: Option<&[Hand]>, end: u32, tempos: &[(u32, u32)], writing: &Writing) -> Result<Vec<u8>> {
     let parts: &[Hand] = if hands.is_some() { &[Hand::Right, Hand::Left] } else { &[Hand::Right] };
     let meta = |message| (0, TrackEventKind::Meta(message));
