@@ -19,10 +19,12 @@ mod measuring {
     use deepj::play::composer::{Composer, Length, Request};
     use deepj::play::control::Change;
     use deepj::play::port::PortSink;
-    use deepj::play::{Clock, Message, Queue, Sink, SystemClock, schedule};
+    use deepj::play::{Clock, Message, Queue, Sink, SystemClock, hurry, schedule};
     use deepj::{Error, Result};
     use midir::os::unix::VirtualInput;
 
+    /// What arrives later than this is another message.
+    const NEAR: Duration = Duration::from_millis(250);
     const PORT: &str = "deepj measures";
 
     /// Measures when messages arrive at a MIDI port
@@ -93,6 +95,7 @@ mod measuring {
         let (played, due) = std::thread::scope(|scope| {
             let playing = scope.spawn(|| -> Result<_> {
                 let mut sink = Measured { clock: SystemClock::default(), port: PortSink::open(PORT)?, due: vec![] };
+                hurry();
                 let played = schedule(&queue, &mut sink, &mut || println!("composed too late"));
                 Ok((played, sink.due))
             });
@@ -119,23 +122,18 @@ mod measuring {
             let played = playing.join().map_err(|_| wrong("the thread that plays has ended"))??;
             composed.map(|()| played)
         })?;
-        let arrivals: Vec<(Instant, Vec<u8>)> = arrived.try_iter().collect();
-        // Messages at one moment may change places on their way.
+        let mut arrivals: Vec<(Instant, Vec<u8>)> = arrived.try_iter().collect();
         let mut late: Vec<f64> = vec![];
-        let (mut lost, mut waiting) = (0, arrivals.into_iter().collect::<Vec<_>>());
+        let mut lost = 0;
         for (due, message) in &due {
             let is_it = |bytes: &[u8]| match *message {
                 Message::Down { pitch, .. } => bytes[..2] == [0x90, pitch],
                 Message::Up { pitch } => bytes[..2] == [0x80, pitch],
             };
-            match waiting.iter().position(|(_, bytes)| is_it(bytes)) {
-                Some(place) => {
-                    let (at, _) = waiting.remove(place);
-                    late.push(
-                        at.saturating_duration_since(*due).as_secs_f64()
-                            - due.saturating_duration_since(at).as_secs_f64(),
-                    );
-                }
+            // Messages at one moment may change places on their way, and the same one of a later moment is another.
+            let near = |at: &Instant| at.checked_duration_since(*due).is_some_and(|late| late < NEAR);
+            match arrivals.iter().position(|(at, bytes)| near(at) && is_it(bytes)) {
+                Some(place) => late.push(arrivals.remove(place).0.duration_since(*due).as_secs_f64()),
                 None => lost += 1,
             }
         }

@@ -19,7 +19,7 @@ use deepj::music::midi::Writing;
 use deepj::music::{Key, NoteRange, Score, StylePath};
 use deepj::play::composer::{Composer, Length, Request};
 use deepj::play::control::{Change, ControllerMap};
-use deepj::play::{Played, Queue, Report, passage_of, schedule};
+use deepj::play::{Played, Queue, Report, hurry, passage_of, schedule};
 use deepj::render::Performance;
 use deepj::{Error, Result};
 use serde::Serialize;
@@ -323,6 +323,7 @@ impl Play {
             }
             Ok((mut sink, name)) => {
                 let _ = opening.send(Ok(name));
+                hurry();
                 Some(schedule(&queue, &mut *sink, &mut || {
                     tell(
                         "warning: music is composed more slowly than it is played, and waits at a bar line: give a slower --tempo, end \
@@ -354,6 +355,10 @@ impl Play {
                 tell(format_args!("note: {}: has the first nine hours, more than that is not read", file.display()));
             }
         }
+        let failure = match lost.or(failure) {
+            Some(e) if report.notes == 0 => return Err(e),
+            failure => failure,
+        };
         let ms = |seconds: f64| (seconds * 1e6).round() / 1e3;
         if self.json {
             say_json(&Figures {
@@ -377,7 +382,7 @@ impl Play {
                 None => (),
             }
         }
-        if let Some(e) = lost.or(failure) {
+        if let Some(e) = failure {
             let saved = match written {
                 Some(file) => format!("what was played is in {}", file.display()),
                 None => "with -o FILE, what was played would have been written".into(),
