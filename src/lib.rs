@@ -84,6 +84,8 @@ pub mod music;
 pub mod nn;
 pub mod ops;
 pub mod peaks;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod play;
 pub mod profile;
 pub mod quality;
 pub mod render;

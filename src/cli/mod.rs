@@ -35,6 +35,7 @@ mod export;
 mod generate;
 mod inspect;
 mod peaks;
+mod play;
 mod profile;
 mod render;
 mod roll;
@@ -49,8 +50,7 @@ mod verify;
 /// clap's own, but for headings and blank lines: all commands are to be seen at once in a terminal of 24 lines.
 const HELP: &str = "\
 {about}
-{usage-heading} {usage} (-h, --help; -V, --version)
-Commands:
+{usage-heading} {usage} (-h, --help; -V, --version). Commands:
 {subcommands}
 First steps: deepj generate --style baroque -o piece.mid   compose
              deepj train                                   learn from pieces, those within the program or your own";
@@ -73,6 +73,7 @@ enum Command {
     CompareRuns(compare_runs::CompareRuns),
     Roll(roll::Roll),
     Render(render::Render),
+    Play(play::Play),
     Survey(survey::Survey),
     Corpus(corpus::CorpusCommand),
     Inspect(inspect::Inspect),
@@ -314,6 +315,7 @@ pub fn main() -> ExitCode {
         Command::CompareRuns(command) => command.run().map(whole),
         Command::Roll(command) => command.run().map(whole),
         Command::Render(command) => command.run().map(whole),
+        Command::Play(command) => command.run(),
         Command::Survey(command) => command.run(),
         Command::Corpus(command) => command.run().map(whole),
         Command::Inspect(command) => command.run(),

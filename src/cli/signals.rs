@@ -29,6 +29,11 @@ impl Signals {
         signals
     }
 
+    /// Whether one has asked to stop.
+    pub fn is_set(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// How to wait for a GPU meanwhile: no longer than it takes to know that it hangs, once a signal has come.
     pub fn wait_options(&self) -> WaitOptions {
         let notice = |text: &str| tell(format_args!("note: {text}"));

@@ -128,7 +128,7 @@ impl Vary {
         if varied.is_empty() {
             return Ok(signals.exit_code());
         }
-        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path, true));
+        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path, Some(&self.file)));
         for (Varied { roll, nats }, file) in varied.iter().zip(&files) {
             // The rest is the given piece's, whose rights are not known.
             let (first, last) = (variation.steps.start / bar_steps + 1, variation.steps.end.div_ceil(bar_steps));

@@ -25,6 +25,7 @@ pub mod choose;
 pub mod curve;
 pub mod ending;
 mod generator;
+pub mod live;
 pub mod page;
 pub mod steering;
 pub mod vary;
@@ -102,7 +103,7 @@ impl Composition {
     }
 
     /// The time steps at the end that are composed anew for an ending; none of a piece of less than two bars.
-    fn anew(&self) -> usize {
+    pub fn ending_steps(&self) -> usize {
         if self.endings == 0 || self.steps < 2 * BAR { 0 } else { ending::ANEW.min(self.steps / 2) }
     }
 }
@@ -169,7 +170,7 @@ pub async fn generate(
     options.check(checkpoint)?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
     let total = primed + options.steps;
-    let fork = total - options.anew();
+    let fork = total - options.ending_steps();
     let bar = checkpoint.model.roll().beats;
     let mut told = |done: usize| progress(done.saturating_sub(primed).div_ceil(bar).min(options.steps.div_ceil(bar)));
     let setting = Setting { checkpoint, options, device, selection, stop, primed, bar };
@@ -334,7 +335,7 @@ impl Ensemble {
         told: &mut impl FnMut(usize),
     ) -> Result<bool> {
         let (options, fork) = (setting.options, self.done);
-        let total = fork + options.anew();
+        let total = fork + options.ending_steps();
         let at_once = (TOGETHER / options.endings).clamp(1, kept.len());
         let moments = self.generator.moments().await?;
         let row = setting.checkpoint.corpus.range.len() * setting.checkpoint.model.roll().channels.len();

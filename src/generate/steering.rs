@@ -146,6 +146,14 @@ impl Steering {
         &self.pieces
     }
 
+    /// Wishes something else from now on, the same all the way.
+    pub fn wish(&mut self, wishes: &Wishes) {
+        if self.wishes != *wishes {
+            self.mean = wishes.density.as_ref().map_or(1.0, Curve::geometric_mean);
+            self.wishes = wishes.clone();
+        }
+    }
+
     /// Goes on from what was heard of other pieces, one for each of these.
     pub fn go_on(&mut self, heard: Vec<Heard>) {
         self.pieces = heard;

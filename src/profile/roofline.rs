@@ -303,7 +303,7 @@ fn heading(svg: &mut String, profile: &Profile) -> std::fmt::Result {
 fn legend(svg: &mut String, left_out: usize) -> std::fmt::Result {
     let y = TOP - 24.0;
     let mut x = LEFT;
-    let mut entry = |x: &mut f64, mark: &str, half: f64, text: &str| {
+    let mut entry = |x: &mut f64, mark: &str, half: f64, text: &str| -> std::fmt::Result {
         writeln!(svg, r#"<g transform="translate({:.1} {y})">{mark}</g>"#, *x + half)?;
         writeln!(svg, r#"<text x="{:.1}" y="{}">{text}</text>"#, *x + 2.0 * half + 4.0, y + 4.0)?;
         *x += 2.0 * half + 18.0 + LETTER[1] * text.chars().count() as f64;
@@ -491,7 +491,7 @@ fn list(svg: &mut String, named: &[Dot]) -> std::fmt::Result {
         (812.0, true),
         (824.0, false),
     ];
-    let mut line = |y: f64, colour: &str, cells: [&str; 9]| {
+    let mut line = |y: f64, colour: &str, cells: [&str; 9]| -> std::fmt::Result {
         for ((x, end), cell) in COLUMNS.into_iter().zip(cells) {
             let anchor = if end { r#" text-anchor="end""# } else { "" };
             writeln!(svg, r#"<text x="{x}" y="{y}" fill="{colour}"{anchor}>{}</text>"#, escape(cell))?;

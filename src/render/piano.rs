@@ -146,6 +146,21 @@ fn partials(pitch: u8, velocity: u8, rate: f64) -> Vec<Partial> {
     all
 }
 
+/// How high a key lies: 0 the lowest, 1 the highest.
+fn height(pitch: u8) -> f64 {
+    (key(pitch) - LOWEST_KEY) / (HIGHEST_KEY - LOWEST_KEY)
+}
+
+/// What a tone is multiplied by in a frame once its string is damped, or struck again.
+fn damper(pitch: u8, restruck: bool, rate: f64) -> f64 {
+    let fall = match restruck {
+        true => RESTRIKE,
+        false if pitch > LAST_DAMPER => f64::INFINITY,
+        false => 0.08 * libm::pow(0.25, height(pitch)),
+    };
+    libm::exp(-1.0 / (fall * rate))
+}
+
 /// A partial that sounds: the imaginary parts of the phasors of [`LANES`] frames are its samples.
 struct Phasor {
     real: [f32; LANES],
@@ -196,6 +211,7 @@ impl Phasor {
 
 /// A struck string that sounds. Frames are counted from the beginning of the next block.
 struct Tone {
+    pitch: u8,
     /// Where the hammer hits it; negative once the tone sounds.
     start: i64,
     /// Where it is damped or struck again.
@@ -212,20 +228,16 @@ struct Tone {
 
 impl Tone {
     fn new(strike: &Strike, at: usize, end: u64, rate: f64) -> Self {
-        let height = (key(strike.pitch) - LOWEST_KEY) / (HIGHEST_KEY - LOWEST_KEY);
-        let fall = match strike.restruck {
-            true => RESTRIKE,
-            false if strike.pitch > LAST_DAMPER => f64::INFINITY,
-            false => 0.08 * libm::pow(0.25, height),
-        };
+        let height = height(strike.pitch);
         let angle = PI / 4.0 * (1.0 + 0.7 * (height - 0.5));
         let phasors = partials(strike.pitch, strike.velocity, rate);
         Self {
+            pitch: strike.pitch,
             start: at as i64,
             end: end as i64,
             rise: ((0.5 * contact(strike.pitch, strike.velocity)).max(0.0005) * rate) as i64,
             gain: 1.0,
-            damper: libm::exp(-1.0 / (fall * rate)),
+            damper: damper(strike.pitch, strike.restruck, rate),
             pan: [libm::cos(angle) as f32, libm::sin(angle) as f32],
             // Its samples are made in groups that begin where those of the block do.
             phasors: phasors.iter().map(|partial| Phasor::new(partial, rate, at % LANES)).collect(),
@@ -284,6 +296,13 @@ impl Piano {
 impl Source for Piano {
     fn strike(&mut self, strike: &Strike, at: usize, end: u64) {
         self.tones.push(Tone::new(strike, at, end, self.rate));
+    }
+
+    fn release(&mut self, pitch: u8, at: usize, restruck: bool) {
+        let held = |tone: &&mut Tone| tone.pitch == pitch && tone.end > at as i64;
+        for tone in self.tones.iter_mut().filter(held) {
+            (tone.end, tone.damper) = (at as i64, damper(pitch, restruck, self.rate));
+        }
     }
 
     fn fill(&mut self, left: &mut [f32], right: &mut [f32]) -> Result<()> {

@@ -25,7 +25,7 @@ fn help_shows_the_two_commands_a_newcomer_needs() {
     let help = succeeds(dir.path(), &["--help"]);
     assert!(help.contains("deepj train  ") && help.contains("deepj generate --style baroque -o piece.mid"), "{help}");
     assert!(help.lines().count() <= 24, "more than a screen:\n{help}");
-    for command in ["train", "generate", "evaluate", "roll", "render", "survey", "corpus", "inspect", "peaks"] {
+    for command in ["train", "generate", "evaluate", "roll", "render", "play", "survey", "corpus", "inspect", "peaks"] {
         let help = succeeds(dir.path(), &[command, "--help"]);
         assert!(help.contains("Examples:") && help.contains("--json"), "{command}: {help}");
     }

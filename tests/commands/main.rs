@@ -24,6 +24,7 @@ mod network;
 mod odd_files;
 mod outputs;
 mod peaks;
+mod play;
 mod precision;
 mod profile;
 mod quality;

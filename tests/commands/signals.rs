@@ -133,6 +133,51 @@ fn what_was_composed_until_a_signal_is_written() {
     assert!(path.join("piece-1.mid").exists() && path.join("piece-8.mid").exists());
 }
 
+/// Endings take most of the time of short pieces, so a signal in the middle comes while they are chosen.
+#[test]
+fn a_signal_while_endings_are_chosen_tells_which_pieces_are_shorter() {
+    let dir = folder();
+    let path = dir.path();
+    let arguments = [
+        "generate",
+        "--checkpoint",
+        "builtin",
+        "--bars",
+        "4",
+        "--count",
+        "6",
+        "--seed",
+        "1",
+        "--json",
+        "-o",
+        "piece.mid",
+    ];
+    let began = Instant::now();
+    succeeds(path, &arguments);
+    let takes = began.elapsed();
+    for part in [0.6, 0.4, 0.8, 0.5, 0.7, 0.3, 0.9] {
+        let mut child = program(path, &arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(takes.mul_f64(part));
+        if child.try_wait().unwrap().is_none() {
+            send(&child, "INT");
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let Some(line) = said.lines().find(|line| line.starts_with("interrupted while endings were chosen")) else {
+            // Too early or too late: this machine does something else too.
+            continue;
+        };
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        let pieces: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let short = pieces.as_array().unwrap().iter().filter(|piece| piece["steps"] == 32);
+        let names: Vec<&str> = short.map(|piece| piece["file"].as_str().unwrap()).collect();
+        let told = format!("{} of 6 pieces have none and are 2 bars shorter: {}", names.len(), names.join(", "));
+        assert!(!names.is_empty() && line.ends_with(&told), "{line}, and short are {names:?}");
+        return;
+    }
+    panic!("no signal came while endings were chosen");
+}
+
 /// Where Debian's package `chromium` has SwiftShader. Other drivers in software compute within the submission.
 const SWIFTSHADER: &str = "/usr/lib/chromium/vk_swiftshader_icd.json";
 

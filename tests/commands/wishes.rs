@@ -296,3 +296,40 @@ fn a_run_stores_the_levels_of_its_styles_and_export_stores_them_anew() {
     assert!(String::from_utf8_lossy(&said.stderr).contains("12 onsets a bar"), "{said:?}");
     fails(path, &["export", "old.safetensors", "--levels-of", "run", "-o", "b.safetensors"], 1, &["run"]);
 }
+
+#[test]
+fn a_file_beside_the_piece_says_what_may_be_done_with_it() {
+    let dir = folder();
+    let path = dir.path();
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+    composed(path, &["--bars", "1", "--copies-bound", "0", "-o", "a.mid"]);
+    let text = read("a.rights.txt");
+    for part in [
+        "a.mid\n",
+        "authors claim no rights in it",
+        "CC BY-SA 3.0",
+        "was not looked at",
+        "CC-BY-SA-4.0",
+        "not legal advice",
+    ] {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
+    let how = text.lines().find(|line| line.starts_with("deepj generate ")).unwrap();
+    assert!(how.contains("--seed 2") && how.contains("--copies-bound 0"), "{how}");
+    assert!(!text.contains("WHAT IT BEGINS WITH"), "{text}");
+    // A beginning has rights of its own, and its notice goes along.
+    composed(path, &["--bars", "1", "--prime", "a.mid", "-o", "b.mid", "--count", "2", "--candidates", "2"]);
+    let text = read("b-2.rights.txt");
+    for part in ["b-2.mid\n", "a.mid, whose rights deepj does not know", "Its own copyright notice: Composed by deepj"]
+    {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
+    let bytes = std::fs::read(path.join("b-2.mid")).unwrap();
+    assert!(String::from_utf8_lossy(&bytes).contains("The beginning's own copyright notice: Composed by deepj"));
+    composed(path, &["--bars", "1", "--no-rights", "-o", "c.mid"]);
+    assert!(path.join("c.mid").exists() && !path.join("c.rights.txt").exists());
+    // What was there before is replaced, and what is read is left alone.
+    std::fs::copy(path.join("a.mid"), path.join("d.rights.txt")).unwrap();
+    let clash = ["--bars", "1", "--prime", "d.rights.txt", "-o", "d.mid"];
+    fails(path, &[&BUILTIN[..], &clash].concat(), 1, &["d.rights.txt", "is read by this command"]);
+}

@@ -126,7 +126,8 @@ impl Verb {
         if !output.status.success() {
             return Err(format!("deepj {name} --help: {}", String::from_utf8_lossy(&output.stderr)));
         }
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // All of the program's own help is to fit on a screen, so its heading stands behind the line of usage.
+        let text = String::from_utf8_lossy(&output.stdout).replace(". Commands:", "\nCommands:");
         let (arguments, required) = usage(&text);
         Ok(Self {
             name: name.into(),

@@ -89,9 +89,7 @@ pub fn cargo(root: &Path, words: &[Word]) -> Result<(), String> {
             "--bench" => targets.push(target(root, "bench", "benches", value)?),
             "--example" => targets.push(target(root, "example", "examples", value)?),
             "--manifest-path" => manifest = root.join(value),
-            "--features" if !read(&manifest)?.contains(&format!("\n{value} = [")) => {
-                return Err(format!("{} has no feature {value}", manifest.display()));
-            }
+            "--features" => features(&manifest, value)?,
             _ => (),
         }
     }
@@ -101,6 +99,17 @@ pub fn cargo(root: &Path, words: &[Word]) -> Result<(), String> {
         "bench" => targets.iter().try_for_each(|bench| bench_flags(root, &read(bench)?, behind)),
         _ => Ok(()),
     }
+}
+
+/// Each feature must be one of the manifest's, or, as `crate/feature`, one of a crate that it names.
+fn features(manifest: &Path, list: &str) -> Result<(), String> {
+    let text = read(manifest)?;
+    let known = |name: &str| match name.split_once('/') {
+        Some((of, _)) => text.contains(&format!("\n{of} = ")),
+        None => text.contains(&format!("\n{name} = [")),
+    };
+    let unknown = list.split(',').find(|name| !known(name));
+    unknown.map_or(Ok(()), |name| Err(format!("{} has no feature {name}", manifest.display())))
 }
 
 /// The words behind `--` filter tests by their names. The first word of each must occur in the sources of the test or in those of

@@ -44,6 +44,12 @@ const RULES: &[Rule] = &[
     Rule::AtMost { of: &["generate"], flag: "--bars", most: 2, missing: Missing::AddedWithout("--seconds") },
     Rule::AtMost { of: &["generate"], flag: "--count", most: 2, missing: Missing::Left },
     Rule::AtMost { of: &["generate"], flag: "--candidates", most: 2, missing: Missing::Added },
+    Rule::AtMost { of: &["play"], flag: "--bars", most: 1, missing: Missing::Left },
+    Rule::AtMost { of: &["play"], flag: "--seconds", most: 1, missing: Missing::AddedWithout("--bars") },
+    Rule::Told {
+        shown: "`play`: `--port`, `--virtual-port`, `--audio-device`, `--soundfont`, `--control`",
+        run: "`--silent` in their place, and where none of them is",
+    },
     Rule::AtMost { of: &["vary"], flag: "--candidates", most: 4, missing: Missing::Added },
     Rule::AtMost { of: &["classify"], flag: "--count", most: 1, missing: Missing::AddedWith("--checkpoint") },
     Rule::AtMost { of: &["classify"], flag: "--bars", most: 4, missing: Missing::Added },
@@ -135,6 +141,9 @@ pub fn apply(words: &mut Vec<Word>, help: &Help, adapters: &Adapters) -> Result<
     let whole = crate::words::join(words);
     limit(words, &verb, &whole);
     devices(words, adapters);
+    if verb == "play" {
+        silence(words);
+    }
     if verb != "profile ab" {
         if whole.contains("--variant") {
             on_an_adapter(words, adapters)?;
@@ -212,6 +221,18 @@ fn devices(words: &mut [Word], adapters: &Adapters) {
         if !adapters.hardware.iter().any(|name| name.contains(&wanted)) {
             *device = "cpu".into();
         }
+    }
+}
+
+/// Without sound, ports and controllers, which are hardly here.
+fn silence(words: &mut Vec<Word>) {
+    for flag in ["--port", "--virtual-port", "--audio-device", "--soundfont", "--control"] {
+        if let Some(at) = words.iter().position(|word| word.text == flag) {
+            words.drain(at..(at + 2).min(words.len()));
+        }
+    }
+    if !words.iter().any(|word| word.text == "--silent") {
+        words.push(Word::new("--silent"));
     }
 }
 

@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use wishes::{Length, WishArguments};
 pub(super) use written::Rights;
-use written::{Made, Written};
+use written::{Made, Written, rights_file};
 
 use super::{
     DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, read_piece, roll, say, say_json,
@@ -87,6 +87,9 @@ pub struct Generate {
     /// Write a page with all pieces, their rolls and their sound, in one file
     #[arg(long, value_name = "FILE.html")]
     page: Option<PathBuf>,
+    /// Write no file beside each piece that says what may be done with it; the MIDI file says it even so
+    #[arg(long)]
+    no_rights: bool,
     /// Print figures, styles, seed and files as JSON
     #[arg(long)]
     json: bool,
@@ -129,6 +132,25 @@ struct Request {
 
 /// Bars that a piece may share with a training piece without a warning.
 const COPIES_BOUND: f64 = 2.0;
+
+impl Request {
+    /// Which pieces have no ending since there was an interrupt while endings were chosen, in words.
+    fn shorter(&self, composed: &Composed) -> Option<String> {
+        let total = self.options.prime.as_ref().map_or(0, music::Roll::steps) + self.options.steps;
+        let missing = self.options.ending_steps();
+        let short = |(roll, file): (&music::Roll, &PathBuf)| (roll.steps() < total).then(|| path_text(file));
+        let files: Vec<String> = composed.rolls.iter().zip(&self.files).filter_map(short).collect();
+        let before = composed.rolls.iter().any(|roll| roll.steps() < total - missing);
+        if !composed.interrupted || missing == 0 || before || files.is_empty() {
+            return None;
+        }
+        let bars = missing as f64 / self.checkpoint.model.roll().beats as f64;
+        let (count, all, names) = (files.len(), composed.rolls.len(), files.join(", "));
+        Some(format!(
+            "interrupted while endings were chosen: {count} of {all} pieces have none and are {bars} bars shorter: {names}"
+        ))
+    }
+}
 
 /// What is printed as JSON of one piece.
 #[derive(Serialize)]
@@ -190,6 +212,9 @@ impl Generate {
         if composed.interrupted && composed.failure.is_none() && nothing {
             tell("interrupted before the first bar was composed: nothing is written");
             return Ok(signals.exit_code());
+        }
+        if let Some(what) = request.shorter(&composed) {
+            tell(what);
         }
         for roll in &mut composed.rolls {
             if self.wishes.transpose != 0 {
@@ -265,6 +290,7 @@ impl Generate {
             wav: self.wav && done,
             musicxml: self.musicxml && done,
             page: self.page.as_deref().filter(|_| done),
+            rights: !self.no_rights && done,
         };
         let made = rolls.iter().zip(files).enumerate().map(|(i, (roll, file))| Made {
             roll,
@@ -273,7 +299,7 @@ impl Generate {
             key: options.wishes.key.or(kept[i].estimate).map(|key| key.moved(self.wishes.transpose)),
             copied: copied.get(i).map(Rights::copied),
         });
-        written.write(&made.collect::<Vec<_>>(), &Rights::new(checkpoint, path, self.prime.is_some()))?;
+        written.write(&made.collect::<Vec<_>>(), &Rights::new(checkpoint, path, self.prime.as_deref()))?;
         Ok(copied)
     }
 
@@ -385,6 +411,7 @@ impl Generate {
         let more = [
             (self.count > 1).then(|| format!("--count {}", self.count)),
             self.no_silence_temperature.then(|| "--no-silence-temperature".into()),
+            self.copies_bound.map(|bars| format!("--copies-bound {bars}")),
             self.only
                 .map(|only| format!("--only {}", if matches!(only, HandArgument::Left) { "left" } else { "right" })),
         ];
@@ -412,6 +439,12 @@ impl Generate {
         outputs.reads(checkpoint);
         self.prime.iter().for_each(|prime| outputs.reads(prime));
         files.iter().try_for_each(|file| claim(&mut outputs, Some(file), MIDI))?;
+        if !self.no_rights {
+            files
+                .iter()
+                .filter_map(|file| rights_file(file))
+                .try_for_each(|file| claim(&mut outputs, Some(&file), &["txt"]))?;
+        }
         let beside = [(self.wav, "wav"), (self.musicxml, "musicxml")];
         for (_, ending) in beside.into_iter().filter(|(wanted, _)| *wanted) {
             if is_standard_stream(&output) {
@@ -455,15 +488,15 @@ pub(super) fn style_of(expression: Option<&str>, checkpoint: &Checkpoint, bars: 
 
 /// A given beginning.
 #[derive(Default)]
-struct Prime {
-    roll: Option<music::Roll>,
-    tempo: Option<f64>,
+pub(super) struct Prime {
+    pub roll: Option<music::Roll>,
+    pub tempo: Option<f64>,
     warnings: Vec<String>,
 }
 
 impl Prime {
     /// Reads `file` as the model hears it, and says what is odd about it or was left out.
-    fn read(file: &Path, checkpoint: &Checkpoint, strict: bool) -> Result<Self> {
+    pub fn read(file: &Path, checkpoint: &Checkpoint, strict: bool) -> Result<Self> {
         let (reading, warnings) = read_piece(file, checkpoint, strict)?;
         let roll = reading.roll_with_rest().map_err(|e| Error::file(file, e.what, e.remedy))?;
         Ok(Self { roll: Some(roll), tempo: Some(reading.mean_bpm.clamp(4.0, 1000.0)), warnings })

@@ -1,10 +1,10 @@
 //! What is written of composed pieces: MIDI, and where asked for sound, notation and a page.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deepj::Result;
 use deepj::checkpoint::{Checkpoint, is_builtin};
-use deepj::files::write_output;
+use deepj::files::{is_standard_stream, path_text, write_output};
 use deepj::generate::page;
 use deepj::music::hands::{self, Hand};
 use deepj::music::key::Mode;
@@ -12,6 +12,8 @@ use deepj::music::midi::Writing;
 use deepj::music::{Key, Roll, Score, musicxml};
 use deepj::quality::{Copied, described};
 use deepj::render::{Instrument, Options, Performance, wav_bytes, write_wav};
+
+use midly::{MetaMessage, Smf, TrackEventKind};
 
 use crate::cli::tell;
 
@@ -39,19 +41,59 @@ pub struct Written<'a> {
     pub wav: bool,
     pub musicxml: bool,
     pub page: Option<&'a Path>,
+    /// Whether what may be done with a piece stands in a file beside it too.
+    pub rights: bool,
 }
 
 /// Whether a piece may be used: what the model was trained on, and under what licence.
 pub struct Rights {
     /// A sentence for the file's copyright notice.
-    notice: String,
+    pub notice: String,
     /// What the model learned from.
     pub trained: String,
+    /// The licence of the weights in full, where it is known.
+    licence: Option<String>,
+    /// The file that the piece begins with.
+    given: Option<Given>,
+}
+
+/// Somebody's file.
+struct Given {
+    /// Its name, without folders.
+    name: String,
+    /// Its own copyright notices.
+    notice: Option<String>,
+}
+
+/// The longest copyright notice of a given file that is told, in letters.
+const LONGEST_NOTICE: usize = 500;
+
+impl Given {
+    fn new(file: &Path) -> Self {
+        let name = if is_standard_stream(file) {
+            "standard input".into()
+        } else {
+            path_text(file.file_name().unwrap_or_default())
+        };
+        // Whatever is odd about the file was said when its notes were read; without a notice there is none to be told.
+        let bytes = std::fs::read(file).unwrap_or_default();
+        let events = Smf::parse(&bytes).map(|smf| smf.tracks.concat()).unwrap_or_default();
+        let notices = events.iter().filter_map(|event| match event.kind {
+            TrackEventKind::Meta(MetaMessage::Copyright(text)) => {
+                Some(String::from_utf8_lossy(text).trim().to_string())
+            }
+            _ => None,
+        });
+        let notice = notices.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+        let notice: String =
+            notice.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_NOTICE).collect();
+        Self { name, notice: (!notice.is_empty()).then_some(notice) }
+    }
 }
 
 impl Rights {
-    /// `given` says that the piece begins with somebody's file.
-    pub fn new(checkpoint: &Checkpoint, path: &Path, given: bool) -> Self {
+    /// `given` is somebody's file with which the piece begins.
+    pub fn new(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Self {
         let pieces = checkpoint.split.train.len();
         let from = checkpoint.corpus.data.as_deref().unwrap_or("the corpus within the program");
         let (notice, trained) = match (is_builtin(path), &checkpoint.corpus.licence) {
@@ -75,11 +117,11 @@ impl Rights {
             ),
         };
         let notice = match given {
-            false => notice,
-            true => "Composed by deepj behind a given beginning, whose rights it does not know; its authors claim none in what \
+            None => notice,
+            Some(_) => "Composed by deepj behind a given beginning, whose rights it does not know; its authors claim none in what \
                      follows".into(),
         };
-        Self { notice, trained }
+        Self { notice, trained, licence: checkpoint.corpus.licence.clone(), given: given.map(Given::new) }
     }
 
     /// What was found of copies, in words.
@@ -92,13 +134,47 @@ impl Rights {
         }
     }
 
-    /// All of it about one piece.
-    fn texts(&self, made: &Made) -> Vec<String> {
-        let copied = made.copied.clone();
-        let unknown =
-            || "Whether it repeats a training piece was not looked at (deepj evaluate --generated does)".to_string();
-        vec![made.how.clone(), self.trained.clone(), copied.unwrap_or_else(unknown)]
+    /// All of it about one piece: `how` it is composed again, and what it shares with training pieces, where somebody looked.
+    pub fn texts(&self, how: String, copied: Option<String>) -> Vec<String> {
+        let notice = self.given.as_ref().and_then(|given| given.notice.as_ref());
+        let notice = notice.map(|notice| format!("The beginning's own copyright notice: {notice}"));
+        [how, self.trained.clone(), copied.unwrap_or_else(nobody_looked)].into_iter().chain(notice).collect()
     }
+
+    /// The same as a text to be read, with the licence of the weights in full.
+    fn document(&self, made: &Made) -> String {
+        let mut text = format!("{}\n\n", path_text(made.file.file_name().unwrap_or_default()));
+        let mut part = |title: &str, content: &str| text.push_str(&format!("{title}\n\n{}\n\n", content.trim()));
+        part("MAY I USE IT?", &format!("{}. This is not legal advice.", self.notice));
+        if let Some(Given { name, notice }) = &self.given {
+            let notice = match notice {
+                Some(notice) => format!("Its own copyright notice: {notice}"),
+                None => "It has no copyright notice of its own, which says nothing of its rights.".into(),
+            };
+            part("WHAT IT BEGINS WITH", &format!("{name}, whose rights deepj does not know. {notice}"));
+        }
+        part("WHAT THE WEIGHTS LEARNED FROM", &format!("{}.", self.trained));
+        part("PASSAGES OF TRAINING PIECES", &format!("{}.", made.copied.clone().unwrap_or_else(nobody_looked)));
+        part("WHAT COMPOSES IT AGAIN", &made.how);
+        if let Some(licence) = &self.licence {
+            part("THE LICENCE OF THE WEIGHTS", licence);
+        }
+        format!("{}\n", text.trim_end())
+    }
+
+    fn of(&self, made: &Made) -> Vec<String> {
+        self.texts(made.how.clone(), made.copied.clone())
+    }
+}
+
+fn nobody_looked() -> String {
+    "Whether it repeats a training piece was not looked at (deepj evaluate --generated does)".into()
+}
+
+/// The file beside a piece that says what may be done with it; none beside standard output, a pipe or a device.
+pub fn rights_file(piece: &Path) -> Option<PathBuf> {
+    let is_special = std::fs::metadata(piece).is_ok_and(|found| !found.is_file());
+    (!is_standard_stream(piece) && !is_special).then(|| piece.with_extension("rights.txt"))
 }
 
 impl Written<'_> {
@@ -113,11 +189,14 @@ impl Written<'_> {
                 seconds: self.seconds,
                 two_hands: self.only.is_none(),
                 copyright: Some(rights.notice.clone()),
-                texts: rights.texts(made),
+                texts: rights.of(made),
                 ..Writing::new(self.tempo)
             };
             let midi = made.roll.to_midi_as(&writing)?;
             write_output(made.file, &midi)?;
+            if let Some(file) = rights_file(made.file).filter(|_| self.rights) {
+                write_output(&file, rights.document(made).as_bytes())?;
+            }
             if made.roll.sounding() == 0 && (self.wav || self.page.is_some()) {
                 tell(format_args!("note: {}: no note was composed, so there is no sound of it", made.file.display()));
             } else if self.wav || self.page.is_some() {
@@ -131,7 +210,7 @@ impl Written<'_> {
                     let options = Options { rate: PAGE_RATE, ..options };
                     let sound = wav_bytes(&performance, &Instrument::Piano, &options)?;
                     let name = made.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    let texts = rights.texts(made).into_iter().chain([rights.notice.clone()]).collect();
+                    let texts = rights.of(made).into_iter().chain([rights.notice.clone()]).collect();
                     listed.push(page::Listed { name, roll: made.roll.clone(), bpm: self.tempo, sound, texts });
                 }
             }

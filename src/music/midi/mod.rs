@@ -35,4 +35,4 @@ pub use file::MAX_BYTES;
 pub(super) use file::{is_midi, read_file};
 pub use play::Note;
 pub use score::{Metre, Score};
-pub use write::Writing;
+pub use write::{DIVISION, Writing, write_notes};

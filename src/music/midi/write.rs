@@ -1,17 +1,18 @@
-//! A roll as a MIDI file.
+//! A roll, or what was played, as a MIDI file.
 
 use std::path::Path;
 
 use midly::num::{u4, u7, u15, u24, u28};
 use midly::{Format, Header, MetaMessage, MidiMessage, Smf, Timing, TrackEvent, TrackEventKind};
 
+use super::play::Note;
 use crate::files::write_output;
 use crate::music::hands::{self, Hand};
-use crate::music::roll::{Roll, STEPS_PER_QUARTER};
+use crate::music::roll::{Roll, RollNote, STEPS_PER_QUARTER};
 use crate::{Error, Result};
 
 /// Ticks a quarter note of the files written.
-const DIVISION: u16 = 480;
+pub const DIVISION: u16 = 480;
 
 const TICKS_PER_STEP: u32 = DIVISION as u32 / STEPS_PER_QUARTER;
 
@@ -20,8 +21,8 @@ const TICKS_PER_STEP: u32 = DIVISION as u32 / STEPS_PER_QUARTER;
 pub struct Writing {
     /// Quarter notes a minute, 4 to 1000.
     pub bpm: f64,
-    /// The length of the file in seconds, where it is not that of the roll: to a thousandth of a second, for which the tempo is
-    /// changed by as little as that takes. What lies behind it is cut.
+    /// The length of the file in seconds, where it is not that of the roll: to a thousandth of a second, for which the
+    /// tempo is changed by as little as that takes. What lies behind it is cut.
     pub seconds: Option<f64>,
     /// On a track for each hand ([`hands`]), as a type 1 file, instead of one track.
     pub two_hands: bool,
@@ -57,11 +58,12 @@ impl Writing {
 }
 
 impl Roll {
-    /// The roll as a type 0 MIDI file with one piano track at `bpm` quarter notes a minute: a re-attack is a note-off and
-    /// a note-on on one tick, in this order, and every note is closed. The track ends with the roll.
+    /// The roll as a type 0 MIDI file with one piano track at `bpm` quarter notes a minute: a re-attack is a note-off
+    /// and a note-on on one tick, in this order, and every note is closed. The track ends with the roll.
     ///
     /// # Errors
-    /// `bpm` is not within 4..=1000. MIDI ends at 3.6, a tempo of 2^24 microseconds; 1000 is more than any piece asks for.
+    /// `bpm` is not within 4..=1000. MIDI ends at 3.6, a tempo of 2^24 microseconds; 1000 is more than any piece asks
+    /// for.
     pub fn to_midi(&self, bpm: f64) -> Result<Vec<u8>> {
         self.to_midi_as(&Writing::new(bpm))
     }
@@ -73,52 +75,11 @@ impl Roll {
     pub fn to_midi_as(&self, writing: &Writing) -> Result<Vec<u8>> {
         let (end, tempo) = writing.clock(self.steps())?;
         let notes = self.notes();
-        let hands = match writing.two_hands {
-            true => hands::split(&notes),
-            false => vec![Hand::Right; notes.len()],
-        };
-        let parts: &[Hand] = if writing.two_hands { &[Hand::Right, Hand::Left] } else { &[Hand::Right] };
-        let meta = |message| (0, TrackEventKind::Meta(message));
-        let mut head = vec![];
-        head.extend(writing.copyright.iter().map(|text| meta(MetaMessage::Copyright(text.as_bytes()))));
-        head.extend(writing.texts.iter().map(|text| meta(MetaMessage::Text(text.as_bytes()))));
-        head.push(meta(MetaMessage::Tempo(u24::new(tempo))));
-        let mut tracks = vec![];
-        // Of two hands the first track has the tempo and no notes.
-        if writing.two_hands {
-            tracks.push(track(std::mem::take(&mut head), end));
-        }
-        for (channel, &part) in parts.iter().enumerate() {
-            let midi = |message| TrackEventKind::Midi { channel: u4::new(channel as u8), message };
-            let mut events = std::mem::take(&mut head);
-            if writing.two_hands {
-                let name: &[u8] = if part == Hand::Right { b"Piano right" } else { b"Piano left" };
-                events.push(meta(MetaMessage::TrackName(name)));
-            }
-            events.push((0, midi(MidiMessage::ProgramChange { program: u7::new(0) })));
-            let mut played = vec![];
-            for (note, &hand) in notes.iter().zip(&hands) {
-                let elsewhere = writing.two_hands && hand != part;
-                let [start, stop] = [note.start, note.end].map(|step| (step as u32 * TICKS_PER_STEP).min(end));
-                if elsewhere || start == end {
-                    continue;
-                }
-                let key = u7::new(note.pitch);
-                // false sorts before true: notes end before others begin on the same tick.
-                played.push((stop, false, MidiMessage::NoteOff { key, vel: u7::new(64) }));
-                played.push((start, true, MidiMessage::NoteOn { key, vel: u7::new(note.velocity) }));
-            }
-            played.sort_by_key(|&(tick, on, _)| (tick, on));
-            events.extend(played.into_iter().map(|(tick, _, message)| (tick, midi(message))));
-            tracks.push(track(events, end));
-        }
-        let format = if writing.two_hands { Format::Parallel } else { Format::SingleTrack };
-        let header = Header::new(format, Timing::Metrical(u15::new(DIVISION)));
-        let mut bytes = Vec::new();
-        Smf { header, tracks }
-            .write_std(&mut bytes)
-            .map_err(|e| Error::run(format!("the piece cannot be written as MIDI: {e}"), "write fewer bars"))?;
-        Ok(bytes)
+        let hands = writing.two_hands.then(|| hands::split(&notes));
+        let tick = |step: usize| step as u32 * TICKS_PER_STEP;
+        let note = |n: &RollNote| Note { pitch: n.pitch, velocity: n.velocity, start: tick(n.start), end: tick(n.end) };
+        let notes: Vec<Note> = notes.iter().map(note).collect();
+        file(&notes, hands.as_deref(), end, &[(0, tempo)], writing)
     }
 
     /// Writes [`Roll::to_midi`] to the file at `path`, whole or not at all; `-` is standard output.
@@ -128,6 +89,78 @@ impl Roll {
     pub fn write_midi(&self, path: impl AsRef<Path>, bpm: f64) -> Result<()> {
         write_output(path.as_ref(), &self.to_midi(bpm)?)
     }
+}
+
+/// What was played, as a MIDI file: `notes` in ticks, [`DIVISION`] a quarter note, in any order; quarter notes a minute
+/// from a tick on, the first from tick 0; the file ends at `end`. Of `writing`, `bpm` and `seconds` do not count. Where
+/// it asks for two hands, these are found with the notes on the grid of sixteenths.
+///
+/// # Errors
+/// A tempo that is not within 4..=1000, or an end beyond the ticks that a file can have.
+pub fn write_notes(notes: &[Note], tempos: &[(u32, f64)], end: u32, writing: &Writing) -> Result<Vec<u8>> {
+    let step = |tick: u32| ((f64::from(tick) / f64::from(TICKS_PER_STEP)).round()) as usize;
+    let on_grid = |n: &Note| {
+        let start = step(n.start);
+        let end = step(n.end).max(start + 1);
+        RollNote { pitch: n.pitch, velocity: n.velocity, start, end, replay: false }
+    };
+    let hands = writing.two_hands.then(|| hands::split(&notes.iter().map(on_grid).collect::<Vec<_>>()));
+    let tempo = |&(tick, bpm): &(u32, f64)| Writing::new(bpm).clock(0).map(|(_, us)| (tick, us));
+    let tempos = tempos.iter().map(tempo).collect::<Result<Vec<_>>>()?;
+    if end > u28::max_value().as_int() {
+        return Err(Error::run("what was played is longer than a MIDI file can be", "play less at a time"));
+    }
+    file(notes, hands.as_deref(), end, &tempos, writing)
+}
+
+/// A file of notes in ticks, with the hand of each where there are two tracks; tempos are microseconds a quarter note
+/// from a tick on.
+fn file(notes: &[Note], hands: Option<&[Hand]>, end: u32, tempos: &[(u32, u32)], writing: &Writing) -> Result<Vec<u8>> {
+    let parts: &[Hand] = if hands.is_some() { &[Hand::Right, Hand::Left] } else { &[Hand::Right] };
+    let meta = |message| (0, TrackEventKind::Meta(message));
+    let mut head = vec![];
+    head.extend(writing.copyright.iter().map(|text| meta(MetaMessage::Copyright(text.as_bytes()))));
+    head.extend(writing.texts.iter().map(|text| meta(MetaMessage::Text(text.as_bytes()))));
+    let tempo = |&(tick, us): &(u32, u32)| (tick, TrackEventKind::Meta(MetaMessage::Tempo(u24::new(us))));
+    head.extend(tempos.iter().take(1).map(tempo));
+    let mut later: Vec<_> = tempos.iter().skip(1).map(tempo).collect();
+    let mut tracks = vec![];
+    // Of two hands the first track has the tempo and no notes.
+    if hands.is_some() {
+        head.append(&mut later);
+        tracks.push(track(std::mem::take(&mut head), end));
+    }
+    for (channel, &part) in parts.iter().enumerate() {
+        let midi = |message| TrackEventKind::Midi { channel: u4::new(channel as u8), message };
+        let mut events = std::mem::take(&mut head);
+        if hands.is_some() {
+            let name: &[u8] = if part == Hand::Right { b"Piano right" } else { b"Piano left" };
+            events.push(meta(MetaMessage::TrackName(name)));
+        }
+        events.push((0, midi(MidiMessage::ProgramChange { program: u7::new(0) })));
+        // Tempos, then notes that end, then those that begin, on the same tick.
+        let mut played: Vec<_> = later.drain(..).map(|(tick, kind)| (tick, 0, kind)).collect();
+        for (i, note) in notes.iter().enumerate() {
+            let elsewhere = hands.is_some_and(|hands| hands[i] != part);
+            let [start, stop] = [note.start, note.end].map(|tick| tick.min(end));
+            if elsewhere || start == end {
+                continue;
+            }
+            let key = u7::new(note.pitch);
+            played.push((stop, 1, midi(MidiMessage::NoteOff { key, vel: u7::new(64) })));
+            played.push((start, 2, midi(MidiMessage::NoteOn { key, vel: u7::new(note.velocity) })));
+        }
+        played.sort_by_key(|&(tick, order, _)| (tick, order));
+        events.extend(played.into_iter().map(|(tick, _, kind)| (tick, kind)));
+        tracks.push(track(events, end));
+    }
+    let format = if hands.is_some() { Format::Parallel } else { Format::SingleTrack };
+    let header = Header::new(format, Timing::Metrical(u15::new(DIVISION)));
+    let mut bytes = Vec::new();
+    Smf { header, tracks }
+        .write_std(&mut bytes)
+        .map_err(|e| Error::run(format!("the piece cannot be written as MIDI: {e}"), "write fewer bars"))?;
+    Ok(bytes)
 }
 
 /// A track of events at ticks, in order, that ends at `end`.
