@@ -21,6 +21,7 @@
 pub mod piano;
 pub mod soundfont;
 
+pub mod live;
 mod performance;
 mod wav;
 

@@ -3,7 +3,7 @@
 use deepj::checkpoint::Checkpoint;
 use deepj::generate::curve::{Clock, Curve, DENSITY, DYNAMICS};
 use deepj::generate::steering::Wishes;
-use deepj::generate::{MAX_BARS, MAX_PIECES};
+use deepj::generate::{ENDINGS, MAX_BARS, MAX_PIECES, TEMPERATURE};
 use deepj::music::roll::STEPS_PER_QUARTER;
 use deepj::music::{Key, NoteRange};
 use deepj::shape::Channel;
@@ -13,13 +13,9 @@ use crate::cli::tell;
 
 /// The bars of a piece where nothing is said.
 const BARS: f64 = 32.0;
-/// The temperature where density is drawn to that of the style (docs/COMPOSING.md has what others do).
-const TEMPERATURE: f32 = 0.8;
 /// Candidates for each piece, where something is wished that some of them meet better than others, and the least of them.
 const CANDIDATES: usize = 8;
 const LEAST_CANDIDATES: usize = 16;
-/// Continuations from which an ending is chosen.
-const ENDINGS: usize = 16;
 
 /// How long, in which key, how loud, how dense.
 #[derive(clap::Args)]
