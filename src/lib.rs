@@ -92,7 +92,6 @@ mod shuffle;
 mod statistics;
 pub mod survey;
 pub mod train;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod verify;
 mod xml;
 

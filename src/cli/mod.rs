@@ -188,7 +188,9 @@ impl DeviceArguments {
             tune: self.tune,
             remembered: KernelSelection::file(),
             observer: Some(tuning_observer()),
-            check: Some(Arc::new(deepj::verify::kernels::check_variant)),
+            check: Some(Arc::new(|able, kernel, variant| {
+                pollster::block_on(deepj::verify::kernels::check_variant(able, kernel, variant))
+            })),
         }
     }
 

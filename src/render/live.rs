@@ -120,11 +120,10 @@ mod tests {
             }
         }
         while left.len() < wanted.len() {
-            let until = live.seconds() + BLOCK as f64 / f64::from(options.rate);
-            events.iter().filter(|(at, ..)| (live.seconds()..until).contains(at)).for_each(|&(at, pitch, what)| {
-                live.coming.push_back((frame_at(at, options.rate), pitch, what));
-            });
-            live.coming.make_contiguous().sort_by_key(|(frame, ..)| *frame);
+            let from = live.seconds();
+            let until = from + BLOCK as f64 / f64::from(options.rate);
+            let now = events.iter().filter(|(at, ..)| (from..until).contains(at));
+            now.for_each(|&(at, pitch, what)| live.add(at, pitch, what));
             live.fill(&mut left, &mut right);
         }
         let off = wanted.iter().zip(left.iter().zip(&right)).position(|(a, (l, r))| a != &[*l, *r]);

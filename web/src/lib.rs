@@ -7,6 +7,8 @@
 mod compose;
 mod device;
 mod sound;
+mod train;
+mod verify;
 
 use wasm_bindgen::prelude::*;
 
