@@ -93,6 +93,20 @@ impl Live {
         Ok(Self { held, ensemble })
     }
 
+    /// Compiles, and where kernels are measured measures, what only the ending needs, so that nothing waits for that while the piece is
+    /// heard.
+    ///
+    /// # Errors
+    /// As [`Live::begin`].
+    pub async fn prepare_ending(&self) -> Result<()> {
+        let lanes = self.held.options.endings;
+        if lanes == 0 {
+            return Ok(());
+        }
+        let styles = vec![self.held.options.styles[0].clone(); lanes];
+        Ensemble::new(&self.held.setting(), styles).await.map(drop)
+    }
+
     /// Composes the next bar, before the first one listening to the given beginning, and returns its time steps; `None` once there
     /// is nothing left but the ending, which [`Live::finish`] composes.
     ///

@@ -26,6 +26,7 @@ pub mod ending;
 mod generator;
 pub mod live;
 pub mod page;
+pub mod request;
 pub mod rights;
 pub mod steering;
 pub mod vary;

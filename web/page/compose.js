@@ -1,6 +1,6 @@
 // The page that composes.
 import { Client, inWords } from "./client.js";
-import { $, bytesOf, megabytes, offline, save, state, trouble } from "./common.js";
+import { $, bytesOf, megabytes, offline, remember, save, state, trouble } from "./common.js";
 import { Mixture } from "./mixture.js";
 import { MidiOut, Player } from "./player.js";
 import { draw, Roll } from "./roll.js";
@@ -125,6 +125,7 @@ function begun(what) {
 
 async function compose() {
   trouble(null);
+  $("compose").disabled = true;
   const sound = player.open();
   try {
     if ($("new-seed").checked) $("seed").value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
@@ -303,6 +304,9 @@ function describe(weights, file) {
   if (!query.has("temperature")) $("temperature").value = String(Math.round(weights.temperature * 100) / 100);
   valueTexts();
   files();
+  $("tune").disabled = false;
+  const tuned = remember(`tuning ${weights.parameters}`);
+  if (tuned) client.call("tune", { text: tuned }).catch(trouble);
   state(`Ready: ${weights.styles.length} styles, ${(weights.parameters / 1e6).toFixed(2)} million weights.`);
   buttons();
 }
@@ -362,6 +366,21 @@ $("link").onclick = async () => {
 $("volume").oninput = () => {
   player.volume = (Number($("volume").value) / 100) ** 2 / 0.64;
   valueTexts();
+};
+$("tune").onclick = async () => {
+  trouble(null);
+  await stop();
+  $("tune").disabled = true;
+  state("Measuring, half a minute at most …");
+  try {
+    const { name, text } = await client.call("tune", { device: $("device").value });
+    const kept = remember(`tuning ${described.parameters}`, text);
+    state(`The kernels of ${name} are measured${kept ? ", and the choice is kept for the next visit" : "; the browser lets the page keep nothing, so it holds until the page is closed"}.`);
+  } catch (error) {
+    trouble(error);
+    state("Nothing was measured.");
+  }
+  $("tune").disabled = false;
 };
 $("prime").onchange = () => $("prime").files[0] && take($("prime").files[0]);
 $("checkpoint").onchange = () => $("checkpoint").files[0] && take($("checkpoint").files[0]);

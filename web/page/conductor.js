@@ -24,6 +24,7 @@ export class Conductor {
   #changes = [];
   #source;
   #ending = false;
+  #composing = null;
   /** Seconds that the last part took. */
   #took = 0;
 
@@ -62,7 +63,9 @@ export class Conductor {
     return this.#source.how;
   }
 
-  midi(tempo) {
+  async midi(tempo) {
+    // The program answers one call about a piece at a time.
+    await this.#composing;
     return this.#source.midi(tempo);
   }
 
@@ -124,7 +127,9 @@ export class Conductor {
       }
     }
     if (this.#ending) this.#source.endSoon();
-    const part = await this.#source.next();
+    const composing = this.#source.next();
+    this.#composing = composing.catch(() => {});
+    const part = await composing;
     await breath();
     this.#took = (performance.now() - began) / 1000;
     return part;
@@ -193,9 +198,7 @@ class Composed {
     this.#ended = true;
   }
 
-  stop() {
-    this.#piece.stop();
-  }
+  stop() {}
 
   async next() {
     if (this.#over) return null;

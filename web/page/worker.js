@@ -78,6 +78,19 @@ const operations = {
     await open(choice);
     return described();
   },
+  async tune({ text, device }) {
+    needsWeights();
+    if (text) return void deepj.rememberTuning(text);
+    await open(device);
+    if (held.device.cpu) throw Object.assign(new Error("the CPU has one implementation of each kernel"), { remedy: "choose the GPU" });
+    await held.conductor?.stop();
+    deepj.beginTuning();
+    const wanted = { style: "", bars: 4, seed: 0, temperature: null, tempo: 120, ending: true };
+    const piece = await deepj.Piece.begin(held.weights, held.device, JSON.stringify(wanted), "", new Uint8Array());
+    await piece.prepareEnding();
+    piece.free();
+    return { name: held.device.name, text: deepj.tuning() ?? "" };
+  },
   async style({ expression }) {
     needsWeights();
     return JSON.parse(held.weights.style(expression));
@@ -122,7 +135,7 @@ const operations = {
   },
   async wav({ tempo }) {
     if (!held.conductor) throw Object.assign(new Error("there is no piece yet"), { remedy: "compose one" });
-    return deepj.wav("the piece", held.conductor.midi(tempo));
+    return deepj.wav("the piece", await held.conductor.midi(tempo));
   },
   async lose() {
     held.device?.lose();

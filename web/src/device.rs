@@ -1,5 +1,8 @@
 //! What computes: the browser's GPU, or the CPU backend in this module.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use deepj::gpu::{self, DeviceChoice, DeviceType, OpenOptions};
 use deepj::graph::session::{KernelSelection, Tune};
 use wasm_bindgen::prelude::*;
@@ -63,7 +66,32 @@ impl Device {
     }
 }
 
-/// How kernels are chosen: measured ones first, where `tune` is on or the page has handed in what was remembered.
-pub fn selection(tune: Tune) -> KernelSelection {
-    KernelSelection { tune, ..KernelSelection::default() }
+/// Where measured kernels are remembered: a name, since there is no disk.
+const TUNING: &str = "tuning.json";
+/// Whether something is remembered, or to be.
+static TUNED: AtomicBool = AtomicBool::new(false);
+
+/// Has kernels chosen by what an earlier visit measured.
+#[wasm_bindgen(js_name = rememberTuning)]
+pub fn remember_tuning(text: String) {
+    gpu::remember_text(Path::new(TUNING), text);
+    TUNED.store(true, Ordering::Relaxed);
+}
+
+/// Has kernels measured from now on, of which nothing is remembered.
+#[wasm_bindgen(js_name = beginTuning)]
+pub fn begin_tuning() {
+    TUNED.store(true, Ordering::Relaxed);
+}
+
+/// What was measured, for the page to keep.
+#[wasm_bindgen]
+pub fn tuning() -> Option<String> {
+    gpu::remembered_text(Path::new(TUNING))
+}
+
+/// How kernels are chosen: the first of each, or the fastest measured.
+pub fn selection() -> KernelSelection {
+    let tune = if TUNED.load(Ordering::Relaxed) { Tune::On } else { Tune::Off };
+    KernelSelection { tune, remembered: Some(TUNING.into()), ..KernelSelection::default() }
 }

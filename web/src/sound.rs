@@ -56,7 +56,7 @@ impl Piano {
 #[derive(Serialize)]
 struct Played {
     /// Seconds, pitch, velocity (0 where a key is let go of), in the order of the times.
-    events: Vec<[f64; 3]>,
+    events: Vec<(f64, u8, u8)>,
     /// Quarter notes a minute on the average.
     tempo: f64,
     seconds: f64,
@@ -73,15 +73,7 @@ struct Played {
 pub fn read_midi(name: &str, bytes: &[u8]) -> Result<String> {
     let score = Score::parse(name, bytes, true).map_err(thrown)?;
     let performance = Performance::new(&score);
-    let mut events = vec![];
-    for strike in performance.strikes() {
-        events.push([strike.start, f64::from(strike.pitch), f64::from(strike.velocity)]);
-        if !strike.restruck {
-            events.push([strike.end, f64::from(strike.pitch), 0.0]);
-        }
-    }
-    // A key is let go of before it is struck.
-    events.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[2].total_cmp(&b[2])));
+    let events = performance.events();
     let bar = 16.0 * 60.0 / score.mean_bpm / f64::from(STEPS_PER_QUARTER);
     let (tempo, seconds) = (score.mean_bpm, performance.end());
     json(&Played { events, tempo, seconds, bar, warnings: score.warnings })

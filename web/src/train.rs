@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use deepj::checkpoint::{Checkpoint, StopConditions};
 use deepj::evaluate::Metrics;
+use deepj::graph::session::KernelSelection;
 use deepj::models;
 use deepj::music::{Corpus, CorpusOptions, NoteRange};
 use deepj::train::{
@@ -187,7 +188,8 @@ pub async fn train(
     };
     let (mut observer, mut files) =
         (Telling { tell: tell.clone(), pause }, Told { files: Memory::default(), tell: &tell });
-    let selection = crate::device::selection(deepj::graph::session::Tune::Off);
+    // Training has kernels of its own, which nobody has measured.
+    let selection = KernelSelection::default();
     let prepared = prepared.map_err(thrown)?;
     let outcome = train_into(&mut files, prepared, device, selection, &mut observer, &stop).await.map_err(thrown)?;
     json(&outcome)
