@@ -39,6 +39,8 @@ mod profile;
 mod render;
 mod roll;
 mod signals;
+#[cfg(feature = "studio")]
+mod studio;
 mod styles;
 mod survey;
 mod train;
@@ -84,6 +86,8 @@ enum Command {
     Profile(profile::ProfileCommand),
     Verify(verify::VerifyCommand),
     Benchmark(benchmark::BenchmarkCommand),
+    #[cfg(feature = "studio")]
+    Studio(studio::StudioCommand),
 }
 
 /// Where to compute.
@@ -327,6 +331,8 @@ pub fn main() -> ExitCode {
         Command::Profile(command) => command.run().map(whole),
         Command::Verify(command) => command.run(),
         Command::Benchmark(command) => command.run(),
+        #[cfg(feature = "studio")]
+        Command::Studio(command) => command.run().map(whole),
     };
     match done {
         Ok(code) => code,
