@@ -297,7 +297,8 @@ impl Suite {
         const BACKEND: &str = "cpu f32";
         let largest = self.largest().into_iter().map(|case| path(&case.to_string(), BACKEND, "cpu"));
         let largest: BTreeSet<String> = largest.collect();
-        let is_quick = |check: &Check| largest.contains(&check.name) || check.pass == Pass::Model && check.row.ends_with(BACKEND);
+        let is_quick =
+            |check: &Check| largest.contains(&check.name) || check.pass == Pass::Model && check.row.ends_with(BACKEND);
         self.on_cpu().into_iter().filter(is_quick).collect()
     }
 

@@ -22,7 +22,8 @@ static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
 
 #[cfg(target_arch = "wasm32")]
 fn bytes() -> Result<&'static [u8]> {
-    let missing = || Error::run("the weights within the program are not there yet", "wait until the page has loaded them");
+    let missing =
+        || Error::run("the weights within the program are not there yet", "wait until the page has loaded them");
     BYTES.get().map(Vec::as_slice).ok_or_else(missing)
 }
 

@@ -55,6 +55,7 @@ fn opened(address: &str) -> Result<()> {
     } else {
         ("xdg-open", &[])
     };
-    let failed = |e| Error::run(format!("no browser could be started ({program}: {e})"), format!("open {address} in one"));
+    let failed =
+        |e| Error::run(format!("no browser could be started ({program}: {e})"), format!("open {address} in one"));
     Command::new(program).args(arguments).arg(address).spawn().map(drop).map_err(failed)
 }

@@ -335,7 +335,9 @@ mod tests {
             let begun = block_on(LivePiece::begin(&weights, request, None, device, KernelSelection::default()));
             begun.err().map(|e| e.to_string()).unwrap_or_default()
         };
-        for (field, value) in [("style", "bahc".into()), ("bars", 0.into()), ("tempo", 1e9.into()), ("temperature", (-1).into())] {
+        for (field, value) in
+            [("style", "bahc".into()), ("bars", 0.into()), ("tempo", 1e9.into()), ("temperature", (-1).into())]
+        {
             assert!(!with(field, value).is_empty(), "{field}");
         }
     }

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn it_sounds_as_a_performance_that_is_known_beforehand() {
-        let notes = [(60, 80, 0.0, 0.9), (43, 40, 0.013, 1.7), (60, 100, 0.5, 0.9), (100, 60, 0.6, 0.61), (72, 30, 1.2, 1.3)];
+        let notes =
+            [(60, 80, 0.0, 0.9), (43, 40, 0.013, 1.7), (60, 100, 0.5, 0.9), (100, 60, 0.6, 0.61), (72, 30, 1.2, 1.3)];
         let piece = performance(&notes);
         let (mut wanted, options) = (vec![], Options::default());
         sound(&piece, &Instrument::Piano, &options, |left, right| {

@@ -84,7 +84,8 @@ impl Performance {
     /// time keys are let go of first. A key that is struck again while it sounds is not let go of before.
     pub fn events(&self) -> Vec<(f64, u8, u8)> {
         let struck = self.strikes.iter().map(|strike| (strike.start, strike.pitch, strike.velocity));
-        let released = self.strikes.iter().filter(|strike| !strike.restruck).map(|strike| (strike.end, strike.pitch, 0));
+        let released =
+            self.strikes.iter().filter(|strike| !strike.restruck).map(|strike| (strike.end, strike.pitch, 0));
         let mut events: Vec<(f64, u8, u8)> = struck.chain(released).collect();
         events.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.2 > 0).cmp(&(b.2 > 0))));
         events

@@ -122,7 +122,9 @@ impl Calls {
             true => Device::Cpu { why: "the page asked for it".into() },
             false => self.device.clone(),
         };
-        if let (Device::Cpu { why }, false) = (&device, matches!(&device, Device::Cpu { why } if why.starts_with("the page"))) {
+        if let (Device::Cpu { why }, false) =
+            (&device, matches!(&device, Device::Cpu { why } if why.starts_with("the page")))
+        {
             return Err(Error::device(why.clone(), "choose the CPU, or start the studio with another --device"));
         }
         let able = device.capabilities();
@@ -131,7 +133,9 @@ impl Calls {
         let capabilities = json!(able);
         let id = self.keep(Object::Device(device.clone()));
         let cpu = device.capabilities().is_none();
-        Ok(Answer::Json(json!({ "id": id, "cpu": cpu, "software": software, "name": name, "capabilities": capabilities })))
+        Ok(Answer::Json(
+            json!({ "id": id, "cpu": cpu, "software": software, "name": name, "capabilities": capabilities }),
+        ))
     }
 
     fn weights(&self, name: &str, given: Value, body: &[u8]) -> Result<Answer> {
@@ -169,7 +173,8 @@ impl Calls {
         }
         if name == "begin" {
             let Begin { weights, device, wanted, name } = taken(given)?;
-            let (Object::Weights(weights), Object::Device(device)) = (self.object(weights)?, self.object(device)?) else {
+            let (Object::Weights(weights), Object::Device(device)) = (self.object(weights)?, self.object(device)?)
+            else {
                 return Err(other_kind());
             };
             let request: Request = serde_json::from_str(&wanted).map_err(|e| wrong(&e))?;

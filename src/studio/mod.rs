@@ -54,7 +54,9 @@ struct Studio {
 /// # Errors
 /// A port that is taken, or a system that gives none.
 pub fn serve(options: Options, began: impl FnOnce(&str)) -> Result<()> {
-    let failed = |what: &str, e: std::io::Error| Error::run(format!("{what}: {e}"), "close other programs, or name another --port");
+    let failed = |what: &str, e: std::io::Error| {
+        Error::run(format!("{what}: {e}"), "close other programs, or name another --port")
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| failed("the server cannot be started", e))?;
     let Options { port, runs, device, selection } = options;
@@ -73,7 +75,10 @@ fn router(studio: Arc<Studio>) -> Router {
         .route("/", get(|| async { asset("index.html") }))
         .route("/{*path}", get(|UrlPath(path): UrlPath<String>| async move { asset(&path) }))
         .route("/api/call/{method}", post(call))
-        .route("/api/runs", get(|State(studio): State<Arc<Studio>>| async move { answer(runs::list(&studio.runs).map(json)) }))
+        .route(
+            "/api/runs",
+            get(|State(studio): State<Arc<Studio>>| async move { answer(runs::list(&studio.runs).map(json)) }),
+        )
         .route("/api/runs/{run}/curve", get(curve))
         .route("/api/runs/{run}/live", get(live))
         .route("/api/runs/{run}/file/{name}", get(file))
@@ -100,7 +105,9 @@ fn is_ours(headers: &HeaderMap, port: u16) -> bool {
 
 fn asset(path: &str) -> Response {
     match assets::find(path) {
-        Some((kind, bytes)) => ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], bytes).into_response(),
+        Some((kind, bytes)) => {
+            ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], bytes).into_response()
+        }
         None => (StatusCode::NOT_FOUND, "not found").into_response(),
     }
 }
@@ -217,7 +224,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let port = started(folder.path().into());
         let call = |method: &str, arguments: serde_json::Value, body: &[u8]| {
-            let headers = format!("host: 127.0.0.1:{port}\r\nx-arguments: {}\r\n", calls::escaped(&arguments.to_string()));
+            let headers =
+                format!("host: 127.0.0.1:{port}\r\nx-arguments: {}\r\n", calls::escaped(&arguments.to_string()));
             asked(port, &format!("POST /api/call/{method}"), &headers, body)
         };
         let json = |(status, body): (u16, Vec<u8>)| -> serde_json::Value {
@@ -227,7 +235,8 @@ mod tests {
         let weights = json(call("weights.builtin", serde_json::json!({}), b""));
         let device = json(call("device.open", serde_json::json!({ "cpu": true }), b""));
         let wanted = r#"{"style":"bach","bars":3,"seed":1,"temperature":null,"tempo":120,"ending":false}"#;
-        let begun = serde_json::json!({ "weights": weights["id"], "device": device["id"], "wanted": wanted, "name": "" });
+        let begun =
+            serde_json::json!({ "weights": weights["id"], "device": device["id"], "wanted": wanted, "name": "" });
         let piece = json(call("piece.begin", begun.clone(), b""));
         let mut bars = 0;
         while !json(call("piece.nextBar", serde_json::json!({ "id": piece["id"] }), b""))["events"].is_null() {

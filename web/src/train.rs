@@ -207,12 +207,9 @@ fn pieces(names: &[String], files: &[Uint8Array], resumed: Option<&Checkpoint>) 
         None => NoteRange::new(*architecture.pitches().start(), *architecture.pitches().end()).map_err(thrown)?,
     };
     let options = match resumed {
-        Some(state) => CorpusOptions {
-            range,
-            pedal: state.corpus.pedal,
-            flat_dynamics: state.corpus.flat_dynamics,
-            strict: false,
-        },
+        Some(state) => {
+            CorpusOptions { range, pedal: state.corpus.pedal, flat_dynamics: state.corpus.flat_dynamics, strict: false }
+        }
         None => CorpusOptions { range, ..CorpusOptions::default() },
     };
     let corpus = Corpus::from_files("the chosen files", &named, &options).map_err(thrown)?;

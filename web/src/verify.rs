@@ -69,9 +69,13 @@ struct Told {
 #[serde(untagged)]
 enum Step {
     /// The worker came to a bad end, and why.
-    Crash { crash: String },
+    Crash {
+        crash: String,
+    },
     /// The device cannot be opened.
-    Closed { closed: String },
+    Closed {
+        closed: String,
+    },
     Event(Event),
 }
 

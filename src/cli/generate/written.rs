@@ -4,8 +4,8 @@ use std::path::Path;
 
 use deepj::Result;
 use deepj::files::write_output;
-pub use deepj::generate::rights::Rights;
 use deepj::generate::page;
+pub use deepj::generate::rights::Rights;
 use deepj::music::hands::{self, Hand};
 use deepj::music::key::Mode;
 use deepj::music::midi::Writing;
@@ -70,7 +70,11 @@ impl Written<'_> {
                     let options = Options { rate: PAGE_RATE, ..options };
                     let sound = wav_bytes(&performance, &Instrument::Piano, &options)?;
                     let name = made.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    let texts = rights.texts(&made.how, made.copied.as_deref()).into_iter().chain([rights.notice.clone()]).collect();
+                    let texts = rights
+                        .texts(&made.how, made.copied.as_deref())
+                        .into_iter()
+                        .chain([rights.notice.clone()])
+                        .collect();
                     listed.push(page::Listed { name, roll: made.roll.clone(), bpm: self.tempo, sound, texts });
                 }
             }
