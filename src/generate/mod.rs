@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
+use crate::music::levels::Level;
 use crate::music::roll::{BAR, MAX_STEPS};
 use crate::music::{Roll, StylePath};
 use crate::ops::Uniforms;
@@ -24,11 +25,11 @@ pub mod choose;
 pub mod curve;
 pub mod ending;
 mod generator;
-pub mod live;
 pub mod page;
 pub mod request;
 pub mod rights;
 pub mod steering;
+pub mod stepwise;
 pub mod vary;
 
 /// What to compose.
@@ -58,16 +59,14 @@ pub struct Composition {
 
 /// What each silent step in a row adds to the temperature in the paper.
 pub const SILENCE: f32 = 0.1;
-/// The temperature of the program where density is drawn to that of the style (docs/COMPOSING.md has what others do).
-pub const TEMPERATURE: f32 = 0.8;
-/// Continuations from which the program chooses an ending.
-pub const ENDINGS: usize = 16;
 /// The longest piece, in bars: three hours of music.
 pub const MAX_BARS: usize = 5_000;
 /// The most pieces composed together.
 pub const MAX_PIECES: usize = 1_000;
 /// The most continuations among which an ending is chosen.
 pub const MAX_ENDINGS: usize = 256;
+/// The continuations among which [`Composition::usual`] chooses an ending.
+pub const ENDINGS: usize = 16;
 /// Continuations that are composed side by side.
 const TOGETHER: usize = 64;
 
@@ -88,6 +87,18 @@ impl Composition {
         }
     }
 
+    /// So many bars in each of `styles`, as `deepj generate` composes them where nothing is wished: density and loudness drawn to
+    /// those of the style's training pieces, where the checkpoint knows these, at [`usual_temperature`], with an ending.
+    pub fn usual(checkpoint: &Checkpoint, styles: Vec<StylePath>, bars: usize) -> Self {
+        let levels = checkpoint.corpus.levels.clone();
+        Self {
+            temperature: usual_temperature(&levels),
+            wishes: Wishes { levels, ..Wishes::default() },
+            endings: ENDINGS,
+            ..Self::new(styles, bars)
+        }
+    }
+
     /// The bars to compose, of which the last may not be whole.
     pub fn bars(&self) -> usize {
         self.steps.div_ceil(BAR)
@@ -97,6 +108,12 @@ impl Composition {
     fn anew(&self) -> usize {
         if self.endings == 0 || self.steps < 2 * BAR { 0 } else { ending::ANEW.min(self.steps / 2) }
     }
+}
+
+/// The temperature where none is asked for: 0.8 where density and loudness are drawn to `levels` (docs/COMPOSING.md has what other
+/// temperatures do), 1 where there are none.
+pub fn usual_temperature(levels: &[Option<Level>]) -> f32 {
+    if levels.is_empty() { 1.0 } else { 0.8 }
 }
 
 /// Pieces, as far as they were composed.

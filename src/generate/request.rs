@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::live::Live;
 use super::rights::Rights;
-use super::steering::Wishes;
-use super::{Composition, ENDINGS, SILENCE, TEMPERATURE};
+use super::stepwise::Stepwise;
+use super::{Composition, usual_temperature};
 use crate::checkpoint::{BUILTIN, Checkpoint};
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
@@ -62,7 +61,7 @@ impl Weights {
 
     /// The temperature where nothing is said, as `deepj generate` has it.
     pub fn temperature(&self) -> f32 {
-        if self.checkpoint.corpus.levels.is_empty() { 1.0 } else { TEMPERATURE }
+        usual_temperature(&self.checkpoint.corpus.levels)
     }
 }
 
@@ -89,7 +88,7 @@ pub type KeyEvent = (usize, u8, u8);
 
 /// A piece on the way: without changes the one that `deepj generate` composes with the same flags.
 pub struct LivePiece {
-    live: Live,
+    stepwise: Stepwise,
     stop: Arc<AtomicBool>,
     request: Request,
     temperature: f32,
@@ -128,22 +127,20 @@ impl LivePiece {
         Roll::from_notes(checkpoint.corpus.range, [])?.to_midi(request.tempo)?;
         let primed = prime.as_ref().map_or(0, Roll::steps);
         let temperature = request.temperature.unwrap_or(weights.temperature());
-        let wishes = Wishes { levels: checkpoint.corpus.levels.clone(), ..Wishes::default() };
+        let usual = Composition::usual(&checkpoint, vec![style], 0);
         let options = Composition {
-            steps: request.bars.map_or(Live::most_steps(primed), |bars| bars.saturating_mul(BAR)),
+            steps: request.bars.map_or(Stepwise::most_steps(primed), |bars| bars.saturating_mul(BAR)),
             seed: request.seed,
             temperature,
-            silence: SILENCE,
-            endings: if request.ending { ENDINGS } else { 0 },
+            endings: if request.ending { usual.endings } else { 0 },
             prime,
-            wishes,
-            ..Composition::new(vec![style], 0)
+            ..usual
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let live = Live::begin(checkpoint.clone(), options, device, selection, stop.clone()).await?;
+        let stepwise = Stepwise::begin(checkpoint.clone(), options, device, selection, stop.clone()).await?;
         let path = if weights.builtin { BUILTIN } else { "the page's checkpoint" };
         Ok(Self {
-            live,
+            stepwise,
             stop,
             request,
             temperature,
@@ -162,8 +159,8 @@ impl LivePiece {
     /// # Errors
     /// A device that fails.
     pub async fn next_bar(&mut self) -> Result<Option<Vec<KeyEvent>>> {
-        match self.live.next_bar().await? {
-            Some(_) => self.events(&self.live.roll()?).map(Some),
+        match self.stepwise.next_bar().await? {
+            Some(_) => self.events(&self.stepwise.roll()?).map(Some),
             None => Ok(None),
         }
     }
@@ -173,18 +170,18 @@ impl LivePiece {
     /// # Errors
     /// A device that fails; what was composed before is kept.
     pub async fn finish(&mut self) -> Result<Vec<KeyEvent>> {
-        let mut composed = self.live.finish().await?;
+        let mut composed = self.stepwise.finish().await?;
         let roll = composed.rolls.swap_remove(0);
         self.finished = Some(roll.clone());
         composed.failure.map_or_else(|| self.events(&roll), Err)
     }
 
-    /// See [`Live::prepare_ending`].
+    /// See [`Stepwise::prepare_ending`].
     ///
     /// # Errors
     /// As there.
     pub async fn prepare_ending(&self) -> Result<()> {
-        self.live.prepare_ending().await
+        self.stepwise.prepare_ending().await
     }
 
     /// Time steps of which was told.
@@ -197,7 +194,7 @@ impl LivePiece {
     /// # Errors
     /// What is no style of the weights.
     pub fn change_style(&mut self, expression: &str) -> Result<()> {
-        self.live.change_style(StylePath::parse(expression, &self.checkpoint.styles)?.0);
+        self.stepwise.change_style(StylePath::parse(expression, &self.checkpoint.styles)?.0);
         self.changed = true;
         Ok(())
     }
@@ -208,13 +205,13 @@ impl LivePiece {
     /// One that is out of range.
     pub fn change_temperature(&mut self, temperature: f32) -> Result<()> {
         self.changed = true;
-        self.live.change_temperature(temperature)
+        self.stepwise.change_temperature(temperature)
     }
 
     /// Lets it come to its end.
     pub fn end_soon(&mut self) {
         self.changed = true;
-        self.live.end_soon();
+        self.stepwise.end_soon();
     }
 
     /// Ends the composing of an ending.
@@ -227,7 +224,7 @@ impl LivePiece {
     /// # Errors
     /// A tempo that no file has.
     pub fn midi(&self, tempo: f64) -> Result<Vec<u8>> {
-        let roll = self.finished.clone().map_or_else(|| self.live.roll(), Ok)?;
+        let roll = self.finished.clone().map_or_else(|| self.stepwise.roll(), Ok)?;
         let writing = Writing {
             two_hands: true,
             copyright: Some(self.rights.notice.clone()),

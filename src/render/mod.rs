@@ -21,10 +21,12 @@
 pub mod piano;
 pub mod soundfont;
 
-pub mod live;
+mod live;
 mod performance;
+pub mod timed;
 mod wav;
 
+pub use live::LiveInstrument;
 pub use performance::{Performance, Strike};
 pub use soundfont::SoundFont;
 pub use wav::{wav_bytes, write_wav};
@@ -97,6 +99,14 @@ impl Instrument {
             Self::Piano => None,
             Self::SoundFont(font) => Some(font.preset()),
         }
+    }
+
+    /// What plays it at `rate` frames a second.
+    fn source(&self, rate: u32) -> Result<Box<dyn Source>> {
+        Ok(match self {
+            Self::Piano => Box::new(Piano::new(rate)),
+            Self::SoundFont(font) => Box::new(font.player(rate)?),
+        })
     }
 
     /// What to say of notes that the SoundFont has no sound for.
@@ -174,11 +184,18 @@ fn frame_at(seconds: f64, rate: u32) -> u64 {
     (seconds * f64::from(rate)).round() as u64
 }
 
+/// The frame at which a string is damped of which it is not yet known when: further ahead than anything is played.
+const FAR: u64 = i64::MAX as u64 / 2;
+
 /// What makes sound of strikes.
-trait Source {
+trait Source: Send {
     /// The key is struck at frame `at` of the block that is filled next, `end` frames after the beginning of this block its
     /// string is damped.
     fn strike(&mut self, strike: &Strike, at: usize, end: u64);
+
+    /// The string of a key that was struck without an end (at [`FAR`]) is damped at frame `at` of the block that is filled next, or
+    /// struck again.
+    fn release(&mut self, pitch: u8, at: usize, restruck: bool);
 
     /// Fills the next block; all but the last of them have [`BLOCK`] frames.
     ///
@@ -235,10 +252,7 @@ pub fn sound(
     mut sink: impl FnMut(&[f32], &[f32]) -> Result<()>,
 ) -> Result<()> {
     let (total, rate) = (frames(performance, options)?, options.rate);
-    let mut source: Box<dyn Source + '_> = match instrument {
-        Instrument::Piano => Box::new(Piano::new(rate)),
-        Instrument::SoundFont(font) => Box::new(font.player(rate)?),
-    };
+    let mut source = instrument.source(rate)?;
     let mut strikes = performance.strikes.iter().peekable();
     let (mut left, mut right) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
     let mut begin = 0;

@@ -42,7 +42,7 @@ impl Performance {
     }
 
     /// The same of notes in the order of their starts: pitch, velocity, start and end in seconds.
-    pub(super) fn from_notes(notes: impl Iterator<Item = (u8, u8, f64, f64)>) -> Self {
+    pub(crate) fn from_notes(notes: impl Iterator<Item = (u8, u8, f64, f64)>) -> Self {
         let mut strikes: Vec<Strike> = Vec::with_capacity(notes.size_hint().0);
         let mut last: [Option<usize>; 128] = [None; 128];
         for (pitch, velocity, start, mut end) in notes {

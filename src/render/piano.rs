@@ -146,6 +146,21 @@ fn partials(pitch: u8, velocity: u8, rate: f64) -> Vec<Partial> {
     all
 }
 
+/// How high a key lies: 0 the lowest, 1 the highest.
+fn height(pitch: u8) -> f64 {
+    (key(pitch) - LOWEST_KEY) / (HIGHEST_KEY - LOWEST_KEY)
+}
+
+/// What a tone is multiplied by in a frame once its string is damped, or struck again.
+fn damper(pitch: u8, restruck: bool, rate: f64) -> f64 {
+    let fall = match restruck {
+        true => RESTRIKE,
+        false if pitch > LAST_DAMPER => f64::INFINITY,
+        false => 0.08 * libm::pow(0.25, height(pitch)),
+    };
+    libm::exp(-1.0 / (fall * rate))
+}
+
 /// A partial that sounds: the imaginary parts of the phasors of [`LANES`] frames are its samples.
 struct Phasor {
     real: [f32; LANES],
@@ -194,22 +209,9 @@ impl Phasor {
     }
 }
 
-/// What a tone is multiplied by in a frame, once its string is damped or struck again.
-fn damper(pitch: u8, restruck: bool, rate: f64) -> f64 {
-    let height = (key(pitch) - LOWEST_KEY) / (HIGHEST_KEY - LOWEST_KEY);
-    let fall = match restruck {
-        true => RESTRIKE,
-        false if pitch > LAST_DAMPER => f64::INFINITY,
-        false => 0.08 * libm::pow(0.25, height),
-    };
-    libm::exp(-1.0 / (fall * rate))
-}
-
 /// A struck string that sounds. Frames are counted from the beginning of the next block.
 struct Tone {
     pitch: u8,
-    /// Whether its end is known.
-    released: bool,
     /// Where the hammer hits it; negative once the tone sounds.
     start: i64,
     /// Where it is damped or struck again.
@@ -226,12 +228,11 @@ struct Tone {
 
 impl Tone {
     fn new(strike: &Strike, at: usize, end: u64, rate: f64) -> Self {
-        let height = (key(strike.pitch) - LOWEST_KEY) / (HIGHEST_KEY - LOWEST_KEY);
+        let height = height(strike.pitch);
         let angle = PI / 4.0 * (1.0 + 0.7 * (height - 0.5));
         let phasors = partials(strike.pitch, strike.velocity, rate);
         Self {
             pitch: strike.pitch,
-            released: false,
             start: at as i64,
             end: end as i64,
             rise: ((0.5 * contact(strike.pitch, strike.velocity)).max(0.0005) * rate) as i64,
@@ -290,23 +291,21 @@ impl Piano {
         let block = || vec![0.0; BLOCK];
         Self { rate: rate.into(), tones: vec![], mono: block(), left: block(), right: block() }
     }
+}
 
-    /// Whether no tone sounds.
-    pub(super) fn is_silent(&self) -> bool {
-        self.tones.is_empty()
+impl Source for Piano {
+    fn strike(&mut self, strike: &Strike, at: usize, end: u64) {
+        self.tones.push(Tone::new(strike, at, end, self.rate));
     }
 
-    /// Damps the tone of a key at frame `at` of the block that is made next, where its end is not known; `restruck` says that its
-    /// string is struck again.
-    pub(super) fn release(&mut self, pitch: u8, at: u64, restruck: bool) {
-        for tone in self.tones.iter_mut().filter(|tone| tone.pitch == pitch && !tone.released) {
-            (tone.released, tone.end) = (true, at as i64);
-            tone.damper = damper(pitch, restruck, self.rate);
+    fn release(&mut self, pitch: u8, at: usize, restruck: bool) {
+        let held = |tone: &&mut Tone| tone.pitch == pitch && tone.end > at as i64;
+        for tone in self.tones.iter_mut().filter(held) {
+            (tone.end, tone.damper) = (at as i64, damper(pitch, restruck, self.rate));
         }
     }
 
-    /// Makes the next block, or its beginning.
-    pub(super) fn make(&mut self, left: &mut [f32], right: &mut [f32]) {
+    fn fill(&mut self, left: &mut [f32], right: &mut [f32]) -> Result<()> {
         self.left.fill(0.0);
         self.right.fill(0.0);
         let Self { tones, mono, left: all_left, right: all_right, .. } = self;
@@ -315,16 +314,6 @@ impl Piano {
         tones.retain(|tone| !tone.is_over());
         left.copy_from_slice(&all_left[..left.len()]);
         right.copy_from_slice(&all_right[..right.len()]);
-    }
-}
-
-impl Source for Piano {
-    fn strike(&mut self, strike: &Strike, at: usize, end: u64) {
-        self.tones.push(Tone::new(strike, at, end, self.rate));
-    }
-
-    fn fill(&mut self, left: &mut [f32], right: &mut [f32]) -> Result<()> {
-        self.make(left, right);
         Ok(())
     }
 }

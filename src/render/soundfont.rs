@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rustysynth::{SoundFontError, Synthesizer, SynthesizerSettings};
 
-use super::{Performance, Source, Strike};
+use super::{FAR, Performance, Source, Strike};
 use crate::files::{LFS_POINTER, LFS_REMEDY, is_lfs_pointer, refused};
 use crate::memory::available_memory;
 use crate::{Error, Result};
@@ -135,12 +135,12 @@ impl SoundFont {
     }
 
     /// What plays it at `rate` frames a second.
-    pub(super) fn player(&self, rate: u32) -> Result<Player<'_>> {
+    pub(super) fn player(&self, rate: u32) -> Result<Player> {
         let mut settings = SynthesizerSettings::new(rate as i32);
         (settings.block_size, settings.maximum_polyphony) = (STEP, VOICES);
         let synthesizer = guarded(&self.path, || Synthesizer::new(&self.font, &settings))?
             .map_err(|e| Error::usage(format!("the SoundFont cannot be played: {e}"), "give another --rate"))?;
-        Ok(Player { path: &self.path, synthesizer, events: vec![] })
+        Ok(Player { path: self.path.clone(), synthesizer, events: vec![] })
     }
 }
 
@@ -152,18 +152,24 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T> {
 }
 
 /// Plays a SoundFont.
-pub(super) struct Player<'a> {
-    path: &'a Path,
+pub(super) struct Player {
+    path: PathBuf,
     synthesizer: Synthesizer,
     /// Frame from the beginning of the next block, whether the key goes down, pitch, velocity. At one frame keys go up first.
     events: Vec<(u64, bool, u8, u8)>,
 }
 
-impl Source for Player<'_> {
+impl Source for Player {
     fn strike(&mut self, strike: &Strike, at: usize, end: u64) {
         self.events.push((at as u64, true, strike.pitch, strike.velocity));
         // A key that goes up in the moment in which it went down would go up first.
         self.events.push((end.max(at as u64 + 1), false, strike.pitch, strike.velocity));
+    }
+
+    fn release(&mut self, pitch: u8, at: usize, _restruck: bool) {
+        // Where a key is struck without an end, its end lies too far ahead to come.
+        self.events.retain(|&(end, down, key, _)| down || key != pitch || end < FAR);
+        self.events.push((at as u64, false, pitch, 0));
     }
 
     fn fill(&mut self, left: &mut [f32], right: &mut [f32]) -> Result<()> {
@@ -186,7 +192,7 @@ impl Source for Player<'_> {
         self.events.iter_mut().for_each(|(at, ..)| *at -= left.len() as u64);
         match left.iter().chain(&*right).all(|sample| sample.is_finite()) {
             true => Ok(()),
-            false => Err(Error::file(self.path, "cannot be played: its filters make no finite sound", DAMAGED)),
+            false => Err(Error::file(&self.path, "cannot be played: its filters make no finite sound", DAMAGED)),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::generate::request::{LivePiece, Request, Weights};
 use crate::gpu::{Device, DeviceType};
 use crate::graph::session::KernelSelection;
 use crate::music::{Score, StylePath};
-use crate::render::live::{Happening, LivePiano};
+use crate::render::timed::TimedPiano;
 use crate::render::{BLOCK, Instrument, Options, Performance, wav_bytes};
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ enum Object {
     Device(Device),
     Weights(Arc<Weights>),
     Piece(Arc<Mutex<LivePiece>>),
-    Piano(Arc<Mutex<LivePiano>>),
+    Piano(Arc<Mutex<TimedPiano>>),
 }
 
 /// The objects of all pages.
@@ -227,22 +227,21 @@ impl Calls {
             rate: u32,
         }
         if name == "new" {
-            let piano = LivePiano::new(taken::<New>(given)?.rate)?;
+            let piano = TimedPiano::new(taken::<New>(given)?.rate)?;
             return Ok(Answer::Json(json!({ "id": self.keep(Object::Piano(Arc::new(Mutex::new(piano)))) })));
         }
         let Fill { id, events, seconds, rate } = taken(given)?;
         let Object::Piano(piano) = self.object(id)? else { return Err(other_kind()) };
         let mut piano = piano.lock();
         for (at, pitch, velocity) in events {
-            let happening = if velocity == 0 { Happening::Release } else { Happening::Strike(velocity) };
-            piano.add(at, pitch, happening);
+            piano.add(at, pitch, velocity);
         }
         if !(0.0..=60.0).contains(&seconds) {
             return Err(Error::usage(format!("{seconds} seconds of sound at once"), "reload the page"));
         }
         let (mut left, mut right) = (vec![], vec![]);
         let blocks = (seconds * f64::from(rate.min(192_000)) / BLOCK as f64).ceil().max(1.0) as usize;
-        (0..blocks).for_each(|_| piano.fill(&mut left, &mut right));
+        (0..blocks).try_for_each(|_| piano.fill(&mut left, &mut right))?;
         // What the page has to know of the piano stands before its sound.
         let head = [piano.seconds() as f32, f32::from(u8::from(piano.is_silent()))];
         let all = head.iter().chain(&left).chain(&right);

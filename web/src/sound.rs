@@ -2,7 +2,7 @@
 
 use deepj::music::Score;
 use deepj::music::roll::STEPS_PER_QUARTER;
-use deepj::render::live::{Happening, LivePiano};
+use deepj::render::timed::TimedPiano;
 use deepj::render::{BLOCK, Instrument, Options, Performance, wav_bytes};
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -11,7 +11,7 @@ use crate::{Result, json, thrown};
 
 /// A piano that plays.
 #[wasm_bindgen]
-pub struct Piano(LivePiano);
+pub struct Piano(TimedPiano);
 
 #[wasm_bindgen]
 impl Piano {
@@ -21,13 +21,12 @@ impl Piano {
     /// A rate that it has not.
     #[wasm_bindgen(constructor)]
     pub fn new(rate: u32) -> Result<Piano> {
-        LivePiano::new(rate).map(Self).map_err(thrown)
+        TimedPiano::new(rate).map(Self).map_err(thrown)
     }
 
     /// Strikes a key at a time in seconds, or lets go of it where the velocity is 0.
     pub fn add(&mut self, seconds: f64, pitch: u8, velocity: u8) {
-        let happening = if velocity == 0 { Happening::Release } else { Happening::Strike(velocity) };
-        self.0.add(seconds, pitch, happening);
+        self.0.add(seconds, pitch, velocity);
     }
 
     /// Seconds made so far.
@@ -43,12 +42,15 @@ impl Piano {
     }
 
     /// The next so many seconds, in whole blocks: all of the left channel, then all of the right one.
-    pub fn fill(&mut self, seconds: f64, rate: u32) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// None that is known of.
+    pub fn fill(&mut self, seconds: f64, rate: u32) -> Result<Vec<f32>> {
         let (mut left, mut right) = (vec![], vec![]);
         let blocks = (seconds * f64::from(rate) / BLOCK as f64).ceil().max(1.0) as usize;
-        (0..blocks).for_each(|_| self.0.fill(&mut left, &mut right));
+        (0..blocks).try_for_each(|_| self.0.fill(&mut left, &mut right)).map_err(thrown)?;
         left.append(&mut right);
-        left
+        Ok(left)
     }
 }
 

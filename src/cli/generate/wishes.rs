@@ -3,7 +3,8 @@
 use deepj::checkpoint::Checkpoint;
 use deepj::generate::curve::{Clock, Curve, DENSITY, DYNAMICS};
 use deepj::generate::steering::Wishes;
-use deepj::generate::{ENDINGS, MAX_BARS, MAX_PIECES, TEMPERATURE};
+use deepj::generate::{ENDINGS, MAX_BARS, MAX_PIECES, usual_temperature};
+use deepj::music::levels::Level;
 use deepj::music::roll::STEPS_PER_QUARTER;
 use deepj::music::{Key, NoteRange};
 use deepj::shape::Channel;
@@ -135,7 +136,7 @@ impl WishArguments {
     /// # Errors
     /// Curves that are none.
     pub fn wishes(&self, checkpoint: &Checkpoint, clock: Clock) -> Result<Wishes> {
-        let levels = if self.as_learned { vec![] } else { checkpoint.corpus.levels.clone() };
+        let levels = self.levels(checkpoint).to_vec();
         let mood = self.mood.map(Mood::sets);
         let has_dynamics = checkpoint.model.roll().channels.contains(Channel::Dynamics);
         let of_mood = mood.map(|(_, dynamics, _)| dynamics).filter(|_| has_dynamics);
@@ -163,9 +164,12 @@ impl WishArguments {
 
     /// The temperature, where the user gave none.
     pub fn temperature(&self, checkpoint: &Checkpoint) -> f32 {
-        let known = !self.as_learned && !checkpoint.corpus.levels.is_empty();
-        let usual = if known { TEMPERATURE } else { 1.0 };
-        self.mood.map_or(usual, |mood| mood.sets().2)
+        self.mood.map_or_else(|| usual_temperature(self.levels(checkpoint)), |mood| mood.sets().2)
+    }
+
+    /// The density and loudness of styles to which pieces are drawn.
+    fn levels<'a>(&self, checkpoint: &'a Checkpoint) -> &'a [Option<Level>] {
+        if self.as_learned { &[] } else { &checkpoint.corpus.levels }
     }
 
     /// What the mood stands for, in words; `temperature` says whether that too.

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use deepj::Result;
+use deepj::checkpoint::{Checkpoint, is_builtin};
 use deepj::files::write_output;
 use deepj::generate::page;
-pub use deepj::generate::rights::Rights;
 use deepj::music::hands::{self, Hand};
 use deepj::music::key::Mode;
 use deepj::music::midi::Writing;
 use deepj::music::{Key, Roll, Score, musicxml};
+use deepj::quality::{Copied, described};
 use deepj::render::{Instrument, Options, Performance, wav_bytes, write_wav};
 
 use crate::cli::tell;
@@ -40,6 +41,66 @@ pub struct Written<'a> {
     pub page: Option<&'a Path>,
 }
 
+/// Whether a piece may be used: what the model was trained on, and under what licence.
+pub struct Rights {
+    /// A sentence for the file's copyright notice.
+    notice: String,
+    /// What the model learned from.
+    pub trained: String,
+}
+
+impl Rights {
+    /// `given` says that the piece begins with somebody's file.
+    pub fn new(checkpoint: &Checkpoint, path: &Path, given: bool) -> Self {
+        let pieces = checkpoint.split.train.len();
+        let from = checkpoint.corpus.data.as_deref().unwrap_or("the corpus within the program");
+        let (notice, trained) = match (is_builtin(path), &checkpoint.corpus.licence) {
+            (true, _) => (
+                "Composed by deepj; its authors claim no rights in it: use it for anything, also for money".to_string(),
+                format!(
+                    "The weights learned from {pieces} pieces of piano-midi.de (CC BY-SA 3.0 Germany), the Mutopia Project and \
+                     Knute Snortum (public domain, CC BY, CC BY-SA); a passage that repeats one has that piece's licence. \
+                     Not legal advice; `deepj inspect builtin` prints all of it"
+                ),
+            ),
+            (false, Some(_)) => (
+                "Composed by deepj; its authors claim no rights in it".to_string(),
+                format!(
+                    "The weights are derived from those within deepj (CC BY-SA 4.0) and learned from {pieces} pieces of {from}"
+                ),
+            ),
+            (false, None) => (
+                "Composed by deepj; its authors claim no rights in it".to_string(),
+                format!("The weights learned from {pieces} pieces of {from}, whose licences deepj does not know"),
+            ),
+        };
+        let notice = match given {
+            false => notice,
+            true => "Composed by deepj behind a given beginning, whose rights it does not know; its authors claim none in what \
+                     follows".into(),
+        };
+        Self { notice, trained }
+    }
+
+    /// What was found of copies, in words.
+    pub fn copied(copied: &Copied) -> String {
+        match (&copied.passage, &copied.source) {
+            (Some(passage), Some(source)) => {
+                format!("The longest passage shared with a training piece: {}", described(passage, source))
+            }
+            _ => "No passage of 8 onsets or more is shared with a training piece".into(),
+        }
+    }
+
+    /// All of it about one piece.
+    fn texts(&self, made: &Made) -> Vec<String> {
+        let copied = made.copied.clone();
+        let unknown =
+            || "Whether it repeats a training piece was not looked at (deepj evaluate --generated does)".to_string();
+        vec![made.how.clone(), self.trained.clone(), copied.unwrap_or_else(unknown)]
+    }
+}
+
 impl Written<'_> {
     /// Writes all of it.
     ///
@@ -52,7 +113,7 @@ impl Written<'_> {
                 seconds: self.seconds,
                 two_hands: self.only.is_none(),
                 copyright: Some(rights.notice.clone()),
-                texts: rights.texts(&made.how, made.copied.as_deref()),
+                texts: rights.texts(made),
                 ..Writing::new(self.tempo)
             };
             let midi = made.roll.to_midi_as(&writing)?;
@@ -70,11 +131,7 @@ impl Written<'_> {
                     let options = Options { rate: PAGE_RATE, ..options };
                     let sound = wav_bytes(&performance, &Instrument::Piano, &options)?;
                     let name = made.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    let texts = rights
-                        .texts(&made.how, made.copied.as_deref())
-                        .into_iter()
-                        .chain([rights.notice.clone()])
-                        .collect();
+                    let texts = rights.texts(made).into_iter().chain([rights.notice.clone()]).collect();
                     listed.push(page::Listed { name, roll: made.roll.clone(), bpm: self.tempo, sound, texts });
                 }
             }

@@ -23,7 +23,7 @@ use crate::music::{Roll, StylePath};
 /// use std::sync::atomic::AtomicBool;
 ///
 /// use deepj::checkpoint::Checkpoint;
-/// use deepj::generate::{Composition, live::Live};
+/// use deepj::generate::{Composition, stepwise::Stepwise};
 /// use deepj::music::StylePath;
 /// use deepj::prelude::*;
 ///
@@ -31,15 +31,15 @@ use crate::music::{Roll, StylePath};
 /// let (style, _) = StylePath::parse("bach", &checkpoint.styles)?;
 /// let wanted = Composition::new(vec![style], 2);
 /// let (device, stop) = (Device::Cpu { why: String::new() }, Arc::new(AtomicBool::new(false)));
-/// let mut live = pollster::block_on(Live::begin(checkpoint, wanted, device, KernelSelection::default(), stop))?;
-/// while let Some(steps) = pollster::block_on(live.next_bar())? {
-///     println!("{steps:?}: {} notes so far", live.roll()?.notes().len());
+/// let mut piece = pollster::block_on(Stepwise::begin(checkpoint, wanted, device, KernelSelection::default(), stop))?;
+/// while let Some(steps) = pollster::block_on(piece.next_bar())? {
+///     println!("{steps:?}: {} notes so far", piece.roll()?.notes().len());
 /// }
-/// assert_eq!(pollster::block_on(live.finish())?.rolls[0].steps(), 32);
+/// assert_eq!(pollster::block_on(piece.finish())?.rolls[0].steps(), 32);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Live {
+pub struct Stepwise {
     held: Held,
     ensemble: Ensemble,
 }
@@ -70,7 +70,7 @@ impl Held {
     }
 }
 
-impl Live {
+impl Stepwise {
     /// The most time steps that a piece may have behind a beginning of so many: for one that goes on until somebody ends it.
     pub fn most_steps(primed: usize) -> usize {
         MAX_BARS.saturating_sub(primed.div_ceil(BAR)).max(1) * BAR
@@ -97,7 +97,7 @@ impl Live {
     /// heard.
     ///
     /// # Errors
-    /// As [`Live::begin`].
+    /// As [`Stepwise::begin`].
     pub async fn prepare_ending(&self) -> Result<()> {
         let lanes = self.held.options.endings;
         if lanes == 0 {
@@ -108,7 +108,7 @@ impl Live {
     }
 
     /// Composes the next bar, before the first one listening to the given beginning, and returns its time steps; `None` once there
-    /// is nothing left but the ending, which [`Live::finish`] composes.
+    /// is nothing left but the ending, which [`Stepwise::finish`] composes.
     ///
     /// # Errors
     /// A device that fails, or a model whose probabilities are not finite. The bars before it are still there.
@@ -185,9 +185,9 @@ mod tests {
         Composition { seed: 3, temperature: 0.8, endings: 2, wishes, ..Composition::new(vec![style], 5) }
     }
 
-    fn live(checkpoint: &Arc<Checkpoint>, options: Composition) -> Live {
+    fn begun(checkpoint: &Arc<Checkpoint>, options: Composition) -> Stepwise {
         let (device, stop) = (Device::Cpu { why: String::new() }, Arc::new(AtomicBool::new(false)));
-        block_on(Live::begin(checkpoint.clone(), options, device, KernelSelection::default(), stop)).unwrap()
+        block_on(Stepwise::begin(checkpoint.clone(), options, device, KernelSelection::default(), stop)).unwrap()
     }
 
     #[test]
@@ -201,14 +201,14 @@ mod tests {
             let at_once =
                 block_on(generate(&checkpoint, &options, device, KernelSelection::default(), &stop, |_| ())).unwrap();
             let primed = options.prime.as_ref().map_or(0, Roll::steps);
-            let mut live = live(&checkpoint, options);
+            let mut piece = begun(&checkpoint, options);
             let (mut bars, mut next) = (0, primed);
-            while let Some(steps) = block_on(live.next_bar()).unwrap() {
-                assert_eq!((steps.start, live.roll().unwrap().steps()), (next, steps.end));
+            while let Some(steps) = block_on(piece.next_bar()).unwrap() {
+                assert_eq!((steps.start, piece.roll().unwrap().steps()), (next, steps.end));
                 (bars, next) = (bars + 1, steps.end);
             }
             assert_eq!((bars, next), (if primed > 0 { 4 } else { 3 }, primed + 48));
-            let composed = block_on(live.finish()).unwrap();
+            let composed = block_on(piece.finish()).unwrap();
             assert_eq!((composed.rolls, composed.interrupted), (at_once.rolls, false));
         }
     }
@@ -216,18 +216,18 @@ mod tests {
     #[test]
     fn a_change_is_heard_from_the_next_bar_on_and_an_end_comes_when_asked_for() {
         let checkpoint = Arc::new(Checkpoint::builtin().unwrap());
-        let options = Composition { steps: Live::most_steps(0), ..wanted(&checkpoint, "bach") };
-        let [mut changed, mut unchanged] = [options.clone(), options].map(|options| live(&checkpoint, options));
-        for live in [&mut changed, &mut unchanged] {
-            (0..2).for_each(|_| drop(block_on(live.next_bar()).unwrap()));
+        let options = Composition { steps: Stepwise::most_steps(0), ..wanted(&checkpoint, "bach") };
+        let [mut changed, mut unchanged] = [options.clone(), options].map(|options| begun(&checkpoint, options));
+        for piece in [&mut changed, &mut unchanged] {
+            (0..2).for_each(|_| drop(block_on(piece.next_bar()).unwrap()));
         }
         changed.change_style(StylePath::parse("chopin", &checkpoint.styles).unwrap().0);
         changed.change_temperature(1.1).unwrap();
         assert!(changed.change_temperature(1e9).is_err());
-        for live in [&mut changed, &mut unchanged] {
-            (0..2).for_each(|_| drop(block_on(live.next_bar()).unwrap()));
+        for piece in [&mut changed, &mut unchanged] {
+            (0..2).for_each(|_| drop(block_on(piece.next_bar()).unwrap()));
         }
-        let [changed_roll, roll] = [&changed, &unchanged].map(|live| live.roll().unwrap());
+        let [changed_roll, roll] = [&changed, &unchanged].map(|piece| piece.roll().unwrap());
         assert_eq!(changed_roll.excerpt(0, 32), roll.excerpt(0, 32));
         assert_ne!(changed_roll.excerpt(32, 64), roll.excerpt(32, 64));
         changed.end_soon();
