@@ -66,6 +66,14 @@ const marked = /const PIECES = [^\n]*;\n/;
 if (!marked.test(compose)) throw new Error("compose.js has no list of pieces");
 files.set("compose.js", Buffer.from(compose.replace(marked, `const PIECES = {\n${listed}\n};\n`)));
 
+// Where issues are opened, if the builder says so.
+const repository = process.env.DEEPJ_REPOSITORY?.replace(/\/$/, "");
+if (repository) {
+  if (!/^https:\/\/[\w.\/-]+$/.test(repository)) throw new Error(`DEEPJ_REPOSITORY=${repository}: give an address that begins with https://`);
+  const page = files.get("verify.html").toString("utf8");
+  files.set("verify.html", Buffer.from(page.replace("</title>", `</title>\n    <meta name="repository" content="${repository}">`)));
+}
+
 for (const name of files.keys()) finished(name);
 const all = [...named.values()].filter((name) => name !== "sw.js").sort();
 const state = createHash("sha256").update(all.map((name) => name).join("\n"));

@@ -189,6 +189,11 @@ impl LivePiece {
         self.told
     }
 
+    /// See [`Stepwise::coins`].
+    pub fn coins(&self, step: usize, pitch: u8) -> Option<[[f32; 2]; 2]> {
+        self.stepwise.coins(step, pitch)
+    }
+
     /// The style from the next bar on.
     ///
     /// # Errors

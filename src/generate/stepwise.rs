@@ -12,6 +12,7 @@ use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::music::roll::BAR;
 use crate::music::{Roll, StylePath};
+use crate::ops::random::{pcg4d, uniform01};
 
 /// A piece on the way.
 ///
@@ -134,6 +135,16 @@ impl Stepwise {
         Ok(self.held.setting().rolls(&self.ensemble.values[..1])?.swap_remove(0))
     }
 
+    /// The coins that were tossed for a pitch on a time step of the bar that was composed last: whether it plays, and whether it is
+    /// struck again. Each is the probability and the number that was drawn; below the probability it is so. Devices round otherwise, so
+    /// of a coin whose numbers are close together they may see other sides.
+    pub fn coins(&self, step: usize, pitch: u8) -> Option<[[f32; 2]; 2]> {
+        let note = self.held.checkpoint.corpus.range.index(pitch)?;
+        let probabilities = self.ensemble.generator.probabilities(step, 0, note)?;
+        let numbers = pcg4d([note as u32, 0, step as u32, self.ensemble.uniforms.seed]).map(uniform01);
+        Some([[probabilities[0], numbers[0]], [probabilities[1], numbers[1]]])
+    }
+
     /// Goes on in another style from the next bar on: a path over the whole piece.
     pub fn change_style(&mut self, style: StylePath) {
         let (done, pieces) = (self.ensemble.done, self.held.options.styles.len());
@@ -211,6 +222,23 @@ mod tests {
             let composed = block_on(piece.finish()).unwrap();
             assert_eq!((composed.rolls, composed.interrupted), (at_once.rolls, false));
         }
+    }
+
+    #[test]
+    fn coins_are_those_that_made_the_notes() {
+        let checkpoint = Arc::new(Checkpoint::builtin().unwrap());
+        let mut piece = begun(&checkpoint, wanted(&checkpoint, "bach"));
+        (0..2).for_each(|_| drop(block_on(piece.next_bar()).unwrap()));
+        let (roll, mut played) = (piece.roll().unwrap(), 0);
+        for step in 16..32 {
+            for (n, cell) in roll.step(step).iter().enumerate() {
+                let [[probability, number], _] = piece.coins(step, roll.range().low() + n as u8).unwrap();
+                assert_eq!(cell.play(), number < probability, "step {step}, note {n}: {number} and {probability}");
+                played += usize::from(cell.play());
+            }
+        }
+        assert!(played > 0);
+        assert_eq!(piece.coins(16, 0), None, "no pitch of the model's");
     }
 
     #[test]

@@ -119,7 +119,8 @@ function begun(what) {
   lastBar = -1;
   lateTold = false;
   $("bars").replaceChildren();
-  requestAnimationFrame(frame);
+  delete document.documentElement.dataset.finished;
+  again();
   buttons();
 }
 
@@ -233,7 +234,14 @@ client.addEventListener("download", ({ detail: { what, done, size } }) => {
   state(`Loading ${what}: ${megabytes(done)} of ${megabytes(size)} …`);
 });
 
-/** What is said of the bar that is heard. */
+let asked = 0;
+/** Has the next frame drawn, once. */
+function again() {
+  cancelAnimationFrame(asked);
+  asked = requestAnimationFrame(frame);
+}
+
+/** Draws what is heard, and says which bar. */
 function frame() {
   if (!playing) return draw($("roll"), roll, player.position, { still: still.matches });
   const position = player.position;
@@ -260,7 +268,7 @@ function frame() {
     buttons();
     return;
   }
-  requestAnimationFrame(frame);
+  again();
 }
 player.onreached = (seconds) => client.tell("position", { seconds });
 // Where the tab is hidden there are no frames.

@@ -102,6 +102,12 @@ impl Piece {
         self.0.steps()
     }
 
+    /// The coins that were tossed for a pitch on a time step of the bar composed last: probability and number that was drawn, of play and
+    /// of replay.
+    pub fn coins(&self, step: usize, pitch: u8) -> Option<Vec<f32>> {
+        self.0.coins(step, pitch).map(|coins| coins.concat())
+    }
+
     /// The style from the next bar on.
     ///
     /// # Errors

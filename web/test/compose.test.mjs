@@ -19,13 +19,44 @@ async function composed(page) {
   await page.waitForSelector("html[data-finished]", { timeout: 300_000 });
 }
 
-/** Fails at the first note that differs, and says which. */
-function same(found, wanted, what) {
+/** The first note that differs; `null` where none does. */
+function differing(found, wanted) {
   const at = found.findIndex((note, i) => JSON.stringify(note) !== JSON.stringify(wanted[i]));
-  if (at >= 0 || found.length !== wanted.length) {
-    const i = at >= 0 ? at : found.length;
-    assert.fail(`${what}: note ${i} is ${JSON.stringify(found[i])}, the program's ${JSON.stringify(wanted[i])}`);
-  }
+  if (at < 0 && found.length === wanted.length) return null;
+  const i = at >= 0 ? at : found.length;
+  return { i, found: found[i], wanted: wanted[i] };
+}
+
+/**
+ * Fails at the first note that differs, unless a coin was tossed for it whose number is all but its probability: two devices that round
+ * otherwise may then see different sides, and from there on the pieces are different music. The coin is named.
+ */
+async function same(page, found, wanted, what) {
+  const other = differing(found, wanted);
+  if (!other) return;
+  const said = `${what}: note ${other.i} is ${JSON.stringify(other.found)}, the program's ${JSON.stringify(other.wanted)}`;
+  const note = [other.found, other.wanted].filter((note) => note).sort((a, b) => a.tick - b.tick)[0];
+  const request = { style: STYLE, ...WISHES, ending: false };
+  const [step, pitch] = [note.tick / 120, note.pitch];
+  const coins = await page.workers()[0].evaluate(
+    async ({ request, step, pitch }) => {
+      const text = await (await fetch(self.location.href)).text();
+      const module = (name) => import(new URL(text.match(new RegExp(`\\./${name}-[0-9a-f]+\\.js`))[0], self.location.href));
+      const [{ held }, deepj] = [await module("held"), await module("deepj_web")];
+      const tossed = [];
+      for (const cpu of [true, false]) {
+        const device = await deepj.Device.open(cpu);
+        const piece = await deepj.Piece.begin(held.weights, device, JSON.stringify(request), "", new Uint8Array());
+        for (let bar = 0; bar <= Math.floor(step / 16); bar++) await piece.nextBar();
+        tossed.push([...(piece.coins(step, pitch) ?? [])]);
+      }
+      return tossed;
+    },
+    { request, step, pitch },
+  );
+  const close = coins.every(([play, first, replay, second]) => Math.min(Math.abs(play - first), Math.abs(replay - second)) < 1e-5);
+  console.log(`# ${said}; coins of step ${step}, pitch ${pitch}: ${JSON.stringify(coins)}`);
+  assert.ok(close, `${said}; coins: ${JSON.stringify(coins)}`);
 }
 
 test("the browser has SwiftShader's WebGPU adapter", async () => {
@@ -55,11 +86,11 @@ for (const device of ["cpu", "gpu"]) {
     if (device === "gpu") assert.match(found.name, /swiftshader/);
     console.log(`# ${device}: ${Math.round(found.steps)} time steps a second`);
     const midi = await download(page, "#midi");
-    same(notes(midi), wanted, device);
+    await same(page, notes(midi), wanted, device);
     assert.match(await page.textContent("#how"), /deepj generate --style "baroque:0.6,chopin:0.4" --seed 5 --tempo 240/);
     const again = await open(page.url());
     await composed(again);
-    same(notes(await download(again, "#midi")), wanted, "the link");
+    assert.equal(differing(notes(await download(again, "#midi")), notes(midi)), null, "the link repeats the piece");
     const sound = await download(again, "#wav");
     assert.equal(sound.subarray(0, 4).toString(), "RIFF");
     assert.ok(sound.length > 44_100 * 4 * 5, `${sound.length} bytes`);
