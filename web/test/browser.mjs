@@ -13,7 +13,7 @@ const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
 /** Pictures of each state of the pages. */
 export const SCREENS = join(TARGET, "web-screens");
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const PROGRAM = process.env.DEEPJ ?? join(TARGET, "release", "deepj");
+export const PROGRAM = process.env.DEEPJ ?? join(TARGET, "release", "deepj");
 const AXE = readFileSync(join(web, "node_modules/axe-core/axe.min.js"), "utf8");
 
 /** A folder that is removed at the end. */
@@ -25,7 +25,7 @@ let server;
 /** The browser and the site's address. */
 export async function begin() {
   if (!existsSync(join(DIST, "sizes.json"))) throw new Error("there is no web/dist; web/build makes it");
-  if (!existsSync(PROGRAM)) throw new Error(`there is no ${PROGRAM}; cargo build --release makes it`);
+  if (!existsSync(PROGRAM)) throw new Error(`there is no ${PROGRAM}; cargo build --release --features studio makes it`);
   mkdirSync(SCREENS, { recursive: true });
   server = await serve();
   browser = await chromium.launch({
