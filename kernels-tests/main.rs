@@ -41,6 +41,7 @@ use deepj::verify::kernels::harness::{Case, kernel};
 use deepj::verify::kernels::networks::{paper_plans, plans};
 use deepj::verify::kernels::{Check, MODEL, Pass, Suite, Verdict, mode, path};
 use libtest_mimic::Arguments;
+use pollster::block_on;
 use quick::Quick;
 use validation::Layer;
 
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
     };
     let arguments = Arguments::from_args();
     let self_tests = layer.as_ref().map(Layer::self_test).unwrap_or_default();
-    let adapters = adapters::all();
+    let adapters = block_on(adapters::all());
     let quick = match Quick::asked(&adapters) {
         Ok(quick) => quick,
         Err(why) => {
@@ -303,8 +304,8 @@ fn kind(op: &dyn Op) -> String {
 fn outcome(check: &Check, run: &Run) -> Result<(), String> {
     let start = Instant::now();
     let ((verdict, other_draws), valid) = match &run.layer {
-        Some(layer) if is_beneath(&check.on) => layer.watch(|| check.run()),
-        _ => (check.run(), Ok(())),
+        Some(layer) if is_beneath(&check.on) => layer.watch(|| block_on(check.run())),
+        _ => (block_on(check.run()), Ok(())),
     };
     if check.on != "cpu" {
         run.ran[check.pass as usize].fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,9 @@
 // The references are written with the indices of the formulas.
 #![allow(clippy::needless_range_loop)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -74,9 +76,9 @@ pub fn cases() -> Vec<Case> {
 ///
 /// # Errors
 /// The first case whose results are wrong; no such adapter or case.
-pub fn check_variant(capabilities: &Capabilities, kernel: &str, variant: &str) -> Result<(), String> {
+pub async fn check_variant(capabilities: &Capabilities, kernel: &str, variant: &str) -> Result<(), String> {
     let machine = Machine::of(capabilities);
-    let adapter = adapters::all().into_iter().find(|adapter| Machine::of(&adapter.capabilities) == machine);
+    let adapter = adapters::all().await.into_iter().find(|adapter| Machine::of(&adapter.capabilities) == machine);
     let adapter = adapter.ok_or_else(|| format!("{machine} is not among the adapters"))?;
     let offered = adapter.with_emulation(&adapter.capabilities);
     let mut seen = vec![];
@@ -87,7 +89,7 @@ pub fn check_variant(capabilities: &Capabilities, kernel: &str, variant: &str) -
         let shaders: Vec<_> = recorded.dispatches.into_iter().map(|dispatch| dispatch.shader).collect();
         if shaders.iter().any(|shader| !seen.contains(shader)) {
             seen.extend(shaders);
-            kernel::run(&case, variant, &adapter).map_err(|error| format!("{case}: {error}"))?;
+            kernel::run(&case, variant, &adapter).await.map_err(|error| format!("{case}: {error}"))?;
         }
     }
     if seen.is_empty() { Err(format!("no case has {kernel}={variant}")) } else { Ok(()) }
@@ -156,6 +158,9 @@ pub enum Verdict {
 /// Margin, and random draws with another result; or what is wrong.
 type Outcome = Result<(Margin, Vec<OtherDraw>), String>;
 
+/// What is awaited of it, on the thread that began it.
+type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+
 /// Something that is computed with a shape, in one way, on one device, and held against what it must be.
 pub struct Check {
     /// `op/shape/variant/adapter`.
@@ -169,14 +174,14 @@ pub struct Check {
     /// Those of one number on an adapter share its devices and the kernels that these have compiled, and run on one thread
     /// at a time. The last of them takes the devices with it.
     pub batch: usize,
-    run: Box<dyn Fn() -> Outcome + Send + Sync>,
+    run: Box<dyn Fn() -> Running + Send + Sync>,
 }
 
 impl Check {
     /// Runs it. Random draws of a generation with another result are no failure; they are
     /// told of beside the verdict.
-    pub fn run(&self) -> (Verdict, Vec<OtherDraw>) {
-        match ((self.run)(), known::find(&self.name, &self.on)) {
+    pub async fn run(&self) -> (Verdict, Vec<OtherDraw>) {
+        match ((self.run)().await, known::find(&self.name, &self.on)) {
             (Ok((margin, other_draws)), None) => (Verdict::Passed(margin), other_draws),
             (Err(error), None) => (Verdict::Failed(error), vec![]),
             (Ok((margin, other_draws)), Some(known)) => (Verdict::Fixed(known, margin), other_draws),
@@ -201,7 +206,8 @@ impl Place {
     }
 
     fn on_cpu(self, name: String, run: impl Fn() -> Outcome + Send + Sync + 'static) -> Check {
-        Check { name, row: self.row, on: "cpu".into(), pass: self.pass, batch: 0, run: Box::new(run) }
+        let run = Box::new(move || -> Running { Box::pin(ready(run())) });
+        Check { name, row: self.row, on: "cpu".into(), pass: self.pass, batch: 0, run }
     }
 }
 
@@ -209,7 +215,7 @@ impl Place {
 struct Planned {
     place: Place,
     name: String,
-    run: Box<dyn Fn(&Adapter) -> Outcome + Send + Sync>,
+    run: Box<dyn Fn(Arc<Adapter>) -> Running + Send + Sync>,
 }
 
 impl Planned {
@@ -221,12 +227,15 @@ impl Planned {
     fn on(self, adapter: &Arc<Adapter>, batch: usize) -> Check {
         let Self { place: Place { row, pass }, name, run } = self;
         let on = adapter.clone();
-        let run = move || {
-            let outcome = run(&on);
-            if outcome.is_err() {
-                on.reopen();
-            }
-            outcome
+        let run = move || -> Running {
+            let (on, outcome) = (on.clone(), run(on.clone()));
+            Box::pin(async move {
+                let outcome = outcome.await;
+                if outcome.is_err() {
+                    on.reopen();
+                }
+                outcome
+            })
         };
         Check { name, row, on: adapter.name.clone(), pass, batch, run: Box::new(run) }
     }
@@ -283,6 +292,16 @@ impl Suite {
         batches(self.planned(adapter, variants, 1), adapter)
     }
 
+    /// The same of the CPU backend.
+    pub fn quickly_on_cpu(&self) -> Vec<Check> {
+        const BACKEND: &str = "cpu f32";
+        let largest = self.largest().into_iter().map(|case| path(&case.to_string(), BACKEND, "cpu"));
+        let largest: BTreeSet<String> = largest.collect();
+        let is_quick =
+            |check: &Check| largest.contains(&check.name) || check.pass == Pass::Model && check.row.ends_with(BACKEND);
+        self.on_cpu().into_iter().filter(is_quick).collect()
+    }
+
     /// One case for each op, mode, format and special note: the costliest. Of the cases that are cut as for a lesser device, one
     /// for each op and each limit.
     pub fn largest(&self) -> Vec<Arc<Case>> {
@@ -323,7 +342,10 @@ impl Suite {
                 }
                 let shown = if emulated { format!("{variant}, emulated") } else { variant.into() };
                 let (this, name) = (case.clone(), path(&case.to_string(), &shown, &adapter.name));
-                let run = move |on: &Adapter| Ok((kernel::run(&this, variant, on)?, vec![]));
+                let run = move |on: Arc<Adapter>| -> Running {
+                    let this = this.clone();
+                    Box::pin(async move { Ok((kernel::run(&this, variant, &on).await?, vec![])) })
+                };
                 planned.push(Planned { place: Place::of(&label, &shown), name, run: Box::new(run) });
             }
         }
@@ -331,16 +353,23 @@ impl Suite {
         for training in self.trainings.iter().take(model) {
             for way in training.ways(adapter).into_iter().take(model) {
                 let (this, name) = (training.clone(), name(training.name(), way.name));
-                let place = Place::of_model("update", way.name);
-                let run = move |on: &Adapter| Ok((this.check(on, &way)?, vec![]));
+                let (place, way) = (Place::of_model("update", way.name), Arc::new(way));
+                let run = move |on: Arc<Adapter>| -> Running {
+                    let (this, way) = (this.clone(), way.clone());
+                    Box::pin(async move { Ok((this.check(&on, &way).await?, vec![])) })
+                };
                 planned.push(Planned { place, name, run: Box::new(run) });
             }
         }
         for generation in self.generations.iter().take(model) {
             for way in generation.ways(adapter).into_iter().take(model) {
                 let (this, name) = (generation.clone(), name(generation.name(), way.name));
-                let place = Place::of_model("generate", way.name);
-                planned.push(Planned { place, name, run: Box::new(move |on: &Adapter| this.check(on, &way)) });
+                let (place, way) = (Place::of_model("generate", way.name), Arc::new(way));
+                let run = move |on: Arc<Adapter>| -> Running {
+                    let (this, way) = (this.clone(), way.clone());
+                    Box::pin(async move { this.check(&on, &way).await })
+                };
+                planned.push(Planned { place, name, run: Box::new(run) });
             }
         }
         planned

@@ -15,7 +15,6 @@ use crate::nn::optimizer::nadam::Nadam;
 use crate::nn::optimizer::{self, Optimizer, Schedule};
 use crate::ops::random::{pcg4d, uniform01};
 use crate::ops::{Real, Uniforms, View};
-use pollster::block_on;
 use serde::{Deserialize, Serialize};
 
 use super::harness::adapters::Adapter;
@@ -291,8 +290,8 @@ impl TrainingCase {
     }
 
     /// One update on a device; where the model is small twice from the same state, which must give the same bits.
-    fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<Vec<f64>>, String> {
-        let outcome: crate::Result<Vec<Vec<Vec<f32>>>> = block_on(async {
+    async fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<Vec<f64>>, String> {
+        let outcome: crate::Result<Vec<Vec<Vec<f32>>>> = async {
             let mut session = Session::new(Device::Gpu(gpu), selection);
             let id = session.add(self.plan.clone()).await?;
             let views: Vec<View> = self.results().iter().map(|(_, view)| *view).collect();
@@ -309,7 +308,8 @@ impl TrainingCase {
                 runs.push(session.read(id, &views).await?);
             }
             Ok(runs)
-        });
+        }
+        .await;
         let runs = outcome.map_err(|error| error.to_string())?;
         let (results, again) = (&runs[0], &runs[runs.len() - 1]);
         for (((name, _), result), again) in self.results().iter().zip(results).zip(again) {
@@ -346,8 +346,8 @@ impl TrainingCase {
     ///
     /// # Errors
     /// A device that fails, two runs that differ, a result beyond its tolerance.
-    pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<Margin, String> {
-        self.compare(&self.on_device(way.device(adapter)?, way.selection.clone())?)
+    pub async fn check(&self, adapter: &Adapter, way: &Way) -> Result<Margin, String> {
+        self.compare(&self.on_device(way.device(adapter).await?, way.selection.clone()).await?)
     }
 
     /// Compares the norm of the difference from the f64 reference with the norm, result by result.
@@ -519,8 +519,8 @@ impl GenerationCase {
         program.get(&shared, self.io.roll).iter().map(|x| x.to_f64()).collect()
     }
 
-    fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<f64>, String> {
-        let outcome: crate::Result<Vec<Vec<f32>>> = block_on(async {
+    async fn on_device(&self, gpu: Gpu, selection: KernelSelection) -> Result<Vec<f64>, String> {
+        let outcome: crate::Result<Vec<Vec<f32>>> = async {
             let mut session = Session::new(Device::Gpu(gpu), selection);
             let id = session.add(self.plan.clone()).await?;
             for (view, values) in &self.given {
@@ -528,7 +528,8 @@ impl GenerationCase {
             }
             session.run(id, self.steps as u32, &self.uniforms)?;
             session.read(id, &[self.io.roll]).await
-        });
+        }
+        .await;
         Ok(outcome.map_err(|error| error.to_string())?.iter().flatten().map(|&x| f64::from(x)).collect())
     }
 
@@ -553,8 +554,8 @@ impl GenerationCase {
     ///
     /// # Errors
     /// A device that fails, or other music.
-    pub fn check(&self, adapter: &Adapter, way: &Way) -> Result<(Margin, Vec<OtherDraw>), String> {
-        self.compare(&self.on_device(way.device(adapter)?, way.selection.clone())?)
+    pub async fn check(&self, adapter: &Adapter, way: &Way) -> Result<(Margin, Vec<OtherDraw>), String> {
+        self.compare(&self.on_device(way.device(adapter).await?, way.selection.clone()).await?)
     }
 
     fn compare(&self, roll: &[f64]) -> Result<(Margin, Vec<OtherDraw>), String> {
@@ -609,8 +610,8 @@ pub struct Way {
 }
 
 impl Way {
-    fn device(&self, adapter: &Adapter) -> Result<Gpu, String> {
-        let mut gpu = adapter.gpu(Checks::Trusted)?;
+    async fn device(&self, adapter: &Adapter) -> Result<Gpu, String> {
+        let mut gpu = adapter.gpu(Checks::Trusted).await?;
         if let Some(limit) = self.limit {
             limit(Arc::make_mut(&mut gpu.capabilities));
         }

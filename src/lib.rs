@@ -92,9 +92,10 @@ pub mod render;
 pub mod shape;
 mod shuffle;
 mod statistics;
+#[cfg(all(feature = "studio", not(target_arch = "wasm32")))]
+pub mod studio;
 pub mod survey;
 pub mod train;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod verify;
 mod xml;
 

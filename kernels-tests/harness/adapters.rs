@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::gpu::{
     self, Capabilities, Checks, CooperativeMatrix, Device, DeviceChoice, DeviceType, Gpu, Limits, OpenOptions,
 };
-use pollster::block_on;
 
 /// An adapter and the devices opened on it, for one thread at a time. The devices keep every kernel that they compile for as
 /// long as the adapter is kept.
@@ -64,13 +63,13 @@ impl Adapter {
     ///
     /// # Errors
     /// A device that cannot be opened.
-    pub fn gpu(&self, checks: Checks) -> Result<Gpu, String> {
-        let mut open = locked(self.place(checks));
-        if let Some(gpu) = &*open {
+    pub async fn gpu(&self, checks: Checks) -> Result<Gpu, String> {
+        if let Some(gpu) = &*locked(self.place(checks)) {
             return Ok(gpu.clone());
         }
-        match block_on(gpu::open(&DeviceChoice::Index(self.index), OpenOptions { checks, limits: self.limits })) {
-            Ok(Device::Gpu(gpu)) => Ok(open.insert(gpu).clone()),
+        // One thread at a time uses an adapter, so nobody opens it meanwhile.
+        match gpu::open(&DeviceChoice::Index(self.index), OpenOptions { checks, limits: self.limits }).await {
+            Ok(Device::Gpu(gpu)) => Ok(locked(self.place(checks)).insert(gpu).clone()),
             Ok(Device::Cpu { why }) => Err(why),
             Err(error) => Err(error.to_string()),
         }
@@ -121,12 +120,12 @@ pub fn everything() -> Capabilities {
 }
 
 /// All adapters.
-pub fn all() -> Vec<Arc<Adapter>> {
+pub async fn all() -> Vec<Arc<Adapter>> {
     let adapter = |(index, capabilities): (usize, Capabilities)| {
         let name = format!("{} {}", short_name(&capabilities), capabilities.backend);
         Adapter::new(name, capabilities, index, Limits::Adapter)
     };
-    block_on(gpu::adapters()).into_iter().enumerate().map(adapter).map(Arc::new).collect()
+    gpu::adapters().await.into_iter().enumerate().map(adapter).map(Arc::new).collect()
 }
 
 /// The name under which people know an adapter: Mesa's software driver for Vulkan calls itself as that for GL does, and

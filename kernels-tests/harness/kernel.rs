@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::gpu::{Access, Buffer, Capabilities, Checks, Dispatch, Format, Gpu, Shader};
 use crate::ops::{Arg, Recorded, Recorder, TensorId, View};
-use pollster::block_on;
 
 use super::adapters::Adapter;
 use super::case::Case;
@@ -72,15 +71,15 @@ pub fn views(case: &Case, aligned: bool) -> Vec<View> {
 ///
 /// # Errors
 /// What went wrong: an error of the device, a result beyond its tolerance, a guard band written, bits that differ.
-pub fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, String> {
-    run_changed(case, variant, adapter, &|_| ())
+pub async fn run(case: &Case, variant: &str, adapter: &Adapter) -> Result<Margin, String> {
+    run_changed(case, variant, adapter, &|_| ()).await
 }
 
 /// The same of dispatches that `change` has changed. One that fails with checked shaders is not run with trusted ones.
 ///
 /// # Errors
 /// As [`run`]'s.
-pub fn run_changed(
+pub async fn run_changed(
     case: &Case,
     variant: &str,
     adapter: &Adapter,
@@ -104,10 +103,10 @@ pub fn run_changed(
         }
         Ok::<_, String>(recorded)
     };
-    let (gpu, places) = (adapter.gpu(Checks::Checked)?, views(case, false));
+    let (gpu, places) = (adapter.gpu(Checks::Checked).await?, views(case, false));
     let offered = |gpu: &Gpu| adapter.with_emulation(&gpu.capabilities);
     let cut = reversed(record(&case.limited(&offered(&gpu)), &places)?)?;
-    let first = execute(&gpu, case, &cut, &places, &oracle.inputs)?;
+    let first = execute(&gpu, case, &cut, &places, &oracle.inputs).await?;
     let args = case.op.args();
     let held = |results: &[Vec<f32>]| {
         let written = args.iter().zip(results).filter(|(arg, _)| arg.access == Access::ReadWrite);
@@ -120,10 +119,10 @@ pub fn run_changed(
     // A GPU's compiler may fuse multiply-adds otherwise in text with other constants.
     if case.has_same_bits() && software {
         let whole = reversed(record(&offered(&gpu), &places)?)?;
-        let whole = execute(&gpu, case, &whole, &places, &oracle.inputs)?;
+        let whole = execute(&gpu, case, &whole, &places, &oracle.inputs).await?;
         same(&args, &first, &whole).map_err(|error| format!("cut and whole differ: {error}"))?;
     }
-    let (gpu, places) = (adapter.gpu(Checks::Trusted)?, views(case, true));
+    let (gpu, places) = (adapter.gpu(Checks::Trusted).await?, views(case, true));
     let mut widened = record(&case.limited(&offered(&gpu)), &places)?;
     for binding in widened.dispatches.iter_mut().flat_map(|dispatch| &mut dispatch.bindings) {
         let Some(view) = places.get(binding.arg) else { continue };
@@ -132,10 +131,10 @@ pub fn run_changed(
         }
     }
     let unchecked = |error: String| format!("the second run, unchecked and with wider bindings: {error}");
-    let second = execute(&gpu, case, &widened, &places, &oracle.inputs).map_err(unchecked)?;
+    let second = execute(&gpu, case, &widened, &places, &oracle.inputs).await.map_err(unchecked)?;
     let again = match software {
         true => None,
-        false => Some(execute(&gpu, case, &widened, &places, &oracle.inputs).map_err(unchecked)?),
+        false => Some(execute(&gpu, case, &widened, &places, &oracle.inputs).await.map_err(unchecked)?),
     };
     same(&args, again.as_ref().unwrap_or(&first), &second).map_err(|error| format!("two runs differ: {error}"))?;
     let trusted = held(&second).map_err(unchecked)?;
@@ -197,7 +196,7 @@ pub(super) fn kept(
 
 /// Uploads the operands, runs the dispatches once, and returns the operands, whose guard bands are intact. Scratch memory
 /// holds NaNs before, and has a guard band behind.
-fn execute(
+async fn execute(
     gpu: &Gpu,
     case: &Case,
     recorded: &Recorded,
@@ -205,7 +204,7 @@ fn execute(
     inputs: &[Vec<f32>],
 ) -> Result<Vec<Vec<f32>>, String> {
     let args = case.op.args();
-    let outcome: crate::Result<Vec<Vec<f32>>> = block_on(async {
+    let outcome: crate::Result<Vec<Vec<f32>>> = async {
         let mut buffers: Vec<Buffer> = vec![];
         for ((arg, view), input) in args.iter().zip(views).zip(inputs) {
             let guard = guard(arg.access, arg.format);
@@ -227,7 +226,8 @@ fn execute(
         let program = gpu.program(case.op.name(), &steps).await?;
         gpu.submit(&program, 1, &case.uniforms.words())?;
         gpu.read(&buffers.iter().map(|buffer| (*buffer, 0, buffer.len())).collect::<Vec<_>>()).await
-    });
+    }
+    .await;
     let mut operands = outcome.map_err(|error| error.to_string())?;
     let scratch = operands.pop().unwrap_or_default();
     let mut behind = scratch.iter().skip(recorded.scratch);

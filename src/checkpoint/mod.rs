@@ -23,6 +23,8 @@ mod format;
 mod metadata;
 mod runs;
 
+#[cfg(target_arch = "wasm32")]
+pub use builtin::provide_builtin;
 pub use builtin::{BUILTIN, LICENCE, is_builtin};
 pub use format::{FORMAT, VERSION};
 pub use metadata::{Best, CorpusInfo, Progress, Settings, StopConditions};

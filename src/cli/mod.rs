@@ -40,6 +40,8 @@ mod profile;
 mod render;
 mod roll;
 mod signals;
+#[cfg(feature = "studio")]
+mod studio;
 mod styles;
 mod survey;
 mod train;
@@ -85,6 +87,8 @@ enum Command {
     Profile(profile::ProfileCommand),
     Verify(verify::VerifyCommand),
     Benchmark(benchmark::BenchmarkCommand),
+    #[cfg(feature = "studio")]
+    Studio(studio::StudioCommand),
 }
 
 /// Where to compute.
@@ -189,7 +193,9 @@ impl DeviceArguments {
             tune: self.tune,
             remembered: KernelSelection::file(),
             observer: Some(tuning_observer()),
-            check: Some(Arc::new(deepj::verify::kernels::check_variant)),
+            check: Some(Arc::new(|able, kernel, variant| {
+                pollster::block_on(deepj::verify::kernels::check_variant(able, kernel, variant))
+            })),
         }
     }
 
@@ -327,6 +333,8 @@ pub fn main() -> ExitCode {
         Command::Profile(command) => command.run().map(whole),
         Command::Verify(command) => command.run(),
         Command::Benchmark(command) => command.run(),
+        #[cfg(feature = "studio")]
+        Command::Studio(command) => command.run().map(whole),
     };
     match done {
         Ok(code) => code,

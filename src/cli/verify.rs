@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use deepj::files::{Outputs, is_standard_stream};
-use deepj::verify::{self, Event, INSTALL, Report, Supervisor, Target, Tell, merged};
+use deepj::verify::{self, Event, Extent, INSTALL, Report, Supervisor, Target, Tell, merged};
 use deepj::{Error, Result};
 
 use super::{bar, claim, say, say_json, signals::Signals, tell};
@@ -60,7 +60,9 @@ impl VerifyCommand {
             };
             // A listener that has gone ends the worker.
             let tell: Tell = Arc::new(|event| report(&event));
-            return verify::work(target, self.from, self.only.as_deref(), &tell).map(|()| ExitCode::SUCCESS);
+            let extent = Extent { from: self.from, only: self.only.as_deref(), quick: false };
+            let worked = verify::work(target, extent, &tell, &|| Box::pin(std::future::ready(())));
+            return pollster::block_on(worked).map(|()| ExitCode::SUCCESS);
         }
         if !self.merge.is_empty() {
             return self.show().map(|()| ExitCode::SUCCESS);

@@ -18,6 +18,8 @@ pub(super) struct Generator {
     roll: RollShape,
     window: usize,
     pieces: usize,
+    /// What the program has told of the last window.
+    told: Vec<f32>,
 }
 
 /// Cells that are given.
@@ -50,7 +52,14 @@ impl Generator {
         let mut clock = vec![-1.0; pieces];
         clock.resize(io.clock.len, 0.0);
         session.write(program, io.clock, &clock)?;
-        Ok(Self { session, program, io, roll: checkpoint.model.roll(), window, pieces })
+        Ok(Self { session, program, io, roll: checkpoint.model.roll(), window, pieces, told: vec![] })
+    }
+
+    /// The probabilities of play and replay of note number `note` of a piece, on a time step of the last window.
+    pub fn probabilities(&self, step: usize, piece: usize, note: usize) -> Option<[f32; 2]> {
+        let (reported, channels) = (self.io.reported, self.roll.channels.len());
+        let place = ((step % self.window * self.pieces + piece) * self.roll.notes + note) * reported + channels;
+        Some([*self.told.get(place)?, *self.told.get(place + 1)?])
     }
 
     /// What each piece goes on from.
@@ -140,6 +149,7 @@ impl Generator {
                 values.extend(row.chunks_exact(reported).flat_map(|note| &note[..channels]));
             }
         }
+        self.told = roll;
         Ok(())
     }
 }

@@ -27,7 +27,10 @@ pub mod ending;
 mod generator;
 pub mod live;
 pub mod page;
+pub mod request;
+pub mod rights;
 pub mod steering;
+pub mod stepwise;
 pub mod vary;
 
 /// What to compose.
@@ -169,36 +172,13 @@ pub async fn generate(
 ) -> Result<Composed> {
     options.check(checkpoint)?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
-    let total = primed + options.steps;
-    let fork = total - options.ending_steps();
+    let fork = primed + options.steps - options.ending_steps();
     let bar = checkpoint.model.roll().beats;
     let mut told = |done: usize| progress(done.saturating_sub(primed).div_ceil(bar).min(options.steps.div_ceil(bar)));
     let setting = Setting { checkpoint, options, device, selection, stop, primed, bar };
     let mut ensemble = Ensemble::new(&setting, options.styles.clone()).await?;
-    let mut failure = ensemble.compose(&setting, fork, &mut told).await?;
-    let rolls = setting.rolls(&ensemble.values)?;
-    let styles = ensemble.mean_styles(&setting);
-    let (kept, others) = setting.chosen(&rolls, &styles);
-    let mut rolls: Vec<Roll> = kept.iter().map(|judged| rolls[judged.candidate].clone()).collect();
-    let mut closes = vec![None; rolls.len()];
-    let mut whole = ensemble.done == fork;
-    if whole && fork < total {
-        match ensemble.end(&setting, &kept, &mut rolls, &mut closes, &mut told).await {
-            Ok(done) => whole = done,
-            Err(e) if e.is_of_device() => failure = Some(e),
-            Err(e) => return Err(e),
-        }
-    }
-    for (roll, judged) in rolls.iter_mut().zip(&kept) {
-        *roll = ensemble.steering.leveled(roll.clone(), &styles[judged.candidate], primed)?;
-        if judged.moved != 0 {
-            *roll = roll.transposed(judged.moved)?;
-        }
-        if let Some(range) = options.wishes.range.filter(|_| options.prime.is_none()) {
-            *roll = roll.folded_into(range)?;
-        }
-    }
-    Ok(Composed { rolls, kept, others, closes, interrupted: !whole, failure })
+    let failure = ensemble.compose(&setting, fork, &mut told).await?;
+    ensemble.conclude(&setting, failure, &mut told).await
 }
 
 /// What one composition is made with.
@@ -239,7 +219,8 @@ impl Setting<'_> {
 /// Pieces that are composed side by side.
 struct Ensemble {
     generator: Generator,
-    styles: Vec<StylePath>,
+    /// One style path a piece, and the time step from which they hold.
+    styles: Vec<(usize, Vec<StylePath>)>,
     /// The channels of each piece's notes, from a time step on.
     values: Vec<Vec<f32>>,
     steering: Steering,
@@ -262,7 +243,7 @@ impl Ensemble {
             temperature: options.temperature,
             ..Uniforms::default()
         };
-        Ok(Self { generator, styles, values: vec![vec![]; pieces], steering, uniforms, done: 0 })
+        Ok(Self { generator, styles: vec![(0, styles)], values: vec![vec![]; pieces], steering, uniforms, done: 0 })
     }
 
     /// The style of each piece on the bar of a time step.
@@ -270,7 +251,13 @@ impl Ensemble {
         // The first composed bar has the path's first style, the last one its last.
         let bars = (setting.options.steps.div_ceil(setting.bar) - 1).max(1);
         let place = (step.saturating_sub(setting.primed) / setting.bar) as f64 / bars as f64;
-        self.styles.iter().map(|path| path.at(place.min(1.0))).collect()
+        self.paths(step).iter().map(|path| path.at(place.min(1.0))).collect()
+    }
+
+    /// The style paths that hold on a time step.
+    fn paths(&self, step: usize) -> &[StylePath] {
+        let turn = self.styles.partition_point(|(from, _)| *from <= step).max(1);
+        &self.styles[turn - 1].1
     }
 
     /// The style of each piece, a mean over the bars that are composed.
@@ -321,6 +308,42 @@ impl Ensemble {
         Ok(None)
     }
 
+    /// Chooses among the pieces as far as they are composed, gives those that are long enough an ending, and moves velocities, key and
+    /// range.
+    async fn conclude(
+        &self,
+        setting: &Setting<'_>,
+        mut failure: Option<Error>,
+        told: &mut impl FnMut(usize),
+    ) -> Result<Composed> {
+        let Setting { options, primed, .. } = *setting;
+        let total = primed + options.steps;
+        let fork = total - options.ending_steps();
+        let rolls = setting.rolls(&self.values)?;
+        let styles = self.mean_styles(setting);
+        let (kept, others) = setting.chosen(&rolls, &styles);
+        let mut rolls: Vec<Roll> = kept.iter().map(|judged| rolls[judged.candidate].clone()).collect();
+        let mut closes = vec![None; rolls.len()];
+        let mut whole = self.done == fork;
+        if whole && fork < total {
+            match self.end(setting, &kept, &mut rolls, &mut closes, told).await {
+                Ok(done) => whole = done,
+                Err(e) if e.is_of_device() => failure = Some(e),
+                Err(e) => return Err(e),
+            }
+        }
+        for (roll, judged) in rolls.iter_mut().zip(&kept) {
+            *roll = self.steering.leveled(roll.clone(), &styles[judged.candidate], primed)?;
+            if judged.moved != 0 {
+                *roll = roll.transposed(judged.moved)?;
+            }
+            if let Some(range) = options.wishes.range.filter(|_| options.prime.is_none()) {
+                *roll = roll.folded_into(range)?;
+            }
+        }
+        Ok(Composed { rolls, kept, others, closes, interrupted: !whole, failure })
+    }
+
     /// Composes the last bars of each of `rolls` many times from here on, and gives it the best close. Returns whether all have one;
     /// what was stopped before stays as it is.
     ///
@@ -348,12 +371,12 @@ impl Ensemble {
         let mut ensemble: Option<Self> = None;
         for group in all.chunks(at_once) {
             let lanes: Vec<usize> = lanes(group).into_iter().map(|i| kept[i].candidate).collect();
-            let styles: Vec<StylePath> = lanes.iter().map(|&i| self.styles[i].clone()).collect();
+            let styles: Vec<StylePath> = lanes.iter().map(|&i| self.paths(fork)[i].clone()).collect();
             let ensemble = match &mut ensemble {
                 Some(ensemble) => ensemble,
                 None => ensemble.insert(Self::new(setting, styles.clone()).await?),
             };
-            ensemble.styles = styles;
+            ensemble.styles = vec![(0, styles)];
             ensemble.generator.go_on(&lanes.iter().map(|&i| &moments[i]).collect::<Vec<&Moment>>())?;
             ensemble.steering.go_on(lanes.iter().map(|&i| self.steering.heard()[i]).collect());
             ensemble.done = fork;

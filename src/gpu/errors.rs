@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::sync::Arc;
+#[cfg(target_arch = "wasm32")]
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
@@ -19,6 +21,17 @@ pub(super) struct Faults {
 struct Reported {
     lost: Mutex<Option<Fault>>,
     uncaptured: Mutex<Option<Fault>>,
+    /// Who waits for callbacks, which a lost device need not make. Natively they look by themselves.
+    #[cfg(target_arch = "wasm32")]
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Reported {
+    fn lose(&self, fault: Fault) {
+        self.lost.lock().get_or_insert(fault);
+        #[cfg(target_arch = "wasm32")]
+        std::mem::take(&mut *self.waiting.lock()).into_iter().for_each(Waker::wake);
+    }
 }
 
 const LOST: &str =
@@ -44,7 +57,7 @@ impl Faults {
         let listening = reported.clone();
         device.set_device_lost_callback(move |reason, message| {
             let what = format!("the device is lost ({})", format!("{reason:?} {message}").trim());
-            listening.lost.lock().get_or_insert(Fault { kind: Kind::Device, what, remedy: LOST });
+            listening.lose(Fault { kind: Kind::Device, what, remedy: LOST });
         });
         let listening = reported.clone();
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -93,7 +106,15 @@ impl Faults {
 
     /// Counts the device as lost from now on.
     pub fn give_up(&self, what: String, remedy: &'static str) {
-        self.reported.lost.lock().get_or_insert(Fault { kind: Kind::Device, what, remedy });
+        self.reported.lose(Fault { kind: Kind::Device, what, remedy });
+    }
+
+    /// Has `waker` woken when the device is lost.
+    #[cfg(target_arch = "wasm32")]
+    pub fn wake(&self, waker: &Waker) {
+        let mut waiting = self.reported.waiting.lock();
+        waiting.retain(|other| !other.will_wake(waker));
+        waiting.push(waker.clone());
     }
 
     /// Has the next call meet a fault of this kind.

@@ -38,6 +38,8 @@ pub use options::{Checks, Limits, Notice, OpenOptions, WaitOptions};
 pub use program::{Facts, Program};
 pub use read::PendingRead;
 pub(crate) use remembered::Remembered;
+#[cfg(target_arch = "wasm32")]
+pub use remembered::{remember_text, remembered_text};
 pub use timeline::{Clock, Stamp, Timeline};
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! What was measured on each machine, remembered in a file of the user's cache folder.
+//! What was measured on each machine, remembered in a file of the user's cache folder; in a browser in memory, from where the page
+//! takes it.
 
 use std::io;
 use std::path::Path;
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -9,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Machine;
 use crate::Error;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::files::{FileLock, make_folder, write_whole};
 
 /// A kind of file: JSON that names its format and version, with a record for each machine.
@@ -37,13 +40,14 @@ struct File<T> {
 
 /// Most records in a file: of adapters, and of drivers and versions that have since been replaced.
 const MOST_RECORDS: usize = 16;
+#[cfg(not(target_arch = "wasm32"))]
 /// How long a save waits for others: each takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Remembered {
     /// The file's records, none if there is no file; else why the file cannot be used.
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<Vec<Record<T>>, String> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read(path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
             Err(e) => return Err(e.to_string()),
@@ -73,7 +77,9 @@ impl Remembered {
     where
         T: Serialize + DeserializeOwned,
     {
+        #[cfg(not(target_arch = "wasm32"))]
         make_folder(path.parent().unwrap_or(Path::new("")))?;
+        #[cfg(not(target_arch = "wasm32"))]
         let _lock = FileLock::acquire_within(path, PATIENCE)?;
         let mut records = self.read(path).unwrap_or_default();
         let known = records.iter().position(|record| record.machine == *machine);
@@ -81,8 +87,46 @@ impl Remembered {
         records.push(Record { machine: machine.clone(), measured });
         records.drain(..records.len().saturating_sub(MOST_RECORDS));
         let text = serde_json::to_vec_pretty(&File { format: self.format.into(), version: self.version, records });
-        write_whole(path, &text.map_err(|e| Error::file(path, format!("cannot be written: {e}"), ""))?)
+        write(path, text.map_err(|e| Error::file(path, format!("cannot be written: {e}"), ""))?)
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn read(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn write(path: &Path, text: Vec<u8>) -> crate::Result<()> {
+    write_whole(path, &text)
+}
+
+/// Files by path, where there is no disk.
+#[cfg(target_arch = "wasm32")]
+static KEPT: parking_lot::Mutex<std::collections::BTreeMap<std::path::PathBuf, String>> =
+    parking_lot::Mutex::new(std::collections::BTreeMap::new());
+
+/// What is remembered under this path.
+#[cfg(target_arch = "wasm32")]
+pub fn remembered_text(path: &Path) -> Option<String> {
+    KEPT.lock().get(path).cloned()
+}
+
+/// Has this remembered under a path.
+#[cfg(target_arch = "wasm32")]
+pub fn remember_text(path: &Path, text: String) {
+    KEPT.lock().insert(path.into(), text);
+}
+
+#[cfg(target_arch = "wasm32")]
+fn read(path: &Path) -> io::Result<String> {
+    remembered_text(path).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+#[cfg(target_arch = "wasm32")]
+fn write(path: &Path, text: Vec<u8>) -> crate::Result<()> {
+    remember_text(path, String::from_utf8_lossy(&text).into_owned());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Gpu {
     /// Waits for `signal`, which is set at the end of `submission`, or of all submissions so far. `asked` says what for.
     ///
     /// Natively each poll blocks for a bounded time, so that a caller who polls several futures gets on with the others;
-    /// in a browser, callbacks wake the future.
+    /// in a browser, callbacks wake the future, and the loss of the device.
     pub(super) async fn arrival<T>(
         &self,
         signal: &Arc<Signal<T>>,
@@ -102,6 +102,8 @@ impl Gpu {
                 }
                 context.waker().wake_by_ref();
             }
+            #[cfg(target_arch = "wasm32")]
+            self.inner.faults.wake(context.waker());
             self.inner.faults.check(&asked)?;
             Poll::Pending
         })

@@ -119,7 +119,7 @@ pub struct KernelSelection {
     /// Whether two LSTM layers run beside each other where they can ([`crate::ops::lstm_pair`]). Unless given, an override of one of
     /// their kernels says so, or of a kernel of single layers; else on hardware.
     pub pairs: Option<bool>,
-    /// Whether kernels are measured. On the web they never are: there is no file to remember the choices in.
+    /// Whether kernels are measured.
     pub tune: Tune,
     /// The file in which choices are remembered; see [`KernelSelection::file`].
     pub remembered: Option<PathBuf>,

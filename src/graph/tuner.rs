@@ -149,7 +149,7 @@ impl Tuner {
     /// # Errors
     /// A lost device. A variant that fails otherwise is passed over with a notice.
     pub async fn tune(&mut self, gpu: &Gpu, plan: &Plan, selection: &KernelSelection) -> Result<()> {
-        if selection.tune == Tune::Off || cfg!(target_arch = "wasm32") {
+        if selection.tune == Tune::Off {
             return Ok(());
         }
         self.check(plan, selection, &gpu.capabilities);

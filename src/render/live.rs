@@ -22,8 +22,7 @@ impl LiveInstrument {
         Ok(Self { source: instrument.source(rate)?, down: [false; 128], left: block(), right: block() })
     }
 
-    /// A key goes down at frame `at` of the block that is made next, with a velocity of 1..=127. One that is down is
-    /// struck again.
+    /// A key goes down at frame `at` of the block that is made next, with a velocity of 1..=127. One that is down is struck again.
     pub fn press(&mut self, pitch: u8, velocity: u8, at: usize) {
         if self.down[usize::from(pitch & 127)] {
             self.source.release(pitch, at, true);

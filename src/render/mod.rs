@@ -23,6 +23,7 @@ pub mod soundfont;
 
 mod live;
 mod performance;
+pub mod timed;
 mod wav;
 
 pub use live::LiveInstrument;
@@ -187,7 +188,7 @@ fn frame_at(seconds: f64, rate: u32) -> u64 {
 const FAR: u64 = i64::MAX as u64 / 2;
 
 /// What makes sound of strikes.
-trait Source {
+trait Source: Send {
     /// The key is struck at frame `at` of the block that is filled next, `end` frames after the beginning of this block its
     /// string is damped.
     fn strike(&mut self, strike: &Strike, at: usize, end: u64);

@@ -80,6 +80,17 @@ impl Performance {
         &self.strikes
     }
 
+    /// What happens to keys: seconds, pitch, and velocity, which is 0 where a key is let go of; in the order of the times, and at one
+    /// time keys are let go of first. A key that is struck again while it sounds is not let go of before.
+    pub fn events(&self) -> Vec<(f64, u8, u8)> {
+        let struck = self.strikes.iter().map(|strike| (strike.start, strike.pitch, strike.velocity));
+        let released =
+            self.strikes.iter().filter(|strike| !strike.restruck).map(|strike| (strike.end, strike.pitch, 0));
+        let mut events: Vec<(f64, u8, u8)> = struck.chain(released).collect();
+        events.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.2 > 0).cmp(&(b.2 > 0))));
+        events
+    }
+
     /// When the last damper falls, in seconds from the beginning.
     pub fn end(&self) -> f64 {
         self.end
@@ -105,6 +116,13 @@ mod tests {
         assert_eq!(of_two_keys, [(50, 0.0, 4.0, false), (60, 1.0, 2.0, false)]);
         let at_once = strikes(&[(60, 50, 1.0, 2.0), (60, 90, 1.0, 1.5), (60, 60, 1.005, 3.0)]);
         assert_eq!(at_once, [(90, 1.0, 3.0, false)]);
+    }
+
+    #[test]
+    fn keys_are_let_go_of_before_they_are_struck() {
+        let notes = [(60, 50, 0.0, 1.0), (60, 60, 1.0, 3.0), (60, 70, 2.0, 3.0)];
+        let events = Performance::from_notes(notes.into_iter()).events();
+        assert_eq!(events, [(0.0, 60, 50), (1.0, 60, 0), (1.0, 60, 60), (2.0, 60, 70), (3.0, 60, 0)]);
     }
 
     #[test]

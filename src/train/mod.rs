@@ -33,7 +33,7 @@ pub use observer::{Observer, Started, UpdateRecord, ValidationRecord};
 pub use options::{ResumeMode, TrainOptions};
 pub(crate) use plans::fitting_plan;
 pub(crate) use prepare::batch_shape;
-pub use prepare::{Pieces, Prepared, prepare, prepare_pieces};
+pub use prepare::{Pieces, Prepared, prepare, prepare_pieces, prepare_resumed};
 pub use run::{check, explain, train, train_and_hold, train_into};
 pub use run_files::{BEST, Folder, LAST, Memory, RunFiles};
 pub use trainer::{Snapshot, Trainer, Update};

@@ -1,6 +1,8 @@
 //! What a training run tells the outside.
 
+use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -110,6 +112,10 @@ pub trait Observer {
     }
     /// A checkpoint has been written.
     fn saved(&mut self, _: &Path) {}
+    /// Is waited for before each update, so that others have their turn on the one thread that a browser gives.
+    fn pause(&mut self) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        None
+    }
 }
 
 /// Observes nothing.

@@ -89,6 +89,23 @@ pub fn prepare_pieces(options: &TrainOptions, device: &Device, pieces: &Pieces) 
     prepared(options, device, Some(pieces))
 }
 
+/// A run that goes on from a checkpoint which is at hand, and not in a folder; errors call it `name`. The pieces are given, or read as
+/// [`prepare`] does.
+///
+/// # Errors
+/// As [`prepare`]; a checkpoint that holds nothing to go on with.
+pub fn prepare_resumed(
+    options: &TrainOptions,
+    device: &Device,
+    (name, checkpoint): (&Path, Checkpoint),
+    pieces: Option<&Pieces>,
+) -> Result<Prepared> {
+    let mut prepared = gone_on_with(options, device, (name, checkpoint), pieces)?;
+    prepared.command = None;
+    check(&prepared.state.settings)?;
+    Ok(prepared)
+}
+
 fn prepared(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
     let mut prepared = match options.resume {
         ResumeMode::Never => fresh(options, device, pieces)?,
@@ -333,9 +350,6 @@ fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
 }
 
 fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
-    let options = &if options.whole { options.complete(device)? } else { options.clone() };
-    // Those of pieces that are given are not the user's.
-    let options = &TrainOptions { notes: options.notes.filter(|_| pieces.is_none()), ..options.clone() };
     let path = match &options.out {
         Some(out) => out.join(LAST),
         None => newest(Path::new(RUNS), LAST)?,
@@ -344,15 +358,27 @@ fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> 
         let remedy = "name its folder with --out, or leave out --resume";
         return Err(Error::file(&path, "there is no run to go on with", remedy));
     }
-    let mut state = Checkpoint::load(&path)?;
+    let state = Checkpoint::load(&path)?;
+    gone_on_with(options, device, (&path, state), pieces)
+}
+
+fn gone_on_with(
+    options: &TrainOptions,
+    device: &Device,
+    (path, mut state): (&Path, Checkpoint),
+    pieces: Option<&Pieces>,
+) -> Result<Prepared> {
+    let options = &if options.whole { options.complete(device)? } else { options.clone() };
+    // Those of pieces that are given are not the user's.
+    let options = &TrainOptions { notes: options.notes.filter(|_| pieces.is_none()), ..options.clone() };
     if state.resume.is_none() {
         return Err(Error::file(path, "holds no optimiser state to go on with", "start a new run"));
     }
     let damaged = |e: Error| {
-        Error::file(&path, format!("was saved with {}", e.what), "take another checkpoint, or start a new run")
+        Error::file(path, format!("was saved with {}", e.what), "take another checkpoint, or start a new run")
     };
     check(&state.settings).map_err(damaged)?;
-    check_flags(options, &path, &state)?;
+    check_flags(options, path, &state)?;
     let (architecture, roll) = (models::architecture(state.model.architecture())?, state.model.roll());
     let facts = CorpusFacts { lowest: roll.lowest, notes: roll.notes, styles: state.styles.len() };
     let wanted = match &options.preset {
@@ -377,7 +403,7 @@ fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> 
         Some(pieces) => pieces.corpus.clone(),
         None => corpus_of(&state, options.data.as_deref(), options.strict)?,
     };
-    check_corpus(options, &path, &state, &corpus)?;
+    check_corpus(options, path, &state, &corpus)?;
     let mut notices = notices_of(&corpus);
     notices.extend(change_rate(options, &mut state)?);
     let corpus = corpus.with_styles(&state.styles)?;
@@ -386,7 +412,7 @@ fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> 
     let train_files = train.len();
     let shape = batch_shape(state.model.as_ref(), state.settings.batch, state.settings.seq).map_err(damaged)?;
     let sampler = Sampler::resume(state.progress.cursor.clone(), train, shape)
-        .map_err(|e| Error::file(&path, e.what, e.remedy))?;
+        .map_err(|e| Error::file(path, e.what, e.remedy))?;
     let settings = &mut state.settings;
     let b = &options.budget;
     if *b != StopConditions::default() {

@@ -241,6 +241,9 @@ impl<'a> Run<'a> {
     async fn run_updates(&mut self) -> Result<Outcome> {
         let mut saved = None;
         loop {
+            if let Some(pause) = self.observer.pause() {
+                pause.await;
+            }
             self.doing = "training";
             // Nothing is due in the middle of an update: where something may be, the one under way is waited for.
             let step = self.trainer.submitted();

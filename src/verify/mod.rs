@@ -4,15 +4,19 @@
 #[path = "../../kernels-tests/mod.rs"]
 pub mod kernels;
 
+mod collected;
 mod matrix;
 mod report;
+#[cfg(not(target_arch = "wasm32"))]
 mod supervisor;
 mod worker;
 
+pub use collected::Collected;
 pub use matrix::{Column, markdown, merged, merged_summary, summary};
 pub use report::{DeviceReport, FORMAT, Failure, Generation, Outcome, Report, Row, Timing, Training, VERSION};
+#[cfg(not(target_arch = "wasm32"))]
 pub use supervisor::{Supervisor, adapters, this_program};
-pub use worker::{Event, Target, Tell, work};
+pub use worker::{Event, Extent, Pause, Target, Tell, work};
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;

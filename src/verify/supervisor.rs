@@ -9,8 +9,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kernels::Pass;
-use super::report::{DeviceReport, Failure, Outcome};
+use super::collected::Collected;
+use super::report::DeviceReport;
 use super::worker::{Event, Target};
 use crate::gpu::{Capabilities, Machine};
 
@@ -48,85 +48,6 @@ enum End {
     Bad(String),
 }
 
-/// A task that has begun and not ended.
-struct Current {
-    name: String,
-    row: Option<(String, Pass)>,
-}
-
-/// What is known of a device's tasks.
-struct State {
-    report: DeviceReport,
-    /// The number of the next task.
-    next: usize,
-    total: usize,
-    current: Option<Current>,
-}
-
-impl State {
-    /// Enters what a worker tells.
-    fn enter(&mut self, event: Event) {
-        match event {
-            Event::Tasks { tasks, machine } => {
-                self.total = tasks;
-                if machine != self.report.machine {
-                    self.fail("adapters", &format!("they have changed: this one is now {machine}"));
-                }
-            }
-            Event::Begun { task, name, row } => {
-                self.fail_lost();
-                if task != self.next {
-                    self.fail("verify", &format!("tasks {} to {task} told nothing", self.next));
-                }
-                self.next = task + 1;
-                self.current = Some(Current { name, row });
-            }
-            Event::Checked { outcome, other_draws } => match self.current.take() {
-                Some(Current { name, row: Some((row, pass)) }) => {
-                    self.report.row(&row, pass).enter(&name, outcome, other_draws)
-                }
-                _ => self.fail("verify", "a result came without its check"),
-            },
-            Event::Period(period) => self.report.timestamp_period_ns = Some(period),
-            Event::Alive | Event::End => (),
-            Event::Trained(training) => self.done(|report| report.training = Some(training)),
-            Event::Generated(generation) => self.done(|report| report.generation = Some(generation)),
-            Event::RooflineLimits(peaks) => self.done(|report| report.peaks = Some(peaks)),
-            Event::Timed(timing) => self.done(|report| report.timings.push(timing)),
-            Event::Failed(failure) => self.done(|report| report.failures.push(failure)),
-        }
-    }
-
-    fn done(&mut self, enter: impl FnOnce(&mut DeviceReport)) {
-        self.current = None;
-        enter(&mut self.report);
-    }
-
-    fn fail(&mut self, name: &str, error: &str) {
-        self.report.failures.push(Failure::new(name, error, None));
-    }
-
-    /// Fails the task that has begun, if one has.
-    fn fail_current(&mut self, error: &str) {
-        match self.current.take() {
-            Some(Current { name, row: Some((row, pass)) }) => {
-                let failed = Outcome::Failed { error: error.into(), known: None };
-                self.report.row(&row, pass).enter(&name, failed, vec![]);
-            }
-            Some(Current { name, row: None }) => self.fail(&name, error),
-            None => (),
-        }
-    }
-
-    fn fail_lost(&mut self) {
-        self.fail_current("its result was lost on the way: a driver may have written into the middle of it");
-    }
-
-    fn left(&self) -> usize {
-        self.total.saturating_sub(self.next)
-    }
-}
-
 impl Supervisor<'_> {
     /// Verifies one device. `progress` is told what is known so far, the number of tasks done and that of all. Whatever
     /// happens, what was found until then is returned.
@@ -137,8 +58,7 @@ impl Supervisor<'_> {
         mut progress: impl FnMut(&DeviceReport, usize, usize),
     ) -> DeviceReport {
         let machine = capabilities.as_ref().map_or_else(Machine::cpu, Machine::of);
-        let report = DeviceReport::new(machine, capabilities);
-        let mut state = State { report, next: 0, total: 0, current: None };
+        let mut state = Collected::new(DeviceReport::new(machine, capabilities));
         let began = Instant::now();
         let (mut crashes, mut retries) = (0, 0);
         loop {
@@ -147,7 +67,6 @@ impl Supervisor<'_> {
                 let begins = matches!(event, Event::Begun { .. });
                 state.enter(event);
                 if begins {
-                    state.report.running = state.current.as_ref().map(|current| current.name.clone());
                     state.report.seconds = began.elapsed().as_secs_f64();
                     progress(&state.report, state.next - 1, state.total);
                 }
@@ -178,11 +97,7 @@ impl Supervisor<'_> {
                 }
                 End::Bad(why) => {
                     (crashes, retries) = (crashes + 1, 0);
-                    if state.current.is_some() {
-                        state.fail_current(&why);
-                    } else {
-                        state.fail("between two tasks", &why);
-                    }
+                    state.crash(&why);
                 }
             }
             if state.left() == 0 {

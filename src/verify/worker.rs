@@ -1,10 +1,11 @@
 //! The tasks of a verification on one device, one after the other, each told of as it begins and ends: if a driver takes the
 //! process down, whoever listens knows where.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
@@ -18,7 +19,7 @@ use crate::graph::session::{KernelSelection, Tune};
 use crate::models::{self, Model, PlanOptions};
 use crate::peaks::{self, RooflineLimits};
 use crate::profile::Workload;
-use crate::train::{LAST, Observer, TrainOptions, UpdateRecord, prepare, train};
+use crate::train::{LAST, Memory, Observer, RunFiles, TrainOptions, UpdateRecord, prepare, train_into};
 use crate::{Error, Result};
 
 /// Which device: the CPU backend, or the adapter at this place of [`adapters`](crate::gpu::adapters).
@@ -102,22 +103,42 @@ impl Task {
 /// Who is told; also from threads that measure.
 pub type Tell = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// Does the tasks from number `from` on; with `only` just the checks whose name contains it.
+/// What is waited for between two tasks, where others have to have their turn: in a browser, messages.
+pub type Pause<'a> = &'a dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// What to verify.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent<'a> {
+    /// The first task to do.
+    pub from: usize,
+    /// Just the checks whose name contains this.
+    pub only: Option<&'a str>,
+    /// Of kernels just the checks that [tell most in little time](Suite::quickly_on).
+    pub quick: bool,
+}
+
+/// Does the tasks of a device.
 ///
 /// # Errors
 /// A device that is not there or cannot be opened. All else is told.
-pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Result<()> {
+pub async fn work(target: Target, extent: Extent<'_>, tell: &Tell, pause: Pause<'_>) -> Result<()> {
+    let Extent { from, only, quick } = extent;
     let suite = Suite::new();
     let place = match target {
         Target::Cpu => Place(None),
         Target::Adapter(index) => {
-            let found = adapters::all().into_iter().nth(index);
+            let found = adapters::all().await.into_iter().nth(index);
             let gone = || Error::usage(format!("there is no adapter {index}"), "`deepj adapters` lists them");
             Place(Some(found.ok_or_else(gone)?))
         }
     };
-    let machine = place.device()?.machine();
-    let checks = place.0.as_ref().map_or_else(|| suite.on_cpu(), |adapter| suite.on_adapter(adapter));
+    let machine = place.device().await?.machine();
+    let checks = match &place.0 {
+        None if quick => suite.quickly_on_cpu(),
+        None => suite.on_cpu(),
+        Some(adapter) if quick => suite.quickly_on(adapter),
+        Some(adapter) => suite.on_adapter(adapter),
+    };
     let mut tasks: Vec<Task> = checks.into_iter().map(Task::Check).collect();
     match only {
         Some(part) => tasks.retain(|task| task.name().contains(part)),
@@ -129,12 +150,16 @@ pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Res
         }
     }
     tell(Event::Tasks { tasks: tasks.len(), machine });
-    if let (Device::Gpu(gpu), true) = (place.device()?, from == 0) {
+    if let (Device::Gpu(gpu), true) = (place.device().await?, from == 0) {
         tell(Event::Period(gpu.timestamp_period()));
     }
     // The next cases' oracles are computed while the device works.
     let cases = suite.cases.clone();
-    if only.is_none() && tasks.iter().skip(from).any(|task| matches!(task, Task::Check(_))) {
+    if cfg!(not(target_arch = "wasm32"))
+        && only.is_none()
+        && !quick
+        && tasks.iter().skip(from).any(|task| matches!(task, Task::Check(_)))
+    {
         std::thread::spawn(move || cases.iter().for_each(|case| drop(case.oracle().map(|_| ()))));
     }
     let (mut trained, mut measured) = (None, None);
@@ -144,16 +169,25 @@ pub fn work(target: Target, from: usize, only: Option<&str>, tell: &Tell) -> Res
             _ => None,
         };
         let name = task.name();
+        pause().await;
         tell(Event::Begun { task: i, name: name.clone(), row });
         let done = match task {
             Task::Check(check) => {
-                let (verdict, other_draws) = check.run();
+                let (verdict, other_draws) = check.run().await;
                 Ok(Event::Checked { outcome: verdict.into(), other_draws })
             }
-            Task::Training => trained_on_cpu(&mut trained, tell).and_then(|cpu| short_training(&place, cpu, tell)),
-            Task::Generation => trained_on_cpu(&mut trained, tell).and_then(|cpu| generation(&place, cpu)),
-            Task::RooflineLimits => place.peaks().map(|peaks| Event::RooflineLimits(measured.insert(peaks).clone())),
-            Task::Time(what) => time(what, &place, measured.as_ref(), tell).map(Event::Timed),
+            Task::Training => match trained_on_cpu(&mut trained, tell).await {
+                Ok(cpu) => short_training(&place, cpu, tell).await,
+                Err(error) => Err(error),
+            },
+            Task::Generation => match trained_on_cpu(&mut trained, tell).await {
+                Ok(cpu) => generation(&place, cpu).await,
+                Err(error) => Err(error),
+            },
+            Task::RooflineLimits => {
+                place.peaks().await.map(|peaks| Event::RooflineLimits(measured.insert(peaks).clone()))
+            }
+            Task::Time(what) => time(what, &place, measured.as_ref(), tell).await.map(Event::Timed),
         };
         tell(done.unwrap_or_else(|error| {
             place.reopen();
@@ -169,10 +203,12 @@ struct Place(Option<Arc<Adapter>>);
 
 impl Place {
     /// The device, opened anew where the one before was let go of.
-    fn device(&self) -> Result<Device> {
+    async fn device(&self) -> Result<Device> {
         match &self.0 {
             None => Ok(Device::Cpu { why: "it is verified".into() }),
-            Some(adapter) => adapter.gpu(Checks::Trusted).map(Device::Gpu).map_err(|error| Error::device(error, "")),
+            Some(adapter) => {
+                adapter.gpu(Checks::Trusted).await.map(Device::Gpu).map_err(|error| Error::device(error, ""))
+            }
         }
     }
 
@@ -180,8 +216,8 @@ impl Place {
         self.0.iter().for_each(|adapter| adapter.reopen());
     }
 
-    fn peaks(&self) -> Result<RooflineLimits> {
-        let peaks = block_on(peaks::measure(&self.device()?))?;
+    async fn peaks(&self) -> Result<RooflineLimits> {
+        let peaks = peaks::measure(&self.device().await?).await?;
         if !peaks.are_rates() {
             return Err(Error::run(
                 format!("the measured limits are not positive numbers: {peaks:?}"),
@@ -200,23 +236,19 @@ struct Trained {
 }
 
 /// The CPU backend's short training, done once.
-fn trained_on_cpu<'a>(trained: &'a mut Option<Trained>, tell: &Tell) -> Result<&'a Trained> {
+async fn trained_on_cpu<'a>(trained: &'a mut Option<Trained>, tell: &Tell) -> Result<&'a Trained> {
+    let lost = || Error::run("the CPU backend's training is lost", "");
     if trained.is_none() {
-        let folder = temporary()?;
+        let mut files = Memory::default();
         let device = Device::Cpu { why: "it is compared with".into() };
-        let (losses, error) = run_training(device, &folder, tell);
+        let (losses, error) = run_training(device, &mut files, tell).await;
         if let Some(error) = error {
             return Err(error);
         }
-        let Checkpoint { model, params, .. } = Checkpoint::load(folder.path().join(LAST))?;
+        let Checkpoint { model, params, .. } = Checkpoint::from_bytes(&files.read(LAST)?.ok_or_else(lost)?)?;
         *trained = Some(Trained { losses, model, params });
     }
-    trained.as_ref().ok_or_else(|| Error::run("the CPU backend's training is lost", ""))
-}
-
-fn temporary() -> Result<tempfile::TempDir> {
-    tempfile::tempdir()
-        .map_err(|e| Error::run(format!("no temporary folder can be made: {e}"), "make room on the disk"))
+    trained.as_ref().ok_or_else(lost)
 }
 
 /// Keeps the losses of all updates.
@@ -233,10 +265,8 @@ impl Observer for Losses<'_> {
 }
 
 /// The losses of the updates that were made, and why it ended early if it did.
-fn run_training(device: Device, folder: &tempfile::TempDir, tell: &Tell) -> (Vec<f64>, Option<Error>) {
+async fn run_training(device: Device, files: &mut Memory, tell: &Tell) -> (Vec<f64>, Option<Error>) {
     let options = TrainOptions {
-        out: Some(folder.path().to_path_buf()),
-        force: true,
         preset: Some("small".into()),
         batch: Some(BATCH.0),
         seq: Some(BATCH.1),
@@ -245,17 +275,21 @@ fn run_training(device: Device, folder: &tempfile::TempDir, tell: &Tell) -> (Vec
         ..TrainOptions::default()
     };
     let mut observer = Losses { losses: vec![], tell };
-    let done = prepare(&options, &device).and_then(|mut prepared| {
-        // The losses of the updates are what is compared.
-        prepared.validation.clear();
-        block_on(train(prepared, device, KernelSelection::default(), &mut observer, &AtomicBool::new(false)))
-    });
+    let done = match prepare(&options, &device) {
+        Ok(mut prepared) => {
+            // The losses of the updates are what is compared.
+            prepared.validation.clear();
+            let (selection, stop) = (KernelSelection::default(), AtomicBool::new(false));
+            train_into(files, prepared, device, selection, &mut observer, &stop).await
+        }
+        Err(error) => Err(error),
+    };
     (observer.losses, done.err())
 }
 
-fn short_training(place: &Place, cpu: &Trained, tell: &Tell) -> Result<Event> {
+async fn short_training(place: &Place, cpu: &Trained, tell: &Tell) -> Result<Event> {
     let began = Instant::now();
-    let (losses, error) = run_training(place.device()?, &temporary()?, tell);
+    let (losses, error) = run_training(place.device().await?, &mut Memory::default(), tell).await;
     if error.is_some() {
         place.reopen();
     }
@@ -270,13 +304,13 @@ fn short_training(place: &Place, cpu: &Trained, tell: &Tell) -> Result<Event> {
     }))
 }
 
-fn generation(place: &Place, cpu: &Trained) -> Result<Event> {
+async fn generation(place: &Place, cpu: &Trained) -> Result<Event> {
     let pieces = cpu.model.roll().styles.clamp(1, 4);
     let generation = model::GenerationCase::new(cpu.model.as_ref(), cpu.params.clone(), pieces, STEPS)?;
     let outcome = match place.0.as_ref().map(|adapter| (adapter, generation.ways(adapter))) {
         None => generation.check_cpu(),
         Some((adapter, ways)) => match ways.first() {
-            Some(way) => generation.check(adapter, way),
+            Some(way) => generation.check(adapter, way).await,
             None => Err("there is no way to run it".into()),
         },
     };
@@ -292,9 +326,9 @@ fn generation(place: &Place, cpu: &Trained) -> Result<Event> {
 
 /// Times one of the paper's plans, with measured variants on hardware: on a GPU at the paper's batch, or what fits into its
 /// memory, elsewhere at one that ends in seconds.
-fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell) -> Result<Timing> {
+async fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell) -> Result<Timing> {
     // As the program runs it: dispatches as long as the device's watchdog allows.
-    let device = place.device()?;
+    let device = place.device().await?;
     let device = peaks.map_or(device.clone(), |peaks| device.within(peaks.budget()));
     let hardware = device.capabilities().is_some_and(|able| able.device_type != DeviceType::Software);
     let shapes: &[(usize, usize)] = match what {
@@ -304,7 +338,7 @@ fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell)
     };
     let mut loaded = Err(Error::run("there is nothing to time", ""));
     for &shape in shapes {
-        loaded = load(what, shape, device.clone(), hardware, tell).map(|load| (load, shape));
+        loaded = load(what, shape, device.clone(), hardware, tell).await.map(|load| (load, shape));
         if loaded.is_ok() {
             break;
         }
@@ -313,9 +347,9 @@ fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell)
     let began = Instant::now();
     let mut times = vec![];
     // The first run warms up.
-    block_on(workload.run())?;
+    workload.run().await?;
     while times.len() < RUNS && (times.is_empty() || began.elapsed().as_secs_f64() < TIMING_SECONDS) {
-        times.push(block_on(workload.run())?.wall.as_secs_f64());
+        times.push(workload.run().await?.wall.as_secs_f64());
         tell(Event::Alive);
     }
     times.sort_by(f64::total_cmp);
@@ -332,7 +366,7 @@ fn time(what: Timed, place: &Place, peaks: Option<&RooflineLimits>, tell: &Tell)
     Ok(Timing { name, ms: 1e3 * median, gflops: flops / median / 1e9, rate })
 }
 
-fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell: &Tell) -> Result<Workload> {
+async fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell: &Tell) -> Result<Workload> {
     let architecture = models::architecture(models::DEFAULT)?;
     let facts = models::CorpusFacts::of(architecture, 4);
     let (model, tell) = (models::configure(architecture, "paper", facts, &[])?, tell.clone());
@@ -341,10 +375,8 @@ fn load(what: Timed, shape: (usize, usize), device: Device, hardware: bool, tell
         observer: Some(Arc::new(move |_| tell(Event::Alive))),
         ..KernelSelection::default()
     };
-    block_on(async {
-        match what {
-            Timed::Training => Workload::train(model.as_ref(), PlanOptions::default(), shape, device, selection).await,
-            Timed::Generation => Workload::generate(model.as_ref(), shape, device, selection).await,
-        }
-    })
+    match what {
+        Timed::Training => Workload::train(model.as_ref(), PlanOptions::default(), shape, device, selection).await,
+        Timed::Generation => Workload::generate(model.as_ref(), shape, device, selection).await,
+    }
 }

@@ -155,7 +155,7 @@ fn of_all_drawn(
 }
 
 fn software() -> Vec<Arc<Adapter>> {
-    let mut adapters = adapters::all();
+    let mut adapters = pollster::block_on(adapters::all());
     adapters.retain(|adapter| adapter.is_software());
     adapters
 }

@@ -61,7 +61,7 @@ impl Attempt {
                 std::process::abort();
             }
         });
-        let outcome = kernel::run_changed(&self.case, self.variant, adapter, change);
+        let outcome = pollster::block_on(kernel::run_changed(&self.case, self.variant, adapter, change));
         drop(done);
         outcome.map(|_| ())
     }

@@ -30,7 +30,7 @@ pub(super) enum Pending {
 
 /// A device with the memory that all programs of a session share, and those programs, by number from 0. Errors are those
 /// of [`Session`](super::Session)'s methods of the same name.
-pub(super) trait Backend {
+pub(super) trait Backend: Send {
     /// Makes a plan runnable, on kernels chosen by `selection`, as the program with the next number.
     fn add<'a>(&'a mut self, plan: Plan, selection: &'a KernelSelection) -> Task<'a, ()>;
     /// The plan of a program.
