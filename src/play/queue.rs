@@ -81,7 +81,7 @@ impl Queue {
     pub fn replace(&self, passage: Passage) -> bool {
         let mut inner = self.0.lock();
         let from = passage.from.seconds;
-        if inner.taken > from {
+        if inner.taken >= from {
             return false;
         }
         let events = inner.events.partition_point(|event| event.at < from);
@@ -153,7 +153,7 @@ impl Queue {
             return Next::End(end);
         }
         if first <= horizon {
-            // Others may lie at the same moment, so the moment itself is not taken yet.
+            // Others may lie at the same moment; whoever would replace that is too late all the same.
             inner.taken = inner.taken.max(first);
             let next = match tempo <= event {
                 true => inner.tempos.pop_front().map(|(place, bpm)| Next::Tempo(place, bpm)),

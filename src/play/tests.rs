@@ -190,6 +190,19 @@ fn a_bar_is_replaced_before_it_is_heard_and_not_after() {
 }
 
 #[test]
+fn a_bar_that_has_begun_is_not_replaced() {
+    use super::queue::Next;
+    let queue = Queue::default();
+    queue.append(bar(0, 60, None));
+    queue.append(bar(1, 62, Some(60)));
+    queue.start();
+    while !matches!(queue.next(2.0, 2.0), Next::Event(event) if event.at == 2.0) {}
+    // The key of the first bar went up; that of the second is still to go down.
+    assert!(!queue.replace(bar(1, 72, Some(60))));
+    assert!(matches!(queue.next(2.0, 2.0), Next::Event(Event { message: Message::Down { pitch: 62, .. }, .. })));
+}
+
+#[test]
 fn who_stops_hears_nothing_more_and_keeps_what_was_heard() {
     let queue = Queue::default();
     (0..4).for_each(|number| queue.append(bar(number, 60 + number as u8, (number > 0).then(|| 59 + number as u8))));
