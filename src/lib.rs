@@ -66,6 +66,7 @@ pub mod calendar;
 mod charts;
 pub mod checkpoint;
 pub mod classify;
+#[cfg(not(target_arch = "wasm32"))]
 #[path = "../data/mod.rs"]
 pub mod data;
 mod eigen;

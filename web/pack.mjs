@@ -29,6 +29,18 @@ for (const name of readdirSync(join(root, "docs/listen"))) {
   if (name.endsWith(".mid")) read(`pieces/${name}`, join(root, "docs/listen", name));
 }
 
+/** The paths of all MIDI files below a folder, in order. */
+function midi(folder, below = "") {
+  const entries = readdirSync(join(folder, below), { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
+  return entries.flatMap((entry) => {
+    const path = below ? `${below}/${entry.name}` : entry.name;
+    return entry.isDirectory() ? midi(folder, path) : path.endsWith(".mid") ? [path] : [];
+  });
+}
+const corpus = midi(join(root, "data")).map((path) => [path, readFileSync(join(root, "data", path))]);
+const listedCorpus = JSON.stringify(corpus.map(([path, bytes]) => [path, bytes.length]));
+files.set("corpus.bin", Buffer.concat([Buffer.from(`${listedCorpus}\n`), ...corpus.map(([, bytes]) => bytes)]));
+
 const isText = (name) => [".js", ".css", ".html", ".webmanifest"].includes(extname(name));
 const keepsItsName = (name) => name.endsWith(".html") || name === "sw.js";
 const named = new Map();

@@ -7,7 +7,7 @@ pub fn find(path: &str) -> Option<(&'static str, &'static [u8])> {
     let bytes = match path {
         "index.html" => index(),
         // The worker loads these before it calls anything; here they are within the program.
-        "deepj_web_bg.wasm" | "weights.safetensors" => &[],
+        "deepj_web_bg.wasm" | "weights.safetensors" | "corpus.bin" => &[],
         _ => FILES.iter().find(|(name, _)| *name == path)?.1,
     };
     let kind = match path.rsplit('.').next() {

@@ -13,8 +13,30 @@ use crate::{Error, Result};
 pub fn read_corpus(data: Option<&Path>, options: &CorpusOptions) -> Result<Corpus> {
     match data {
         Some(dir) => Corpus::read(dir, options),
-        None => Corpus::from_files("the program's corpus", crate::data::FILES, options),
+        None => Corpus::from_files("the program's corpus", &own()?, options),
     }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn own() -> Result<Vec<(&'static str, &'static [u8])>> {
+    Ok(crate::data::FILES.to_vec())
+}
+
+/// The files of the program's corpus. A browser downloads them beside the program, which does without them for everything but
+/// training on them.
+#[cfg(target_arch = "wasm32")]
+static FILES: std::sync::OnceLock<Vec<(String, Vec<u8>)>> = std::sync::OnceLock::new();
+
+/// Hands in the files of `data/`: path and bytes of each. What is handed in later changes nothing.
+#[cfg(target_arch = "wasm32")]
+pub fn provide_corpus(files: Vec<(String, Vec<u8>)>) {
+    let _ = FILES.set(files);
+}
+
+#[cfg(target_arch = "wasm32")]
+fn own() -> Result<Vec<(&'static str, &'static [u8])>> {
+    let missing = || Error::run("the program's corpus is not there yet", "wait until the page has loaded it");
+    Ok(FILES.get().ok_or_else(missing)?.iter().map(|(path, bytes)| (&**path, &**bytes)).collect())
 }
 
 /// The corpus that a model was trained on, read as it was then, or another one in the folder `data`.

@@ -25,6 +25,8 @@ mod trainer;
 
 pub use compare::{Comparison, Lines, Over, Run};
 pub use compare_svg::draw as draw_curves;
+#[cfg(target_arch = "wasm32")]
+pub use corpus::provide_corpus;
 pub use corpus::{corpus_of, corpus_of_range, read_corpus};
 pub(crate) use curve::BESIDE;
 pub use curve::NAME as CURVE;

@@ -5,6 +5,10 @@ import { held, post, reopen } from "./held.js";
 const STEPS = 16;
 /** Seconds of sound that are ready ahead of what is heard; a change waits for as long. */
 const AHEAD = 1.5;
+/** Bars of the ending, which are composed together as many times as the program does, and how much faster that is than one by one. */
+const ENDING = { bars: 2, lanes: 16, together: 3 };
+/** Bars before the ending, and before one that is asked for, in which nothing waits: so it is composed before it is to be heard. */
+const RUN_UP = 4;
 /** Seconds of a part of a file that is played. */
 const PART = 2;
 /** Seconds in which the last tones die away. */
@@ -25,6 +29,8 @@ export class Conductor {
   #source;
   #ending = false;
   #composing = null;
+  /** Parts composed since an end was asked for. */
+  #run = 0;
   /** Seconds that the last part took. */
   #took = 0;
 
@@ -42,7 +48,7 @@ export class Conductor {
       await reopen();
       piece = await begin();
     }
-    return new Conductor(new Composed(piece, tempo), rate);
+    return new Conductor(new Composed(piece, tempo, ending ? bars : null), rate);
   }
 
   static play(name, bytes, rate) {
@@ -126,7 +132,9 @@ export class Conductor {
         post("trouble", { message: error.message, remedy: error.remedy, kind: error.kind });
       }
     }
-    if (this.#ending) this.#source.endSoon();
+    if (this.#ending && (this.#made - this.#position > this.#source.endingTakes() || ++this.#run === RUN_UP)) {
+      this.#source.endSoon();
+    }
     const composing = this.#source.next();
     this.#composing = composing.catch(() => {});
     const part = await composing;
@@ -156,9 +164,14 @@ class Composed {
   #over = false;
   #ended = false;
 
-  constructor(piece, tempo) {
+  /** Bars of a piece that has an ending; else null. */
+  #bars;
+  #given = null;
+
+  constructor(piece, tempo, bars) {
     this.#piece = piece;
     this.#tempo = tempo;
+    this.#bars = bars;
   }
 
   get how() {
@@ -171,7 +184,14 @@ class Composed {
   }
 
   ahead() {
-    return AHEAD;
+    const end = (this.#given ?? 0) + (this.#bars - ENDING.bars) * STEPS;
+    return this.#bars && this.#step >= end - RUN_UP * STEPS ? Infinity : AHEAD;
+  }
+
+  /** About how many seconds it takes to compose an ending. */
+  endingTakes() {
+    const speed = this.#seconds ? this.#steps / this.#seconds : 100;
+    return (ENDING.bars * STEPS * ENDING.lanes) / (speed * ENDING.together);
   }
 
   midi(tempo) {
@@ -210,6 +230,7 @@ class Composed {
       events = await this.#piece.finish();
     }
     const steps = this.#piece.steps;
+    this.#given ??= Math.max(0, steps - STEPS);
     if (!ending) {
       this.#steps += steps - this.#step;
       this.#seconds += (performance.now() - began) / 1000;
@@ -240,6 +261,10 @@ class Read {
 
   ahead() {
     return 2 * PART;
+  }
+
+  endingTakes() {
+    return 0;
   }
 
   midi() {

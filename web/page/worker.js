@@ -53,6 +53,20 @@ const needsWeights = () => {
   if (!held.weights) throw Object.assign(new Error("there are no weights yet"), { remedy: "wait until they are loaded" });
 };
 
+let corpus;
+/** The pieces of data/, loaded once: their paths and sizes as a line of JSON, then their bytes. */
+function withCorpus() {
+  corpus ??= (async () => {
+    const bytes = await fetched(new URL("./corpus.bin", import.meta.url), "the pieces");
+    const end = bytes.indexOf(10);
+    const listed = JSON.parse(new TextDecoder().decode(bytes.subarray(0, end)));
+    let at = end + 1;
+    const files = listed.map(([, size]) => bytes.slice(at, (at += size)));
+    deepj.provideCorpus(listed.map(([name]) => name), files);
+  })();
+  return corpus;
+}
+
 /** What can be asked of the worker. */
 const operations = {
   async load() {
@@ -142,6 +156,7 @@ const operations = {
   },
   async verify(detail) {
     await loaded();
+    await withCorpus();
     return verify(detail);
   },
   async report(detail) {
@@ -150,6 +165,7 @@ const operations = {
   },
   async train(detail) {
     await loaded();
+    await withCorpus();
     await open(detail.device);
     return train(detail);
   },

@@ -195,6 +195,12 @@ pub async fn train(
     json(&outcome)
 }
 
+/// Hands in the pieces within the program, named `genre/composer/title.mid`, which are downloaded apart.
+#[wasm_bindgen(js_name = provideCorpus)]
+pub fn provide_corpus(names: Vec<String>, files: Vec<Uint8Array>) {
+    deepj::train::provide_corpus(names.into_iter().zip(files.iter().map(Uint8Array::to_vec)).collect());
+}
+
 fn pieces(names: &[String], files: &[Uint8Array], resumed: Option<&Checkpoint>) -> Result<Pieces> {
     if names.len() != files.len() {
         return Err(wrong("files without names", "reload the page"));
