@@ -68,6 +68,7 @@ pub mod checkpoint;
 pub mod classify;
 #[path = "../data/mod.rs"]
 pub mod data;
+pub mod distributed;
 mod eigen;
 pub mod embedding;
 pub mod error;
@@ -87,6 +88,8 @@ pub mod peaks;
 pub mod profile;
 pub mod quality;
 pub mod render;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod scale;
 pub mod shape;
 mod shuffle;
 mod statistics;

@@ -190,6 +190,25 @@ impl Plan {
         (0..first).chain((0..times).flat_map(move |_| first..all))
     }
 
+    /// The node behind which the gradients of many parameters are done while much is still to be computed, and the first of these
+    /// gradients, which reach to the end of the buffer: what of them can be used meanwhile. `None` where there is none.
+    pub fn early_gradients(&self) -> Option<(usize, usize)> {
+        let (mut first, mut flops) = (0, 0.0);
+        let mut best: Option<(f64, (usize, usize))> = None;
+        for (i, node) in self.nodes.iter().enumerate().rev() {
+            // Behind node `i` nothing from `first` on is written any more, and so many operations are left.
+            let worth = (self.layout.len() - first) as f64 * flops;
+            if best.is_none_or(|(most, _)| worth > most) && worth > 0.0 {
+                best = Some((worth, (i + 1, first)));
+            }
+            flops += node.op.cost().flops as f64;
+            let grads =
+                self.written(i).into_iter().filter(|view| self.tensors[view.tensor.0 as usize].kind == Kind::Grads);
+            first = grads.map(|view| view.start + view.len).fold(first, usize::max);
+        }
+        best.map(|(_, found)| found)
+    }
+
     /// The operands of node `i` that it writes.
     pub fn written(&self, i: usize) -> Vec<View> {
         let node = &self.nodes[i];
