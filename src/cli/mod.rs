@@ -310,6 +310,7 @@ fn arguments() -> Arguments {
         {
             tell(format_args!("note: {variable} is set in the environment"));
         }
+        ranks::leave_to_first(e.exit_code());
         e.exit()
     })
 }
@@ -348,6 +349,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(e) => {
+            ranks::leave_to_first(e.exit_code().into());
             tell(format_args!("error: {e:#}"));
             ExitCode::from(e.exit_code())
         }

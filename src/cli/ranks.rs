@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use deepj::distributed::{Ranks, Wire, launched};
 use deepj::gpu::Device;
@@ -44,6 +45,16 @@ pub fn not_divided() -> Error {
     )
 }
 
+/// Leaves it to the first of several processes to say what is wrong with a command line that all have, and ends this one if it is
+/// another.
+pub fn leave_to_first(code: i32) {
+    if several() && launched().is_some_and(|started| started.rank.is_some_and(|rank| rank > 0)) {
+        // An end in failure ends all others too, perhaps before the first has spoken.
+        std::thread::sleep(Duration::from_secs(1));
+        std::process::exit(code);
+    }
+}
+
 /// What came of a command that was made together. An error that all have is told by the first; one that this process alone has is
 /// told here, and ends all others.
 pub fn conclude(ranks: Option<Ranks>, done: Result<ExitCode>) -> Result<ExitCode> {
@@ -52,14 +63,16 @@ pub fn conclude(ranks: Option<Ranks>, done: Result<ExitCode>) -> Result<ExitCode
     let done = done.and_then(|code| ranks.meet().map(|()| code));
     let Err(e) = done else { return done };
     if ranks.is_agreed() {
-        return Err(e);
+        tell(format_args!("error: {e:#}"));
+        // Not before it was told: the first end in failure ends all others.
+        let _ = ranks.meet();
+        return Ok(ExitCode::from(e.exit_code()));
     }
     SILENT.store(false, Ordering::Relaxed);
     tell(format_args!("error: {}: {e:#}", ranks.name_of(ranks.rank())));
     ranks.abort(e.exit_code());
     // The process has ended, unless its connection was lost before.
-    SILENT.store(true, Ordering::Relaxed);
-    Err(e)
+    Ok(ExitCode::from(e.exit_code()))
 }
 
 /// Something that ranks of one host do one after the other, as each would disturb the others' measuring.

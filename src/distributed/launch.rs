@@ -5,13 +5,19 @@
 pub struct Launched {
     /// How many, where that is known.
     pub size: Option<usize>,
+    /// The number of this one, from 0, where that is known.
+    pub rank: Option<usize>,
     /// The variable that says so, with its value.
     pub variable: String,
 }
 
-/// Variables in which starters of processes say how many there are: Open MPI, MPICH and Intel MPI (also `srun --mpi=pmi2`),
-/// MVAPICH.
-const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"];
+/// Variables in which starters of processes say how many there are, and which one this is: Open MPI, MPICH and Intel MPI (also
+/// `srun --mpi=pmi2`), MVAPICH.
+const SIZES: [(&str, &str); 3] = [
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMI_SIZE", "PMI_RANK"),
+    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+];
 /// The one by which PMIx, `srun --mpi=pmix` among others, gives a process its number.
 const PMIX: &str = "PMIX_RANK";
 /// How many processes a step of Slurm has; also that of a shell, where it is 1.
@@ -24,13 +30,16 @@ pub fn launched() -> Option<Launched> {
 
 fn launched_by(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
     let said = |name: &str| variable(name).map(|value| (value.trim().parse().ok(), format!("{name}={value}")));
-    if let Some((size, variable)) = SIZES.iter().find_map(|name| said(name)) {
-        return Some(Launched { size, variable });
+    let number = |name: &str| said(name).and_then(|(number, _)| number);
+    for (size, rank) in SIZES {
+        if let Some((size, variable)) = said(size) {
+            return Some(Launched { size, rank: number(rank), variable });
+        }
     }
-    let (_, started) = said(PMIX)?;
+    let (rank, started) = said(PMIX)?;
     match said(SLURM) {
-        Some((size @ Some(_), variable)) => Some(Launched { size, variable }),
-        _ => Some(Launched { size: None, variable: started }),
+        Some((size @ Some(_), variable)) => Some(Launched { size, rank, variable }),
+        _ => Some(Launched { size: None, rank, variable: started }),
     }
 }
 
@@ -105,5 +114,6 @@ mod tests {
         assert_eq!(size(&[("PMIX_RANK", "1"), ("SLURM_STEP_NUM_TASKS", "8")]), Some(Some(8)));
         assert_eq!(size(&[("PMIX_RANK", "0")]), Some(None));
         assert_eq!(of(&[("PMI_SIZE", "2")]).unwrap().variable, "PMI_SIZE=2");
+        assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "3")]).unwrap().rank, Some(3));
     }
 }

@@ -14,6 +14,8 @@ use crate::{Error, Result};
 const WARM: usize = 2;
 /// Bytes of the sums that a link is measured with, beside those of the gradients.
 const SIZES: [usize; 5] = [4 << 10, 64 << 10, 512 << 10, 2 << 20, 8 << 20];
+/// Seconds by which a sum may be off whatever its size.
+const SHORT: f64 = 50e-6;
 /// Sums of each size.
 const SUMS: usize = 12;
 
@@ -188,10 +190,10 @@ fn sums(ranks: &Ranks, alone: &Ranks, gradients: [u64; 2]) -> Result<Vec<(u64, f
 /// Latency and bandwidth by which sums take about as long as these did: the least squares of relative errors.
 fn fit(ranks: u64, sums: &[(u64, f64)]) -> Link {
     let others = (ranks - 1) as f64;
-    // seconds = a + b bytes, weighted by 1 / seconds.
+    // seconds = a + b bytes, weighted by 1 / seconds, but for what is too short to be timed well.
     let mut normal = [0.0_f64; 5];
     for &(bytes, seconds) in sums {
-        let weight = 1.0 / seconds.max(1e-7).powi(2);
+        let weight = 1.0 / (seconds + SHORT).powi(2);
         let bytes = bytes as f64;
         for (sum, term) in normal.iter_mut().zip([1.0, bytes, bytes * bytes, seconds, bytes * seconds]) {
             *sum += weight * term;

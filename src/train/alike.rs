@@ -77,18 +77,31 @@ impl Passport {
             let build = |of: &Self| format!("{:08x}", of.build.1);
             differ("a build of checksum", &build(self), &build(first));
         }
+        let flat = |of: &Self| {
+            let mut fields = Map::new();
+            of.configuration.iter().for_each(|(name, value)| flatten(name, value, &mut fields));
+            fields
+        };
+        let (own, first_fields) = (flat(self), flat(first));
         let none = Value::Null;
-        let more = self.configuration.keys().filter(|name| !first.configuration.contains_key(*name));
-        let names = first.configuration.keys().chain(more);
+        let more = own.keys().filter(|name| !first_fields.contains_key(*name));
+        let names = first_fields.keys().chain(more);
         for name in names {
-            let value = |of: &'_ Self| of.configuration.get(name).unwrap_or(&none).clone();
-            differ(name, &value(self), &value(first));
+            differ(name, own.get(name).unwrap_or(&none), first_fields.get(name).unwrap_or(&none));
         }
         // All else follows from what was named.
         if found.is_empty() && self.state != first.state {
             found.push("other parameters".into());
         }
         found
+    }
+}
+
+/// The fields of `value`, those within others by the names of both.
+fn flatten(name: &str, value: &Value, fields: &mut Map<String, Value>) {
+    match value {
+        Value::Object(inner) => inner.iter().for_each(|(own, value)| flatten(&format!("{name}.{own}"), value, fields)),
+        value => drop(fields.insert(name.into(), value.clone())),
     }
 }
 

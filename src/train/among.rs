@@ -4,6 +4,8 @@
 //! Gradients that are done early, those of the axis of notes, are summed while the device computes the rest. With them travels
 //! what each rank wishes, so that all end and save after one and the same update.
 
+use std::ops::Range;
+
 use web_time::Instant;
 
 use super::observer::RanksRecord;
@@ -45,8 +47,10 @@ pub(super) struct Among {
     pub wishes: Wishes,
     /// What any rank has asked for, as of the last update that was submitted.
     pub agreed: Wishes,
-    /// The node behind which gradients from this element on are done.
-    early: Option<(usize, usize)>,
+    /// How many nodes make gradients that are done early, and the ranges of these; none where they are not to travel early.
+    early: (usize, Vec<Range<usize>>),
+    /// The ranges of all others.
+    late: Vec<Range<usize>>,
     /// Seconds that this rank computed for the update before.
     seconds: f64,
 }
@@ -83,6 +87,19 @@ impl Note {
     }
 }
 
+/// Ranges in their order, those that meet as one.
+fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<usize>> = vec![];
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
 impl Among {
     /// What is known before the first update.
     ///
@@ -94,7 +111,15 @@ impl Among {
         let alike = all.iter().all(|device| *device == all[0]);
         let cpu = || Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
         let none = Wishes::default();
-        Ok(Self { ranks, host: (!alike).then(cpu), wishes: none, agreed: none, early: None, seconds: 0.0 })
+        Ok(Self {
+            ranks,
+            host: (!alike).then(cpu),
+            wishes: none,
+            agreed: none,
+            early: (0, vec![]),
+            late: vec![],
+            seconds: 0.0,
+        })
     }
 
     /// The slots of this rank, of a batch of so many.
@@ -138,23 +163,23 @@ impl Trainer {
         let among = self.among.as_ref().ok_or_else(none)?;
         let (ranks, wishes, seconds) = (among.ranks.clone(), among.wishes, among.seconds as f32);
         let waited_before = ranks.seconds_waited();
-        let grads = self.session.plan(self.gradients).buffer(Kind::Grads);
         let (early, losses) = match batches {
-            [batch] => self.gradients_among(batch, uniforms, &ranks, grads).await?,
+            [batch] => (self.gradients_among(batch, uniforms, &ranks).await?, None),
             batches => (None, Some(self.accumulate(batches, uniforms).await?)),
         };
-        let rest = early.as_ref().map_or(grads, |(_, first)| grads.slice(0, *first));
-        let mut read = self.session.read(self.gradients, &[rest, self.io.losses]).await?;
+        let mut views = self.views(LATE);
+        views.push(self.io.losses);
+        let mut read = self.session.read(self.gradients, &views).await?;
         let losses = losses.or(read.pop()).unwrap_or_default();
         let note = Note { losses, wishes, seconds, hash: hash.unwrap_or_default() };
-        let late = ranks.begin_sum(read.swap_remove(0), note.to_bytes(), LATE)?;
-        let early = early.map(|(sum, first)| ranks.finish_sum(sum).map(|sum| (sum, first))).transpose()?;
+        let late = ranks.begin_sum(read.concat(), note.to_bytes(), LATE)?;
+        let early = early.map(|sum| ranks.finish_sum(sum)).transpose()?;
         let late = ranks.finish_sum(late)?;
         let waited = ranks.seconds_waited() - waited_before;
 
         let notes = late.notes.iter().map(|note| Note::from_bytes(note)).collect::<Result<Vec<_>>>()?;
-        let mut record = self.record_of(&notes, [Some(&late), early.as_ref().map(|(sum, _)| sum)]);
-        self.take_update(&late, early, grads, uniforms).await?;
+        let mut record = self.record_of(&notes, [Some(&late), early.as_ref()]);
+        self.take_update([Some(late), early], uniforms).await?;
         let among = self.among.as_mut().ok_or_else(none)?;
         among.seconds = began.elapsed().as_secs_f64() - waited;
         (record.seconds, record.waited) = (began.elapsed().as_secs_f64(), waited);
@@ -173,55 +198,59 @@ impl Trainer {
         Ok((losses, record))
     }
 
-    /// Makes the gradients of this rank's slots, and begins to sum those that are done early: returns that sum with its first element.
-    /// Losses are left to be read.
-    async fn gradients_among(
-        &mut self,
-        batch: &Batch,
-        uniforms: &Uniforms,
-        ranks: &Ranks,
-        grads: View,
-    ) -> Result<(Option<(Sum, usize)>, Option<Vec<f32>>)> {
+    /// The gradients that are summed as this vector.
+    fn views(&self, vector: usize) -> Vec<View> {
+        let grads = self.session.plan(self.gradients).buffer(Kind::Grads);
+        let Some(among) = &self.among else { return vec![] };
+        let ranges = if vector == EARLY { &among.early.1 } else { &among.late };
+        ranges.iter().map(|range| grads.slice(range.start, range.len())).collect()
+    }
+
+    /// Makes the gradients of this rank's slots, and begins to sum those that are done early. Losses are left to be read.
+    async fn gradients_among(&mut self, batch: &Batch, uniforms: &Uniforms, ranks: &Ranks) -> Result<Option<Sum>> {
         feed(&mut self.session, self.gradients, &self.io, batch)?;
-        let Some((cut, first)) = self.among.as_ref().and_then(|among| among.early) else {
+        let views = self.views(EARLY);
+        let cut = self.among.as_ref().map_or(0, |among| among.early.0);
+        if views.is_empty() {
             self.session.run(self.gradients, 1, uniforms)?;
-            return Ok((None, None));
-        };
+            return Ok(None);
+        }
         let nodes = self.session.plan(self.gradients).nodes.len();
         self.session.run_nodes(self.gradients, 0..cut, uniforms)?;
-        let early = grads.slice(first, grads.len - first);
-        let reading = self.session.begin_read(&[(self.gradients, early)]).await?;
+        let views: Vec<_> = views.into_iter().map(|view| (self.gradients, view)).collect();
+        let reading = self.session.begin_read(&views).await?;
         // A GPU goes on by itself; the CPU computes in the call, so the sum is to be under way before.
         let on_gpu = self.session.capabilities().is_some();
         if on_gpu {
             self.session.run_nodes(self.gradients, cut..nodes, uniforms)?;
         }
-        let values = self.session.finish_read(reading).await?.swap_remove(0);
+        let values = self.session.finish_read(reading).await?.concat();
         let sum = ranks.begin_sum(values, vec![], EARLY)?;
         if !on_gpu {
             self.session.run_nodes(self.gradients, cut..nodes, uniforms)?;
         }
-        Ok((Some((sum, first)), None))
+        Ok(Some(sum))
     }
 
-    /// Gives the summed gradients to the update, and submits it.
-    async fn take_update(
-        &mut self,
-        late: &Summed,
-        early: Option<(Summed, usize)>,
-        grads: View,
-        uniforms: &Uniforms,
-    ) -> Result<()> {
-        let parts = [Some((&late.values, 0)), early.as_ref().map(|(sum, first)| (&sum.values, *first))];
-        let Some(host) = self.among.as_mut().and_then(|among| among.host.as_mut()) else {
-            for (values, first) in parts.into_iter().flatten() {
-                self.session.write(self.gradients, grads.slice(first, values.len()), values)?;
+    /// Gives the summed gradients, by vector, to the update, and submits it.
+    async fn take_update(&mut self, sums: [Option<Summed>; 2], uniforms: &Uniforms) -> Result<()> {
+        let mut parts: Vec<(View, Vec<f32>)> = vec![];
+        for (vector, sum) in sums.into_iter().enumerate() {
+            let Some(sum) = sum else { continue };
+            let mut values = &sum.values[..];
+            for view in self.views(vector) {
+                let (own, rest) = values.split_at(view.len);
+                parts.push((view, own.to_vec()));
+                values = rest;
             }
+        }
+        let Some(host) = self.among.as_mut().and_then(|among| among.host.as_mut()) else {
+            parts.iter().try_for_each(|(view, values)| self.session.write(self.gradients, *view, values))?;
             return self.session.run(self.update, 1, uniforms);
         };
         let grads = host.plan(self.update).buffer(Kind::Grads);
-        for (values, first) in parts.into_iter().flatten() {
-            host.write(self.update, grads.slice(first, values.len()), values)?;
+        for (view, values) in &parts {
+            host.write(self.update, grads.slice(view.start, view.len), values)?;
         }
         host.run(self.update, 1, uniforms)?;
         let params = host.plan(self.update).buffer(Kind::Params);
@@ -272,20 +301,27 @@ impl Trainer {
     /// done, and the operations of an update.
     pub(crate) fn sums(&self) -> ([u64; 2], f64, u64) {
         let plan = self.session.plan(self.gradients);
-        let (len, nodes) = (plan.layout.len(), plan.nodes.len());
-        let (cut, first) = self.among.as_ref().and_then(|among| among.early).unwrap_or((nodes, len));
         let flops = |nodes: &[Node]| nodes.iter().map(|node| node.op.cost().flops).sum::<u64>();
+        let cut = self
+            .among
+            .as_ref()
+            .filter(|among| !among.early.1.is_empty())
+            .map_or(plan.nodes.len(), |among| among.early.0);
         let after = flops(&plan.nodes[cut..]) as f64 / flops(&plan.nodes).max(1) as f64;
         let all = plan.cost().flops * self.parts.len() as u64 + self.updating().plan(self.update).cost().flops;
-        let bytes = |elements: usize| size_of::<f32>() as u64 * elements as u64;
-        ([bytes(len - first), bytes(first)], after, all)
+        let bytes =
+            |vector: usize| self.views(vector).iter().map(|view| size_of::<f32>() as u64 * view.len as u64).sum();
+        ([bytes(EARLY), bytes(LATE)], after, all)
     }
 
-    /// Finds out which gradients can travel early.
+    /// Finds out which gradients can travel early: those of a batch that is computed at once.
     pub(super) fn look_for_early_gradients(&mut self) {
-        let early = self.session.plan(self.gradients).early_gradients();
+        let plan = self.session.plan(self.gradients);
+        let early = plan.early_gradients().filter(|_| self.parts.len() == 1).unwrap_or_default();
+        let params = plan.layout.params().iter().map(|param| param.view.start..param.view.start + param.view.len);
+        let late = params.filter(|range| !early.1.contains(range)).collect();
         if let Some(among) = &mut self.among {
-            among.early = early.filter(|_| self.parts.len() == 1);
+            (among.early, among.late) = ((early.0, joined(early.1)), joined(late));
         }
     }
 
@@ -293,23 +329,32 @@ impl Trainer {
     /// is as one that begins from the checkpoint. `None` where nothing is rounded.
     pub(super) fn settle(&self) -> Result<Option<Vec<f32>>> {
         let Some(among) = self.among.as_ref().filter(|among| among.ranks.wire() == Wire::F16) else { return Ok(None) };
-        let len = self.session.plan(self.gradients).layout.len();
-        let first = among.early.map_or(len, |(_, first)| first);
-        let mut own = among.ranks.take_owed(LATE, first)?;
-        own.extend(among.ranks.take_owed(EARLY, len - first)?);
         let whole = among.ranks.clone().with_wire(Wire::F32);
-        let owed = whole.finish_sum(whole.begin_sum(own, vec![], LATE)?)?.values;
-        self.owe(Some(owed.clone()))?;
-        Ok(Some(owed))
+        let mut all = vec![0.0; self.session.plan(self.gradients).layout.len()];
+        for vector in [LATE, EARLY] {
+            let views = self.views(vector);
+            let own = among.ranks.take_owed(vector, views.iter().map(|view| view.len).sum())?;
+            let sum = whole.finish_sum(whole.begin_sum(own, vec![], vector)?)?.values;
+            let mut values = &sum[..];
+            for view in views {
+                let (own, rest) = values.split_at(view.len);
+                all[view.start..][..view.len].copy_from_slice(own);
+                values = rest;
+            }
+        }
+        self.owe(Some(all.clone()))?;
+        Ok(Some(all))
     }
 
     /// Has rank 0 owe this to the sums to come.
     pub(super) fn owe(&self, owed: Option<Vec<f32>>) -> Result<()> {
         let Some(among) = self.among.as_ref().filter(|among| among.ranks.is_first()) else { return Ok(()) };
-        let Some(mut owed) = owed else { return Ok(()) };
-        let first = among.early.map_or(owed.len(), |(_, first)| first);
-        among.ranks.owe(EARLY, owed.split_off(first))?;
-        among.ranks.owe(LATE, owed)
+        let Some(owed) = owed else { return Ok(()) };
+        for vector in [LATE, EARLY] {
+            let own = self.views(vector).iter().flat_map(|view| &owed[view.start..][..view.len]).copied().collect();
+            among.ranks.owe(vector, own)?;
+        }
+        Ok(())
     }
 
     /// Asks all ranks for something, in the next update.
@@ -403,10 +448,16 @@ mod tests {
         let ranks = Ranks::threads(1).pop().unwrap();
         let trainer = trainer(&ranks).unwrap();
         let ([early, late], after, _) = trainer.sums();
-        let layout = trainer.model().layout();
-        let first = layout.params().iter().find(|param| param.name.starts_with("note.0")).unwrap();
-        assert_eq!(late, 4 * first.view.start as u64, "from the first layer over notes on");
-        assert!(early > 0 && after > 0.2, "{after} of the computing is left");
+        let params = trainer.model().layout().params();
+        let bytes = |of: &str| {
+            let own = params.iter().filter(|param| param.name.starts_with(of) && !param.name.contains("style"));
+            own.map(|param| 4 * param.view.len as u64).sum::<u64>()
+        };
+        assert!(early >= bytes("note.") + bytes("heads."), "{early} bytes");
+        let of_style = params.iter().filter(|param| param.name.contains("style"));
+        let styles: usize = of_style.map(|param| param.view.len).sum();
+        assert_eq!(early + late, bytes("") + 4 * styles as u64);
+        assert!(after > 0.2, "{after} of the computing is left");
     }
 
     #[test]
