@@ -5,6 +5,7 @@
 use crate::ops::Uniforms;
 use crate::ops::note_sweep::{GAIN, GIVEN, HOLD, MIXED, NoteSweep, OFFSET, Offsets, REPLAY};
 use crate::ops::random::{pcg4d, uniform01};
+use crate::shape::Slots;
 
 use super::harness::bounded::uncounted;
 use super::harness::operands::InPlace;
@@ -80,14 +81,14 @@ fn sweep(
         let heads = if op.bins > 0 { 2 } else { c };
         let logits: Vec<Bounded> = (0..heads).map(|i| logit(at.head, at.head_bias, heads, i)).collect();
         let bins: Vec<_> = (0..op.bins).map(|i| logit(at.bins, at.bins_bias, op.bins, i)).collect();
-        let Uniforms { temperature, silence, seed, .. } = *operands.uniforms;
+        let Uniforms { temperature, silence, seed, slots, .. } = *operands.uniforms;
         let temperature = Bounded::exact(temperature) + Bounded::exact(silence) * silent;
         let (begin, behind) = operands["control"][row * op.controls()..(row + 1) * op.controls()].split_at(op.notes);
         let note = (p * op.notes + n) * c;
         let sounded = chosen[note].value > 0.0;
         let begin = if sounded { behind[HOLD] } else { begin[n] };
         *probabilities = [logits[0] + begin, logits[1] + behind[REPLAY]].map(|logit| (logit / temperature).sigmoid());
-        let draws = pcg4d([n as u32, p as u32, clock as i64 as u32, seed]).map(uniform01);
+        let draws = pcg4d([n as u32, (slots.first + p) as u32, clock as i64 as u32, seed]).map(uniform01);
         let falls = |i: usize| {
             let gap = f64::from(draws[i]) - probabilities[i].value;
             assert!(
@@ -191,6 +192,8 @@ fn case(op: NoteSweep) -> Case {
 
 pub fn cases() -> Vec<Case> {
     let forced = Uniforms { forced: GIVEN, temperature: 1.0, ..Uniforms::default() };
+    let slots = Slots { first: 2, count: 3, total: 5 };
+    let others = Uniforms { seed: 20, temperature: 1.0, silence: 0.1, slots, ..Uniforms::default() };
     // Three cells in four are drawn.
     let mixed = |op: NoteSweep| {
         let cells = op.window * op.pieces * op.notes;
@@ -237,6 +240,7 @@ pub fn cases() -> Vec<Case> {
         mixed(sweep_of(2, 11, [16, 8], 2, 3)),
         mixed(sweep_with(2, 9, [16, 12], (3, 5), 2)),
         case(op(3, 9, 16, 4)).fill("control", Fill::Constant(0.0)).note("no control"),
+        case(op(3, 9, 16, 4)).uniforms(others).note("pieces 2+3 of 5"),
         case(op(2, 9, 16, 4)).fill("control", Fill::Within(8.0)).note("strong control"),
         case(op(3, 9, 16, 4)).uniforms(forced).fill("forced", Fill::Constant(0.0)).note("given silence").shortcut(),
     ]

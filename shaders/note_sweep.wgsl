@@ -157,7 +157,7 @@ fn main(
                     logit.y += partial[i + 1u];
                     logit.z += partial[i + 2u]; // if SCALAR
                 }
-                let draws = pcg4d(vec4<u32>(n, piece, u32(clock), uniforms.seed));
+                let draws = pcg4d(vec4<u32>(n, uniforms.first_slot + piece, u32(clock), uniforms.seed));
                 let sounded = notes[p.notes_offset + (first + n) * C] > 0.0;
                 let behind = first_control + p.notes;
                 let play = sigmoid_((logit.x + control[select(first_control + n, behind, sounded)]) / temperature);

@@ -69,6 +69,7 @@ pub mod classify;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "../data/mod.rs"]
 pub mod data;
+pub mod distributed;
 mod eigen;
 pub mod embedding;
 pub mod error;
@@ -90,6 +91,8 @@ pub mod play;
 pub mod profile;
 pub mod quality;
 pub mod render;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod scale;
 pub mod shape;
 mod shuffle;
 mod statistics;

@@ -137,6 +137,12 @@ impl Slots {
         Self { first: 0, count: total, total }
     }
 
+    /// Those of one of `parties` equal parts of a batch of `total`, by number; `total` is a multiple of `parties`.
+    pub const fn part(total: usize, number: usize, parties: usize) -> Self {
+        let count = total / parties;
+        Self { first: number * count, count, total }
+    }
+
     /// The slots as numbers in the whole batch, where [`Slots::check`] accepts them.
     pub const fn range(self) -> Range<usize> {
         self.first..self.first + self.count

@@ -65,6 +65,8 @@ const MOST_HEADER: u64 = 64 << 20;
 
 /// Before the names of parameters: their running mean.
 const MEAN: &str = "mean.";
+/// Before the names of parameters: see [`Resume::owed`].
+const OWED: &str = "owed.";
 
 impl Checkpoint {
     /// The file's bytes.
@@ -98,6 +100,9 @@ impl Checkpoint {
             tensors.push((p.name.clone(), tensor(&p.shape, &self.params[slice(&self.params, p)])));
             if let Some(mean) = &self.mean {
                 tensors.push((format!("{MEAN}{}", p.name), tensor(&p.shape, &mean[slice(mean, p)])));
+            }
+            if let Some(owed) = self.resume.as_ref().and_then(|resume| resume.owed.as_ref()) {
+                tensors.push((format!("{OWED}{}", p.name), tensor(&p.shape, &owed[slice(owed, p)])));
             }
             for (prefix, buffer) in buffers.iter().zip(self.resume.iter().flat_map(|r| &r.moments)) {
                 let name = format!("optimizer.{prefix}.{}", p.name);
@@ -212,7 +217,9 @@ impl Checkpoint {
         let resume = if read.left.iter().any(needed) || buffers.is_empty() && states.is_empty() {
             let moments = buffers.iter().map(|prefix| read.buffer(prefix, layout)).collect::<Result<_>>()?;
             let states = states.iter().map(|state| read.tensor(&state.name, &state.shape)).collect::<Result<_>>()?;
-            Some(Resume { moments, states })
+            let owes = read.left.iter().any(|tensor| tensor.starts_with(OWED));
+            let owed = owes.then(|| read.buffer(OWED, layout)).transpose()?;
+            Some(Resume { moments, states, owed })
         } else {
             None
         };

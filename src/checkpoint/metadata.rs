@@ -78,10 +78,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The parts in which a batch is computed, one after the other.
-    pub fn parts(&self) -> Vec<Slots> {
-        let count = self.batch / self.accumulate.unwrap_or(1);
-        (0..self.batch / count).map(|part| Slots { first: part * count, count, total: self.batch }).collect()
+    /// The parts in which a process computes its slots of a batch, one after the other.
+    pub fn parts(&self, own: Slots) -> Vec<Slots> {
+        let count = own.count / self.accumulate.unwrap_or(1);
+        (0..own.count / count).map(|part| Slots { first: own.first + part * count, count, ..own }).collect()
     }
 
     /// How the training plan stores values; whether layers run beside each other is for the device to say.

@@ -2,8 +2,8 @@
 //!
 //! Tensors are f32, row-major. A parameter stands under its name with the shape in which the model declares it: a dense
 //! or LSTM matrix is `[inputs, outputs]`, the gates of an LSTM are in the order i, f, g, o. A file to resume from also
-//! holds the optimiser's buffers, such as Nadam's moments `optimizer.m.<name>` and `optimizer.v.<name>`, and the states that
-//! the model carries from window to window, such as DeepJ's `state.time.<layer>.h` and `.c`, `[B, N, H]`. The metadata are
+//! holds the optimiser's buffers, such as Nadam's moments `optimizer.m.<name>` and `optimizer.v.<name>`, after a training of several
+//! ranks with sums in f16 what rounding has taken away from these, `owed.<name>`, and the states that the model carries from window to window, such as DeepJ's `state.time.<layer>.h` and `.c`, `[B, N, H]`. The metadata are
 //! strings: `format`, `version`, `model`, as JSON `config`, `styles`, `split`, `corpus`, `settings`, `progress`, and `crc32c`, a
 //! checksum of all the rest.
 
@@ -40,6 +40,9 @@ pub struct Resume {
     pub moments: Vec<Vec<f32>>,
     /// The states that the model carries from window to window, in its order.
     pub states: Vec<Vec<f32>>,
+    /// What rounding has taken away from sums of gradients over ranks that travel as f16, laid out as [`Checkpoint::params`]: it is
+    /// added to the next.
+    pub owed: Option<Vec<f32>>,
 }
 
 /// A model with all that was known when it was saved.

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use deepj::checkpoint::RUNS;
+use deepj::distributed::{Ranks, Wire};
 use deepj::experiment::{self, Experiment, Next, Results, RunResult, Source, folder_name, markdown, page, page_within};
 use deepj::files::{FileLock, Outputs, path_text, write_output};
 use deepj::{Error, Result};
 use indicatif::HumanDuration;
 
 use super::train::Progress;
-use super::{TrainingDeviceArguments, claim, say, signals::Signals, tell};
+use super::{TrainingDeviceArguments, claim, ranks, say, signals::Signals, tell};
 
 /// Train configurations with several seeds, and compare them
 #[derive(Args)]
@@ -60,27 +61,38 @@ impl ExperimentCommand {
         let mut experiment = Experiment::read(file)?;
         experiment.data = self.data.take().or(experiment.data);
         let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join(folder_name(&experiment.name)));
-        if self.table {
-            let results = Results::gather(&experiment, &out)?;
-            // While the experiment goes on, its files are its own.
-            if let Ok(_lock) = FileLock::acquire(&out) {
-                results.write(&out)?;
-            }
-            return self.show(&results, &out).map(|()| ExitCode::SUCCESS);
+        if !self.table {
+            let ranks = ranks::join(Wire::F32)?;
+            let done = self.make(&experiment, &out, ranks.as_ref());
+            return ranks::conclude(ranks, done);
         }
-        self.make(&experiment, &out)
+        let results = Results::gather(&experiment, &out)?;
+        // While the experiment goes on, its files are its own.
+        if let Ok(_lock) = FileLock::acquire(&out) {
+            results.write(&out)?;
+        }
+        self.show(&results, &out).map(|()| ExitCode::SUCCESS)
     }
 
-    fn make(&self, experiment: &Experiment, out: &Path) -> Result<ExitCode> {
-        let device = self.device.open()?;
+    /// Makes the runs, alone or divided over several processes.
+    fn make(&self, experiment: &Experiment, out: &Path, ranks: Option<&Ranks>) -> Result<ExitCode> {
+        let device = match ranks {
+            None => self.device.open()?,
+            Some(ranks) => ranks.agree(self.device.open_for(ranks.on_host().0))?,
+        };
         let signals = Signals::listen("stopping and saving");
         let device = device.waited_for(signals.wait_options());
-        let peaks = self.device.known_peaks(&device);
+        let (peaks, _) = self.device.peaks_of_all(&device, ranks)?;
         let device = self.device.in_time(device, peaks.as_ref());
         let mut progress = Progress::new(peaks, signals.save.clone());
-        let selection = self.device.selection();
-        let made = experiment::run(experiment, out, device, selection, &mut progress, &signals.stop);
-        let made = pollster::block_on(made);
+        let (selection, stop) = (self.device.selection(), &signals.stop);
+        let made = match ranks {
+            None => pollster::block_on(experiment::run(experiment, out, device, selection, &mut progress, stop)),
+            Some(ranks) => {
+                let on = (device, selection);
+                pollster::block_on(experiment::run_among(experiment, out, on, &mut progress, stop, ranks))
+            }
+        };
         progress.bar.finish_and_clear();
         let results = made?;
         self.show(&results, out)?;
@@ -88,11 +100,17 @@ impl ExperimentCommand {
         if done < planned {
             tell(format_args!("{done} of {planned} runs are done; the same command goes on from there"));
         }
-        if signals.stop.load(Ordering::Relaxed) {
-            return Ok(signals.exit_code());
+        let stopped = match ranks {
+            None => signals.stop.load(Ordering::Relaxed).then(|| signals.exit_code()),
+            Some(ranks) => signals.exit_code_of_all(ranks)?,
+        };
+        if let Some(code) = stopped {
+            return Ok(code);
         }
         let trained = |run: &&RunResult| experiment.find(&run.configuration).is_some_and(|of| of.model_of.is_none());
         let failed = results.runs.iter().filter(trained).filter(|run| run.failure.is_some()).count();
+        // All have the same results.
+        ranks.iter().for_each(|ranks| ranks.all_have_it());
         match failed {
             0 => Ok(ExitCode::SUCCESS),
             _ => Err(Error::run(format!("{failed} of {planned} runs failed"), "the tables say which, and why")),

@@ -37,8 +37,10 @@ mod inspect;
 mod peaks;
 mod play;
 mod profile;
+mod ranks;
 mod render;
 mod roll;
+mod scale;
 mod signals;
 #[cfg(feature = "studio")]
 mod studio;
@@ -89,6 +91,7 @@ enum Command {
     Benchmark(benchmark::BenchmarkCommand),
     #[cfg(feature = "studio")]
     Studio(studio::StudioCommand),
+    Scale(scale::Scale),
 }
 
 /// Where to compute.
@@ -102,11 +105,18 @@ struct DeviceArgument {
 impl DeviceArgument {
     /// Opens the device; says why it is the CPU where nobody asked for that.
     fn open(&self) -> Result<Device> {
+        self.open_for(0)
+    }
+
+    /// The same for the process of this number among several on the machine.
+    fn open_for(&self, process: usize) -> Result<Device> {
         say_ignored_variables();
         if let Some(folder) = gpu::shaders_folder() {
             tell(format_args!("note: {}={}: shaders are read from there", gpu::SHADERS, folder.display()));
         }
-        let device = pollster::block_on(gpu::open(&self.device, gpu::OpenOptions::default())).map_err(|mut e| {
+        let open =
+            async { gpu::open_for(&self.device.of_process(process)?, process, gpu::OpenOptions::default()).await };
+        let device = pollster::block_on(open).map_err(|mut e| {
             if let Some(variable) = variable_of("--device") {
                 e.what = format!("{variable}: {}", e.what);
             }
@@ -180,7 +190,12 @@ enum Switch {
 impl DeviceArguments {
     /// Opens the device, which must be a GPU if a variant is overridden.
     fn open(&self) -> Result<Device> {
-        let device = self.device.open()?;
+        self.open_for(0)
+    }
+
+    /// The same for the process of this number among several on the machine.
+    fn open_for(&self, process: usize) -> Result<Device> {
+        let device = self.device.open_for(process)?;
         self.selection().check_device(device.capabilities())?;
         Ok(device)
     }
@@ -302,6 +317,7 @@ fn arguments() -> Arguments {
         {
             tell(format_args!("note: {variable} is set in the environment"));
         }
+        ranks::leave_to_first(e.exit_code());
         e.exit()
     })
 }
@@ -313,6 +329,9 @@ pub fn main() -> ExitCode {
     leave_to_errors();
     let whole = |()| ExitCode::SUCCESS;
     let done = match arguments().command {
+        Command::Benchmark(_) | Command::Classify(_) | Command::Evaluate(_) | Command::Vary(_) if ranks::several() => {
+            Err(ranks::not_divided())
+        }
         Command::Train(command) => command.run(),
         Command::Generate(command) => command.run(),
         Command::Vary(command) => command.run(),
@@ -335,10 +354,12 @@ pub fn main() -> ExitCode {
         Command::Benchmark(command) => command.run(),
         #[cfg(feature = "studio")]
         Command::Studio(command) => command.run().map(whole),
+        Command::Scale(command) => command.run(),
     };
     match done {
         Ok(code) => code,
         Err(e) => {
+            ranks::leave_to_first(e.exit_code().into());
             tell(format_args!("error: {e:#}"));
             ExitCode::from(e.exit_code())
         }
@@ -399,6 +420,9 @@ fn printable(line: impl Display) -> String {
 
 /// Writes a line to standard output. A reader that has gone away, as in `deepj … | head`, ends the program quietly.
 fn say(line: impl Display) {
+    if ranks::is_silent() {
+        return;
+    }
     if let Err(e) = io::stdout().write_all(printable(line).as_bytes()) {
         let quiet = e.kind() == io::ErrorKind::BrokenPipe;
         if !quiet {
@@ -411,6 +435,9 @@ fn say(line: impl Display) {
 /// Writes a line to standard error. What nobody can read is not worth any work: a closed or full standard error is passed
 /// over. The line is written at once, so that it stays one among those of other processes.
 fn tell(line: impl Display) {
+    if ranks::is_silent() {
+        return;
+    }
     let _ = io::stderr().write_all(printable(line).as_bytes());
 }
 
@@ -495,7 +522,7 @@ fn check_copies_bound(bars: f64) -> Result<()> {
 
 /// A bar on standard error, hidden where that is not a terminal.
 fn bar(len: u64, template: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
+    if !io::stderr().is_terminal() || ranks::is_silent() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(len);

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use deepj::Result;
+use deepj::distributed::Ranks;
 use deepj::gpu::WaitOptions;
 
 use super::tell;
@@ -13,16 +15,27 @@ use super::tell;
 pub struct Signals {
     /// Set by Ctrl-C (SIGINT), SIGTERM and SIGHUP. Another one ends the program at once.
     pub stop: Arc<AtomicBool>,
-    /// Set by SIGUSR1: save, and go on.
+    /// Set by SIGUSR1, unless that ends: save, and go on.
     pub save: Arc<AtomicBool>,
     /// The number of the signal that set `stop`.
     by: Arc<AtomicI32>,
+    /// Whether SIGUSR1 ends too: where a scheduler sends it to many processes shortly before their time is up.
+    user_ends: bool,
 }
 
 impl Signals {
     /// Listens to signals from now on. `doing` is what a signal begins, for the message: "stopping and saving".
     pub fn listen(doing: &'static str) -> Self {
-        let signals = Self { stop: Arc::default(), save: Arc::default(), by: Arc::default() };
+        Self::listen_as(doing, false)
+    }
+
+    /// The same where SIGUSR1 ends the command too.
+    pub fn listen_among(doing: &'static str) -> Self {
+        Self::listen_as(doing, true)
+    }
+
+    fn listen_as(doing: &'static str, user_ends: bool) -> Self {
+        let signals = Self { stop: Arc::default(), save: Arc::default(), by: Arc::default(), user_ends };
         if let Err(e) = system::listen(signals.clone(), doing) {
             tell(format_args!("note: Ctrl-C will end at once, without saving: {e}"));
         }
@@ -43,6 +56,15 @@ impl Signals {
     /// The exit code of a command that a signal has ended early: 128 and the signal's number, as shells have it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(exit_code(self.by.load(Ordering::Relaxed)))
+    }
+
+    /// The same where several processes end together, of which not all need have been sent the signal; `None` where none was.
+    ///
+    /// # Errors
+    /// A process that is gone.
+    pub fn exit_code_of_all(&self, ranks: &Ranks) -> Result<Option<ExitCode>> {
+        let all = ranks.all(&self.by.load(Ordering::Relaxed))?;
+        Ok(all.into_iter().max().filter(|by| *by > 0).map(|by| ExitCode::from(exit_code(by))))
     }
 
     fn stop(&self, signal: i32, doing: &str) {
@@ -74,7 +96,7 @@ mod system {
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in arriving.forever() {
                 match signal {
-                    SIGUSR1 => signals.save.store(true, Ordering::Relaxed),
+                    SIGUSR1 if !signals.user_ends => signals.save.store(true, Ordering::Relaxed),
                     _ => signals.stop(signal, doing),
                 }
             }
@@ -115,6 +137,7 @@ mod system {
 fn name(signal: i32) -> &'static str {
     match signal {
         1 => "SIGHUP",
+        10 => "SIGUSR1",
         15 => "SIGTERM",
         _ => "interrupted",
     }

@@ -1,5 +1,6 @@
 //! `deepj train`.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use deepj::checkpoint::Checkpoint;
+use deepj::distributed::{Ranks, Wire};
 use deepj::files::path_text;
 use deepj::generate::{self, MAX_BARS};
 use deepj::gpu::Device;
@@ -17,8 +19,8 @@ use deepj::models::{self, Loss};
 use deepj::music::{FlatDynamics, NoteRange};
 use deepj::peaks::RooflineLimits;
 use deepj::train::{
-    End, LAST, Observer, Outcome, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord, ValidationRecord, explain,
-    prepare, train_and_hold,
+    End, LAST, Observer, Outcome, RanksRecord, ResumeMode, SAMPLE, Started, TrainOptions, UpdateRecord,
+    ValidationRecord, explain, prepare, prepare_among, train_and_hold,
 };
 use deepj::{Error, Result};
 use indicatif::{HumanDuration, ProgressBar};
@@ -26,7 +28,7 @@ use serde::Serialize;
 
 use super::training::TrainingArguments;
 use super::{
-    TrainingDeviceArguments, bar, checkpoint_file, nats, pair, say, say_json, signals::Signals, tell, updates,
+    TrainingDeviceArguments, bar, checkpoint_file, nats, pair, ranks, say, say_json, signals::Signals, tell, updates,
 };
 
 /// Train a model; without arguments on the pieces within the program
@@ -85,6 +87,10 @@ pub struct Train {
     /// Bars of the pieces composed at the end, one a genre; 0 for none [default: 16]
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
+    /// How gradients travel between the ranks of an mpirun: f32, or f16 (half the bytes; what rounding takes away is added to the next
+    /// sum) [default: f32]
+    #[arg(long, value_name = "f32|f16")]
+    allreduce: Option<Wire>,
     /// Print what would run, with its cost and memory, and end
     #[arg(long)]
     explain: bool,
@@ -106,6 +112,17 @@ impl Train {
             }
             return Ok(ExitCode::SUCCESS);
         }
+        let wire = self.allreduce.unwrap_or_default();
+        let ranks = ranks::join(wire)?;
+        if ranks.is_none() && self.allreduce.is_some() {
+            tell("note: --allreduce has no effect on a process that trains alone");
+        }
+        let done = self.train(ranks.as_ref());
+        ranks::conclude(ranks, done)
+    }
+
+    /// Trains, alone or as one of several.
+    fn train(self, ranks: Option<&Ranks>) -> Result<ExitCode> {
         let options = TrainOptions {
             data: self.data,
             out: self.out,
@@ -121,12 +138,27 @@ impl Train {
             samples: self.samples,
             ..self.training.options()
         };
-        let device = self.device.open()?;
+        let device = match ranks {
+            None => self.device.open()?,
+            Some(ranks) => ranks.agree(self.device.open_for(ranks.on_host().0))?,
+        };
         let selection = self.device.selection();
-        let prepared = prepare(&options, &device)?;
+        let prepared = match ranks {
+            None => prepare(&options, &device)?,
+            Some(ranks) => prepare_among(&options, &device, ranks)?,
+        };
+        if let Some(ranks) = ranks {
+            let slots = prepared.state.settings.batch / ranks.size();
+            ranks::listing(ranks, &device, slots)?.iter().for_each(tell);
+        }
         if self.explain {
             let device = self.device.in_time(device.clone(), self.device.remembered_peaks(&device).as_ref());
-            say(explain(&prepared, &device, &selection)?.trim_end());
+            let plans = explain(&prepared, &device, &selection);
+            let plans = match ranks {
+                None => plans?,
+                Some(ranks) => of_ranks(ranks, ranks.agree(plans)?)?,
+            };
+            say(plans.trim_end());
             return Ok(ExitCode::SUCCESS);
         }
         let bars = prepared.state.settings.samples.unwrap_or(SAMPLE_BARS);
@@ -134,16 +166,26 @@ impl Train {
             let what = format!("--samples {bars}");
             return Err(Error::usage(what, format!("a piece has at most {MAX_BARS} bars; 0 composes none")));
         }
-        let signals = Signals::listen("stopping and saving");
+        let listen = if ranks.is_some() { Signals::listen_among } else { Signals::listen };
+        let signals = listen("stopping and saving");
         let device = device.waited_for(signals.wait_options());
-        let peaks = self.device.known_peaks(&device);
-        let device = self.device.in_time(device, peaks.as_ref());
+        let (own, peaks) = self.device.peaks_of_all(&device, ranks)?;
+        let device = self.device.in_time(device, own.as_ref());
         let mut progress = Progress::new(peaks, signals.save.clone());
         let trained = train_and_hold(prepared, device.clone(), selection.clone(), &mut progress, &signals.stop);
         let outcome = pollster::block_on(trained);
         progress.bar.finish_and_clear();
         // Held while samples are composed into it.
-        let (outcome, _folder) = outcome?;
+        let (outcome, folder) = outcome?;
+        if let Some(ranks) = ranks
+            && let Some(code) = signals.exit_code_of_all(ranks)?
+        {
+            print(&outcome, self.json, progress.losses, &[])?;
+            return Ok(code);
+        }
+        if folder.is_none() {
+            return Ok(ExitCode::SUCCESS);
+        }
         let (samples, failure) = match &outcome.best_checkpoint {
             Some(best) if bars > 0 && outcome.end != End::Interrupted => {
                 let mut samples = vec![];
@@ -152,10 +194,7 @@ impl Train {
             }
             _ => (vec![], None),
         };
-        match self.json {
-            true => say_json(&Report { outcome: &outcome, samples: samples.iter().map(path_text).collect() })?,
-            false => print_outcome(&outcome, progress.losses, &samples),
-        }
+        print(&outcome, self.json, progress.losses, &samples)?;
         if let Some(e) = failure {
             return Err(e.during("composing samples", "the run itself has ended and is saved"));
         }
@@ -203,6 +242,34 @@ struct Report<'a> {
     #[serde(flatten)]
     outcome: &'a Outcome,
     samples: Vec<String>,
+}
+
+/// Prints what came of a run, for people or as JSON.
+fn print(outcome: &Outcome, json: bool, losses: &[Loss], samples: &[PathBuf]) -> Result<()> {
+    match json {
+        true => say_json(&Report { outcome, samples: samples.iter().map(path_text).collect() }),
+        false => {
+            print_outcome(outcome, losses, samples);
+            Ok(())
+        }
+    }
+}
+
+/// The plans of all ranks, once where they are the same.
+fn of_ranks(ranks: &Ranks, plans: String) -> Result<String> {
+    let all = ranks.all(&plans)?;
+    let mut texts: Vec<(&String, Vec<usize>)> = vec![];
+    for (rank, text) in all.iter().enumerate() {
+        match texts.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, ranks)) => ranks.push(rank),
+            None => texts.push((text, vec![rank])),
+        }
+    }
+    let each = |(text, numbers): &(&String, Vec<usize>)| {
+        let has = if numbers.len() == 1 { "has" } else { "each have" };
+        format!("{} {has}\n{text}", ranks.names_of(numbers))
+    };
+    Ok(texts.iter().map(each).collect())
 }
 
 fn print_outcome(outcome: &Outcome, losses: &[Loss], samples: &[PathBuf]) {
@@ -255,11 +322,32 @@ struct Mean {
     /// By loss.
     losses: Vec<f64>,
     nats: f64,
+    /// Of updates that several ranks made.
+    ranks: RanksRecord,
+    /// How often each rank was the slowest.
+    slowest: BTreeMap<usize, u32>,
 }
 
 impl Mean {
     fn new(losses: &[Loss]) -> Self {
-        Self { began: Instant::now(), updates: 0, losses: vec![0.0; losses.len()], nats: 0.0 }
+        let (ranks, slowest) = (RanksRecord::default(), BTreeMap::new());
+        Self { began: Instant::now(), updates: 0, losses: vec![0.0; losses.len()], nats: 0.0, ranks, slowest }
+    }
+
+    fn add(&mut self, record: &RanksRecord) {
+        self.ranks.seconds += record.seconds;
+        self.ranks.waited += record.waited;
+        self.ranks.slowest_seconds += record.slowest_seconds;
+        self.ranks.mean_seconds += record.mean_seconds;
+        *self.slowest.entry(record.slowest).or_default() += 1;
+    }
+
+    /// How much of the time went into communication, and who was waited for; empty where nobody else trains.
+    fn of_ranks(&self) -> String {
+        let Some((slowest, _)) = self.slowest.iter().max_by_key(|(_, times)| **times) else { return String::new() };
+        let share = 100.0 * self.ranks.waited / self.ranks.seconds.max(1e-9);
+        let longer = 100.0 * (self.ranks.slowest_seconds / self.ranks.mean_seconds.max(1e-9) - 1.0);
+        format!(", {share:.0} % of the time in communication, slowest rank {slowest} ({longer:.0} % over the mean)")
     }
 }
 
@@ -346,6 +434,7 @@ impl Observer for Progress {
 
     fn stepped(&mut self, r: &UpdateRecord) {
         self.since.updates += 1;
+        r.ranks.iter().for_each(|record| self.since.add(record));
         self.since.nats += r.losses.nats_per_step();
         for (sum, (_, loss)) in self.since.losses.iter_mut().zip(r.losses.iter()) {
             *sum += loss;
@@ -364,13 +453,14 @@ impl Observer for Progress {
         let rate = n / elapsed.as_secs_f64();
         let gflops = rate * self.flops as f64 / 1e9;
         let text = format!(
-            "update {}, epoch {:.2}: loss {:.4} ({}){}; {rate:.2} updates/s, {gflops:.1} GFLOP/s{}{}",
+            "update {}, epoch {:.2}: loss {:.4} ({}){}; {rate:.2} updates/s, {gflops:.1} GFLOP/s{}{}{}",
             r.step,
             r.epochs,
             losses.total(),
             losses.listing(),
             nats(self.losses, self.since.nats / n, false),
             self.of_peak(gflops),
+            self.since.of_ranks(),
             r.done.map_or(String::new(), |done| self.eta(done))
         );
         if self.bar.is_hidden() {

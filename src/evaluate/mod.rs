@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::gpu::Device;
@@ -129,14 +130,14 @@ impl Evaluator {
     }
 
     /// As [`Evaluator::run`], before means are made.
-    async fn summed(
+    pub(crate) async fn summed(
         &self,
         session: &mut Session,
         pieces: &[Arc<Piece>],
         stop: &AtomicBool,
         mut progress: impl FnMut(usize),
     ) -> Result<Option<Sum>> {
-        let mut sum = self.sum(pieces);
+        let mut sum = Sum::of(self.model.as_ref(), pieces);
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -156,7 +157,8 @@ impl Evaluator {
         stop: &AtomicBool,
         mut progress: impl FnMut(usize),
     ) -> Result<Option<Vec<Metrics>>> {
-        let mut sums: Vec<Sum> = pieces.iter().map(|piece| self.sum(std::slice::from_ref(piece))).collect();
+        let mut sums: Vec<Sum> =
+            pieces.iter().map(|piece| Sum::of(self.model.as_ref(), std::slice::from_ref(piece))).collect();
         let mut steps = 0;
         for batch in Evaluation::new(pieces.to_vec(), self.shape)? {
             if stop.load(Ordering::Relaxed) {
@@ -179,20 +181,11 @@ impl Evaluator {
         session.prepare(self.program, 1)?;
         Ok(session.read(self.program, &[self.io.losses]).await?.swap_remove(0))
     }
-
-    /// Of no time step yet of these pieces.
-    fn sum(&self, pieces: &[Arc<Piece>]) -> Sum {
-        let of = self.model.losses();
-        let with_dynamics = pieces.iter().filter(|piece| piece.dynamics);
-        let sounding = with_dynamics.map(|piece| piece.roll.sounding()).sum();
-        let (roll, files) = (self.model.roll(), pieces.len());
-        Sum { of, roll, sums: vec![(0.0, 0); of.len()], sounding, with_dynamics: 0, steps: 0, files }
-    }
 }
 
 /// Losses summed over batches.
 #[derive(Clone, Debug)]
-struct Sum {
+pub(crate) struct Sum {
     of: &'static [Loss],
     roll: RollShape,
     /// By loss: its means, times the time steps that they are of, and those among them that count.
@@ -205,7 +198,41 @@ struct Sum {
     files: usize,
 }
 
+/// The numbers of a sum, as they go from one process to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SumParts {
+    /// Bits, since JSON has no number for what is not finite.
+    sums: Vec<(u64, usize)>,
+    sounding: usize,
+    with_dynamics: usize,
+    steps: usize,
+    files: usize,
+}
+
 impl Sum {
+    /// Of no time step yet of these pieces.
+    pub(crate) fn of(model: &dyn Model, pieces: &[Arc<Piece>]) -> Self {
+        let of = model.losses();
+        let with_dynamics = pieces.iter().filter(|piece| piece.dynamics);
+        let sounding = with_dynamics.map(|piece| piece.roll.sounding()).sum();
+        let (roll, files) = (model.roll(), pieces.len());
+        Self { of, roll, sums: vec![(0.0, 0); of.len()], sounding, with_dynamics: 0, steps: 0, files }
+    }
+
+    /// Its numbers.
+    pub(crate) fn parts(self) -> SumParts {
+        let Self { sums, sounding, with_dynamics, steps, files, .. } = self;
+        let sums = sums.into_iter().map(|(sum, count)| (sum.to_bits(), count)).collect();
+        SumParts { sums, sounding, with_dynamics, steps, files }
+    }
+
+    /// Of the time steps of both.
+    pub(crate) fn with_parts(self, SumParts { sums, sounding, with_dynamics, steps, files }: SumParts) -> Self {
+        let sums = sums.into_iter().map(|(bits, count)| (f64::from_bits(bits), count)).collect();
+        let other = Self { of: self.of, roll: self.roll, sums, sounding, with_dynamics, steps, files };
+        self.with(&other)
+    }
+
     fn add(&mut self, losses: &[f32], batch: &Batch) {
         let channels = self.roll.channels;
         for ((sum, &loss), of) in self.sums.iter_mut().zip(losses).zip(self.of) {
@@ -228,7 +255,7 @@ impl Sum {
         self
     }
 
-    fn metrics(self) -> Metrics {
+    pub(crate) fn metrics(self) -> Metrics {
         let Self { of, roll: RollShape { notes, .. }, sums, sounding, with_dynamics, steps, files } = self;
         let means = sums.into_iter().map(|(sum, steps)| if steps > 0 { sum / steps as f64 } else { 0.0 });
         let sounding = sounding as f64 / (with_dynamics.max(1) * notes) as f64;
@@ -316,7 +343,7 @@ pub async fn evaluate_groups(
         let Some(sum) = evaluator.summed(&mut session, pieces, stop, progress).await? else { return Ok(None) };
         sums.push(sum);
     }
-    let all = sums.iter().fold(evaluator.sum(&[]), Sum::with);
+    let all = sums.iter().fold(Sum::of(checkpoint.model.as_ref(), &[]), Sum::with);
     let metrics = |sum: Sum| sum.metrics().weighted(&checkpoint.settings.loss_weights);
     Ok(Some((metrics(all), sums.into_iter().map(metrics).collect())))
 }

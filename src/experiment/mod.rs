@@ -17,6 +17,6 @@ pub use file::{Budget, Claim, Configuration, Direction, Experiment, Run, Samples
 pub use measured::{Measured, Speed};
 pub use report::{Source, Verdict, page, page_within};
 pub use results::{RESULTS, Results, RunResult};
-pub use run::{Next, Observer, check, run};
+pub use run::{Next, Observer, check, run, run_among};
 pub use statistics::Summary;
 pub use table::{Row, csv, markdown, rows};

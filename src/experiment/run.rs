@@ -12,6 +12,7 @@ use super::results::{self, COSTS, Results, RunResult, STYLE_EFFECT, run_folder};
 use super::samples::{self, FIGURES};
 use crate::calendar::today;
 use crate::checkpoint::Checkpoint;
+use crate::distributed::Ranks;
 use crate::error::{Kind, nearest};
 use crate::evaluate::evaluate;
 use crate::files::{FileLock, make_folder};
@@ -70,35 +71,56 @@ pub async fn run(
     make_folder(out)?;
     let _lock = FileLock::acquire(out)?;
     results::begin(experiment, out)?;
-    let mut results = Results::gather(experiment, out)?;
+    let results = Results::gather(experiment, out)?;
     check_corpora(experiment, out, &results, &corpora)?;
     let mut runner = Runner { experiment, out, device, selection, observer, stop };
-    let runs = experiment.runs();
-    for (i, &run) in runs.iter().enumerate() {
-        let name = &experiment.configurations[run.configuration].name;
-        if results.find(name, run.seed).is_some() {
-            continue;
-        }
-        if stop.load(Ordering::Relaxed) {
+    let results = runner.make_all(&experiment.runs(), results, |_| true).await?;
+    results.write(out)?;
+    Ok(results)
+}
+
+/// The same, the runs divided over `ranks`, which all see the folder `out`. Each run is made by one rank alone.
+///
+/// # Errors
+/// As [`run`]; on one rank alone where one of its runs fails.
+pub async fn run_among(
+    experiment: &Experiment,
+    out: &Path,
+    (device, selection): (Device, KernelSelection),
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    ranks: &Ranks,
+) -> Result<Results> {
+    let corpora = ranks.agree(check(experiment, &device, &selection))?;
+    let begin = || {
+        make_folder(out)?;
+        let lock = FileLock::acquire(out)?;
+        results::begin(experiment, out)?;
+        Ok(Some(lock))
+    };
+    let _lock = ranks.agree(if ranks.is_first() { begin() } else { Ok(None) })?;
+    let results = ranks.agree(Results::gather(experiment, out).and_then(|results| {
+        check_corpora(experiment, out, &results, &corpora)?;
+        Ok(results)
+    }))?;
+    let mut runner = Runner { experiment, out, device, selection, observer, stop };
+    let is_own = |number: usize| number % ranks.size() == ranks.rank();
+    let mut results = results;
+    // What composes with the models of other runs comes when all of these are there.
+    let trains = |run: &Run| experiment.configurations[run.configuration].model_of.is_none();
+    let (trained, others): (Vec<Run>, Vec<Run>) = experiment.runs().into_iter().partition(trains);
+    for runs in [trained, others] {
+        let undone = |run: &Run| results.find(&experiment.configurations[run.configuration].name, run.seed).is_none();
+        let runs: Vec<Run> = runs.into_iter().filter(undone).collect();
+        runner.make_all(&runs, results, is_own).await?;
+        ranks.meet()?;
+        results = ranks.agree(Results::gather(experiment, out))?;
+        // Who was stopped has left runs that others may need.
+        if ranks.all(&stop.load(Ordering::Relaxed))?.into_iter().any(|stopped| stopped) {
             break;
         }
-        runner.observer.begins(&Next {
-            configuration: name,
-            seed: run.seed,
-            done: results.runs.len(),
-            planned: runs.len(),
-            seconds_left: seconds_left(experiment, &runs[i..], &results),
-        });
-        let made = runner.make(run, &results).await;
-        let remedy = "what was done is kept, and the same command goes on from there";
-        let made = made.map_err(|e| e.during(format!("configuration `{name}`, seed {}", run.seed), remedy))?;
-        let Some(result) = made else { break };
-        results::write_result(experiment, out, run, &result)?;
-        runner.observer.ended(&result);
-        results = Results::gather(experiment, out)?;
-        results.write(out)?;
     }
-    results.write(out)?;
+    ranks.agree(if ranks.is_first() { results.write(out) } else { Ok(()) })?;
     Ok(results)
 }
 
@@ -297,6 +319,37 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// Makes those of `runs` that are this process' own, by their number, and not done; writes all results after each. Returns them.
+    async fn make_all(
+        &mut self,
+        runs: &[Run],
+        mut results: Results,
+        is_own: impl Fn(usize) -> bool,
+    ) -> Result<Results> {
+        let (experiment, out, planned) = (self.experiment, self.out, self.experiment.runs().len());
+        for (i, &run) in runs.iter().enumerate().filter(|(i, _)| is_own(*i)) {
+            let name = &experiment.configurations[run.configuration].name;
+            if results.find(name, run.seed).is_some() {
+                continue;
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let seconds_left = seconds_left(experiment, &runs[i..], &results);
+            let (seed, done) = (run.seed, results.runs.len());
+            self.observer.begins(&Next { configuration: name, seed, done, planned, seconds_left });
+            let made = self.make(run, &results).await;
+            let remedy = "what was done is kept, and the same command goes on from there";
+            let made = made.map_err(|e| e.during(format!("configuration `{name}`, seed {seed}"), remedy))?;
+            let Some(result) = made else { break };
+            results::write_result(experiment, out, run, &result)?;
+            self.observer.ended(&result);
+            results = Results::gather(experiment, out)?;
+            results.write(out)?;
+        }
+        Ok(results)
+    }
+
     /// Makes a run to its end; `None` if it was stopped.
     async fn make(&mut self, run: Run, results: &Results) -> Result<Option<RunResult>> {
         let configuration = &self.experiment.configurations[run.configuration];
@@ -375,6 +428,7 @@ impl Runner<'_> {
             }
             Err(e) => return Err(e),
         };
+        let Some(held) = held else { return Err(Error::run("a run without files", "")) };
         let (updates, seconds) = (outcome.step as f64, outcome.seconds);
         let costs = [updates, seconds, seconds / updates, updates * flops as f64 / 1e9, result.parameters as f64];
         result.cost = COSTS.iter().map(|name| name.to_string()).zip(costs).collect();

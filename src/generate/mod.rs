@@ -3,11 +3,14 @@
 //! [`generate`] composes; what is wished of a piece steers the sampler ([`steering`]), and of pieces that were composed side by
 //! side the best are taken ([`choose`]) and given an ending ([`ending`]).
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
 use crate::checkpoint::Checkpoint;
+use crate::distributed::Ranks;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::music::levels::Level;
@@ -16,6 +19,7 @@ use crate::music::{Roll, StylePath};
 use crate::ops::Uniforms;
 use crate::ops::note_sweep::GIVEN;
 use crate::quality::copies;
+use crate::shape::Slots;
 use crate::{Error, Result};
 use choose::Judged;
 use generator::{Forced, Generator, Moment};
@@ -168,17 +172,51 @@ pub async fn generate(
     device: Device,
     selection: KernelSelection,
     stop: &AtomicBool,
+    progress: impl FnMut(usize),
+) -> Result<Composed> {
+    compose(checkpoint, options, (device, selection), stop, progress, None).await
+}
+
+/// The same, the pieces divided over `ranks`; all of these have all pieces then, the same as one process would have composed. A device
+/// that fails on one rank fails there, whatever the others have composed.
+///
+/// # Errors
+/// As [`generate`], or a rank that is gone.
+pub async fn generate_among(
+    checkpoint: &Checkpoint,
+    options: &Composition,
+    on: (Device, KernelSelection),
+    stop: &AtomicBool,
+    progress: impl FnMut(usize),
+    ranks: &Ranks,
+) -> Result<Composed> {
+    compose(checkpoint, options, on, stop, progress, Some(ranks)).await
+}
+
+async fn compose(
+    checkpoint: &Checkpoint,
+    options: &Composition,
+    (device, selection): (Device, KernelSelection),
+    stop: &AtomicBool,
     mut progress: impl FnMut(usize),
+    ranks: Option<&Ranks>,
 ) -> Result<Composed> {
     options.check(checkpoint)?;
     let primed = options.prime.as_ref().map_or(0, Roll::steps);
     let fork = primed + options.steps - options.ending_steps();
     let bar = checkpoint.model.roll().beats;
     let mut told = |done: usize| progress(done.saturating_sub(primed).div_ceil(bar).min(options.steps.div_ceil(bar)));
-    let setting = Setting { checkpoint, options, device, selection, stop, primed, bar };
-    let mut ensemble = Ensemble::new(&setting, options.styles.clone()).await?;
-    let failure = ensemble.compose(&setting, fork, &mut told).await?;
-    ensemble.conclude(&setting, failure, &mut told).await
+    let own = own_pieces(options.styles.len(), ranks);
+    let setting = Setting { checkpoint, options, device, selection, stop, primed, bar, own: own.clone() };
+    let mut ensemble = match own.is_empty() {
+        true => None,
+        false => Some(Ensemble::new(&setting, options.styles[own.clone()].to_vec(), own.start).await?),
+    };
+    let failure = match &mut ensemble {
+        Some(ensemble) => ensemble.compose(&setting, fork, &mut told).await?,
+        None => None,
+    };
+    setting.conclude((ensemble.as_ref(), failure), ranks, &mut told).await
 }
 
 /// What one composition is made with.
@@ -191,9 +229,93 @@ struct Setting<'a> {
     /// Time steps of the given beginning, and of a bar as the model counts.
     primed: usize,
     bar: usize,
+    /// The pieces that this process composes, by their numbers.
+    own: Range<usize>,
+}
+
+/// The pieces, of so many, that this process composes.
+fn own_pieces(count: usize, ranks: Option<&Ranks>) -> Range<usize> {
+    let Some(ranks) = ranks else { return 0..count };
+    let first = |rank: usize| rank * count / ranks.size();
+    first(ranks.rank())..first(ranks.rank() + 1)
 }
 
 impl Setting<'_> {
+    /// The values of the pieces of all ranks, as far as all have come, and whether that is as far as time step `until`.
+    fn of_all(&self, own: &[Vec<f32>], ranks: &Ranks, until: usize) -> Result<(Cow<'static, [Vec<f32>]>, bool)> {
+        let row = self.row();
+        let all = ranks.gather(bytemuck::cast_slice(&own.concat()).to_vec())?;
+        let mut values: Vec<Vec<f32>> = vec![];
+        for (rank, bytes) in all.iter().enumerate() {
+            let count = self.options.styles.len();
+            let pieces = (rank + 1) * count / ranks.size() - rank * count / ranks.size();
+            let numbers = bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
+            let piece = |i: usize| numbers[i * numbers.len() / pieces..][..numbers.len() / pieces].to_vec();
+            values.extend((0..pieces).map(piece));
+        }
+        let least = values.iter().map(Vec::len).min().unwrap_or(0);
+        values.iter_mut().for_each(|values| values.truncate(least));
+        Ok((values.into(), least == until * row))
+    }
+
+    /// Gives all ranks the endings that each has made of its pieces among those that are kept; whether all have theirs.
+    fn ended_by_all(
+        &self,
+        kept: &[Judged],
+        rolls: &mut [Roll],
+        closes: &mut [Option<f64>],
+        whole: bool,
+        ranks: &Ranks,
+    ) -> Result<bool> {
+        let (range, channels) = (self.checkpoint.corpus.range, self.checkpoint.model.roll().channels);
+        let is_own = |i: usize| self.own.contains(&kept[i].candidate);
+        let values = |roll: &Roll| {
+            let mut values = vec![0.0; roll.steps() * self.row()];
+            for (t, row) in values.chunks_exact_mut(self.row()).enumerate() {
+                roll.write_values(channels, t as i64, row);
+            }
+            values
+        };
+        let own: Vec<(usize, Option<u64>, Vec<f32>)> = (0..kept.len())
+            .filter(|&i| is_own(i))
+            .map(|i| (i, closes[i].map(f64::to_bits), values(&rolls[i])))
+            .collect();
+        let mut all_whole = true;
+        for (of_rank, whole) in ranks.all(&(own, whole))? {
+            all_whole &= whole;
+            for (i, close, values) in of_rank {
+                closes[i] = close.map(f64::from_bits);
+                rolls[i] = Roll::from_values(range, channels, &values)?;
+            }
+        }
+        Ok(all_whole)
+    }
+
+    /// The numbers of a time step of a piece.
+    fn row(&self) -> usize {
+        self.checkpoint.corpus.range.len() * self.checkpoint.model.roll().channels.len()
+    }
+
+    /// The style of each piece on the bar of a time step.
+    fn styles(&self, turns: &[Turn], step: usize) -> Vec<Vec<f32>> {
+        // The first composed bar has the path's first style, the last one its last.
+        let bars = (self.options.steps.div_ceil(self.bar) - 1).max(1);
+        let place = (step.saturating_sub(self.primed) / self.bar) as f64 / bars as f64;
+        paths(turns, step).iter().map(|path| path.at(place.min(1.0))).collect()
+    }
+
+    /// The style of each piece, a mean over the bars that are composed.
+    fn mean_styles(&self, turns: &[Turn]) -> Vec<Vec<f32>> {
+        let bars = self.options.steps.div_ceil(self.bar);
+        let mut sum = self.styles(turns, self.primed);
+        for bar in 1..bars {
+            let styles = self.styles(turns, self.primed + bar * self.bar);
+            sum.iter_mut().flatten().zip(styles.iter().flatten()).for_each(|(sum, weight)| *sum += weight);
+        }
+        sum.iter_mut().flatten().for_each(|sum| *sum /= bars as f32);
+        sum
+    }
+
     fn rolls(&self, values: &[Vec<f32>]) -> Result<Vec<Roll>> {
         let (range, channels) = (self.checkpoint.corpus.range, self.checkpoint.model.roll().channels);
         values.iter().map(|values| Roll::from_values(range, channels, values)).collect()
@@ -216,11 +338,19 @@ impl Setting<'_> {
     }
 }
 
+/// One style path a piece, and the time step from which they hold.
+type Turn = (usize, Vec<StylePath>);
+
+/// The style paths that hold on a time step.
+fn paths(turns: &[Turn], step: usize) -> &[StylePath] {
+    let turn = turns.partition_point(|(from, _)| *from <= step).max(1);
+    &turns[turn - 1].1
+}
+
 /// Pieces that are composed side by side.
 struct Ensemble {
     generator: Generator,
-    /// One style path a piece, and the time step from which they hold.
-    styles: Vec<(usize, Vec<StylePath>)>,
+    styles: Vec<Turn>,
     /// The channels of each piece's notes, from a time step on.
     values: Vec<Vec<f32>>,
     steering: Steering,
@@ -230,7 +360,8 @@ struct Ensemble {
 }
 
 impl Ensemble {
-    async fn new(setting: &Setting<'_>, styles: Vec<StylePath>) -> Result<Self> {
+    /// Pieces in these styles; `first` is the number of the first, by which draws are told apart.
+    async fn new(setting: &Setting<'_>, styles: Vec<StylePath>, first: usize) -> Result<Self> {
         let Setting { checkpoint, options, .. } = *setting;
         let (pieces, roll) = (styles.len(), checkpoint.model.roll());
         let steering = Steering::new(&options.wishes, options.prime.as_ref(), (checkpoint.corpus.range, roll), pieces)?;
@@ -241,35 +372,10 @@ impl Ensemble {
             seed: options.seed,
             silence: options.silence,
             temperature: options.temperature,
+            slots: Slots { first, count: pieces, total: first + pieces },
             ..Uniforms::default()
         };
         Ok(Self { generator, styles: vec![(0, styles)], values: vec![vec![]; pieces], steering, uniforms, done: 0 })
-    }
-
-    /// The style of each piece on the bar of a time step.
-    fn styles(&self, setting: &Setting<'_>, step: usize) -> Vec<Vec<f32>> {
-        // The first composed bar has the path's first style, the last one its last.
-        let bars = (setting.options.steps.div_ceil(setting.bar) - 1).max(1);
-        let place = (step.saturating_sub(setting.primed) / setting.bar) as f64 / bars as f64;
-        self.paths(step).iter().map(|path| path.at(place.min(1.0))).collect()
-    }
-
-    /// The style paths that hold on a time step.
-    fn paths(&self, step: usize) -> &[StylePath] {
-        let turn = self.styles.partition_point(|(from, _)| *from <= step).max(1);
-        &self.styles[turn - 1].1
-    }
-
-    /// The style of each piece, a mean over the bars that are composed.
-    fn mean_styles(&self, setting: &Setting<'_>) -> Vec<Vec<f32>> {
-        let bars = setting.options.steps.div_ceil(setting.bar);
-        let mut sum = self.styles(setting, setting.primed);
-        for bar in 1..bars {
-            let styles = self.styles(setting, setting.primed + bar * setting.bar);
-            sum.iter_mut().flatten().zip(styles.iter().flatten()).for_each(|(sum, weight)| *sum += weight);
-        }
-        sum.iter_mut().flatten().for_each(|sum| *sum /= bars as f32);
-        sum
     }
 
     /// Goes on until a time step of the piece, or until it is stopped. Returns why the device failed after some bars, if it did.
@@ -286,7 +392,7 @@ impl Ensemble {
             let steps = self.done..end.min((self.done / setting.bar + 1) * setting.bar);
             let forced = setting.options.prime.as_ref().filter(|_| self.done < primed);
             self.uniforms.forced = if forced.is_some() { GIVEN } else { 0.0 };
-            let styles = self.styles(setting, self.done);
+            let styles = setting.styles(&self.styles, self.done);
             if forced.is_none() && !self.steering.is_idle() {
                 self.generator.control(&self.steering.control(steps.clone(), setting.bar, &styles))?;
             }
@@ -308,42 +414,6 @@ impl Ensemble {
         Ok(None)
     }
 
-    /// Chooses among the pieces as far as they are composed, gives those that are long enough an ending, and moves velocities, key and
-    /// range.
-    async fn conclude(
-        &self,
-        setting: &Setting<'_>,
-        mut failure: Option<Error>,
-        told: &mut impl FnMut(usize),
-    ) -> Result<Composed> {
-        let Setting { options, primed, .. } = *setting;
-        let total = primed + options.steps;
-        let fork = total - options.ending_steps();
-        let rolls = setting.rolls(&self.values)?;
-        let styles = self.mean_styles(setting);
-        let (kept, others) = setting.chosen(&rolls, &styles);
-        let mut rolls: Vec<Roll> = kept.iter().map(|judged| rolls[judged.candidate].clone()).collect();
-        let mut closes = vec![None; rolls.len()];
-        let mut whole = self.done == fork;
-        if whole && fork < total {
-            match self.end(setting, &kept, &mut rolls, &mut closes, told).await {
-                Ok(done) => whole = done,
-                Err(e) if e.is_of_device() => failure = Some(e),
-                Err(e) => return Err(e),
-            }
-        }
-        for (roll, judged) in rolls.iter_mut().zip(&kept) {
-            *roll = self.steering.leveled(roll.clone(), &styles[judged.candidate], primed)?;
-            if judged.moved != 0 {
-                *roll = roll.transposed(judged.moved)?;
-            }
-            if let Some(range) = options.wishes.range.filter(|_| options.prime.is_none()) {
-                *roll = roll.folded_into(range)?;
-            }
-        }
-        Ok(Composed { rolls, kept, others, closes, interrupted: !whole, failure })
-    }
-
     /// Composes the last bars of each of `rolls` many times from here on, and gives it the best close. Returns whether all have one;
     /// what was stopped before stays as it is.
     ///
@@ -361,7 +431,7 @@ impl Ensemble {
         let total = fork + options.ending_steps();
         let at_once = (TOGETHER / options.endings).clamp(1, kept.len());
         let moments = self.generator.moments().await?;
-        let row = setting.checkpoint.corpus.range.len() * setting.checkpoint.model.roll().channels.len();
+        let (row, first) = (setting.row(), setting.own.start);
         let lanes = |group: &[usize]| -> Vec<usize> {
             // The last group may be smaller: what is composed for the places that are left is not looked at.
             let places = group.iter().chain(std::iter::repeat(&group[0])).take(at_once);
@@ -370,11 +440,15 @@ impl Ensemble {
         let all: Vec<usize> = (0..kept.len()).collect();
         let mut ensemble: Option<Self> = None;
         for group in all.chunks(at_once) {
-            let lanes: Vec<usize> = lanes(group).into_iter().map(|i| kept[i].candidate).collect();
-            let styles: Vec<StylePath> = lanes.iter().map(|&i| self.paths(fork)[i].clone()).collect();
+            // Draws depend on the place in a group, so groups are those of one process, as far as some of it is this one's.
+            let is_own = |i: &&usize| setting.own.contains(&kept[**i].candidate);
+            let Some(one) = group.iter().find(is_own) else { continue };
+            let owned = |i: usize| if setting.own.contains(&kept[i].candidate) { i } else { *one };
+            let lanes: Vec<usize> = lanes(group).into_iter().map(|i| kept[owned(i)].candidate - first).collect();
+            let styles: Vec<StylePath> = lanes.iter().map(|&i| paths(&self.styles, fork)[i].clone()).collect();
             let ensemble = match &mut ensemble {
                 Some(ensemble) => ensemble,
-                None => ensemble.insert(Self::new(setting, styles.clone()).await?),
+                None => ensemble.insert(Self::new(setting, styles.clone(), 0).await?),
             };
             ensemble.styles = vec![(0, styles)];
             ensemble.generator.go_on(&lanes.iter().map(|&i| &moments[i]).collect::<Vec<&Moment>>())?;
@@ -393,11 +467,11 @@ impl Ensemble {
             if ensemble.done < total {
                 return Ok(false);
             }
-            for (place, &i) in group.iter().enumerate() {
+            for (place, &i) in group.iter().enumerate().filter(|(_, i)| is_own(i)) {
                 let continuations = &ensemble.values[place * options.endings..][..options.endings];
                 let continuations: Vec<Vec<f32>> = continuations.iter().map(|values| values[row..].to_vec()).collect();
                 (rolls[i], closes[i]) =
-                    setting.ended(&rolls[i], &kept[i], &self.values[kept[i].candidate], &continuations)?;
+                    setting.ended(&rolls[i], &kept[i], &self.values[kept[i].candidate - first], &continuations)?;
             }
         }
         Ok(true)
@@ -405,6 +479,62 @@ impl Ensemble {
 }
 
 impl Setting<'_> {
+    /// Chooses among the pieces as far as they are composed, gives those that are long enough an ending, and moves velocities, key and
+    /// range. Of several ranks each may have some of the pieces, or none, and has all afterwards.
+    async fn conclude(
+        &self,
+        (ensemble, mut failure): (Option<&Ensemble>, Option<Error>),
+        ranks: Option<&Ranks>,
+        told: &mut impl FnMut(usize),
+    ) -> Result<Composed> {
+        let Setting { checkpoint, options, primed, .. } = *self;
+        let total = primed + options.steps;
+        let fork = total - options.ending_steps();
+        let done = ensemble.map_or(fork, |ensemble| ensemble.done);
+        let values = ensemble.map_or(&[][..], |ensemble| &ensemble.values);
+        let (values, mut whole) = match ranks {
+            None => (Cow::Borrowed(values), done == fork),
+            Some(ranks) => {
+                // What one rank alone cannot go on with ends all.
+                failure.take().map_or(Ok(()), Err)?;
+                self.of_all(values, ranks, fork)?
+            }
+        };
+        let rolls = self.rolls(&values)?;
+        let styles = match ensemble.filter(|_| ranks.is_none()) {
+            Some(ensemble) => self.mean_styles(&ensemble.styles),
+            None => self.mean_styles(&[(0, options.styles.clone())]),
+        };
+        let (kept, others) = self.chosen(&rolls, &styles);
+        let mut rolls: Vec<Roll> = kept.iter().map(|judged| rolls[judged.candidate].clone()).collect();
+        let mut closes = vec![None; rolls.len()];
+        if whole
+            && fork < total
+            && let Some(ensemble) = ensemble
+        {
+            match ensemble.end(self, &kept, &mut rolls, &mut closes, told).await {
+                Ok(done) => whole = done,
+                Err(e) if e.is_of_device() && ranks.is_none() => failure = Some(e),
+                Err(e) => return Err(e),
+            }
+        }
+        if let Some(ranks) = ranks {
+            whole &= self.ended_by_all(&kept, &mut rolls, &mut closes, whole, ranks)?;
+        }
+        let of_model = (checkpoint.corpus.range, checkpoint.model.roll());
+        let steering = Steering::new(&options.wishes, options.prime.as_ref(), of_model, 1)?;
+        for (roll, judged) in rolls.iter_mut().zip(&kept) {
+            *roll = steering.leveled(roll.clone(), &styles[judged.candidate], primed)?;
+            if judged.moved != 0 {
+                *roll = roll.transposed(judged.moved)?;
+            }
+            if let Some(range) = options.wishes.range.filter(|_| options.prime.is_none()) {
+                *roll = roll.folded_into(range)?;
+            }
+        }
+        Ok(Composed { rolls, kept, others, closes, interrupted: !whole, failure })
+    }
+
     /// The piece of `values` with the best close of its `continuations`, and that close's points; without one where no note begins in
     /// any of them.
     fn ended(

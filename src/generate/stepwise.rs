@@ -58,7 +58,8 @@ impl Held {
     fn setting(&self) -> Setting<'_> {
         let Self { checkpoint, options, device, selection, stop } = self;
         let (primed, bar) = (options.prime.as_ref().map_or(0, Roll::steps), checkpoint.model.roll().beats);
-        Setting { checkpoint, options, device: device.clone(), selection: selection.clone(), stop, primed, bar }
+        let (device, selection, own) = (device.clone(), selection.clone(), 0..options.styles.len());
+        Setting { checkpoint, options, device, selection, stop, primed, bar, own }
     }
 
     /// The time step at which the ending begins.
@@ -90,7 +91,7 @@ impl Stepwise {
     ) -> Result<Self> {
         options.check(&checkpoint)?;
         let held = Held { checkpoint, options, device, selection, stop };
-        let ensemble = Ensemble::new(&held.setting(), held.options.styles.clone()).await?;
+        let ensemble = Ensemble::new(&held.setting(), held.options.styles.clone(), 0).await?;
         Ok(Self { held, ensemble })
     }
 
@@ -105,7 +106,7 @@ impl Stepwise {
             return Ok(());
         }
         let styles = vec![self.held.options.styles[0].clone(); lanes];
-        Ensemble::new(&self.held.setting(), styles).await.map(drop)
+        Ensemble::new(&self.held.setting(), styles, 0).await.map(drop)
     }
 
     /// Composes the next bar, before the first one listening to the given beginning, and returns its time steps; `None` once there
@@ -178,7 +179,7 @@ impl Stepwise {
     /// # Errors
     /// As [`generate`](super::generate).
     pub async fn finish(&self) -> Result<Composed> {
-        self.ensemble.conclude(&self.held.setting(), None, &mut |_| ()).await
+        self.held.setting().conclude((Some(&self.ensemble), None), None, &mut |_| ()).await
     }
 }
 

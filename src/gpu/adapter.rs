@@ -37,6 +37,23 @@ impl FromStr for DeviceChoice {
     }
 }
 
+impl DeviceChoice {
+    /// What this is for the process of this number, from 0, among several on one machine: of a list with commas, the name at that
+    /// place, the list from its beginning again where there are more processes.
+    ///
+    /// # Errors
+    /// An empty name in the list.
+    pub fn of_process(&self, number: usize) -> Result<Self> {
+        match self {
+            Self::Name(list) if list.contains(',') => {
+                let names: Vec<&str> = list.split(',').collect();
+                names[number % names.len()].parse()
+            }
+            one => Ok(one.clone()),
+        }
+    }
+}
+
 /// What there is to compute on.
 #[derive(Clone)]
 pub enum Device {
@@ -107,13 +124,21 @@ pub fn excluded_by_environment() -> Option<String> {
 /// # Errors
 /// A name or index that no adapter has (the error lists what there is), or a chosen adapter that cannot be opened.
 pub async fn open(choice: &DeviceChoice, options: OpenOptions) -> Result<Device> {
+    open_for(choice, 0, options).await
+}
+
+/// The same for the process of this number, from 0, among several on one machine: with `Auto` they take one GPU after the other.
+///
+/// # Errors
+/// As [`open()`].
+pub async fn open_for(choice: &DeviceChoice, process: usize, options: OpenOptions) -> Result<Device> {
     if *choice == DeviceChoice::Cpu {
         return Ok(Device::Cpu { why: "the CPU was asked for".into() });
     }
     let found = enumerate().await;
     let named = |part: &str| found.iter().position(|(capabilities, _)| capabilities.is_called(part));
     let chosen = match choice {
-        DeviceChoice::Auto | DeviceChoice::Cpu => return Ok(auto(found, options).await),
+        DeviceChoice::Auto | DeviceChoice::Cpu => return Ok(auto(found, process, options).await),
         DeviceChoice::Index(index) if *index < found.len() => Some(*index),
         DeviceChoice::Index(number) => named(&number.to_string()),
         DeviceChoice::Name(part) => named(part),
@@ -146,12 +171,9 @@ pub fn open_blocking(choice: &DeviceChoice, options: OpenOptions) -> Result<Devi
     pollster::block_on(open(choice, options))
 }
 
-async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -> Device {
+async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, process: usize, options: OpenOptions) -> Device {
     let mut reasons = Vec::new();
-    for (capabilities, adapter) in &found {
-        if !matches!(capabilities.device_type, DeviceType::Discrete | DeviceType::Integrated) {
-            continue;
-        }
+    for adapter in in_turn(&found, process) {
         match Gpu::open(adapter, options).await {
             Ok(gpu) => return Device::Gpu(gpu),
             Err(error) => reasons.push(error.what),
@@ -170,6 +192,26 @@ async fn auto(found: Vec<(Capabilities, wgpu::Adapter)>, options: OpenOptions) -
         why.push_str(gpu_of_windows(&std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()));
     }
     Device::Cpu { why }
+}
+
+/// The GPUs in the order in which the process of this number tries them. One that several drivers reach counts once; an integrated
+/// one is only shared among processes where there is no discrete one.
+fn in_turn(found: &[(Capabilities, wgpu::Adapter)], process: usize) -> Vec<&wgpu::Adapter> {
+    let of = |wanted: DeviceType| {
+        let same = move |(capabilities, _): &&(Capabilities, wgpu::Adapter)| capabilities.device_type == wanted;
+        found.iter().filter(same).collect::<Vec<_>>()
+    };
+    let (mut first, mut second) = (of(DeviceType::Discrete), of(DeviceType::Integrated));
+    if first.is_empty() {
+        std::mem::swap(&mut first, &mut second);
+    }
+    // All adapters of one backend come before those of the next, so those of the first backend are distinct devices.
+    let backend = first.first().map(|(capabilities, _)| capabilities.backend.clone());
+    let devices = first.iter().filter(|(capabilities, _)| Some(&capabilities.backend) == backend.as_ref()).count();
+    if devices > 0 {
+        first[..devices].rotate_left(process % devices);
+    }
+    first.into_iter().chain(second).map(|(_, adapter)| adapter).collect()
 }
 
 /// How programs get at the GPU in the Windows Subsystem for Linux, where `release` is the name of its kernel; nothing elsewhere.
@@ -229,6 +271,16 @@ mod tests {
         assert_eq!(parse("1").unwrap(), DeviceChoice::Index(1));
         assert_eq!(parse("RTX 30").unwrap(), DeviceChoice::Name("RTX 30".into()));
         assert_eq!(parse(" ").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn processes_of_a_machine_take_their_place_in_a_list() {
+        let list: DeviceChoice = "cpu,1,RTX".parse().unwrap();
+        let of: Vec<DeviceChoice> = (0..4).map(|number| list.of_process(number).unwrap()).collect();
+        let first = DeviceChoice::Cpu;
+        assert_eq!(of, [first.clone(), DeviceChoice::Index(1), DeviceChoice::Name("RTX".into()), first]);
+        assert_eq!(DeviceChoice::Auto.of_process(3).unwrap(), DeviceChoice::Auto);
+        assert!("cpu,".parse::<DeviceChoice>().unwrap().of_process(1).is_err());
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod wait;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use adapter::open_blocking;
-pub use adapter::{Device, DeviceChoice, adapters, excluded_by_environment, open};
+pub use adapter::{Device, DeviceChoice, adapters, excluded_by_environment, open, open_for};
 pub use budget::{Cost, WatchdogBudget};
 pub use buffer::Buffer;
 pub use cache_folder::cache_folder;

@@ -277,8 +277,16 @@ impl Gpu {
     /// # Errors
     /// A range beyond the program's end, or a device that is lost or out of memory.
     pub async fn run_range(&self, program: &Program, range: Range<usize>, uniforms: &[u32; 16]) -> Result<()> {
-        self.submit_commands(&[program], self.encode(program, range, 1)?, uniforms)?;
+        self.submit_range(program, range, uniforms)?;
         self.wait().await
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// As [`Gpu::run_range`].
+    pub fn submit_range(&self, program: &Program, range: Range<usize>, uniforms: &[u32; 16]) -> Result<()> {
+        self.submit_commands(&[program], self.encode(program, range, 1)?, uniforms)
     }
 
     /// A command buffer for each submission.

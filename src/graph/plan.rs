@@ -1,6 +1,7 @@
 //! A graph made ready to run: buffers assigned by lifetime, costs summed, everything known before anything is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::builder::{Graph, Kind, Node, Tensor};
@@ -188,6 +189,34 @@ impl Plan {
     pub fn order(&self, times: u32) -> impl Iterator<Item = usize> + use<> {
         let (first, all) = (self.invariant, self.nodes.len());
         (0..first).chain((0..times).flat_map(move |_| first..all))
+    }
+
+    /// How many nodes make the gradients of many parameters while much is left to be computed, and the ranges of these gradients: what
+    /// of them can be used meanwhile. `None` where there are none.
+    pub fn early_gradients(&self) -> Option<(usize, Vec<Range<usize>>)> {
+        let params = self.layout.params();
+        // The last node that writes the gradient of each parameter.
+        let mut last = vec![0; params.len()];
+        for i in 0..self.nodes.len() {
+            let is_gradient = |view: &View| self.tensors[view.tensor.0 as usize].kind == Kind::Grads;
+            for written in self.written(i).iter().filter(|view| is_gradient(view)) {
+                let meets = |own: View| own.start < written.start + written.len && written.start < own.start + own.len;
+                last.iter_mut().zip(params).filter(|(_, param)| meets(param.view)).for_each(|(last, _)| *last = i);
+            }
+        }
+        let done =
+            |cut: usize| params.iter().zip(&last).filter(move |(_, last)| **last < cut).map(|(param, _)| param.view);
+        let mut flops: u64 = self.cost().flops;
+        let mut best = (0.0, 0);
+        for (i, node) in self.nodes.iter().enumerate() {
+            flops -= node.op.cost().flops;
+            let worth = done(i + 1).map(|view| view.len).sum::<usize>() as f64 * flops as f64;
+            if worth > best.0 {
+                best = (worth, i + 1);
+            }
+        }
+        let ranges: Vec<_> = done(best.1).map(|view| view.start..view.start + view.len).collect();
+        (best.0 > 0.0).then_some((best.1, ranges))
     }
 
     /// The operands of node `i` that it writes.

@@ -1,5 +1,6 @@
 //! Where plans run: one device, one set of shared buffers, any number of programs on them.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +194,14 @@ impl Session {
     /// A lost device.
     pub fn run_all(&mut self, ids: &[ProgramId], uniforms: &Uniforms) -> Result<()> {
         self.backend.run(&ids.iter().map(|id| (id.0, 1)).collect::<Vec<_>>(), uniforms)
+    }
+
+    /// Runs some of a program's nodes once: to look at what they have made while the others run.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub fn run_nodes(&mut self, id: ProgramId, nodes: Range<usize>, uniforms: &Uniforms) -> Result<()> {
+        self.backend.run_nodes(id.0, nodes, uniforms)
     }
 
     /// Does ahead what it can of the next [`Session::run`] of as many `times`; after a run, the GPU works meanwhile.

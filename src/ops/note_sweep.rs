@@ -60,7 +60,8 @@ pub struct Offsets {
 /// `sigmoid((logit + control) / T)`,
 /// `T = temperature + silence * (silent steps so far)`; a played note that sounded in the step before is re-attacked by a
 /// second random draw; its dynamics is the head's value, or `k / (bins - 1)` of a bin `k` drawn from their softmax, and what
-/// `control` makes of it, clamped to 0..1. Draws depend on seed, time step, piece and note alone.
+/// `control` makes of it, clamped to 0..1. Draws depend on seed, time step, piece and note alone; pieces are numbered from the
+/// first of [`Uniforms::slots`] on.
 /// With [`Uniforms::forced`] at 1, notes are taken from `forced` instead, and only the states move; at 2 those cells of `forced` are taken
 /// whose play is not negative, and the others drawn, each from what the lower ones make of it.
 ///
@@ -202,8 +203,8 @@ impl NoteSweep {
             for p in 0..pieces {
                 let temperature = R::of(uniforms.temperature as f64) + R::of(uniforms.silence as f64) * now.silences[p];
                 let clock = now.clocks[p].to_f64() as i64 as u32;
-                let draws =
-                    pcg4d([n as u32, (first + p) as u32, clock, uniforms.seed]).map(|u| R::of(uniform01(u) as f64));
+                let piece = (uniforms.slots.first + first + p) as u32;
+                let draws = pcg4d([n as u32, piece, clock, uniforms.seed]).map(|u| R::of(uniform01(u) as f64));
                 let logit = &logits[p * heads..][..heads];
                 let control = &now.control[now.rows[p] * self.controls()..][..self.controls()];
                 let (control, behind) = control.split_at(n_notes);

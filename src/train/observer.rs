@@ -24,7 +24,7 @@ pub struct Started {
     pub validation_files: usize,
     /// Updates already made, 0 unless resumed.
     pub step: u64,
-    /// Floating-point operations of one update.
+    /// Floating-point operations of one update, of all ranks together.
     pub flops: u64,
     /// Bytes of device memory for buffers.
     pub memory_bytes: u64,
@@ -56,6 +56,27 @@ pub struct UpdateRecord {
     pub seconds: f64,
     /// The part of the run's limits that is used up, 0 to 1; `None` without limits. Not in files.
     pub done: Option<f64>,
+    /// What the update took where several ranks made it together. Not in files.
+    pub ranks: Option<RanksRecord>,
+}
+
+/// What an update of several ranks took, in seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RanksRecord {
+    /// This rank, from the batch to the update.
+    pub seconds: f64,
+    /// This rank, waiting for others: for sums that are under way, and for ranks that are slower.
+    pub waited: f64,
+    /// The sums, from their beginning to their end, also while the device computed.
+    pub summing: f64,
+    /// Bytes that this rank sent.
+    pub bytes: u64,
+    /// The rank that computed longest in the update before.
+    pub slowest: usize,
+    /// That rank, without waiting.
+    pub slowest_seconds: f64,
+    /// All ranks on average, without waiting.
+    pub mean_seconds: f64,
 }
 
 /// A flat JSON object: `step`, `epochs`, `loss` (the sum), each loss, nats a time step, `gradient_norm`, `lr`, `loss_scale` in mixed

@@ -1,6 +1,7 @@
 //! The plans of a run, and whether they fit the machine, found out before anything is allocated on the device.
 
 use super::Prepared;
+use crate::distributed::Ranks;
 use crate::evaluate::EvaluationPlan;
 use crate::gpu::{Capabilities, Device};
 use crate::graph::Plan;
@@ -40,13 +41,14 @@ impl Plans {
         (selection, adapter): (&KernelSelection, Option<&Capabilities>),
     ) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
-        let slots = slots.div_ceil(settings.accumulate.unwrap_or(1));
+        let slots = prepared.slots(slots).count.div_ceil(settings.accumulate.unwrap_or(1)).max(1);
         let options = selection.plan_options(settings.plan_options(), adapter);
         let (gradients, io) = models::training(model, options, (slots, settings.seq), adapter)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
-        let evaluation = match prepared.validation.is_empty() {
+        let validation = prepared.own_validation();
+        let evaluation = match validation.is_empty() {
             true => None,
-            false => Some(crate::evaluate::plan(model, &prepared.validation, slots, settings.seq)?),
+            false => Some(crate::evaluate::plan(model, &validation, slots, settings.seq)?),
         };
         let accumulation = settings.accumulate.map(|_| {
             let [(sum, buffer), (join, _)] = optimizer::accumulation(settings.optimizer.0.as_ref(), model.layout());
@@ -108,7 +110,10 @@ fn fitting_within(
     let fits = |plans: &Plans| fit(plans.iter(), on.1, available);
     match fits(&plans) {
         Ok(()) => Ok(plans),
-        Err(e) => Err(with_remedy(e, wanted, |slots| fits(&Plans::new(prepared, slots, on)?))),
+        Err(e) => {
+            let ranks = prepared.ranks.as_ref().map_or(1, Ranks::size);
+            Err(with_remedy(e, (wanted, ranks), |slots| fits(&Plans::new(prepared, slots, on)?)))
+        }
     }
 }
 
@@ -126,7 +131,7 @@ pub fn fitting_plan<T>(
     let built = build(batch)?;
     match fit([&built.0].into_iter(), adapter, available) {
         Ok(()) => Ok(built),
-        Err(e) => Err(with_remedy(e, batch, |batch| fit([&build(batch)?.0].into_iter(), adapter, available))),
+        Err(e) => Err(with_remedy(e, (batch, 1), |batch| fit([&build(batch)?.0].into_iter(), adapter, available))),
     }
 }
 
@@ -168,16 +173,16 @@ pub fn check_beginning(model: &dyn Model, buffers: usize, slots: usize) -> Resul
     })
 }
 
-/// The error with the largest batch that fits, found by bisection: memory grows with the batch.
-fn with_remedy(e: Error, batch: usize, fits: impl Fn(usize) -> Result<()>) -> Error {
-    let (mut good, mut bad) = (0, batch);
+/// The error with the largest batch that fits, a multiple of `unit`, found by bisection: memory grows with the batch.
+fn with_remedy(e: Error, (batch, unit): (usize, usize), fits: impl Fn(usize) -> Result<()>) -> Error {
+    let (mut good, mut bad) = (0, batch / unit);
     while bad - good > 1 {
         let middle = good + (bad - good) / 2;
-        if fits(middle).is_ok() { good = middle } else { bad = middle }
+        if fits(middle * unit).is_ok() { good = middle } else { bad = middle }
     }
-    let remedy = match good {
+    let remedy = match good * unit {
         0 => "use a smaller --seq or --preset".to_string(),
-        _ => format!("--batch {good} would fit; a smaller --seq helps as well, and in training --accumulate"),
+        good => format!("--batch {good} would fit; a smaller --seq helps as well, and in training --accumulate"),
     };
     Error::model(e.what, remedy)
 }

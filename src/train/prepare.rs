@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::alike;
 use super::begin_from::{self, Origin};
 use super::corpus::{corpus_of, read_corpus};
 use super::destination::{self, Destination};
@@ -15,7 +16,8 @@ use super::run_files::{LAST, run_name};
 use crate::checkpoint::{
     Checkpoint, CorpusInfo, Progress, RUNS, Resume, Settings, StopConditions, newest, newest_if_any,
 };
-use crate::files::refused;
+use crate::distributed::Ranks;
+use crate::files::{path_text, refused};
 use crate::gpu::Device;
 use crate::models::{self, Architecture, CorpusFacts, DefaultOn, LossWeights, Model, Precision, losses};
 use crate::music::levels::levels;
@@ -50,6 +52,34 @@ pub struct Prepared {
     /// The command line that goes on with the run, but for `--out`, where that is not the one which began it: for the error of a
     /// device that fails.
     pub command: Option<&'static str>,
+    /// The processes that train together, where there are several.
+    pub ranks: Option<Ranks>,
+}
+
+impl Prepared {
+    /// The slots of a batch of `total` that this process computes; `total` is a multiple of the number of ranks.
+    pub(super) fn slots(&self, total: usize) -> Slots {
+        match &self.ranks {
+            Some(ranks) => Slots::part(total, ranks.rank(), ranks.size()),
+            None => Slots::all(total),
+        }
+    }
+
+    /// The held-out pieces that this process validates on: of several ranks each has about as many time steps.
+    pub(super) fn own_validation(&self) -> Vec<Arc<Piece>> {
+        let Some(ranks) = &self.ranks else { return self.validation.clone() };
+        let steps = |piece: &Arc<Piece>| piece.roll.steps();
+        let mut order: Vec<&Arc<Piece>> = self.validation.iter().collect();
+        order.sort_by_key(|piece| std::cmp::Reverse(steps(piece)));
+        let mut shares = vec![(0, vec![]); ranks.size()];
+        for piece in order {
+            if let Some(least) = shares.iter_mut().min_by_key(|(sum, _)| *sum) {
+                least.0 += steps(piece);
+                least.1.push(piece.clone());
+            }
+        }
+        shares.swap_remove(ranks.rank()).1
+    }
 }
 
 /// Pieces that a run is given, where it does not read a corpus of MIDI files.
@@ -77,7 +107,16 @@ const VALIDATE_EVERY: u64 = 200;
 /// # Errors
 /// Anything that cannot be read or does not fit together, values out of range, or a folder that holds a run already.
 pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
-    prepared(options, device, None)
+    prepared(options, device, None, None)
+}
+
+/// The same on one of several ranks that are to train together, each with its share of every batch. Rank 0 decides on the run's
+/// folder and reads the checkpoint to go on from; each reads the corpus for itself.
+///
+/// # Errors
+/// As [`prepare`], on any rank; a batch that cannot be divided; ranks of another version, corpus or configuration than rank 0.
+pub fn prepare_among(options: &TrainOptions, device: &Device, ranks: &Ranks) -> Result<Prepared> {
+    prepared(options, device, None, Some(ranks))
 }
 
 /// The same for `pieces` that were read already; `data` of the options is where they are from, and what else the options say of a
@@ -86,7 +125,7 @@ pub fn prepare(options: &TrainOptions, device: &Device) -> Result<Prepared> {
 /// # Errors
 /// As [`prepare`].
 pub fn prepare_pieces(options: &TrainOptions, device: &Device, pieces: &Pieces) -> Result<Prepared> {
-    prepared(options, device, Some(pieces))
+    prepared(options, device, Some(pieces), None)
 }
 
 /// A run that goes on from a checkpoint which is at hand, and not in a folder; errors call it `name`. The pieces are given, or read as
@@ -106,16 +145,67 @@ pub fn prepare_resumed(
     Ok(prepared)
 }
 
-fn prepared(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
-    let mut prepared = match options.resume {
-        ResumeMode::Never => fresh(options, device, pieces)?,
-        ResumeMode::Always => resumed(options, device, pieces)?,
-        ResumeMode::Auto if there_is_a_run(options)? => resumed(options, device, pieces)?,
-        ResumeMode::Auto => fresh(options, device, pieces)?,
+fn prepared(
+    options: &TrainOptions,
+    device: &Device,
+    pieces: Option<&Pieces>,
+    ranks: Option<&Ranks>,
+) -> Result<Prepared> {
+    let found = match ranks {
+        None => find(options)?,
+        Some(ranks) => found_by_first(options, ranks)?,
     };
-    prepared.command = (!options.whole && pieces.is_none()).then_some(COMMAND);
-    check(&prepared.state.settings)?;
-    Ok(prepared)
+    let first = ranks.is_none_or(Ranks::is_first);
+    let prepare = || {
+        let mut prepared = match found {
+            Some((path, state)) => gone_on_with(options, device, (&path, state), pieces)?,
+            None => fresh(options, device, pieces, first)?,
+        };
+        prepared.command = (!options.whole && pieces.is_none()).then_some(COMMAND);
+        check(&prepared.state.settings)?;
+        Ok(prepared)
+    };
+    match ranks {
+        None => prepare(),
+        Some(ranks) => alike::together(ranks.agree(prepare())?, ranks),
+    }
+}
+
+/// The run that is to go on, if one is, with the file that it goes on from.
+fn find(options: &TrainOptions) -> Result<Option<(PathBuf, Checkpoint)>> {
+    match options.resume {
+        ResumeMode::Never => return Ok(None),
+        ResumeMode::Auto if !there_is_a_run(options)? => return Ok(None),
+        ResumeMode::Always | ResumeMode::Auto => {}
+    }
+    let path = match &options.out {
+        Some(out) => out.join(LAST),
+        None => newest(Path::new(RUNS), LAST)?,
+    };
+    if !path.exists() {
+        let remedy = "name its folder with --out, or leave out --resume";
+        return Err(Error::file(&path, "there is no run to go on with", remedy));
+    }
+    let state = Checkpoint::load(&path)?;
+    Ok(Some((path, state)))
+}
+
+/// The same, as rank 0 finds it: the others need not see the folder.
+fn found_by_first(options: &TrainOptions, ranks: &Ranks) -> Result<Option<(PathBuf, Checkpoint)>> {
+    let found = ranks.agree(if ranks.is_first() { find(options) } else { Ok(None) })?;
+    let (path, bytes) = match &found {
+        Some((path, state)) => (path_text(path).into_bytes(), state.to_bytes()?),
+        None => (vec![], vec![]),
+    };
+    let (path, bytes) = (ranks.from_first(path)?, ranks.from_first(bytes)?);
+    match (found, bytes.is_empty()) {
+        (_, true) => Ok(None),
+        (Some(found), _) => Ok(Some(found)),
+        (None, _) => {
+            let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
+            Ok(Some((path, Checkpoint::from_bytes(&bytes)?)))
+        }
+    }
 }
 
 /// Fails on settings out of range, by the names of their flags.
@@ -144,7 +234,8 @@ fn check(settings: &Settings) -> Result<()> {
     positive("--patience", settings.budget.patience.map(|p| p as f64))
 }
 
-fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
+/// `writes` says whether this process is to write the run's files.
+fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>, writes: bool) -> Result<Prepared> {
     let (origin, said) = &Origin::of(options)?;
     let options = &said.complete(device)?;
     let on_cpu = device.capabilities().is_none();
@@ -152,7 +243,9 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
     let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
     let (out, destination) = place(options, preset.name);
     // Found out again when the folder is locked; here before anything is read.
-    destination::check(&out, destination)?;
+    if writes {
+        destination::check(&out, destination)?;
+    }
     let (corpus, split) = corpus_and_split(options, architecture, pieces)?;
     let range = corpus.range;
     let facts = CorpusFacts { lowest: usize::from(range.low()), notes: range.len(), styles: corpus.styles.len() };
@@ -222,8 +315,8 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Re
         progress: Progress::beginning(sampler.cursor().clone()),
         model,
     };
-    let (save_every, command) = (options.save_every.unwrap_or(validate_every), None);
-    Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command })
+    let (save_every, command, ranks) = (options.save_every.unwrap_or(validate_every), None, None);
+    Ok(Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command, ranks })
 }
 
 /// What a run goes on from before its first update.
@@ -232,6 +325,7 @@ fn at_the_beginning(model: &dyn Model, optimizer: &dyn optimizer::Optimizer, bat
     Resume {
         moments: optimizer.buffers().iter().map(|_| zeros(model.layout().len())).collect(),
         states: model.states(batch).iter().map(|state| zeros(state.shape.iter().product())).collect(),
+        owed: None,
     }
 }
 
@@ -349,19 +443,6 @@ fn there_is_a_run(options: &TrainOptions) -> Result<bool> {
     }
 }
 
-fn resumed(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>) -> Result<Prepared> {
-    let path = match &options.out {
-        Some(out) => out.join(LAST),
-        None => newest(Path::new(RUNS), LAST)?,
-    };
-    if !path.exists() {
-        let remedy = "name its folder with --out, or leave out --resume";
-        return Err(Error::file(&path, "there is no run to go on with", remedy));
-    }
-    let state = Checkpoint::load(&path)?;
-    gone_on_with(options, device, (&path, state), pieces)
-}
-
 fn gone_on_with(
     options: &TrainOptions,
     device: &Device,
@@ -437,6 +518,7 @@ fn gone_on_with(
         save_every,
         notices,
         command: None,
+        ranks: None,
     })
 }
 

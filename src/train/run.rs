@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use web_time::Instant;
 
+use super::among::{Among, Wishes};
 use super::destination::{self, Destination};
 use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
 use super::plans::{self, Plans};
-use super::run_files::{BEST, Folder, LAST, RunFiles};
+use super::run_files::{BEST, Folder, LAST, Nowhere, RunFiles};
 use super::tensorboard::EventFile;
 use super::trainer::{Snapshot, Start, Trainer, Update};
 use super::{End, Outcome, Prepared, curve};
 use crate::calendar::since_1970;
 use crate::checkpoint::{Best, Checkpoint, CorpusInfo, StopConditions};
+use crate::distributed::Ranks;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::models::LossValues;
@@ -65,7 +67,7 @@ pub async fn train(
     train_and_hold(prepared, device, selection, observer, stop).await.map(|(outcome, _)| outcome)
 }
 
-/// The same, with the run's folder, which stays locked for as long as that value is there.
+/// The same, with the run's folder, which stays locked for as long as that value is there; `None` on a rank that writes no files.
 ///
 /// # Errors
 /// As [`train`].
@@ -75,18 +77,42 @@ pub async fn train_and_hold(
     selection: KernelSelection,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
-) -> Result<(Outcome, Folder)> {
-    let plans = plans::checked(&prepared, &device, &selection)?;
-    let mut files = destination::open(&prepared.out, prepared.destination)?;
-    prepared.out = files.folder().into();
+) -> Result<(Outcome, Option<Folder>)> {
+    let ranks = prepared.ranks.clone();
+    let plans = agreed(ranks.as_ref(), plans::checked(&prepared, &device, &selection))?;
+    let writes = ranks.as_ref().is_none_or(Ranks::is_first);
+    let mut folder = agreed(ranks.as_ref(), if writes { open(&prepared).map(Some) } else { Ok(None) })?;
+    let mut nowhere = Nowhere;
+    let files: &mut dyn RunFiles = match &mut folder {
+        Some(folder) => {
+            prepared.out = folder.folder().into();
+            folder
+        }
+        None => &mut nowhere,
+    };
+    let run = Run::begin(files, prepared, plans, device, selection, observer, stop).await;
+    let outcome = agreed(ranks.as_ref(), run)?.go().await?;
+    Ok((outcome, folder))
+}
+
+/// What came of something that all ranks did, where there are several.
+fn agreed<T>(ranks: Option<&Ranks>, result: Result<T>) -> Result<T> {
+    match ranks {
+        Some(ranks) => ranks.agree(result),
+        None => result,
+    }
+}
+
+/// The run's folder, locked.
+fn open(prepared: &Prepared) -> Result<Folder> {
+    let files = destination::open(&prepared.out, prepared.destination)?;
     if prepared.destination == Destination::Resumed
-        && Checkpoint::read_progress(&prepared.out.join(LAST))? != prepared.state.progress
+        && Checkpoint::read_progress(&files.folder().join(LAST))? != prepared.state.progress
     {
         let what = "another process has gone on with the run in the meantime";
-        return Err(Error::file(&prepared.out, what, "go on again from where it ended"));
+        return Err(Error::file(files.folder(), what, "go on again from where it ended"));
     }
-    let outcome = Run::begin(&mut files, prepared, plans, device, selection, observer, stop).await?.go().await?;
-    Ok((outcome, files))
+    Ok(files)
 }
 
 /// The same with files elsewhere, such as [`Memory`](super::Memory).
@@ -163,8 +189,9 @@ impl<'a> Run<'a> {
         observer: &'a mut dyn Observer,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
-        let Prepared { out, destination, state, sampler, train_files, validation, save_every, notices, command } =
-            prepared;
+        let (validates, own_validation) = (!prepared.validation.is_empty(), prepared.own_validation());
+        let Prepared { out, destination, state, sampler, train_files, validation, save_every, .. } = prepared;
+        let Prepared { notices, command, ranks, .. } = prepared;
         let Checkpoint { model, styles, split, corpus, settings, mut progress, params, mean, resume } = state;
         progress.device = match &device {
             Device::Gpu(gpu) => gpu.capabilities.to_string(),
@@ -177,14 +204,16 @@ impl<'a> Run<'a> {
             train_files,
             validation_files: validation.len(),
             step: progress.step,
-            flops: plans.flops(),
+            flops: plans.flops() * ranks.as_ref().map_or(1, Ranks::size) as u64,
             memory_bytes: plans.bytes(device.capabilities()),
             done: None,
             losses: model.losses(),
             notices,
         };
         let (step, seconds_before) = (progress.step, progress.seconds);
-        let start = Start { model, settings, progress, params, mean, resume: resume.unwrap_or_default(), sampler };
+        let resume = resume.unwrap_or_default();
+        let among = ranks.map(|ranks| Among::new(ranks, &device)).transpose()?;
+        let start = Start { model, settings, progress, params, mean, resume, sampler, validates, among };
         let resumable = (destination == Destination::Resumed).then_some(step);
         let trainer = match Trainer::new(start, plans, device, selection).await {
             Err(e) if e.is_of_device() && resumable.is_some() => {
@@ -211,7 +240,7 @@ impl<'a> Run<'a> {
             styles,
             split,
             corpus,
-            validation,
+            validation: own_validation,
             save_every,
             files,
             events,
@@ -249,7 +278,7 @@ impl<'a> Run<'a> {
             let step = self.trainer.submitted();
             let every = |n: u64| step > 0 && step.is_multiple_of(n);
             let validation_due = every(self.trainer.settings().validate_every);
-            let save_due = self.observer.wants_checkpoint() || validation_due || every(self.save_every);
+            let save_due = self.save_is_wanted() || validation_due || every(self.save_every);
             let mut end = self.end();
             if save_due || end.is_some() {
                 if let Some(update) = self.trainer.finish().await? {
@@ -271,23 +300,50 @@ impl<'a> Run<'a> {
                 curve::push(self.files, "end", &record)?;
                 return Ok(self.outcome(end));
             }
+            self.wish();
             if let Some(update) = self.trainer.step().await? {
                 self.record(update)?;
             }
         }
     }
 
+    /// Whether a checkpoint was asked for.
+    fn save_is_wanted(&mut self) -> bool {
+        match self.trainer.agreed() {
+            Some(agreed) => agreed.save,
+            None => self.observer.wants_checkpoint(),
+        }
+    }
+
+    /// Tells other ranks what is asked for here, so that all do it after the same update.
+    fn wish(&mut self) {
+        if self.trainer.agreed().is_some() {
+            let (stop, save) = (self.stop.load(Ordering::Relaxed), self.observer.wants_checkpoint());
+            self.trainer.wish(Wishes { stop, save, time_up: self.time_is_up() });
+        }
+    }
+
+    /// Whether the minutes of the budget have passed.
+    fn time_is_up(&self) -> bool {
+        self.trainer.settings().budget.minutes.is_some_and(|n| self.seconds() >= 60.0 * n)
+    }
+
     /// Why training should end now, if it should.
     fn end(&self) -> Option<End> {
         let (progress, settings) = (self.trainer.progress(), self.trainer.settings());
-        let StopConditions { steps, epochs, minutes, patience } = settings.budget;
+        let StopConditions { steps, epochs, minutes: _, patience } = settings.budget;
+        // Signals and clocks are for all ranks to agree on.
+        let (stop, time_up) = match self.trainer.agreed() {
+            Some(agreed) => (agreed.stop, agreed.time_up),
+            None => (self.stop.load(Ordering::Relaxed), self.time_is_up()),
+        };
         let step = self.trainer.submitted();
         let waited = progress.best.map_or(0, |best| step - best.step);
         let conditions = [
-            (self.stop.load(Ordering::Relaxed), End::Interrupted),
+            (stop, End::Interrupted),
             (steps.is_some_and(|n| step >= n), End::Steps),
             (epochs.is_some_and(|n| self.trainer.epochs() >= n), End::Epochs),
-            (minutes.is_some_and(|n| self.seconds() >= 60.0 * n), End::Minutes),
+            (time_up, End::Minutes),
             (patience.is_some_and(|n| waited >= n * settings.validate_every), End::Patience),
         ];
         conditions.into_iter().find(|(met, _)| *met).map(|(_, end)| end)
@@ -393,7 +449,12 @@ impl<'a> Run<'a> {
             mean: mean.clone(),
             resume: resumable.then(|| resume.clone()),
         };
-        self.files.write(name, &checkpoint.to_bytes()?)?;
+        let ranks = self.trainer.ranks();
+        let written = match ranks.is_none_or(Ranks::is_first) {
+            true => checkpoint.to_bytes().and_then(|bytes| self.files.write(name, &bytes)),
+            false => Ok(()),
+        };
+        agreed(ranks, written)?;
         if name == LAST {
             self.resumable = Some(checkpoint.progress.step);
         }

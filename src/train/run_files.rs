@@ -184,6 +184,35 @@ impl RunFiles for Memory {
     }
 }
 
+/// No files: those of a rank for which another writes.
+pub(super) struct Nowhere;
+
+impl RunFiles for Nowhere {
+    fn write(&mut self, _: &str, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn append(&mut self, _: &str, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn read(&self, _: &str) -> Result<Option<Vec<u8>>> {
+        Ok(Some(vec![]))
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+
+    fn remove(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        name.into()
+    }
+}
+
 /// The name of a new run: date and time (UTC) and preset.
 pub(super) fn run_name(preset: &str) -> String {
     format!("{}-{preset}", run_stamp())

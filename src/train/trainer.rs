@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::Prepared;
-use super::observer::UpdateRecord;
+use super::among::Among;
+use super::observer::{RanksRecord, UpdateRecord};
 use super::plans::{self, Plans};
 use crate::checkpoint::{Checkpoint, Progress, Resume, Settings, averaged};
-use crate::evaluate::{Evaluator, Metrics, feed};
+use crate::evaluate::{self, Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
 use crate::graph::{Kind, ProgramId, Session};
@@ -50,14 +51,19 @@ pub struct Trainer {
     /// As of the last update whose losses were read.
     progress: Progress,
     sampler: Sampler,
-    session: Session,
-    gradients: ProgramId,
-    update: ProgramId,
-    io: SequenceIo,
+    pub(super) session: Session,
+    pub(super) gradients: ProgramId,
+    /// In the session [`Trainer::updating`].
+    pub(super) update: ProgramId,
+    pub(super) io: SequenceIo,
     squared_norm: View,
     evaluator: Option<Evaluator>,
-    /// The parts of a batch.
-    parts: Vec<Slots>,
+    /// Whether any process validates.
+    validates: bool,
+    /// The other ranks, where several train together.
+    pub(super) among: Option<Among>,
+    /// The parts of this process' slots of a batch.
+    pub(super) parts: Vec<Slots>,
     accumulation: Option<Accumulation>,
     /// The loss scale that the device has.
     scale: f32,
@@ -78,8 +84,10 @@ struct Accumulation {
 /// An update that was submitted.
 struct InFlight {
     reading: Reading,
-    /// The losses, where the batch has several parts: then they were read already.
+    /// The losses, where the batch has several parts or ranks: then they were read already.
     losses: Option<Vec<f32>>,
+    /// What it took of several ranks.
+    ranks: Option<RanksRecord>,
     uniforms: Uniforms,
     /// What becomes of the schedule and the sampler if the update is good.
     schedule: Schedule,
@@ -115,6 +123,9 @@ pub(super) struct Start {
     /// The optimiser's buffers and the carried states.
     pub resume: Resume,
     pub sampler: Sampler,
+    /// Whether there are held-out pieces.
+    pub validates: bool,
+    pub among: Option<Among>,
 }
 
 /// What a checkpoint takes from a trainer.
@@ -135,22 +146,39 @@ impl Trainer {
     /// A configuration that cannot be built, a kernel override that fits no kernel, too little memory, a device that fails.
     pub async fn begin(prepared: Prepared, device: Device, selection: KernelSelection) -> Result<Self> {
         let plans = plans::checked(&prepared, &device, &selection)?;
-        let Prepared { state, sampler, .. } = prepared;
+        let validates = !prepared.validation.is_empty();
+        let Prepared { state, sampler, ranks, .. } = prepared;
         let Checkpoint { model, settings, progress, params, mean, resume, .. } = state;
-        let start = Start { model, settings, progress, params, mean, resume: resume.unwrap_or_default(), sampler };
+        let resume = resume.unwrap_or_default();
+        let among = ranks.map(|ranks| Among::new(ranks, &device)).transpose()?;
+        let start = Start { model, settings, progress, params, mean, resume, sampler, validates, among };
         Self::new(start, plans, device, selection).await
     }
 
     /// The same with plans that are [checked](plans::checked).
     pub(super) async fn new(start: Start, plans: Plans, device: Device, selection: KernelSelection) -> Result<Self> {
-        let Start { model, settings, progress, params, mean, resume, sampler } = start;
+        let Start { model, settings, progress, params, mean, mut resume, sampler, validates, mut among } = start;
+        if let Some(among) = &among {
+            resume.states = among.own_states(&resume.states, settings.batch);
+        }
+        let own = among.as_ref().map_or(Slots::all(settings.batch), |among| among.slots(settings.batch));
         let mut session = Session::new(device, selection);
         let Plans { gradients, io, update, squared_norm, accumulation, evaluation, .. } = plans;
         let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
         let (sums, sum) = accumulation.unzip();
-        let all = [gradients, update].into_iter().chain(evaluation).chain(sums.into_iter().flatten());
-        let programs = session.add_all(all.collect()).await?;
-        let (gradients, update, mut others) = (programs[0], programs[1], programs[2..].iter().copied());
+        let others = evaluation.into_iter().chain(sums.into_iter().flatten());
+        let mut host = among.as_mut().and_then(|among| among.host.as_mut());
+        let (gradients, update, others) = match &mut host {
+            None => {
+                let programs = session.add_all([gradients, update].into_iter().chain(others).collect()).await?;
+                (programs[0], programs[1], programs[2..].to_vec())
+            }
+            Some(host) => {
+                let programs = session.add_all([gradients].into_iter().chain(others).collect()).await?;
+                (programs[0], host.add(update).await?, programs[1..].to_vec())
+            }
+        };
+        let mut others = others.into_iter();
         let evaluator = handles.and_then(|io| Some(Evaluator::new(others.next()?, io, model.clone())));
         let sums = others.next().zip(others.next());
         let accumulation = sums.zip(sum).map(|((add, join), sum)| {
@@ -158,20 +186,27 @@ impl Trainer {
             Accumulation { programs: [add, join], sum, states }
         });
         session.write(gradients, session.plan(gradients).buffer(Kind::Params), &params)?;
+        let updating = match host {
+            None => &mut session,
+            Some(host) => {
+                host.write(update, host.plan(update).buffer(Kind::Params), &params)?;
+                host
+            }
+        };
         if let Some(mean) = &mean {
             let buffer = optimizer::mean_buffer(settings.optimizer.0.as_ref());
-            session.write(update, session.plan(update).buffer(buffer), mean)?;
+            updating.write(update, updating.plan(update).buffer(buffer), mean)?;
         }
         for (i, values) in resume.moments.iter().enumerate() {
-            let view = session.plan(update).buffer(Kind::Optimizer(i as u8));
-            session.write(update, view, values)?;
+            let view = updating.plan(update).buffer(Kind::Optimizer(i as u8));
+            updating.write(update, view, values)?;
         }
         if accumulation.is_none() {
             for (&view, values) in io.states.iter().zip(&resume.states) {
                 session.write(gradients, view, values)?;
             }
         }
-        let parts = settings.parts();
+        let parts = settings.parts(own);
         let (scale, in_flight) = (1.0, None);
         let mut trainer = Self {
             model,
@@ -184,12 +219,16 @@ impl Trainer {
             io,
             squared_norm,
             evaluator,
+            validates,
+            among,
             parts,
             accumulation,
             scale,
             in_flight,
         };
         trainer.write_loss_scale()?;
+        trainer.look_for_early_gradients();
+        trainer.owe(resume.owed)?;
         Ok(trainer)
     }
 
@@ -272,30 +311,40 @@ impl Trainer {
         let mut schedule = schedule_before;
         self.settings.optimizer.0.advance(&mut schedule, &mut uniforms);
         uniforms.lr = (f64::from(uniforms.lr) * self.settings.rate.factor(number)) as f32;
-        let losses = match &batches[..] {
+        let (losses, ranks) = match &batches[..] {
+            batches if self.among.is_some() => {
+                let (losses, record) = self.submit_among(batches, &uniforms).await?;
+                (Some(losses), Some(record))
+            }
             [batch] => {
                 feed(&mut self.session, self.gradients, &self.io, batch)?;
                 self.session.run_all(&[self.gradients, self.update], &uniforms)?;
-                None
+                (None, None)
             }
             batches => {
                 let losses = self.accumulate(batches, &uniforms).await?;
                 self.session.run(self.update, 1, &uniforms)?;
-                Some(losses)
+                (Some(losses), None)
             }
         };
-        let results = [(self.gradients, self.io.losses), (self.update, self.squared_norm)];
-        let reading = self.session.begin_read(&results).await?;
-        // Encoded while the device works.
-        self.session.prepare(self.gradients, 1)?;
-        self.session.prepare(self.update, 1)?;
+        // The norm first, since the losses may be known.
+        let results = [(self.update, self.squared_norm), (self.gradients, self.io.losses)];
+        let reading = match ranks {
+            None => self.session.begin_read(&results).await?,
+            Some(_) => self.updating().begin_read(&results[..1]).await?,
+        };
+        // Encoded while the device works. What ranks run of the gradients is cut in two.
+        if ranks.is_none() {
+            self.session.prepare(self.gradients, 1)?;
+        }
+        self.updating().prepare(self.update, 1)?;
         let (cursor, epochs) = (self.sampler.cursor().clone(), self.sampler.epochs());
-        Ok(InFlight { reading, losses, uniforms, schedule, cursor, epochs, batches })
+        Ok(InFlight { reading, losses, ranks, uniforms, schedule, cursor, epochs, batches })
     }
 
     /// Makes the gradients of all parts of a batch, one after the other, and their sum; returns the sum of the losses. Cells weigh as
     /// in the whole batch, so both are what it would have.
-    async fn accumulate(&mut self, batches: &[Batch], uniforms: &Uniforms) -> Result<Vec<f32>> {
+    pub(super) async fn accumulate(&mut self, batches: &[Batch], uniforms: &Uniforms) -> Result<Vec<f32>> {
         let none = || Error::run("the gradients of several parts of a batch have no sum", "");
         let Accumulation { programs: [add, join], sum, .. } = self.accumulation.as_ref().ok_or_else(none)?;
         let (add, join, sum) = (*add, *join, *sum);
@@ -330,13 +379,14 @@ impl Trainer {
 
     /// Reads the losses of an update and counts it.
     async fn complete(&mut self, update: InFlight) -> Result<Update> {
-        let InFlight { reading, losses, uniforms, schedule, cursor, epochs, batches } = update;
-        let mut read = self.session.finish_read(reading).await?;
-        read[0] = losses.unwrap_or_else(|| std::mem::take(&mut read[0]));
+        let InFlight { reading, losses, ranks, uniforms, schedule, cursor, epochs, batches } = update;
+        let mut read = self.updating().finish_read(reading).await?.into_iter();
+        let squared_norm = read.next().and_then(|norm| norm.first().copied()).unwrap_or(f32::NAN);
+        let losses = losses.or_else(|| read.next()).unwrap_or_default();
         let notes = self.model.roll().notes;
-        let losses = LossValues::new(self.model.losses(), read[0].iter().map(|&loss| f64::from(loss)), notes);
+        let losses = LossValues::new(self.model.losses(), losses.iter().map(|&loss| f64::from(loss)), notes);
         let losses = losses.weighted(&self.settings.loss_weights);
-        let gradient_norm = f64::from(read[1][0]).sqrt() * f64::from(uniforms.unscale);
+        let gradient_norm = f64::from(squared_norm).sqrt() * f64::from(uniforms.unscale);
         let mixed = self.settings.precision == Precision::Mixed;
         let losses_finite = losses.total().is_finite();
         // The update has left everything as it was; the next batch is tried with half the scale.
@@ -355,7 +405,8 @@ impl Trainer {
         progress.cursor = cursor;
         let loss_scale = mixed.then_some(self.scale);
         let (step, lr) = (progress.step, f64::from(uniforms.lr));
-        let record = UpdateRecord { step, epochs, losses, gradient_norm, lr, loss_scale, seconds: 0.0, done: None };
+        let (seconds, done) = (0.0, None);
+        let record = UpdateRecord { step, epochs, losses, gradient_norm, lr, loss_scale, seconds, done, ranks };
         if mixed {
             progress.loss_scale.grow();
             if progress.loss_scale.factor() != self.scale {
@@ -385,8 +436,8 @@ impl Trainer {
     async fn not_finite(&mut self, uniforms: &Uniforms, batches: &[Batch]) -> Error {
         let number = self.progress.step + 1;
         let next_was_made = self.in_flight.is_some();
-        let found = match self.first_non_finite(uniforms, batches).await {
-            Ok(Some(node)) => format!("first in the op `{node}`"),
+        let found = match self.first_non_finite_of_all(uniforms, batches).await {
+            Ok(Some(node)) => format!("first in the op {node}"),
             Ok(None) if next_was_made => "which no longer shows: the next update was made meanwhile".into(),
             Ok(None) => "only with the state carried from the window before".into(),
             Err(e) => format!("and the search for the op failed: {}", e.what),
@@ -395,6 +446,18 @@ impl Trainer {
             format!("update {number}: the loss or its gradient is not finite, {found}"),
             "start again with a lower --lr or with --clip-norm 1; checkpoints of the run are from before and good",
         )
+    }
+
+    /// The op, and of several ranks those that have it.
+    async fn first_non_finite_of_all(&mut self, uniforms: &Uniforms, batches: &[Batch]) -> Result<Option<String>> {
+        let found = self.first_non_finite(uniforms, batches).await;
+        let Some(ranks) = self.ranks() else { return Ok(found?.map(|node| format!("`{node}`"))) };
+        let own = found.unwrap_or_else(|e| Some(e.what));
+        let all = ranks.all(&own)?;
+        ranks.all_have_it();
+        let first = all.iter().flatten().next().cloned();
+        let having: Vec<usize> = (0..all.len()).filter(|&rank| first.is_some() && all[rank] == first).collect();
+        Ok(first.map(|node| format!("`{node}` of {}", ranks.names_of(&having))))
     }
 
     async fn first_non_finite(&mut self, uniforms: &Uniforms, batches: &[Batch]) -> Result<Option<String>> {
@@ -415,6 +478,10 @@ impl Trainer {
                 return Ok(found);
             }
         }
+        // That of several ranks has other gradients.
+        if self.among.is_some() {
+            return Ok(None);
+        }
         self.session.first_non_finite(self.update, uniforms).await
     }
 
@@ -430,16 +497,28 @@ impl Trainer {
         progress: impl FnMut(usize),
     ) -> Result<Option<Metrics>> {
         self.nothing_in_flight()?;
-        if self.evaluator.is_none() {
+        if !self.validates {
             return Ok(None);
         }
         let params = self.begin_mean().await?;
-        let Some(evaluator) = &self.evaluator else { return Ok(None) };
-        let metrics = evaluator.run(&mut self.session, pieces, stop, progress).await;
+        let sum = match &self.evaluator {
+            Some(evaluator) => evaluator.summed(&mut self.session, pieces, stop, progress).await,
+            None => Ok(Some(evaluate::Sum::of(self.model.as_ref(), &[]))),
+        };
         if let Some(params) = params {
             self.session.write(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params), &params)?;
         }
-        let metrics = metrics?;
+        let metrics = match &mut self.among {
+            None => sum?.map(evaluate::Sum::metrics),
+            Some(among) => {
+                let sums = among.ranks.all(&sum?.map(|sum| sum.parts()))?;
+                // Whoever was stopped has all others stop.
+                among.agreed.stop |= sums.iter().any(Option::is_none);
+                let sums: Option<Vec<_>> = sums.into_iter().collect();
+                let none = evaluate::Sum::of(self.model.as_ref(), &[]);
+                sums.map(|sums| sums.into_iter().fold(none, evaluate::Sum::with_parts).metrics())
+            }
+        };
         Ok(metrics.map(|metrics| metrics.weighted(&self.settings.loss_weights)))
     }
 
@@ -447,8 +526,8 @@ impl Trainer {
     async fn begin_mean(&mut self) -> Result<Option<Vec<f32>>> {
         let Some((decay, buffer)) = self.mean() else { return Ok(None) };
         let place = self.session.plan(self.gradients).buffer(Kind::Params);
-        let read = self.session.begin_read(&[(self.gradients, place), (self.update, buffer)]).await?;
-        let [params, mean] = self.session.finish_read(read).await?.try_into().unwrap_or_default();
+        let params = self.session.read(self.gradients, &[place]).await?.swap_remove(0);
+        let mean = self.updating().read(self.update, &[buffer]).await?.swap_remove(0);
         let updates = self.progress.schedule.steps;
         self.session.write(self.gradients, place, &averaged(&params, &mean, decay, updates))?;
         Ok(Some(params))
@@ -457,12 +536,12 @@ impl Trainer {
     /// Decay and buffer of the running mean, where there is one.
     fn mean(&self) -> Option<(f64, View)> {
         let buffer = optimizer::mean_buffer(self.settings.optimizer.0.as_ref());
-        self.settings.ema.map(|decay| (decay, self.session.plan(self.update).buffer(buffer)))
+        self.settings.ema.map(|decay| (decay, self.updating().plan(self.update).buffer(buffer)))
     }
 
-    /// Whether there is an evaluation plan.
+    /// Whether there are pieces to validate on.
     pub fn validates(&self) -> bool {
-        self.evaluator.is_some()
+        self.validates
     }
 
     /// Parameters would be those of an update that schedule and sampler do not know of.
@@ -480,23 +559,27 @@ impl Trainer {
     pub async fn snapshot(&self) -> Result<Snapshot> {
         self.nothing_in_flight()?;
         let buffers = self.settings.optimizer.0.buffers().len();
-        let mut views = vec![(self.gradients, self.session.plan(self.gradients).buffer(Kind::Params))];
-        let moment = |i: usize| self.session.plan(self.update).buffer(Kind::Optimizer(i as u8));
-        views.extend((0..buffers).map(|i| (self.update, moment(i))));
-        let mean = self.mean();
-        views.extend(mean.map(|(_, buffer)| (self.update, buffer)));
+        let mut views = vec![self.session.plan(self.gradients).buffer(Kind::Params)];
         if self.accumulation.is_none() {
-            views.extend(self.io.states.iter().map(|&state| (self.gradients, state)));
+            views.extend(&self.io.states);
         }
-        let reading = self.session.begin_read(&views).await?;
-        let mut read = self.session.finish_read(reading).await?.into_iter();
+        let mut read = self.session.read(self.gradients, &views).await?.into_iter();
         let params = read.next().unwrap_or_default();
-        let moments = read.by_ref().take(buffers).collect();
-        let mean = mean.and_then(|_| read.next());
-        let states = match &self.accumulation {
+        let mut states = match &self.accumulation {
             Some(accumulation) => accumulation.states.clone(),
             None => read.collect(),
         };
-        Ok(Snapshot { params, mean, resume: Resume { moments, states } })
+        if let Some(among) = &self.among {
+            states = among.all_states(&states)?;
+        }
+        let updating = self.updating();
+        let moment = |i: usize| updating.plan(self.update).buffer(Kind::Optimizer(i as u8));
+        let mean = self.mean();
+        let views: Vec<View> = (0..buffers).map(moment).chain(mean.map(|(_, buffer)| buffer)).collect();
+        let mut read = updating.read(self.update, &views).await?.into_iter();
+        let moments = read.by_ref().take(buffers).collect();
+        let mean = mean.and_then(|_| read.next());
+        let owed = self.settle()?;
+        Ok(Snapshot { params, mean, resume: Resume { moments, states, owed } })
     }
 }

@@ -61,6 +61,9 @@ const RULES: &[Rule] = &[
     Rule::AtMost { of: PROFILES, flag: "--runs", most: 2, missing: Missing::Added },
     Rule::AtMost { of: &["profile ab"], flag: "--runs", most: 1, missing: Missing::Added },
     Rule::AtMost { of: &["profile ab"], flag: "--pairs", most: 2, missing: Missing::Added },
+    Rule::AtMost { of: &["scale"], flag: "--updates", most: 1, missing: Missing::Added },
+    Rule::AtMost { of: &["scale"], flag: "--batch", most: 1, missing: Missing::Added },
+    Rule::AtMost { of: &["scale"], flag: "--seq", most: 8, missing: Missing::Added },
     Rule::Added { of: &["verify"], flag: "--only", value: "add/", but: "beside `--merge`" },
     Rule::Replaced { word: "WHAT", by: "train", because: "the page's word for `train` and `generate`" },
     Rule::Replaced { word: "scale", by: "add", because: "the op that [NEW-OP.md](NEW-OP.md) adds" },
@@ -124,7 +127,8 @@ pub const NO_ADAPTER: &str = "--variant needs an adapter, and none is here";
 pub fn replace(words: &mut [Word]) {
     for rule in RULES {
         if let Rule::Replaced { word, by, .. } = rule {
-            words.iter_mut().filter(|own| own.text == *word).for_each(|own| *own = Word::new(*by));
+            // The first word is a command, which may have the same name.
+            words.iter_mut().skip(1).filter(|own| own.text == *word).for_each(|own| *own = Word::new(*by));
         }
     }
 }

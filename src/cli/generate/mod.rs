@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use deepj::checkpoint::{Checkpoint, is_builtin};
+use deepj::distributed::{Ranks, Wire};
 use deepj::files::{Outputs, is_standard_stream, path_text, serialize_path};
 use deepj::generate::choose::Judged;
-use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate};
+use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate, generate_among};
 use deepj::music::hands::Hand;
 use deepj::music::{self, Part, RollStats, StylePath, Styles};
 use deepj::quality::{Copied, copies, described};
@@ -26,7 +27,7 @@ pub(super) use written::Rights;
 use written::{Made, Written, rights_file};
 
 use super::{
-    DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, read_piece, roll, say, say_json,
+    DeviceArguments, MIDI, bar, check_copies_bound, claim, load_checkpoint, ranks, read_piece, roll, say, say_json,
     signals::Signals, tell,
 };
 
@@ -180,8 +181,22 @@ struct Piece<'a> {
 
 impl Generate {
     pub fn run(self) -> Result<ExitCode> {
+        let ranks = ranks::join(Wire::F32)?;
+        let done = self.generate(ranks.as_ref());
+        ranks::conclude(ranks, done)
+    }
+
+    /// Composes, alone or with other processes, each of which composes some of the pieces.
+    fn generate(mut self, ranks: Option<&Ranks>) -> Result<ExitCode> {
+        if let Some(ranks) = ranks {
+            let seed = ranks.all(&self.seed.unwrap_or_else(seed_of_the_clock))?;
+            self.seed = seed.first().copied();
+        }
         // Locked until all is written.
-        let (mut request, _outputs) = self.request()?;
+        let (mut request, _outputs) = together(ranks, self.request(ranks.is_none_or(Ranks::is_first)))?;
+        if let Some(ranks) = ranks {
+            self.check_alike(&request, ranks)?;
+        }
         if let Some(sets) = self.wishes.mood(&request.checkpoint, self.temperature.is_none()) {
             tell(format_args!("note: the mood stands for {sets}"));
         }
@@ -189,7 +204,14 @@ impl Generate {
             let sources = self.sources(&request.checkpoint);
             request.options.sources = sources.into_iter().map(|piece| piece.roll.clone()).collect();
         }
-        let device = self.device.open_in_time()?;
+        let device = match ranks {
+            None => self.device.open_in_time()?,
+            Some(ranks) => {
+                let device = ranks.agree(self.device.open_for(ranks.on_host().0))?;
+                let (peaks, _) = self.device.peaks_of_all(&device, Some(ranks))?;
+                self.device.in_time(device, peaks.as_ref())
+            }
+        };
         let signals = Signals::listen("stopping after this bar, and writing what there is");
         let device = device.waited_for(signals.wait_options());
         let all = request.options.steps.div_ceil(request.checkpoint.model.roll().beats);
@@ -200,18 +222,31 @@ impl Generate {
             bar.set_position(done as u64);
         };
         let (selection, stop) = (self.device.selection(), &signals.stop);
-        let composed =
-            pollster::block_on(generate(&request.checkpoint, &request.options, device, selection, stop, progress));
+        let (checkpoint, options) = (&request.checkpoint, &request.options);
+        let composed = match ranks {
+            None => pollster::block_on(generate(checkpoint, options, device, selection, stop, progress)),
+            Some(ranks) => {
+                let on = (device, selection);
+                pollster::block_on(generate_among(checkpoint, options, on, stop, progress, ranks))
+            }
+        };
         bar.finish_and_clear();
         let mut composed = composed.map_err(|e| match e.is_of_device() {
             true => e.during("composing the first bar", "no bar was composed, and nothing was written"),
             false => e,
         })?;
+        let interrupted_by = match ranks {
+            None => signals.exit_code(),
+            Some(ranks) => signals.exit_code_of_all(ranks)?.unwrap_or(ExitCode::SUCCESS),
+        };
+        if ranks.is_some_and(|ranks| !ranks.is_first()) {
+            return Ok(if composed.interrupted { interrupted_by } else { ExitCode::SUCCESS });
+        }
         let given = request.options.prime.as_ref().map_or(0, music::Roll::steps);
         let nothing = composed.rolls.iter().all(|roll| roll.steps() <= given);
         if composed.interrupted && composed.failure.is_none() && nothing {
             tell("interrupted before the first bar was composed: nothing is written");
-            return Ok(signals.exit_code());
+            return Ok(interrupted_by);
         }
         if let Some(what) = request.shorter(&composed) {
             tell(what);
@@ -231,13 +266,31 @@ impl Generate {
                 let doing = format!("composing bar {} of {all}", bars + 1);
                 Err(e.during(doing, "what was composed until then is written"))
             }
-            None if composed.interrupted => Ok(signals.exit_code()),
+            None if composed.interrupted => Ok(interrupted_by),
             None => Ok(ExitCode::SUCCESS),
         }
     }
 
-    /// All that is known before the work, with the outputs, which can be written: a piece is worth the time it took.
-    fn request(&self) -> Result<(Request, Outputs)> {
+    /// Fails unless all ranks are about to compose the same.
+    fn check_alike(&self, request: &Request, ranks: &Ranks) -> Result<()> {
+        let weights = crc32c::crc32c(bytemuck::cast_slice(&request.checkpoint.weights()));
+        let own = (env!("CARGO_PKG_VERSION"), weights, format!("{:?}", request.options));
+        let own = (crc32c::crc32c(format!("{own:?}").as_bytes()), weights);
+        let all = ranks.all(&own)?;
+        let others: Vec<usize> = (0..all.len()).filter(|&rank| all[rank] != all[0]).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        ranks.all_have_it();
+        let what =
+            if others.iter().any(|&rank| all[rank].1 != all[0].1) { "another checkpoint" } else { "other flags" };
+        let what = format!("{} would compose with {what} than {}", ranks.names_of(&others), ranks.name_of(0));
+        Err(Error::usage(what, "start one program with the same flags and copies of the same files"))
+    }
+
+    /// All that is known before the work, with the outputs, which can be written: a piece is worth the time it took. A process that
+    /// does not write claims none.
+    fn request(&self, writes: bool) -> Result<(Request, Outputs)> {
         let (path, checkpoint) = load_checkpoint(self.checkpoint.as_deref())?;
         check_copies_bound(self.copies_bound.unwrap_or(COPIES_BOUND))?;
         let Prime { roll: prime, tempo, warnings } = match &self.prime {
@@ -253,7 +306,7 @@ impl Generate {
         let wishes = self.wishes.wishes(&checkpoint, clock)?;
         let (expression, style) = style_of(self.style.as_deref(), &checkpoint, steps.div_ceil(bar))?;
         let seed = self.seed.unwrap_or_else(seed_of_the_clock);
-        let (files, outputs) = self.files(&path, seed)?;
+        let (files, outputs) = self.files(&path, seed, writes)?;
         let candidates = self.wishes.candidates(self.count);
         if candidates < self.count {
             let what = format!("--candidates {candidates} for --count {}", self.count);
@@ -423,7 +476,7 @@ impl Generate {
     }
 
     /// The files to be written, which can be.
-    fn files(&self, checkpoint: &Path, seed: u32) -> Result<(Vec<PathBuf>, Outputs)> {
+    fn files(&self, checkpoint: &Path, seed: u32, writes: bool) -> Result<(Vec<PathBuf>, Outputs)> {
         if self.count == 0 || self.count > MAX_PIECES {
             let what = format!("--count {}", self.count);
             return Err(Error::usage(what, format!("compose 1 to {MAX_PIECES} pieces")));
@@ -436,6 +489,9 @@ impl Generate {
         }
         let files: Vec<PathBuf> = (0..self.count).map(|i| numbered(&output, i, self.count)).collect();
         let mut outputs = Outputs::default();
+        if !writes {
+            return Ok((files, outputs));
+        }
         outputs.reads(checkpoint);
         self.prime.iter().for_each(|prime| outputs.reads(prime));
         files.iter().try_for_each(|file| claim(&mut outputs, Some(file), MIDI))?;
@@ -484,6 +540,14 @@ pub(super) fn style_of(expression: Option<&str>, checkpoint: &Checkpoint, bars: 
         tell(format_args!("note: {notice}"));
     }
     Ok((expression, style))
+}
+
+/// What came of something that all ranks did, where there are several.
+fn together<T>(ranks: Option<&Ranks>, result: Result<T>) -> Result<T> {
+    match ranks {
+        Some(ranks) => ranks.agree(result),
+        None => result,
+    }
 }
 
 /// A given beginning.

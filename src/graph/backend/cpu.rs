@@ -1,5 +1,6 @@
 //! Plans on the CPU, in f32. A run is over when it returns.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use web_time::Instant;
@@ -55,6 +56,12 @@ impl Backend for Cpu {
         let Self { shared, programs } = self;
         // From a thread of the pool, nodes start their parallel parts without waking it first.
         rayon::scope(|_| runs.iter().for_each(|&(program, times)| programs[program].repeat(shared, times, uniforms)));
+        Ok(())
+    }
+
+    fn run_nodes(&mut self, program: usize, nodes: Range<usize>, uniforms: &Uniforms) -> Result<()> {
+        let Self { shared, programs } = self;
+        rayon::scope(|_| nodes.for_each(|node| programs[program].run_node(shared, node, uniforms)));
         Ok(())
     }
 

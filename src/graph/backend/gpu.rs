@@ -1,5 +1,6 @@
 //! Plans on a GPU.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::{Backend, Pending, Task};
@@ -128,6 +129,11 @@ impl Backend for OnGpu {
     fn run(&mut self, runs: &[(usize, u32)], uniforms: &Uniforms) -> Result<()> {
         let runs: Vec<_> = runs.iter().map(|&(program, times)| (&self.programs[program].program, times)).collect();
         self.gpu.submit_all(&runs, &uniforms.words())
+    }
+
+    fn run_nodes(&mut self, program: usize, nodes: Range<usize>, uniforms: &Uniforms) -> Result<()> {
+        let Runnable { program, starts, .. } = &self.programs[program];
+        self.gpu.submit_range(program, starts[nodes.start]..starts[nodes.end], &uniforms.words())
     }
 
     fn timeline<'a>(

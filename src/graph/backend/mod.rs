@@ -1,6 +1,7 @@
 //! What a session needs of a device: the CPU and GPUs are the two that there are.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(super) trait Backend: Send {
     fn finish_read(&self, pending: Pending) -> Task<'_, Vec<Vec<f32>>>;
     /// Runs programs one after the other, each so many times in a row.
     fn run(&mut self, runs: &[(usize, u32)], uniforms: &Uniforms) -> Result<()>;
+    /// Runs some of a program's nodes once.
+    fn run_nodes(&mut self, program: usize, nodes: Range<usize>, uniforms: &Uniforms) -> Result<()>;
     /// Runs a program and tells when each part of each node ran.
     fn timeline<'a>(
         &'a mut self,

@@ -1,0 +1,136 @@
+//! A command that several processes make together, started by `mpirun` or a scheduler: one of them speaks.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deepj::distributed::{Ranks, Wire, launched};
+use deepj::gpu::Device;
+use deepj::peaks::RooflineLimits;
+use deepj::{Error, Result};
+
+use super::{DeviceArguments, tell};
+
+/// Whether another process speaks for this one.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is to print nothing.
+pub fn is_silent() -> bool {
+    SILENT.load(Ordering::Relaxed)
+}
+
+/// This process among those that were started with it; from now on all but the first are silent, and they divide the processor's
+/// cores.
+pub fn join(wire: Wire) -> Result<Option<Ranks>> {
+    let Some(ranks) = Ranks::join()? else { return Ok(None) };
+    SILENT.store(!ranks.is_first(), Ordering::Relaxed);
+    // Where there is a pool of threads already, it stays as it is.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(ranks.cores()).build_global();
+    Ok(Some(ranks.with_wire(wire)))
+}
+
+/// Whether several processes were started together.
+pub fn several() -> bool {
+    launched().is_some_and(|started| started.size.is_some_and(|size| size > 1))
+}
+
+/// What to say of a command that each of them would make as a whole.
+pub fn not_divided() -> Error {
+    let variable = launched().map_or(String::new(), |started| format!(" ({})", started.variable));
+    Error::usage(
+        format!(
+            "several processes were started together{variable}, and this command is not divided: each would do the same"
+        ),
+        "start it without mpirun",
+    )
+}
+
+/// Leaves it to the first of several processes to say what is wrong with a command line that all have, and ends this one if it is
+/// another.
+pub fn leave_to_first(code: i32) {
+    if several() && launched().is_some_and(|started| started.rank.is_some_and(|rank| rank > 0)) {
+        // An end in failure ends all others too, perhaps before the first has spoken.
+        std::thread::sleep(Duration::from_secs(1));
+        std::process::exit(code);
+    }
+}
+
+/// What came of a command that was made together. An error that all have is told by the first; one that this process alone has is
+/// told here, and ends all others.
+pub fn conclude(ranks: Option<Ranks>, done: Result<ExitCode>) -> Result<ExitCode> {
+    let Some(ranks) = ranks else { return done };
+    // Whoever has nothing to do any more waits without taking a processor core.
+    let done = done.and_then(|code| ranks.meet().map(|()| code));
+    let Err(e) = done else { return done };
+    if ranks.is_agreed() {
+        tell(format_args!("error: {e:#}"));
+        // Not before it was told: the first end in failure ends all others.
+        let _ = ranks.meet();
+        return Ok(ExitCode::from(e.exit_code()));
+    }
+    SILENT.store(false, Ordering::Relaxed);
+    tell(format_args!("error: {}: {e:#}", ranks.name_of(ranks.rank())));
+    ranks.abort(e.exit_code());
+    // The process has ended, unless its connection was lost before.
+    Ok(ExitCode::from(e.exit_code()))
+}
+
+/// Something that ranks of one host do one after the other, as each would disturb the others' measuring.
+pub fn in_turn<T>(ranks: Option<&Ranks>, mut make: impl FnMut() -> T) -> Result<T> {
+    let Some(ranks) = ranks else { return Ok(make()) };
+    let (own, _) = ranks.on_host();
+    let hosts = ranks.members().iter().map(|member| &member.host);
+    let most = hosts.clone().map(|host| hosts.clone().filter(|other| *other == host).count()).max().unwrap_or(1);
+    let mut made = None;
+    for turn in 0..most {
+        if turn == own {
+            made = Some(make());
+        }
+        ranks.meet()?;
+    }
+    made.ok_or_else(|| Error::run("a rank had no turn", ""))
+}
+
+impl DeviceArguments {
+    /// As [`DeviceArguments::known_peaks`], of the devices of all ranks together.
+    pub fn peaks_of_all(
+        &self,
+        device: &Device,
+        ranks: Option<&Ranks>,
+    ) -> Result<(Option<RooflineLimits>, Option<RooflineLimits>)> {
+        let own = in_turn(ranks, || self.known_peaks(device))?;
+        let Some(ranks) = ranks else { return Ok((own.clone(), own)) };
+        let each = ranks.all(&own.as_ref().map(|peaks| peaks.f32_gflops))?;
+        let sum: Option<f64> = each.into_iter().sum();
+        let all = own.clone().zip(sum).map(|(own, f32_gflops)| RooflineLimits { f32_gflops, ..own });
+        Ok((own, all))
+    }
+}
+
+/// Who has what, a line for ranks that have the same.
+pub fn listing(ranks: &Ranks, device: &Device, slots: usize) -> Result<Vec<String>> {
+    let threads = rayon::current_num_threads();
+    let own = match device.capabilities() {
+        Some(adapter) => adapter.to_string(),
+        None => format!("cpu with {threads} thread{}", if threads == 1 { "" } else { "s" }),
+    };
+    let all = ranks.all(&own)?;
+    let mut lines: Vec<(&String, Vec<usize>)> = vec![];
+    for (rank, device) in all.iter().enumerate() {
+        match lines.iter_mut().find(|(known, _)| *known == device) {
+            Some((_, ranks)) => ranks.push(rank),
+            None => lines.push((device, vec![rank])),
+        }
+    }
+    let slots = format!(
+        "{slots} slot{} of the batch{}",
+        if slots == 1 { "" } else { "s" },
+        if ranks.size() > 1 { " each" } else { "" }
+    );
+    let mut lines: Vec<String> =
+        lines.iter().map(|(device, numbers)| format!("{}: {device}", ranks.names_of(numbers))).collect();
+    if let Some(last) = lines.last_mut() {
+        last.push_str(&format!("; {slots}, sums as {}", ranks.wire().name()));
+    }
+    Ok(lines)
+}

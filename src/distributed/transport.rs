@@ -1,0 +1,137 @@
+//! What carries bytes between ranks, and the one that needs no network: ranks that are threads of one process.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{Error, Result};
+
+/// The collective operations that everything else here is made of. All ranks of a group call them in the same order, each
+/// with as many bytes as the others.
+pub(super) trait Transport {
+    /// This process' number, from 0.
+    fn rank(&self) -> usize;
+    /// How many ranks there are.
+    fn size(&self) -> usize;
+    /// Sends part `i` of `send` to rank `i` and receives part `i` of `received` from it; the parts are of equal length.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    fn all_to_all(&mut self, send: &[u8], received: &mut [u8]) -> Result<()>;
+    /// Sends `send` to all ranks; part `i` of `received` is that of rank `i`.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    fn all_gather(&mut self, send: &[u8], received: &mut [u8]) -> Result<()>;
+    /// Fills `bytes` on all ranks with those of rank 0.
+    ///
+    /// # Errors
+    /// A rank that is gone.
+    fn broadcast(&mut self, bytes: &mut [u8]) -> Result<()>;
+    /// Ends the work of all ranks: where they are processes, these processes, with this exit code.
+    fn abort(&mut self, code: i32);
+}
+
+/// What threads that are ranks share.
+struct Exchange {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    /// By rank, what it sends.
+    sent: Vec<Arc<Vec<u8>>>,
+    /// Ranks that have come to the meeting under way.
+    arrived: usize,
+    /// The number of meetings so far.
+    meeting: u64,
+    /// A rank has given up.
+    aborted: bool,
+}
+
+/// A rank that is a thread.
+pub(super) struct Thread {
+    rank: usize,
+    size: usize,
+    exchange: Arc<Exchange>,
+}
+
+impl Thread {
+    /// So many of them.
+    pub fn group(size: usize) -> Vec<Self> {
+        let state = State { sent: vec![Arc::default(); size], arrived: 0, meeting: 0, aborted: false };
+        let exchange = Arc::new(Exchange { state: Mutex::new(state), changed: Condvar::new() });
+        (0..size).map(|rank| Self { rank, size, exchange: exchange.clone() }).collect()
+    }
+
+    /// Shows `sent` to all ranks and returns what each of them shows.
+    fn meet(&self, sent: &[u8]) -> Result<Vec<Arc<Vec<u8>>>> {
+        let gone = || Err(Error::run("another rank has given up", ""));
+        let mut state = self.exchange.state.lock();
+        if state.aborted {
+            return gone();
+        }
+        state.sent[self.rank] = Arc::new(sent.to_vec());
+        state.arrived += 1;
+        let meeting = state.meeting;
+        if state.arrived == self.size {
+            state.arrived = 0;
+            state.meeting += 1;
+            self.exchange.changed.notify_all();
+        }
+        while state.meeting == meeting {
+            if state.aborted {
+                return gone();
+            }
+            self.exchange.changed.wait(&mut state);
+        }
+        let all = state.sent.clone();
+        drop(state);
+        Ok(all)
+    }
+
+    /// [`Self::meet`] twice, so that nobody writes for the next meeting what others still have to see of this one.
+    fn exchange(&self, sent: &[u8]) -> Result<Vec<Arc<Vec<u8>>>> {
+        let all = self.meet(sent)?;
+        self.meet(&[])?;
+        Ok(all)
+    }
+}
+
+impl Transport for Thread {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn all_to_all(&mut self, send: &[u8], received: &mut [u8]) -> Result<()> {
+        let len = send.len() / self.size;
+        let all = self.exchange(send)?;
+        for (part, sent) in received.chunks_exact_mut(len.max(1)).zip(&all) {
+            part.copy_from_slice(&sent[self.rank * len..][..len]);
+        }
+        Ok(())
+    }
+
+    fn all_gather(&mut self, send: &[u8], received: &mut [u8]) -> Result<()> {
+        let all = self.exchange(send)?;
+        for (part, sent) in received.chunks_exact_mut(send.len().max(1)).zip(&all) {
+            part.copy_from_slice(sent);
+        }
+        Ok(())
+    }
+
+    fn broadcast(&mut self, bytes: &mut [u8]) -> Result<()> {
+        let all = self.exchange(if self.rank == 0 { bytes } else { &[] })?;
+        bytes.copy_from_slice(&all[0]);
+        Ok(())
+    }
+
+    fn abort(&mut self, _: i32) {
+        self.exchange.state.lock().aborted = true;
+        self.exchange.changed.notify_all();
+    }
+}

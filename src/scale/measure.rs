@@ -1,0 +1,222 @@
+//! What the model of scaling is made of, measured: how long a rank computes, and what connects ranks.
+
+use serde::{Deserialize, Serialize};
+use web_time::Instant;
+
+use super::{Link, Work};
+use crate::distributed::Ranks;
+use crate::gpu::Device;
+use crate::graph::session::KernelSelection;
+use crate::train::{Prepared, RanksRecord, TrainOptions, Trainer, Update, prepare_among};
+use crate::{Error, Result};
+
+/// Updates before those that are timed.
+const WARM: usize = 2;
+/// Bytes of the sums that a link is measured with, beside those of the gradients.
+const SIZES: [usize; 5] = [4 << 10, 64 << 10, 512 << 10, 2 << 20, 8 << 20];
+/// Seconds by which a sum may be off whatever its size.
+const SHORT: f64 = 50e-6;
+/// Sums of each size.
+const SUMS: usize = 12;
+
+/// Times of some updates, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The median.
+    pub seconds: f64,
+    /// Standard deviation, as a part of the mean, without the slowest update, which something else may have delayed.
+    pub scatter: f64,
+    /// The median that this rank waited for others.
+    pub waited: f64,
+    /// Bytes that this rank sent in an update.
+    pub bytes: u64,
+}
+
+/// Updates that all ranks made.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Together {
+    /// How many ranks.
+    pub ranks: u64,
+    /// Their times, as the slowest rank has them.
+    pub timing: Timing,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// A rank's work, a mean over all ranks.
+    pub work: Work,
+    /// What connects them; `None` where there is one rank.
+    pub link: Option<Link>,
+    /// Sums that were measured: bytes and median seconds, with what one rank alone takes to copy and add as much taken away.
+    pub sums: Vec<(u64, f64)>,
+    /// Updates of all ranks together; `None` where there is one.
+    pub together: Option<Together>,
+    /// Slots of a rank.
+    pub slots: usize,
+    /// Parameters of the network.
+    pub parameters: usize,
+    /// Floating-point operations of an update of one rank.
+    pub flops: u64,
+}
+
+/// Measures so many updates of one rank alone and of all together, and what connects them. `slots` are those of each rank.
+///
+/// # Errors
+/// Options that cannot be trained, a device that fails, a rank that is gone.
+pub async fn measure(
+    options: &TrainOptions,
+    slots: usize,
+    updates: usize,
+    (device, selection): (&Device, &KernelSelection),
+    ranks: &Ranks,
+) -> Result<Measured> {
+    let alone = one()?;
+    let of = |batch: usize, among: &Ranks| {
+        prepare_among(&TrainOptions { batch: Some(batch), ..options.clone() }, device, among)
+    };
+    let fewer = (slots / 2).max(1);
+    let mut times = vec![];
+    let mut facts = None;
+    for slots in [slots, fewer] {
+        ranks.meet()?;
+        let prepared = of(slots, &alone)?;
+        let (timing, found) = time(prepared, updates, (device, selection)).await?;
+        facts.get_or_insert(found);
+        // All ranks are at it at once, as in a training.
+        let each = ranks.all(&timing)?;
+        let mean = |of: fn(&Timing) -> f64| each.iter().map(of).sum::<f64>() / each.len() as f64;
+        times.push((mean(|timing| timing.seconds), mean(|timing| timing.scatter)));
+    }
+    let Some(Facts { bytes, after, parameters, flops }) = facts else {
+        return Err(Error::run("nothing was timed", ""));
+    };
+    let (whole, scatter) = times[0];
+    // Two times that noise has in the wrong order say nothing of what is fixed.
+    let per_slot = match slots - fewer {
+        0 => whole / slots as f64,
+        more => ((whole - times[1].0) / more as f64).clamp(0.0, whole / slots as f64),
+    };
+    let work = Work { fixed: whole - per_slot * slots as f64, per_slot, scatter, bytes, after };
+    if ranks.size() == 1 {
+        return Ok(Measured { work, link: None, sums: vec![], together: None, slots, parameters, flops });
+    }
+    let sums = sums(ranks, &alone, bytes)?;
+    let (timing, _) = time(of(slots * ranks.size(), ranks)?, updates, (device, selection)).await?;
+    let each = ranks.all(&timing)?;
+    let slowest = each.iter().copied().max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let link = Some(fit(ranks.size() as u64, &sums));
+    let together = slowest.map(|timing| Together { ranks: ranks.size() as u64, timing });
+    Ok(Measured { work, link, sums, together, slots, parameters, flops })
+}
+
+/// A group of one rank, which does all that a rank of many does but for the network.
+fn one() -> Result<Ranks> {
+    Ranks::threads(1).pop().ok_or_else(|| Error::run("no thread can be started", ""))
+}
+
+/// What does not change from update to update.
+struct Facts {
+    bytes: [u64; 2],
+    after: f64,
+    parameters: usize,
+    flops: u64,
+}
+
+/// Makes updates and times them.
+async fn time(
+    prepared: Prepared,
+    updates: usize,
+    (device, selection): (&Device, &KernelSelection),
+) -> Result<(Timing, Facts)> {
+    let mut trainer = Trainer::begin(prepared, device.clone(), selection.clone()).await?;
+    let mut records = vec![];
+    let mut before = Instant::now();
+    let mut times = vec![];
+    while records.len() < WARM + updates {
+        let update = trainer.step().await?;
+        let now = Instant::now();
+        if let Some(Update::Made(record)) = update {
+            records.extend(record.ranks);
+            times.push((now - before).as_secs_f64());
+        }
+        before = now;
+    }
+    trainer.finish().await?;
+    let (bytes, after, flops) = trainer.sums();
+    let facts = Facts { bytes, after, parameters: trainer.model().layout().elements(), flops };
+    let median = |mut values: Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(0.0)
+    };
+    let records: Vec<RanksRecord> = records.split_off(WARM);
+    let mut times = times.split_off(WARM);
+    times.sort_by(f64::total_cmp);
+    let kept = &times[..(times.len() - 1).max(1)];
+    let mean = kept.iter().sum::<f64>() / kept.len() as f64;
+    let variance = kept.iter().map(|time| (time - mean).powi(2)).sum::<f64>() / kept.len() as f64;
+    let timing = Timing {
+        seconds: median(times.clone()),
+        scatter: variance.sqrt() / mean,
+        waited: median(records.iter().map(|record| record.waited).collect()),
+        bytes: records.last().map_or(0, |record| record.bytes),
+    };
+    Ok((timing, facts))
+}
+
+/// Sums of several sizes over all ranks: bytes, and median seconds beyond those of one rank.
+fn sums(ranks: &Ranks, alone: &Ranks, gradients: [u64; 2]) -> Result<Vec<(u64, f64)>> {
+    let mut sizes = SIZES.to_vec();
+    sizes.push(gradients.iter().sum::<u64>() as usize);
+    sizes.sort_unstable();
+    let median = |ranks: &Ranks, bytes: usize| -> Result<f64> {
+        let mut times = vec![];
+        for _ in 0..SUMS {
+            ranks.meet()?;
+            times.push(ranks.finish_sum(ranks.begin_sum(vec![1.0; bytes / 4], vec![], 0)?)?.seconds);
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times[times.len() / 2])
+    };
+    let mut found = vec![];
+    for bytes in sizes {
+        let own = median(alone, bytes)?;
+        let together = ranks.all(&median(ranks, bytes)?)?.into_iter().fold(0.0, f64::max);
+        found.push((bytes as u64, (together - own).max(0.0)));
+    }
+    Ok(found)
+}
+
+/// Latency and bandwidth by which sums take about as long as these did: the least squares of relative errors.
+fn fit(ranks: u64, sums: &[(u64, f64)]) -> Link {
+    let others = (ranks - 1) as f64;
+    // seconds = a + b bytes, weighted by 1 / seconds, but for what is too short to be timed well.
+    let mut normal = [0.0_f64; 5];
+    for &(bytes, seconds) in sums {
+        let weight = 1.0 / (seconds + SHORT).powi(2);
+        let bytes = bytes as f64;
+        for (sum, term) in normal.iter_mut().zip([1.0, bytes, bytes * bytes, seconds, bytes * seconds]) {
+            *sum += weight * term;
+        }
+    }
+    let [one, x, xx, y, xy] = normal;
+    let determinant = (one * xx - x * x).max(f64::MIN_POSITIVE);
+    let slope = ((one * xy - x * y) / determinant).max(1e-13);
+    let constant = ((y - slope * x) / one.max(f64::MIN_POSITIVE)).max(0.0);
+    Link { latency: constant / (2.0 * others), bandwidth: 2.0 * others / ranks as f64 / slope }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_found_again_by_its_sums() {
+        let link = Link { latency: 30e-6, bandwidth: 1.2e8 };
+        let sums = [4 << 10, 1 << 20, 8 << 20].map(|bytes| (bytes, link.sum_seconds(4, bytes)));
+        let found = fit(4, &sums);
+        assert!(
+            (found.latency / link.latency - 1.0).abs() < 1e-6 && (found.bandwidth / link.bandwidth - 1.0).abs() < 1e-6
+        );
+    }
+}

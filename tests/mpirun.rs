@@ -1,0 +1,472 @@
+//! Training of several processes that `mpirun` starts: the same as of one, whatever befalls them. With the feature `mpi`, and
+//! Open MPI's `mpirun` on the path.
+#![cfg(all(feature = "mpi", unix))]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use deepj::checkpoint::Checkpoint;
+use deepj::music::{NoteRange, Roll, roll::RollNote};
+use serde_json::Value;
+
+/// How long all processes may take to end when one has failed.
+const ALL_END: Duration = Duration::from_secs(30);
+
+/// Whether `DEEPJ_LONG` asks for tests as long as docs/SCALE.md tells of.
+fn is_long() -> bool {
+    std::env::var_os("DEEPJ_LONG").is_some_and(|value| !value.is_empty())
+}
+
+/// A folder with a small corpus in `corpus`.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    corpus(&folder.path().join("corpus"), 4);
+    folder
+}
+
+/// Writes a corpus of two genres with one composer each and `files` pieces of different lengths.
+fn corpus(dir: &Path, files: usize) {
+    for (genre, composer, step) in [("plain", "smith", 4), ("fancy", "jones", 3)] {
+        let folder = dir.join(genre).join(composer);
+        std::fs::create_dir_all(&folder).unwrap();
+        for i in 0..files {
+            let notes = (0..16 + 4 * i).map(|k| RollNote {
+                pitch: 48 + (k * step + i) as u8 % 24,
+                velocity: 40 + (k % 60) as u8,
+                start: k * 4,
+                end: k * 4 + 4,
+                replay: false,
+            });
+            let roll = Roll::from_notes(NoteRange::default(), notes).unwrap();
+            roll.write_midi(folder.join(format!("{i}.mid")), 100.0).unwrap();
+        }
+    }
+}
+
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_deepj").into()
+}
+
+/// `mpirun` with what comes before the program, in the folder `dir`.
+fn mpirun(dir: &Path, before: &[&str]) -> Command {
+    let mut command = Command::new("mpirun");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    command.args(["--allow-run-as-root", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "20"]).args(before);
+    command.current_dir(dir).env("DEEPJ_DEVICE", "cpu").env("DEEPJ_TUNE", "off").env("XDG_CACHE_HOME", cache);
+    command
+}
+
+/// The arguments of a tiny training into `run`, with more.
+fn tiny<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let arguments = ["train", "--data", "corpus", "--out", run, "--batch", "4", "--seq", "16", "--samples", "0"];
+    let sizes = ["time_units=8", "note_units=8", "filters=4", "style_width=4"].map(|size| ["--set", size]);
+    arguments.into_iter().chain(sizes.into_iter().flatten()).chain(more.iter().copied()).collect()
+}
+
+/// So many ranks with these arguments; one without `mpirun`.
+fn ranks(dir: &Path, count: usize, arguments: &[&str]) -> Command {
+    if count == 1 {
+        let mut command = Command::new(program());
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        command.current_dir(dir).env("DEEPJ_DEVICE", "cpu").env("DEEPJ_TUNE", "off").env("XDG_CACHE_HOME", cache);
+        command.args(arguments);
+        return command;
+    }
+    let mut command = mpirun(dir, &["-n", &count.to_string()]);
+    command.arg(program()).args(arguments);
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeeds(dir: &Path, count: usize, arguments: &[&str]) -> Output {
+    let output = ranks(dir, count, arguments).output().unwrap();
+    assert!(output.status.success(), "{count} ranks {arguments:?}: {}", said(&output));
+    output
+}
+
+/// An error that is said once, with all of `texts`, before the first update.
+fn assert_refused(output: &Output, texts: &[&str]) {
+    let said = said(output);
+    assert!(!output.status.success(), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    assert!(!said.contains("panicked") && !said.contains("update 1,"), "{said}");
+    for text in texts {
+        assert!(said.contains(text), "no '{text}' in: {said}");
+    }
+}
+
+/// The lines of a run's curve of this kind.
+fn curve(run: &Path, kind: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("curve.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["kind"] == kind).collect()
+}
+
+/// The numbers of `name` in a run's curve.
+fn numbers(run: &Path, kind: &str, name: &str) -> Vec<f64> {
+    curve(run, kind).iter().map(|line| line[name].as_f64().unwrap()).collect()
+}
+
+/// Fails unless each number is that of the other run, to so much of its value.
+fn assert_near(one: &[f64], other: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(one.len(), other.len(), "{what}");
+    for (i, (a, b)) in one.iter().zip(other).enumerate() {
+        assert!((a - b).abs() <= tolerance * b.abs(), "{what}, place {i}: {a}, not {b}");
+    }
+}
+
+fn last(run: &Path) -> Checkpoint {
+    Checkpoint::load(run.join("last.safetensors")).unwrap()
+}
+
+/// Fails unless two checkpoints are of the same training, to the bit.
+fn assert_same(one: &Path, other: &Path) {
+    let (mut one, other) = (last(one), last(other));
+    (one.progress.seconds, one.progress.saved) = (other.progress.seconds, other.progress.saved);
+    one.corpus.data.clone_from(&other.corpus.data);
+    assert!(one.params == other.params && one.resume == other.resume, "parameters, moments or states differ");
+    assert_eq!(one.progress, other.progress);
+}
+
+/// 200 updates of the small preset with a batch of 8 where the time is there, else of a tiny network.
+#[test]
+fn the_number_of_ranks_changes_nothing_but_rounding() {
+    let dir = folder();
+    let long = is_long();
+    let arguments = |run| {
+        let length = ["--steps", if long { "200" } else { "60" }, "--validate-every", "30", "--batch", "8"];
+        match long {
+            true => {
+                [&["train", "--out", run, "--preset", "small", "--seq", "32", "--samples", "0"][..], &length].concat()
+            }
+            false => {
+                let mut arguments = tiny(run, &length);
+                // The batch of `tiny` gives way.
+                let batch = arguments.iter().position(|argument| *argument == "--batch").unwrap();
+                arguments.drain(batch..batch + 2);
+                arguments
+            }
+        }
+    };
+    succeeds(dir.path(), 1, &arguments("one"));
+    let one = dir.path().join("one");
+    for (count, name) in [(2, "of-2"), (4, "of-4")] {
+        let output = succeeds(dir.path(), count, &arguments(name));
+        let run = dir.path().join(name);
+        for (kind, number) in [("train", "loss"), ("validation", "loss"), ("train", "epochs")] {
+            let what = format!("{count} ranks, {kind} {number}");
+            assert_near(&numbers(&run, kind, number), &numbers(&one, kind, number), 1e-5, &what);
+        }
+        let said = said(&output);
+        assert_eq!(said.matches(" parameters on ").count(), 1, "one voice: {said}");
+        assert!(
+            said.contains(&format!("ranks 0 {} {} on ", if count == 2 { "and" } else { "to" }, count - 1)),
+            "{said}"
+        );
+    }
+    succeeds(dir.path(), 4, &arguments("again"));
+    assert_same(&dir.path().join("of-4"), &dir.path().join("again"));
+    assert_eq!(numbers(&dir.path().join("of-4"), "train", "loss"), numbers(&dir.path().join("again"), "train", "loss"));
+}
+
+#[test]
+fn a_checkpoint_knows_no_ranks() {
+    let dir = folder();
+    let steps = |run, steps| tiny(run, &["--resume", "auto", "--steps", steps, "--validate-every", "4"]);
+    succeeds(dir.path(), 4, &steps("whole", "16"));
+    let whole = dir.path().join("whole");
+    for (count, name) in [(4, "by-4"), (2, "by-2"), (1, "by-1")] {
+        succeeds(dir.path(), 4, &steps(name, "8"));
+        succeeds(dir.path(), count, &steps(name, "16"));
+        let run = dir.path().join(name);
+        if count == 4 {
+            assert_same(&run, &whole);
+        }
+        assert_near(&numbers(&run, "train", "loss"), &numbers(&whole, "train", "loss"), 1e-5, name);
+        assert_near(&numbers(&run, "validation", "loss"), &numbers(&whole, "validation", "loss"), 1e-5, name);
+    }
+}
+
+#[test]
+fn sums_in_f16_learn_as_well_and_resume_to_the_bit() {
+    let dir = folder();
+    let steps =
+        |run, steps| tiny(run, &["--resume", "auto", "--steps", steps, "--validate-every", "20", "--allreduce", "f16"]);
+    succeeds(dir.path(), 2, &steps("whole", "60"));
+    succeeds(dir.path(), 2, &steps("parts", "40"));
+    succeeds(dir.path(), 2, &steps("parts", "60"));
+    assert_same(&dir.path().join("parts"), &dir.path().join("whole"));
+    succeeds(dir.path(), 2, &tiny("f32", &["--steps", "60", "--validate-every", "20"]));
+    let losses = ["whole", "f32"].map(|run| numbers(&dir.path().join(run), "train", "loss"));
+    assert_ne!(losses[0], losses[1]);
+    assert_near(&losses[0], &losses[1], 1e-3, "f16");
+}
+
+#[test]
+fn accumulated_parts_and_mixed_precision_are_shared_too() {
+    let dir = folder();
+    for more in [["--accumulate", "2"], ["--precision", "mixed"], ["--ema", "0.9"]] {
+        let arguments = |run| tiny(run, &[&["--steps", "12", "--validate-every", "6", "--force"], &more[..]].concat());
+        succeeds(dir.path(), 1, &arguments("one"));
+        succeeds(dir.path(), 2, &arguments("two"));
+        // f16 within the network rounds other sums.
+        let tolerance = if more[1] == "mixed" { 1e-3 } else { 1e-5 };
+        for kind in ["train", "validation"] {
+            let [two, one] = ["two", "one"].map(|run| numbers(&dir.path().join(run), kind, "loss"));
+            assert_near(&two, &one, tolerance, &format!("{more:?}, {kind}"));
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_before_the_first_update() {
+    let dir = folder();
+    let run = |count: usize, more: &[&str]| ranks(dir.path(), count, &tiny("run", more)).output().unwrap();
+    assert_refused(
+        &run(3, &["--steps", "2"]),
+        &["a batch of 4 has no 3 equal parts", "--batch 3 or 6", "start 2 ranks"],
+    );
+    assert_refused(&run(5, &["--steps", "2"]), &["5 ranks for a batch of 4", "at most 4 ranks"]);
+    assert_refused(&run(2, &["--steps", "2", "--accumulate", "4"]), &["--accumulate 4", "2 slots"]);
+
+    // One command line for each rank.
+    let both = |other: &Path, one: &[&str], two: &[&str]| {
+        let mut command = mpirun(dir.path(), &["-n", "1"]);
+        command.arg(program()).args(tiny("run", one)).args([":", "-n", "1"]).arg(other).args(tiny("run", two));
+        command.output().unwrap()
+    };
+    let own = program();
+    let steps = ["--steps", "2"];
+    assert_refused(
+        &both(&own, &steps, &["--steps", "2", "--lr", "0.5"]),
+        &["not all ranks train the same", "rank 1 on ", "0.5"],
+    );
+    corpus(&dir.path().join("other"), 5);
+    let other = ["--steps", "2", "--data", "other"];
+    let mut command = mpirun(dir.path(), &["-n", "1"]);
+    command.arg(&own).args(tiny("run", &steps)).args([":", "-n", "1"]).arg(&own);
+    let arguments: Vec<&str> = tiny("run", &other).into_iter().collect();
+    let data = arguments.iter().position(|argument| *argument == "--data").unwrap();
+    command.args(&arguments[..data]).args(&arguments[data + 2..]);
+    assert_refused(&command.output().unwrap(), &["rank 1 on ", "a corpus of fingerprint"]);
+    assert_refused(&both(&own, &steps, &["--steps", "2", "--allreduce", "f16"]), &["rank 1 on ", "allreduce"]);
+
+    // Another build of the program: a byte behind its end changes nothing but its checksum.
+    let copy = dir.path().join("deepj");
+    let mut bytes = std::fs::read(&own).unwrap();
+    bytes.push(0);
+    std::fs::copy(&own, &copy).unwrap();
+    std::fs::write(&copy, bytes).unwrap();
+    assert_refused(&both(&copy, &steps, &steps), &["rank 1 on ", "a build of checksum"]);
+    // One that cannot be read has its rank's name.
+    assert_refused(
+        &both(&own, &steps, &["--steps", "2", "--init", "none.safetensors"]),
+        &["rank 1 on ", "none.safetensors"],
+    );
+    assert!(!dir.path().join("run").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_folder_that_rank_0_alone_sees_is_enough() {
+    let dir = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    corpus(&elsewhere.path().join("corpus"), 4);
+    for steps in ["4", "8"] {
+        let arguments = tiny("run", &["--steps", steps, "--validate-every", "2", "--resume", "auto"]);
+        let mut command = mpirun(dir.path(), &["-n", "1"]);
+        command.arg(program()).args(&arguments).args([":", "-n", "1", "--wdir"]).arg(elsewhere.path());
+        let output = command.arg(program()).args(&arguments).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert_eq!(last(&dir.path().join("run")).progress.step, 8);
+    assert!(!elsewhere.path().join("run").exists());
+}
+
+/// A training without end in `dir/run`, which has saved once.
+fn endless(dir: &Path, count: usize) -> Child {
+    let arguments = tiny("run", &["--resume", "auto", "--steps", "1000000", "--validate-every", "10"]);
+    let before = std::fs::metadata(dir.join("run/last.safetensors")).ok().and_then(|file| file.modified().ok());
+    let mut command = ranks(dir, count, &arguments);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    let saved = || std::fs::metadata(dir.join("run/last.safetensors")).ok().and_then(|file| file.modified().ok());
+    while saved() == before {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before a checkpoint");
+        assert!(began.elapsed() < Duration::from_secs(60), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+/// The processes of the program that work in `dir`.
+fn processes(dir: &Path) -> Vec<u32> {
+    let dir = dir.canonicalize().unwrap();
+    let mut found = vec![];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let is_ours = std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program())
+            && std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == dir);
+        if is_ours {
+            found.push(id);
+        }
+    }
+    found
+}
+
+fn send(signal: &str, id: u32) {
+    assert!(Command::new("kill").args([format!("-{signal}"), id.to_string()]).status().unwrap().success());
+}
+
+/// Waits for the end of `child` and of all processes in `dir`, which must come in time. Returns what it said, and its exit code.
+fn ended(mut child: Child, dir: &Path) -> (String, Option<i32>) {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() || !processes(dir).is_empty() {
+        if began.elapsed() > ALL_END {
+            processes(dir).into_iter().for_each(|id| send("KILL", id));
+            let _ = child.kill();
+            panic!("not all processes ended in {ALL_END:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    (said(&output), output.status.code())
+}
+
+/// The next number of a generator.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_rank_ends_all_and_costs_nothing_that_was_saved() {
+    let dir = folder();
+    let kills = if is_long() { 50 } else { 5 };
+    let (mut state, mut longest, mut steps) = (7, Duration::ZERO, 0);
+    for kill in 0..kills {
+        let child = endless(dir.path(), 3 + kill % 2 - usize::from(kill % 2 == 0));
+        std::thread::sleep(Duration::from_millis(random(&mut state) % 400));
+        let all = processes(dir.path());
+        let began = Instant::now();
+        send("KILL", all[random(&mut state) as usize % all.len()]);
+        let (_, code) = ended(child, dir.path());
+        longest = longest.max(began.elapsed());
+        assert_ne!(code, Some(0));
+        let now = last(&dir.path().join("run")).progress.step;
+        assert!(now > steps, "update {now} after {steps}");
+        steps = now;
+    }
+    println!("{kills} kills: all ended within {longest:?}, {steps} updates saved");
+    // What the kills left goes on as an uninterrupted training with the ranks that made it: here a copy of the last checkpoint.
+    let end = (steps + 10).to_string();
+    for name in ["a", "b"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+        for file in ["last.safetensors", "curve.jsonl"] {
+            std::fs::copy(dir.path().join("run").join(file), dir.path().join(name).join(file)).unwrap();
+        }
+        succeeds(dir.path(), 2, &tiny(name, &["--resume", "--steps", &end]));
+    }
+    assert_same(&dir.path().join("a"), &dir.path().join("b"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_training_goes_on_exactly_where_it_was() {
+    let dir = folder();
+    let arguments = |run, steps| tiny(run, &["--resume", "auto", "--steps", steps, "--validate-every", "10"]);
+    let child = endless(dir.path(), 2);
+    let all = processes(dir.path());
+    send("KILL", all[all.len() - 1]);
+    ended(child, dir.path());
+    let end = (last(&dir.path().join("run")).progress.step + 10).to_string();
+    succeeds(dir.path(), 2, &arguments("run", &end));
+    succeeds(dir.path(), 2, &arguments("whole", &end));
+    assert_same(&dir.path().join("run"), &dir.path().join("whole"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_left_when_mpirun_itself_is_killed() {
+    let dir = folder();
+    let child = endless(dir.path(), 2);
+    send("KILL", child.id());
+    ended(child, dir.path());
+    last(&dir.path().join("run"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_of_schedulers_save_and_end_with_their_number() {
+    let dir = folder();
+    for (signal, number) in [("TERM", 15), ("USR1", 10)] {
+        // To one rank, which the others hear of.
+        let child = endless(dir.path(), 2);
+        let before = last(&dir.path().join("run")).progress.step;
+        let all = processes(dir.path());
+        send(signal, all[all.len() - 1]);
+        let (said, code) = ended(child, dir.path());
+        assert_eq!(code, Some(128 + number), "{signal}: {said}");
+        assert!(last(&dir.path().join("run")).progress.step > before, "{signal}");
+        let end = curve(&dir.path().join("run"), "end");
+        assert_eq!(end.last().unwrap()["end"], "interrupted", "{signal}");
+        // To mpirun, which passes it on.
+        let child = endless(dir.path(), 2);
+        let before = last(&dir.path().join("run")).progress.step;
+        send(signal, child.id());
+        let (said, code) = ended(child, dir.path());
+        assert_ne!(code, Some(0), "{signal}: {said}");
+        assert!(last(&dir.path().join("run")).progress.step > before, "{signal}: {said}");
+    }
+}
+
+/// A file system that takes no more bytes: a limit on the length of files does the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_of_rank_0_ends_all() {
+    let dir = folder();
+    let script = "trap '' XFSZ; if [ \"$OMPI_COMM_WORLD_RANK\" = 0 ]; then ulimit -f 20; fi; exec \"$@\"";
+    let mut command = mpirun(dir.path(), &["-n", "2", "sh", "-c", script, "sh"]);
+    command.arg(program()).args(tiny("run", &["--steps", "100000", "--validate-every", "10"]));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (said, code) = ended(child, dir.path());
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+    assert!(said.contains("rank 0 on ") && said.contains("last.safetensors"), "{said}");
+}
+
+#[test]
+fn commands_that_are_not_divided_say_so() {
+    let dir = folder();
+    let output = ranks(dir.path(), 2, &["evaluate", "--checkpoint", "builtin"]).output().unwrap();
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains("OMPI_COMM_WORLD_SIZE=2"), "{said}");
+}
+
+#[test]
+fn plans_are_explained_for_each_rank() {
+    let dir = folder();
+    let output = succeeds(dir.path(), 2, &tiny("run", &["--explain"]));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("ranks 0 and 1 on ") && text.contains("all plans together"), "{text}");
+    assert_eq!(text.matches("all plans together").count(), 1, "once where they are alike");
+    assert!(said(&output).contains("2 slots of the batch each"), "{}", said(&output));
+}
+
+#[test]
+fn scaling_is_predicted_and_held_against_what_was_measured() {
+    let dir = folder();
+    let sizes = ["--set", "time_units=8", "--set", "note_units=8"];
+    let arguments = [&["scale", "--batch", "2", "--seq", "16", "--updates", "4", "--json"][..], &sizes].concat();
+    let output = succeeds(dir.path(), 2, &arguments);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["check"]["ranks"], 2);
+    assert!(report["check"]["measured"].as_f64().unwrap() > 0.0 && report["link"]["bandwidth"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["weak"].as_array().unwrap().len(), 13, "up to 4096 ranks");
+    let output = ranks(dir.path(), 1, &arguments).output().unwrap();
+    assert_refused(&output, &["what connects machines"]);
+}
