@@ -465,7 +465,7 @@ try {
       await client.call("style", { expression: style });
       mixture.read(style);
     } catch (error) {
-      refused.push(`style=${style}: ${inWords(error)}`);
+      refused.push(`style=${style}: ${inWords(error).replace(/\.$/, "")}`);
     }
   }
   if (refused.length) trouble(`The link has values that cannot be: ${refused.join("; ")}. The usual ones are taken.`);
