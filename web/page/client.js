@@ -70,7 +70,8 @@ export function asError({ message, remedy = "", kind = "" }) {
 /** An error in words, with what to do about it. */
 export function inWords(error) {
   const what = error?.message ?? String(error);
-  const sentence = what.charAt(0).toUpperCase() + what.slice(1);
+  // Not a file's name.
+  const sentence = /^[a-z]+\s/.test(what) ? what.charAt(0).toUpperCase() + what.slice(1) : what;
   const remedy = error?.remedy ? `: ${error.remedy}` : "";
   return `${sentence}${remedy}.`.replace(/\.\.$/, ".");
 }

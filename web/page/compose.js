@@ -256,7 +256,7 @@ function frame() {
     lastBar = bar;
     client.tell("position", { seconds: position });
     if (playing === "piece" && bar % 8 === 0 && !player.paused) state(`Bar ${bar + 1} is played.`);
-    if (player.late > 0.5 && !lateTold) {
+    if (player.late > 0.5 && !lateTold && player.hasSound) {
       lateTold = true;
       trouble("This device composes more slowly than the music is played, so there are gaps; a slower tempo helps, and the download has none.");
     }
@@ -465,7 +465,7 @@ try {
       await client.call("style", { expression: style });
       mixture.read(style);
     } catch (error) {
-      refused.push(`style=${style}: ${inWords(error)}`);
+      refused.push(`style=${style}: ${inWords(error).replace(/\.$/, "")}`);
     }
   }
   if (refused.length) trouble(`The link has values that cannot be: ${refused.join("; ")}. The usual ones are taken.`);

@@ -30,7 +30,7 @@ export class Conductor {
   #ending = false;
   #composing = null;
   /** Parts composed since an end was asked for. */
-  #run = 0;
+  #runUp = 0;
   /** Seconds that the last part took. */
   #took = 0;
 
@@ -132,7 +132,7 @@ export class Conductor {
         post("trouble", { message: error.message, remedy: error.remedy, kind: error.kind });
       }
     }
-    if (this.#ending && (this.#made - this.#position > this.#source.endingTakes() || ++this.#run === RUN_UP)) {
+    if (this.#ending && (this.#made - this.#position > this.#source.endingTakes() || ++this.#runUp === RUN_UP)) {
       this.#source.endSoon();
     }
     const composing = this.#source.next();

@@ -24,9 +24,9 @@ export class Mixture {
       this.#changed();
       $("station-add").focus();
     };
-    $("composer").onchange = () => {
+    // A button, since keyboards move through a list one by one.
+    $("composer-add").onclick = () => {
       const name = $("composer").value;
-      $("composer").value = "";
       if (!name) return;
       const entries = this.#stations[this.#station];
       if (!entries.some(([other]) => other === name)) {
@@ -34,6 +34,7 @@ export class Mixture {
         this.#set(entries.length - 1, 1 / 3);
       }
       this.#show();
+      this.#changed();
       $("mixture").querySelector(`[data-name="${CSS.escape(name)}"] input`)?.focus();
     };
   }
@@ -53,7 +54,7 @@ export class Mixture {
       for (const [of, name] of styles) if (of === genre) group.append(new Option(name, this.#named(of, name)));
       return group;
     });
-    $("composer").replaceChildren(new Option("choose …", ""), ...groups);
+    $("composer").replaceChildren(...groups);
     this.#show();
   }
 
@@ -123,7 +124,7 @@ export class Mixture {
     const rows = this.#stations[this.#station].map(([name], place) => this.#row(name, place));
     $("mixture").replaceChildren(...rows);
     if (!this.#styles.length) $("mixture").textContent = "These weights know no styles.";
-    $("composer").disabled = !this.#styles.length;
+    $("composer").disabled = $("composer-add").disabled = !this.#styles.length;
     this.#values();
   }
 

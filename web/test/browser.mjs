@@ -2,18 +2,18 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { DIST, serve } from "../serve.mjs";
 
 const web = dirname(dirname(fileURLToPath(import.meta.url)));
 export const ROOT = dirname(web);
-const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
+const TARGET = resolve(process.env.CARGO_TARGET_DIR ?? join(ROOT, "target"));
 /** Pictures of each state of the pages. */
 export const SCREENS = join(TARGET, "web-screens");
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-export const PROGRAM = process.env.DEEPJ ?? join(TARGET, "release", "deepj");
+export const PROGRAM = resolve(process.env.DEEPJ ?? join(TARGET, "release", "deepj"));
 const AXE = readFileSync(join(web, "node_modules/axe-core/axe.min.js"), "utf8");
 
 /** A folder that is removed at the end. */
@@ -68,7 +68,7 @@ export async function download(page, button) {
 
 /** Runs the program; its standard output. */
 export function deepj(...given) {
-  return execFileSync(PROGRAM, given, { cwd: FOLDER, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, DEEPJ_DEVICE: "cpu" } });
+  return execFileSync(PROGRAM, given.map(String), { cwd: FOLDER, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, DEEPJ_DEVICE: "cpu" } });
 }
 
 /** What axe finds of a page that is serious or critical. */

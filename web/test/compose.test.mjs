@@ -69,17 +69,21 @@ test("the browser has SwiftShader's WebGPU adapter", async () => {
   await page.context().close();
 });
 
-for (const device of ["cpu", "gpu"]) {
+for (const [device, wishes, flags] of [
+  ["cpu", WISHES, []],
+  // SwiftShader takes a third of a second a time step.
+  ["gpu", { ...WISHES, bars: 3, ending: "none" }, ["--ending", "none"]],
+]) {
   test(`a piece composed on the ${device} has the program's notes, and a link repeats it`, async () => {
-    const { bars, seed, temperature, tempo } = WISHES;
+    const { bars, seed, temperature, tempo } = wishes;
     const file = join(FOLDER, `${device}.mid`);
     deepj(
       ...["generate", "--checkpoint", "builtin", "--style", STYLE, "--bars", bars, "--seed", seed],
-      ...["--temperature", temperature, "--tempo", tempo, "-o", file].map(String),
+      ...["--temperature", temperature, "--tempo", tempo, ...flags, "-o", file],
     );
     const wanted = notes(readFileSync(file));
     assert.ok(wanted.length > 20, `${wanted.length} notes`);
-    const page = await open(link({ style: STYLE, ...WISHES, device }));
+    const page = await open(link({ style: STYLE, ...wishes, device }));
     await composed(page);
     const found = await page.evaluate(() => ({ ...document.getElementById("speed").dataset }));
     assert.equal(found.device, device);
@@ -88,6 +92,11 @@ for (const device of ["cpu", "gpu"]) {
     const midi = await download(page, "#midi");
     await same(page, notes(midi), wanted, device);
     assert.match(await page.textContent("#how"), /deepj generate --style "baroque:0.6,chopin:0.4" --seed 5 --tempo 240/);
+    if (device === "gpu") {
+      assert.deepEqual(page.errors, []);
+      await page.context().close();
+      return;
+    }
     const again = await open(page.url());
     await composed(again);
     assert.equal(differing(notes(await download(again, "#midi")), notes(midi)), null, "the link repeats the piece");
@@ -210,8 +219,8 @@ test("a device that is lost in the middle is said, and what was composed can be 
   await page.waitForFunction(() => /lost/.test(document.getElementById("trouble").textContent), undefined, { timeout: 60_000 });
   await picture(page, "compose-lost");
   assert.ok(notes(await download(page, "#midi")).length > 0);
-  await page.fill("#bars-wanted", "2");
-  await page.click("#stop");
+  await page.fill("#bars-wanted", "1");
+  await page.uncheck("#ending");
   await page.click("#compose");
   await page.waitForSelector("html[data-finished]", { timeout: 120_000 });
   await page.context().close();
@@ -221,7 +230,7 @@ test("a device that is lost in the middle is said, and what was composed can be 
 test("every control is reached and worked by the keyboard alone", async () => {
   const page = await open(link({ ...WISHES, bars: 2, device: "cpu" }));
   const controls = await page.evaluate(() => {
-    const shown = (element) => element.offsetParent !== null && !element.disabled;
+    const shown = (element) => element.checkVisibility() && !element.disabled;
     const all = [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter(shown);
     all.forEach((element, i) => (element.dataset.control = String(i)));
     // Of a group of radio buttons one is reached by Tab, the others by arrows.
@@ -243,7 +252,8 @@ test("every control is reached and worked by the keyboard alone", async () => {
   const parts = await page.$$eval("#mixture input", (inputs) => inputs.map(({ value }) => Number(value)));
   assert.equal(parts.reduce((sum, part) => sum + part), 100, parts.join());
   await page.focus("#composer");
-  await page.keyboard.type("ch");
+  await page.keyboard.type("chop");
+  await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await page.waitForSelector('#mixture [data-name="chopin"]');
   await page.focus("#compose");
