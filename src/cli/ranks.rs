@@ -75,33 +75,36 @@ pub fn conclude(ranks: Option<Ranks>, done: Result<ExitCode>) -> Result<ExitCode
     Ok(ExitCode::from(e.exit_code()))
 }
 
-/// Something that ranks of one host do one after the other, as each would disturb the others' measuring.
-pub fn in_turn<T>(ranks: Option<&Ranks>, mut make: impl FnMut() -> T) -> Result<T> {
-    let Some(ranks) = ranks else { return Ok(make()) };
-    let (own, _) = ranks.on_host();
-    let hosts = ranks.members().iter().map(|member| &member.host);
-    let most = hosts.clone().map(|host| hosts.clone().filter(|other| *other == host).count()).max().unwrap_or(1);
-    let mut made = None;
-    for turn in 0..most {
-        if turn == own {
-            made = Some(make());
-        }
-        ranks.meet()?;
-    }
-    made.ok_or_else(|| Error::run("a rank had no turn", ""))
-}
-
 impl DeviceArguments {
-    /// As [`DeviceArguments::known_peaks`], of the devices of all ranks together.
+    /// What this rank's device can do at most, and the devices of all ranks together. Of ranks on one host with devices of one kind the
+    /// first measures, alone on its host, and the others take its word.
     pub fn peaks_of_all(
         &self,
         device: &Device,
         ranks: Option<&Ranks>,
     ) -> Result<(Option<RooflineLimits>, Option<RooflineLimits>)> {
-        let own = in_turn(ranks, || self.known_peaks(device))?;
-        let Some(ranks) = ranks else { return Ok((own.clone(), own)) };
-        let each = ranks.all(&own.as_ref().map(|peaks| peaks.f32_gflops))?;
-        let sum: Option<f64> = each.into_iter().sum();
+        let Some(ranks) = ranks else {
+            let own = self.known_peaks(device);
+            return Ok((own.clone(), own));
+        };
+        let host = |rank: usize| ranks.members()[rank].host.clone();
+        let kinds: Vec<(String, String)> = ranks.all(&(host(ranks.rank()), device.machine().to_string()))?;
+        let first = |kind: &(String, String)| kinds.iter().position(|other| other == kind).unwrap_or(0);
+        // Those that measure, by the number of their turn on their host.
+        let turn =
+            |rank: usize| (0..rank).filter(|&other| host(other) == host(rank) && first(&kinds[other]) == other).count();
+        let measure: Vec<usize> = (0..kinds.len()).filter(|&rank| first(&kinds[rank]) == rank).collect();
+        let mut own = None;
+        for now in 0..=measure.iter().map(|&rank| turn(rank)).max().unwrap_or(0) {
+            if measure.contains(&ranks.rank()) && turn(ranks.rank()) == now {
+                own = self.known_peaks(device);
+            }
+            ranks.meet()?;
+        }
+        let each = ranks.all(&own)?;
+        let of = |rank: usize| each[first(&kinds[rank])].clone();
+        let own = of(ranks.rank());
+        let sum: Option<f64> = (0..kinds.len()).map(|rank| of(rank).map(|peaks| peaks.f32_gflops)).sum();
         let all = own.clone().zip(sum).map(|(own, f32_gflops)| RooflineLimits { f32_gflops, ..own });
         Ok((own, all))
     }

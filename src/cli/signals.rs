@@ -19,23 +19,24 @@ pub struct Signals {
     pub save: Arc<AtomicBool>,
     /// The number of the signal that set `stop`.
     by: Arc<AtomicI32>,
-    /// Whether SIGUSR1 ends too: where a scheduler sends it to many processes shortly before their time is up.
-    user_ends: bool,
+    /// Where several processes work on one thing, what tells that this one is to end. A scheduler sends all of them SIGUSR1 shortly
+    /// before their time is up, so that ends too.
+    ending: Option<Arc<AtomicBool>>,
 }
 
 impl Signals {
     /// Listens to signals from now on. `doing` is what a signal begins, for the message: "stopping and saving".
     pub fn listen(doing: &'static str) -> Self {
-        Self::listen_as(doing, false)
+        Self::listen_as(doing, None)
     }
 
     /// The same where SIGUSR1 ends the command too.
-    pub fn listen_among(doing: &'static str) -> Self {
-        Self::listen_as(doing, true)
+    pub fn listen_among(doing: &'static str, ranks: &Ranks) -> Self {
+        Self::listen_as(doing, Some(ranks.ending()))
     }
 
-    fn listen_as(doing: &'static str, user_ends: bool) -> Self {
-        let signals = Self { stop: Arc::default(), save: Arc::default(), by: Arc::default(), user_ends };
+    fn listen_as(doing: &'static str, ending: Option<Arc<AtomicBool>>) -> Self {
+        let signals = Self { stop: Arc::default(), save: Arc::default(), by: Arc::default(), ending };
         if let Err(e) = system::listen(signals.clone(), doing) {
             tell(format_args!("note: Ctrl-C will end at once, without saving: {e}"));
         }
@@ -72,6 +73,7 @@ impl Signals {
             system::exit(i32::from(exit_code(signal)));
         }
         self.by.store(signal, Ordering::Relaxed);
+        self.ending.iter().for_each(|ending| ending.store(true, Ordering::Relaxed));
         tell(format_args!("\n{}: {doing}; once more ends at once", name(signal)));
     }
 }
@@ -96,7 +98,7 @@ mod system {
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in arriving.forever() {
                 match signal {
-                    SIGUSR1 if !signals.user_ends => signals.save.store(true, Ordering::Relaxed),
+                    SIGUSR1 if signals.ending.is_none() => signals.save.store(true, Ordering::Relaxed),
                     _ => signals.stop(signal, doing),
                 }
             }

@@ -166,8 +166,8 @@ impl Train {
             let what = format!("--samples {bars}");
             return Err(Error::usage(what, format!("a piece has at most {MAX_BARS} bars; 0 composes none")));
         }
-        let listen = if ranks.is_some() { Signals::listen_among } else { Signals::listen };
-        let signals = listen("stopping and saving");
+        let doing = "stopping and saving";
+        let signals = ranks.map_or_else(|| Signals::listen(doing), |ranks| Signals::listen_among(doing, ranks));
         let device = device.waited_for(signals.wait_options());
         let (own, peaks) = self.device.peaks_of_all(&device, ranks)?;
         let device = self.device.in_time(device, own.as_ref());

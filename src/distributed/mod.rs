@@ -49,6 +49,8 @@ struct Inner {
     thread: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
     /// The exit code that all ranks are to end with, seen also by a collective operation that waits.
     abort: Arc<AtomicI32>,
+    /// Whether this process was told to end.
+    ending: Arc<AtomicBool>,
     /// Nanoseconds that this rank has waited for others.
     waited: AtomicU64,
     /// Whether all ranks have one and the same error, which rank 0 tells.
@@ -75,6 +77,9 @@ enum Job {
     Owe { vector: usize, owed: Vec<f32> },
     Abort,
 }
+
+/// An error on its way to other ranks: exit code, whether it is a device's, what is wrong, the remedy.
+type Said = (u8, bool, String, String);
 
 /// A sum under way; see [`Ranks::begin_sum`].
 pub struct Sum(Receiver<Result<Summed>>);
@@ -104,22 +109,24 @@ impl Ranks {
         let group = Thread::group(size);
         let starting: Vec<_> = group
             .into_iter()
-            .map(|thread| std::thread::spawn(move || Self::over(move |_| Ok(Box::new(thread) as Box<dyn Transport>))))
+            .map(|thread| {
+                std::thread::spawn(move || Self::over(move |_, _| Ok(Box::new(thread) as Box<dyn Transport>)))
+            })
             .collect();
         starting.into_iter().filter_map(|thread| thread.join().ok()?.ok()).collect()
     }
 
     /// The rank that `connect` makes, in the thread that will communicate. It is given the exit code to end with as soon as
-    /// there is one.
+    /// there is one, and told when the process is to end.
     fn over<F>(connect: F) -> Result<Self>
     where
-        F: FnOnce(Arc<AtomicI32>) -> Result<Box<dyn Transport>> + Send + 'static,
+        F: FnOnce(Arc<AtomicI32>, Arc<AtomicBool>) -> Result<Box<dyn Transport>> + Send + 'static,
     {
-        let abort = Arc::new(AtomicI32::new(NOT_ABORTED));
+        let (abort, ending) = (Arc::new(AtomicI32::new(NOT_ABORTED)), Arc::new(AtomicBool::new(false)));
         let (jobs, asked) = channel();
         let (tell, told) = channel();
-        let code = abort.clone();
-        let run = move || match connect(code.clone()) {
+        let (code, told_to_end) = (abort.clone(), ending.clone());
+        let run = move || match connect(code.clone(), told_to_end) {
             Ok(mut transport) => {
                 let _ = tell.send(Ok((transport.rank(), transport.size())));
                 serve(transport.as_mut(), &asked, &code);
@@ -135,6 +142,7 @@ impl Ranks {
             members: OnceLock::new(),
             thread: Mutex::new(Some((jobs, thread))),
             abort,
+            ending,
             waited: AtomicU64::new(0),
             agreed: AtomicBool::new(false),
         };
@@ -278,8 +286,8 @@ impl Ranks {
     /// Those of any rank, each with the ranks that have it. [`Ranks::is_agreed`] is true from then on.
     pub fn agree<T>(&self, result: Result<T>) -> Result<T> {
         let own = result.as_ref().err().map(|e| (e.exit_code(), e.is_of_device(), e.what.clone(), e.remedy.clone()));
-        let all = self.all(&own)?;
-        let mut said: Vec<((u8, bool, String, String), Vec<usize>)> = vec![];
+        let all = self.all::<Option<Said>>(&own)?;
+        let mut said: Vec<(Said, Vec<usize>)> = vec![];
         for (rank, error) in all.into_iter().enumerate() {
             let Some(error) = error else { continue };
             match said.iter_mut().find(|(other, _)| *other == error) {
@@ -333,6 +341,11 @@ impl Ranks {
         }
     }
 
+    /// To be set when this process is told to end: it no longer waits long for ranks that do not come.
+    pub fn ending(&self) -> Arc<AtomicBool> {
+        self.inner.ending.clone()
+    }
+
     /// Seconds that this rank has waited for sums and other values of others so far.
     pub fn seconds_waited(&self) -> f64 {
         self.inner.waited.load(Ordering::Relaxed) as f64 / 1e9
@@ -382,7 +395,7 @@ impl Drop for Inner {
 /// Connects the processes that were started together.
 #[cfg(feature = "mpi")]
 fn connect(launched: &Launched) -> Result<Option<Ranks>> {
-    let ranks = Ranks::over(|abort| mpi::connect(abort))?;
+    let ranks = Ranks::over(mpi::connect)?;
     match (ranks.size(), launched.size) {
         (1, None) => Ok(None),
         (1, Some(size)) => Err(Error::usage(

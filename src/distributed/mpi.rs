@@ -1,8 +1,9 @@
 //! MPI as a carrier. Collective operations are begun and then asked for now and then, not waited for in MPI, which would take a
 //! whole processor core from the computation meanwhile, and would not hear that all is to end.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use mpi::environment::Universe;
@@ -21,6 +22,9 @@ const EAGER: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// The part of the time waited so far that a pause takes.
 const PAUSE: u32 = 32;
+/// How long a process that was told to end waits for the others, beside twice the longest wait before: they may have been killed, and
+/// whoever kills the last ones, as Slurm does, may take half a minute.
+const GRACE: Duration = Duration::from_secs(8);
 /// How often a process looks whether its starter is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,18 +32,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Mpi {
     world: SimpleCommunicator,
     abort: Arc<AtomicI32>,
+    ending: Arc<AtomicBool>,
+    /// The longest time that an operation has taken.
+    longest: Cell<Duration>,
     // Last, since MPI ends with it.
     _universe: Universe,
 }
 
 /// Connects this process with the others. The thread that calls this makes all calls of MPI.
-pub(super) fn connect(abort: Arc<AtomicI32>) -> Result<Box<dyn Transport>> {
+pub(super) fn connect(abort: Arc<AtomicI32>, ending: Arc<AtomicBool>) -> Result<Box<dyn Transport>> {
     watch_starter();
     let failed =
         || Error::run("MPI cannot be initialised", "see what its library says, and that mpirun is of the same");
     let (universe, _) = initialize_with_threading(Threading::Funneled).ok_or_else(failed)?;
     let world = universe.world();
-    Ok(Box::new(Mpi { world, abort, _universe: universe }))
+    Ok(Box::new(Mpi { world, abort, ending, longest: Cell::default(), _universe: universe }))
 }
 
 /// Ends this process when that which has started it is gone: whoever kills `mpirun` leaves no process behind.
@@ -61,12 +68,18 @@ fn watch_starter() {
 impl Mpi {
     /// Waits for an operation that was begun.
     fn wait<'a, D: ?Sized, S: mpi::request::Scope<'a>>(&self, mut request: Request<'a, D, S>) {
-        let began = Instant::now();
+        let (began, mut told) = (Instant::now(), None);
         while let Err(pending) = request.test() {
             request = pending;
             let code = self.abort.load(Ordering::Relaxed);
             if code != NOT_ABORTED {
                 self.world.abort(code);
+            }
+            if self.ending.load(Ordering::Relaxed) {
+                let told = told.get_or_insert_with(Instant::now);
+                if told.elapsed() > GRACE + 2 * self.longest.get() {
+                    self.world.abort(1);
+                }
             }
             let waited = began.elapsed();
             if waited > EAGER {
@@ -75,6 +88,7 @@ impl Mpi {
                 std::thread::yield_now();
             }
         }
+        self.longest.set(self.longest.get().max(began.elapsed()));
     }
 }
 

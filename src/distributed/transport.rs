@@ -64,14 +64,16 @@ impl Thread {
         (0..size).map(|rank| Self { rank, size, exchange: exchange.clone() }).collect()
     }
 
-    /// Shows `sent` to all ranks and returns what each of them shows.
-    fn meet(&self, sent: &[u8]) -> Result<Vec<Arc<Vec<u8>>>> {
+    /// Waits for all ranks and returns what each of them shows; this one shows `sent` from now on, where there is something.
+    fn meet(&self, sent: Option<&[u8]>) -> Result<Vec<Arc<Vec<u8>>>> {
         let gone = || Err(Error::run("another rank has given up", ""));
         let mut state = self.exchange.state.lock();
         if state.aborted {
             return gone();
         }
-        state.sent[self.rank] = Arc::new(sent.to_vec());
+        if let Some(sent) = sent {
+            state.sent[self.rank] = Arc::new(sent.to_vec());
+        }
         state.arrived += 1;
         let meeting = state.meeting;
         if state.arrived == self.size {
@@ -92,8 +94,8 @@ impl Thread {
 
     /// [`Self::meet`] twice, so that nobody writes for the next meeting what others still have to see of this one.
     fn exchange(&self, sent: &[u8]) -> Result<Vec<Arc<Vec<u8>>>> {
-        let all = self.meet(sent)?;
-        self.meet(&[])?;
+        let all = self.meet(Some(sent))?;
+        self.meet(None)?;
         Ok(all)
     }
 }

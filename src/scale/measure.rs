@@ -137,7 +137,7 @@ async fn time(
         let update = trainer.step().await?;
         let now = Instant::now();
         if let Some(Update::Made(record)) = update {
-            records.extend(record.ranks);
+            records.extend(record.ranks.map(|record| *record));
             times.push((now - before).as_secs_f64());
         }
         before = now;

@@ -316,6 +316,9 @@ impl Trainer {
 
     /// Finds out which gradients can travel early: those of a batch that is computed at once.
     pub(super) fn look_for_early_gradients(&mut self) {
+        if self.among.is_none() {
+            return;
+        }
         let plan = self.session.plan(self.gradients);
         let early = plan.early_gradients().filter(|_| self.parts.len() == 1).unwrap_or_default();
         let params = plan.layout.params().iter().map(|param| param.view.start..param.view.start + param.view.len);
@@ -446,7 +449,9 @@ mod tests {
     #[test]
     fn gradients_of_the_axis_of_notes_are_done_early() {
         let ranks = Ranks::threads(1).pop().unwrap();
-        let trainer = trainer(&ranks).unwrap();
+        let options = TrainOptions { preset: Some("small".into()), set: vec![], ..options(4) };
+        let prepared = prepare_among(&options, &cpu(), &ranks).unwrap();
+        let trainer = block_on(Trainer::begin(prepared, cpu(), KernelSelection::default())).unwrap();
         let ([early, late], after, _) = trainer.sums();
         let params = trainer.model().layout().params();
         let bytes = |of: &str| {

@@ -57,7 +57,7 @@ pub struct UpdateRecord {
     /// The part of the run's limits that is used up, 0 to 1; `None` without limits. Not in files.
     pub done: Option<f64>,
     /// What the update took where several ranks made it together. Not in files.
-    pub ranks: Option<RanksRecord>,
+    pub ranks: Option<Box<RanksRecord>>,
 }
 
 /// What an update of several ranks took, in seconds.

@@ -87,7 +87,7 @@ struct InFlight {
     /// The losses, where the batch has several parts or ranks: then they were read already.
     losses: Option<Vec<f32>>,
     /// What it took of several ranks.
-    ranks: Option<RanksRecord>,
+    ranks: Option<Box<RanksRecord>>,
     uniforms: Uniforms,
     /// What becomes of the schedule and the sampler if the update is good.
     schedule: Schedule,
@@ -314,7 +314,7 @@ impl Trainer {
         let (losses, ranks) = match &batches[..] {
             batches if self.among.is_some() => {
                 let (losses, record) = self.submit_among(batches, &uniforms).await?;
-                (Some(losses), Some(record))
+                (Some(losses), Some(Box::new(record)))
             }
             [batch] => {
                 feed(&mut self.session, self.gradients, &self.io, batch)?;
