@@ -122,21 +122,7 @@ mod measuring {
             let played = playing.join().map_err(|_| wrong("the thread that plays has ended"))??;
             composed.map(|()| played)
         })?;
-        let mut arrivals: Vec<(Instant, Vec<u8>)> = arrived.try_iter().collect();
-        let mut late: Vec<f64> = vec![];
-        let mut lost = 0;
-        for (due, message) in &due {
-            let is_it = |bytes: &[u8]| match *message {
-                Message::Down { pitch, .. } => bytes[..2] == [0x90, pitch],
-                Message::Up { pitch } => bytes[..2] == [0x80, pitch],
-            };
-            // Messages at one moment may change places on their way, and the same one of a later moment is another.
-            let near = |at: &Instant| at.checked_duration_since(*due).is_some_and(|late| late < NEAR);
-            match arrivals.iter().position(|(at, bytes)| near(at) && is_it(bytes)) {
-                Some(place) => late.push(arrivals.remove(place).0.duration_since(*due).as_secs_f64()),
-                None => lost += 1,
-            }
-        }
+        let (late, lost) = lateness(&due, arrived.try_iter().collect());
         let (messages, report) = (due.len(), &played.report);
         println!("{messages} messages in {:.1} s, {lost} lost, {made} changes", report.seconds);
         println!("paused {} times, {:.3} s", report.pauses, report.paused);
@@ -158,6 +144,25 @@ mod measuring {
         println!("arrived late, median ms: {:.3} in the first tenth, {:.3} in the last", of(first, 0.5), of(last, 0.5));
         println!("drift, ms a minute: {:.4}", 6e4 * report.drift().unwrap_or(f64::NAN));
         Ok(())
+    }
+
+    /// By how many seconds each message that was due arrived late, and how many never did.
+    fn lateness(due: &[(Instant, Message)], mut arrivals: Vec<(Instant, Vec<u8>)>) -> (Vec<f64>, usize) {
+        let mut late: Vec<f64> = vec![];
+        let mut lost = 0;
+        for (due, message) in due {
+            let is_it = |bytes: &[u8]| match *message {
+                Message::Down { pitch, .. } => bytes[..2] == [0x90, pitch],
+                Message::Up { pitch } => bytes[..2] == [0x80, pitch],
+            };
+            // Messages at one moment may change places on their way, and the same one of a later moment is another.
+            let near = |at: &Instant| at.checked_duration_since(*due).is_some_and(|late| late < NEAR);
+            match arrivals.iter().position(|(at, bytes)| near(at) && is_it(bytes)) {
+                Some(place) => late.push(arrivals.remove(place).0.duration_since(*due).as_secs_f64()),
+                None => lost += 1,
+            }
+        }
+        (late, lost)
     }
 
     pub fn main() -> ExitCode {

@@ -96,16 +96,16 @@ impl<'a> Live<'a> {
     /// A device that fails, or probabilities that are not finite.
     pub async fn compose(&mut self, manner: &Manner) -> Result<Vec<LiveEvent>> {
         self.steering.wish(&manner.wishes);
-        let styles = [manner.style.clone()];
+        let styles = std::slice::from_ref(&manner.style);
         let steps = self.done..self.done + self.bar;
         if !self.steering.is_idle() {
-            self.generator.control(&self.steering.control(steps.clone(), self.bar, &styles))?;
+            self.generator.control(&self.steering.control(steps.clone(), self.bar, styles))?;
         }
         self.uniforms.forced = 0.0;
         self.uniforms.temperature = manner.temperature;
-        let values = self.run(None, &styles).await?;
+        let values = self.run(None, styles).await?;
         if !self.steering.is_idle() {
-            self.steering.hear(steps, std::slice::from_ref(&values), &styles);
+            self.steering.hear(steps, std::slice::from_ref(&values), styles);
         }
         let mut events = self.events(&values)?;
         self.loudness.level(&mut events, manner);
@@ -118,23 +118,23 @@ impl<'a> Live<'a> {
     /// # Errors
     /// Those of [`Live::compose`].
     pub async fn hear(&mut self, beginning: &Roll, number: usize, manner: &Manner) -> Result<Vec<LiveEvent>> {
-        let channels = self.checkpoint.model.roll().channels;
-        let first = number * self.bar;
-        let (bar, done) = (self.bar, self.done);
-        let value = move |t: usize, _: usize, row: &mut [f32]| {
-            beginning.write_values(channels, (first + (t - done) % bar) as i64, row);
-        };
         self.uniforms.forced = GIVEN;
         self.uniforms.temperature = manner.temperature;
-        let values = self.run(Some(&value), &[manner.style.clone()]).await?;
+        let first = number * self.bar;
+        let values = self.run(Some((beginning, first)), std::slice::from_ref(&manner.style)).await?;
         self.events(&values)
     }
 
-    /// Runs a bar; what comes back begins with the time step before it, where there is one.
-    async fn run(&mut self, given: Option<&dyn Fn(usize, usize, &mut [f32])>, styles: &[Vec<f32>]) -> Result<Vec<f32>> {
+    /// Runs a bar, which may be given from a time step of a roll on; what comes back begins with the time step before it, where there is
+    /// one.
+    async fn run(&mut self, given: Option<(&Roll, usize)>, styles: &[Vec<f32>]) -> Result<Vec<f32>> {
         let steps = self.done..self.done + self.bar;
+        let (channels, begin) = (self.checkpoint.model.roll().channels, self.done);
+        let value = given.map(|(roll, first)| {
+            move |t: usize, _: usize, row: &mut [f32]| roll.write_values(channels, (first + t - begin) as i64, row)
+        });
+        let forced = value.as_ref().map(|value| Forced { value, nats: None });
         let mut values = [self.last.clone()];
-        let forced = given.map(|value| Forced { value, nats: None });
         self.generator.run(steps.clone(), forced, styles, &self.uniforms, &mut values).await?;
         let [values] = values;
         self.done = steps.end;

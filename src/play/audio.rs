@@ -187,7 +187,8 @@ impl AudioSink {
             return Ok(false);
         }
         let end = self.made + BLOCK as u64;
-        while let Some((frame, message)) = self.events.pop_front_if(|(frame, _)| *frame < end) {
+        let due = self.events.partition_point(|(frame, _)| *frame < end);
+        for (frame, message) in self.events.drain(..due) {
             let at = frame.saturating_sub(self.made) as usize;
             match message {
                 Message::Down { pitch, velocity } => self.instrument.press(pitch, velocity, at),

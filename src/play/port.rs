@@ -169,7 +169,8 @@ impl PortSink {
     fn lost(&self, why: &str) -> Error {
         Error::run(
             format!("the MIDI port `{}` {why}", self.name),
-            "connect the device again, or start the program that had the port, and play again; `deepj play --list-ports` lists ports",
+            "connect the device again, or start the program that had the port, and play again; `deepj play --list-ports` \
+             lists ports",
         )
     }
 }

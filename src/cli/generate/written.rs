@@ -171,10 +171,16 @@ fn nobody_looked() -> String {
     "Whether it repeats a training piece was not looked at (deepj evaluate --generated does)".into()
 }
 
-/// The file beside a piece that says what may be done with it; none beside standard output, a pipe or a device.
+/// The longest name of a file, in bytes, that all systems take.
+const LONGEST_NAME: usize = 255;
+
+/// The file beside a piece that says what may be done with it; none beside standard output, a pipe or a device, or where the name would
+/// be too long.
 pub fn rights_file(piece: &Path) -> Option<PathBuf> {
     let is_special = std::fs::metadata(piece).is_ok_and(|found| !found.is_file());
-    (!is_standard_stream(piece) && !is_special).then(|| piece.with_extension("rights.txt"))
+    let file = piece.with_extension("rights.txt");
+    let fits = file.file_name().is_some_and(|name| name.len() <= LONGEST_NAME);
+    (fits && !is_standard_stream(piece) && !is_special).then_some(file)
 }
 
 impl Written<'_> {

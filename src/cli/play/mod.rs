@@ -91,7 +91,8 @@ struct ComposingArguments {
     #[arg(long, value_name = "EXPR", conflicts_with = "file")]
     style: Option<String>,
     /// Stop after so many bars, behind those of --prime
-    #[arg(long, value_name = "N", conflicts_with_all = ["file", "seconds"], value_parser = clap::value_parser!(u32).range(1..=MAX_BARS as i64))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["file", "seconds"],
+        value_parser = clap::value_parser!(u32).range(1..=MAX_BARS as i64))]
     bars: Option<u32>,
     /// Quarter notes a minute [default: 120, or that of --prime]
     #[arg(long, value_name = "BPM", conflicts_with = "file")]
@@ -326,8 +327,8 @@ impl Play {
                 hurry();
                 Some(schedule(&queue, &mut *sink, &mut || {
                     tell(
-                        "warning: music is composed more slowly than it is played, and waits at a bar line: give a slower --tempo, end \
-                         other programs, or compute on another --device",
+                        "warning: music is composed more slowly than it is played, and waits at a bar line: give a slower --tempo, \
+                         end other programs, or compute on another --device",
                     );
                 }))
             }
