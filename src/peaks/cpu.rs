@@ -15,7 +15,7 @@ use crate::{Error, Result};
 const CHAINS_TIME: Duration = Duration::from_millis(60);
 const COPY_TIME: Duration = Duration::from_millis(300);
 /// How often what takes some microseconds is done for one look at the clock: a browser's moves every 0.1 ms.
-const REPEATS: u32 = if cfg!(target_arch = "wasm32") { 256 } else { 1 };
+const REPEATS: u32 = if cfg!(target_arch = "wasm32") { 64 } else { 1 };
 /// Steps of a chain between two looks at the clock: a tenth of a millisecond or so, in which other programs seldom
 /// interrupt.
 const STEPS: u32 = 40_000;
