@@ -219,7 +219,9 @@ impl Failure {
 pub(super) fn public(error: &str) -> String {
     let mut text = error.to_string();
     let folders = ["HOME", "USERPROFILE", "CARGO_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let mut folders: Vec<PathBuf> = folders.chain(std::env::current_dir()).chain([std::env::temp_dir()]).collect();
+    // A browser has no files, and its standard library panics over them.
+    let temporary = cfg!(not(target_arch = "wasm32")).then(std::env::temp_dir);
+    let mut folders: Vec<PathBuf> = folders.chain(std::env::current_dir()).chain(temporary).collect();
     // What is within another goes first.
     folders.sort_by_key(|folder| std::cmp::Reverse(folder.as_os_str().len()));
     for folder in folders.iter().filter_map(|folder| folder.to_str()).filter(|folder| folder.len() > 3) {

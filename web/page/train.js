@@ -175,10 +175,10 @@ async function take(chosen) {
   } catch (error) {
     trouble(error);
   }
-  chosen();
+  listed();
 }
 
-function chosen() {
+function listed() {
   const pieces = files.length ? `Trains on ${files.length} files of yours` : "Trains on the 48 pieces that come with deepj";
   $("files").textContent = `${pieces}${resume ? `, and goes on with ${resume.name}` : ""}.`;
   $("forget").hidden = !files.length && !resume;
@@ -190,7 +190,7 @@ $("forget").onclick = () => {
   files = [];
   resume = null;
   for (const id of ["midi", "folder", "checkpoint"]) $(id).value = "";
-  chosen();
+  listed();
 };
 for (const [name, on] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
   document.addEventListener(name, (event) => {

@@ -148,8 +148,8 @@ async function start() {
     if (!wanted.length) throw Object.assign(new Error("there is no device to verify"), { remedy: "choose the CPU" });
     for (const device of wanted) {
       devices.push(Object.assign(device, { told: [], seconds: 0, ended: false, passed: 0 }));
-      await one(device, running);
       if (!running) break;
+      await one(device, running);
     }
     const whole = running !== null && !running.only && !running.quick && devices.every(({ ended }) => ended);
     const answer = await summarize(whole);
