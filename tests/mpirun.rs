@@ -311,14 +311,14 @@ fn a_folder_that_rank_0_alone_sees_is_enough() {
     assert!(!elsewhere.path().join("run").exists());
 }
 
-/// A training without end in `dir/run`, which has saved once. It has five seconds to save when it is told to end; what it says goes to
-/// the file `said`.
-fn endless(dir: &Path, count: usize) -> Child {
+/// A training without end in `dir/run`, which has saved once. `mpirun` gives it so many seconds to save when it is told to end; what it
+/// says goes to the file `said`.
+fn endless(dir: &Path, count: usize, seconds: u32) -> Child {
     let arguments = tiny("run", &["--resume", "auto", "--steps", "1000000", "--validate-every", "10"]);
     let saved = || std::fs::metadata(dir.join("run/last.safetensors")).ok().and_then(|file| file.modified().ok());
     let before = saved();
-    let count = count.to_string();
-    let mut command = mpirun(dir, &["--mca", "odls_base_sigkill_timeout", "5", "-n", &count]);
+    let [count, seconds] = [count as u32, seconds].map(|number| number.to_string());
+    let mut command = mpirun(dir, &["--mca", "odls_base_sigkill_timeout", &seconds, "-n", &count]);
     command.arg(program()).args(arguments);
     let mut child = begun(&mut command, dir);
     let began = Instant::now();
@@ -376,15 +376,17 @@ fn random(state: &mut u64) -> u64 {
     *state >> 33
 }
 
+/// Kills at random instants of a random rank, 50 of one of four where the time is there; then the training goes on to its end, which is
+/// that of one which nobody killed, to the bit.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_killed_rank_ends_all_and_costs_nothing_that_was_saved() {
+fn a_killed_rank_ends_all_and_the_training_goes_on_exactly() {
     let dir = folder();
-    let kills = if is_long() { 50 } else { 5 };
+    let (kills, count) = if is_long() { (50, 4) } else { (4, 2) };
     let (mut state, mut longest, mut steps) = (7, Duration::ZERO, 0);
-    for kill in 0..kills {
-        let child = endless(dir.path(), 3 + kill % 2 - usize::from(kill % 2 == 0));
-        std::thread::sleep(Duration::from_millis(random(&mut state) % 400));
+    for _ in 0..kills {
+        let child = endless(dir.path(), count, 1);
+        std::thread::sleep(Duration::from_millis(random(&mut state) % 600));
         let all = processes(dir.path());
         let began = Instant::now();
         send("KILL", all[random(&mut state) as usize % all.len()]);
@@ -392,42 +394,24 @@ fn a_killed_rank_ends_all_and_costs_nothing_that_was_saved() {
         longest = longest.max(began.elapsed());
         assert_ne!(code, Some(0));
         let now = last(&dir.path().join("run")).progress.step;
-        assert!(now > steps, "update {now} after {steps}");
+        assert!(now >= steps, "update {now} after {steps}");
         steps = now;
     }
-    println!("{kills} kills: all ended within {longest:?}, {steps} updates saved");
-    // What the kills left goes on as an uninterrupted training with the ranks that made it: here a copy of the last checkpoint.
+    println!("{kills} kills of one of {count} ranks: all ended within {longest:?}, {steps} updates were saved");
     let end = (steps + 10).to_string();
-    for name in ["a", "b"] {
-        std::fs::create_dir(dir.path().join(name)).unwrap();
-        for file in ["last.safetensors", "curve.jsonl"] {
-            std::fs::copy(dir.path().join("run").join(file), dir.path().join(name).join(file)).unwrap();
-        }
-        succeeds(dir.path(), 2, &tiny(name, &["--resume", "--steps", &end]));
-    }
-    assert_same(&dir.path().join("a"), &dir.path().join("b"));
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_killed_training_goes_on_exactly_where_it_was() {
-    let dir = folder();
-    let arguments = |run, steps| tiny(run, &["--resume", "auto", "--steps", steps, "--validate-every", "10"]);
-    let child = endless(dir.path(), 2);
-    let all = processes(dir.path());
-    send("KILL", all[all.len() - 1]);
-    ended(child, dir.path());
-    let end = (last(&dir.path().join("run")).progress.step + 10).to_string();
-    succeeds(dir.path(), 2, &arguments("run", &end));
-    succeeds(dir.path(), 2, &arguments("whole", &end));
-    assert_same(&dir.path().join("run"), &dir.path().join("whole"));
+    let arguments = |run| tiny(run, &["--resume", "auto", "--steps", &end, "--validate-every", "10"]);
+    succeeds(dir.path(), count, &arguments("run"));
+    succeeds(dir.path(), count, &arguments("whole"));
+    let [run, whole] = ["run", "whole"].map(|name| dir.path().join(name));
+    assert_same(&run, &whole);
+    assert_eq!(numbers(&run, "train", "loss"), numbers(&whole, "train", "loss"));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn nothing_is_left_when_mpirun_itself_is_killed() {
     let dir = folder();
-    let child = endless(dir.path(), 2);
+    let child = endless(dir.path(), 2, 1);
     send("KILL", child.id());
     ended(child, dir.path());
     last(&dir.path().join("run"));
@@ -439,7 +423,7 @@ fn signals_of_schedulers_save_and_end_with_their_number() {
     let dir = folder();
     for (signal, number) in [("TERM", 15), ("USR1", 10)] {
         // To one rank, which the others hear of.
-        let child = endless(dir.path(), 2);
+        let child = endless(dir.path(), 2, 5);
         let before = last(&dir.path().join("run")).progress.step;
         let all = processes(dir.path());
         send(signal, all[all.len() - 1]);
@@ -449,7 +433,7 @@ fn signals_of_schedulers_save_and_end_with_their_number() {
         let end = curve(&dir.path().join("run"), "end");
         assert_eq!(end.last().unwrap()["end"], "interrupted", "{signal}");
         // To mpirun, which passes it on.
-        let child = endless(dir.path(), 2);
+        let child = endless(dir.path(), 2, 5);
         let before = last(&dir.path().join("run")).progress.step;
         send(signal, child.id());
         let (said, code) = ended(child, dir.path());

@@ -308,3 +308,22 @@ fn a_reader_that_goes_away_is_no_failure() {
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert!(child.wait().unwrap().success() && !errors.contains("panicked"), "{errors}");
 }
+
+/// Each of the processes that `mpirun` starts would train the same network.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_build_without_mpi_refuses_to_be_one_of_several() {
+    let dir = folder();
+    for (name, value) in [("OMPI_COMM_WORLD_SIZE", "4"), ("PMI_SIZE", "2")] {
+        for arguments in [&["train", "--steps", "1", "--out", "run"][..], &["generate", "--checkpoint", "builtin"]] {
+            let output = program(dir.path(), arguments).env(name, value).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{said}");
+            assert!(said.contains(&format!("{name}={value}")) && said.contains("--features mpi"), "{said}");
+        }
+    }
+    assert!(!dir.path().join("run").exists());
+    // One process alone trains as ever.
+    let alone = program(dir.path(), &["train", "--fields"]).env("OMPI_COMM_WORLD_SIZE", "1").output().unwrap();
+    assert!(alone.status.success());
+}
