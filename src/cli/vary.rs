@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use deepj::files::{Outputs, is_standard_stream, path_text};
 use deepj::generate::curve::Curve;
+use deepj::generate::rights::{Given, Rights};
 use deepj::generate::steering::Wishes;
 use deepj::generate::vary::{Variation, Varied, vary};
 use deepj::music::RollStats;
@@ -15,7 +16,7 @@ use deepj::music::roll::BAR;
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::generate::{HandArgument, Rights, numbered, seed_of_the_clock, style_of};
+use super::generate::{HandArgument, numbered, seed_of_the_clock, style_of};
 use super::{DeviceArguments, MIDI, bar, claim, load_checkpoint, read_piece, roll, say, say_json, signals::Signals};
 
 /// Make variants of a piece: some bars composed anew between those that stay
@@ -128,7 +129,7 @@ impl Vary {
         if varied.is_empty() {
             return Ok(signals.exit_code());
         }
-        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path, Some(&self.file)));
+        let (mut variants, rights) = (vec![], Rights::new(&checkpoint, &path, Some(Given::of_file(&self.file))));
         for (Varied { roll, nats }, file) in varied.iter().zip(&files) {
             // The rest is the given piece's, whose rights are not known.
             let (first, last) = (variation.steps.start / bar_steps + 1, variation.steps.end.div_ceil(bar_steps));

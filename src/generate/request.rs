@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::rights::Rights;
+use super::rights::{Given, Rights};
 use super::stepwise::Stepwise;
 use super::{Composition, usual_temperature};
 use crate::checkpoint::{BUILTIN, Checkpoint};
@@ -138,13 +138,14 @@ impl LivePiece {
         };
         let stop = Arc::new(AtomicBool::new(false));
         let stepwise = Stepwise::begin(checkpoint.clone(), options, device, selection, stop.clone()).await?;
+        let of = given.map(|(name, bytes)| Given::new(name.into(), bytes));
         let path = if weights.builtin { BUILTIN } else { "the page's checkpoint" };
         Ok(Self {
             stepwise,
             stop,
             request,
             temperature,
-            rights: Rights::new(&checkpoint, Path::new(path), given.is_some()),
+            rights: Rights::new(&checkpoint, Path::new(path), of),
             changed: false,
             given: given.is_some(),
             told: 0,
@@ -233,7 +234,7 @@ impl LivePiece {
         let writing = Writing {
             two_hands: true,
             copyright: Some(self.rights.notice.clone()),
-            texts: self.rights.texts(&self.how(tempo), None),
+            texts: self.rights.texts(self.how(tempo), None),
             ..Writing::new(tempo)
         };
         roll.to_midi_as(&writing)

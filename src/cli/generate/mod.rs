@@ -13,6 +13,7 @@ use deepj::checkpoint::{Checkpoint, is_builtin};
 use deepj::distributed::{Ranks, Wire};
 use deepj::files::{Outputs, is_standard_stream, path_text, serialize_path};
 use deepj::generate::choose::Judged;
+use deepj::generate::rights::{Given, Rights};
 use deepj::generate::{Composed, Composition, MAX_PIECES, SILENCE, generate, generate_among};
 use deepj::music::hands::Hand;
 use deepj::music::{self, Part, RollStats, StylePath, Styles};
@@ -23,7 +24,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use wishes::{Length, WishArguments};
-pub(super) use written::Rights;
 use written::{Made, Written, rights_file};
 
 use super::{
@@ -352,7 +352,8 @@ impl Generate {
             key: options.wishes.key.or(kept[i].estimate).map(|key| key.moved(self.wishes.transpose)),
             copied: copied.get(i).map(Rights::copied),
         });
-        written.write(&made.collect::<Vec<_>>(), &Rights::new(checkpoint, path, self.prime.as_deref()))?;
+        let rights = Rights::new(checkpoint, path, self.prime.as_deref().map(Given::of_file));
+        written.write(&made.collect::<Vec<_>>(), &rights)?;
         Ok(copied)
     }
 

@@ -3,17 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use deepj::Result;
-use deepj::checkpoint::{Checkpoint, is_builtin};
 use deepj::files::{is_standard_stream, path_text, write_output};
 use deepj::generate::page;
+use deepj::generate::rights::Rights;
 use deepj::music::hands::{self, Hand};
 use deepj::music::key::Mode;
 use deepj::music::midi::Writing;
 use deepj::music::{Key, Roll, Score, musicxml};
-use deepj::quality::{Copied, described};
 use deepj::render::{Instrument, Options, Performance, wav_bytes, write_wav};
-
-use midly::{MetaMessage, Smf, TrackEventKind};
 
 use crate::cli::tell;
 
@@ -45,132 +42,6 @@ pub struct Written<'a> {
     pub rights: bool,
 }
 
-/// Whether a piece may be used: what the model was trained on, and under what licence.
-pub struct Rights {
-    /// A sentence for the file's copyright notice.
-    pub notice: String,
-    /// What the model learned from.
-    pub trained: String,
-    /// The licence of the weights in full, where it is known.
-    licence: Option<String>,
-    /// The file that the piece begins with.
-    given: Option<Given>,
-}
-
-/// Somebody's file.
-struct Given {
-    /// Its name, without folders.
-    name: String,
-    /// Its own copyright notices.
-    notice: Option<String>,
-}
-
-/// The longest copyright notice of a given file that is told, in letters.
-const LONGEST_NOTICE: usize = 500;
-
-impl Given {
-    fn new(file: &Path) -> Self {
-        let name = if is_standard_stream(file) {
-            "standard input".into()
-        } else {
-            path_text(file.file_name().unwrap_or_default())
-        };
-        // Whatever is odd about the file was said when its notes were read; without a notice there is none to be told.
-        let bytes = std::fs::read(file).unwrap_or_default();
-        let events = Smf::parse(&bytes).map(|smf| smf.tracks.concat()).unwrap_or_default();
-        let notices = events.iter().filter_map(|event| match event.kind {
-            TrackEventKind::Meta(MetaMessage::Copyright(text)) => {
-                Some(String::from_utf8_lossy(text).trim().to_string())
-            }
-            _ => None,
-        });
-        let notice = notices.filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
-        let notice: String =
-            notice.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_NOTICE).collect();
-        Self { name, notice: (!notice.is_empty()).then_some(notice) }
-    }
-}
-
-impl Rights {
-    /// `given` is somebody's file with which the piece begins.
-    pub fn new(checkpoint: &Checkpoint, path: &Path, given: Option<&Path>) -> Self {
-        let pieces = checkpoint.split.train.len();
-        let from = checkpoint.corpus.data.as_deref().unwrap_or("the corpus within the program");
-        let (notice, trained) = match (is_builtin(path), &checkpoint.corpus.licence) {
-            (true, _) => (
-                "Composed by deepj; its authors claim no rights in it: use it for anything, also for money".to_string(),
-                format!(
-                    "The weights learned from {pieces} pieces of piano-midi.de (CC BY-SA 3.0 Germany), the Mutopia Project and \
-                     Knute Snortum (public domain, CC BY, CC BY-SA); a passage that repeats one has that piece's licence. \
-                     Not legal advice; `deepj inspect builtin` prints all of it"
-                ),
-            ),
-            (false, Some(_)) => (
-                "Composed by deepj; its authors claim no rights in it".to_string(),
-                format!(
-                    "The weights are derived from those within deepj (CC BY-SA 4.0) and learned from {pieces} pieces of {from}"
-                ),
-            ),
-            (false, None) => (
-                "Composed by deepj; its authors claim no rights in it".to_string(),
-                format!("The weights learned from {pieces} pieces of {from}, whose licences deepj does not know"),
-            ),
-        };
-        let notice = match given {
-            None => notice,
-            Some(_) => "Composed by deepj behind a given beginning, whose rights it does not know; its authors claim none in what \
-                     follows".into(),
-        };
-        Self { notice, trained, licence: checkpoint.corpus.licence.clone(), given: given.map(Given::new) }
-    }
-
-    /// What was found of copies, in words.
-    pub fn copied(copied: &Copied) -> String {
-        match (&copied.passage, &copied.source) {
-            (Some(passage), Some(source)) => {
-                format!("The longest passage shared with a training piece: {}", described(passage, source))
-            }
-            _ => "No passage of 8 onsets or more is shared with a training piece".into(),
-        }
-    }
-
-    /// All of it about one piece: `how` it is composed again, and what it shares with training pieces, where somebody looked.
-    pub fn texts(&self, how: String, copied: Option<String>) -> Vec<String> {
-        let notice = self.given.as_ref().and_then(|given| given.notice.as_ref());
-        let notice = notice.map(|notice| format!("The beginning's own copyright notice: {notice}"));
-        [how, self.trained.clone(), copied.unwrap_or_else(nobody_looked)].into_iter().chain(notice).collect()
-    }
-
-    /// The same as a text to be read, with the licence of the weights in full.
-    fn document(&self, made: &Made) -> String {
-        let mut text = format!("{}\n\n", path_text(made.file.file_name().unwrap_or_default()));
-        let mut part = |title: &str, content: &str| text.push_str(&format!("{title}\n\n{}\n\n", content.trim()));
-        part("MAY I USE IT?", &format!("{}. This is not legal advice.", self.notice));
-        if let Some(Given { name, notice }) = &self.given {
-            let notice = match notice {
-                Some(notice) => format!("Its own copyright notice: {notice}"),
-                None => "It has no copyright notice of its own, which says nothing of its rights.".into(),
-            };
-            part("WHAT IT BEGINS WITH", &format!("{name}, whose rights deepj does not know. {notice}"));
-        }
-        part("WHAT THE WEIGHTS LEARNED FROM", &format!("{}.", self.trained));
-        part("PASSAGES OF TRAINING PIECES", &format!("{}.", made.copied.clone().unwrap_or_else(nobody_looked)));
-        part("WHAT COMPOSES IT AGAIN", &made.how);
-        if let Some(licence) = &self.licence {
-            part("THE LICENCE OF THE WEIGHTS", licence);
-        }
-        format!("{}\n", text.trim_end())
-    }
-
-    fn of(&self, made: &Made) -> Vec<String> {
-        self.texts(made.how.clone(), made.copied.clone())
-    }
-}
-
-fn nobody_looked() -> String {
-    "Whether it repeats a training piece was not looked at (deepj evaluate --generated does)".into()
-}
-
 /// The longest name of a file, in bytes, that all systems take.
 const LONGEST_NAME: usize = 255;
 
@@ -195,13 +66,14 @@ impl Written<'_> {
                 seconds: self.seconds,
                 two_hands: self.only.is_none(),
                 copyright: Some(rights.notice.clone()),
-                texts: rights.of(made),
+                texts: rights.texts(made.how.clone(), made.copied.clone()),
                 ..Writing::new(self.tempo)
             };
             let midi = made.roll.to_midi_as(&writing)?;
             write_output(made.file, &midi)?;
             if let Some(file) = rights_file(made.file).filter(|_| self.rights) {
-                write_output(&file, rights.document(made).as_bytes())?;
+                let name = path_text(made.file.file_name().unwrap_or_default());
+                write_output(&file, rights.document(&name, &made.how, made.copied.clone()).as_bytes())?;
             }
             if made.roll.sounding() == 0 && (self.wav || self.page.is_some()) {
                 tell(format_args!("note: {}: no note was composed, so there is no sound of it", made.file.display()));
@@ -216,7 +88,11 @@ impl Written<'_> {
                     let options = Options { rate: PAGE_RATE, ..options };
                     let sound = wav_bytes(&performance, &Instrument::Piano, &options)?;
                     let name = made.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    let texts = rights.of(made).into_iter().chain([rights.notice.clone()]).collect();
+                    let texts = rights
+                        .texts(made.how.clone(), made.copied.clone())
+                        .into_iter()
+                        .chain([rights.notice.clone()])
+                        .collect();
                     listed.push(page::Listed { name, roll: made.roll.clone(), bpm: self.tempo, sound, texts });
                 }
             }

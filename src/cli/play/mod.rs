@@ -12,6 +12,7 @@ use deepj::checkpoint::Checkpoint;
 use deepj::files::{Outputs, is_standard_stream, path_text, write_output};
 use deepj::generate::curve::{Curve, DENSITY, DYNAMICS, Quantity};
 use deepj::generate::live::Manner;
+use deepj::generate::rights::{Given, Rights};
 use deepj::generate::steering::{NOMINAL, Wishes};
 use deepj::generate::{MAX_BARS, SILENCE, usual_temperature};
 use deepj::gpu::Device;
@@ -24,7 +25,7 @@ use deepj::render::Performance;
 use deepj::{Error, Result};
 use serde::Serialize;
 
-use super::generate::{Prime, Rights, seed_of_the_clock, style_of};
+use super::generate::{Prime, seed_of_the_clock, style_of};
 use super::{DeviceArguments, MIDI, claim, load_checkpoint, pair, say, say_json, signals::Signals, tell, warn};
 use outputs::Output;
 
@@ -260,7 +261,7 @@ impl Play {
             faders: map.styles().into_iter().map(str::to_string).collect(),
         };
         request.manner.check(&checkpoint)?;
-        let rights = Rights::new(&checkpoint, &path, own.prime.as_deref());
+        let rights = Rights::new(&checkpoint, &path, own.prime.as_deref().map(Given::of_file));
         let (sender, changes) = mpsc::channel();
         let listener = own.control.as_deref().map(|name| listen(name, map, sender.clone())).transpose()?;
         read_lines(sender);
