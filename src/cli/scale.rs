@@ -191,12 +191,14 @@ fn print(report: &Report, preset: &str, peak: Option<f64>) {
     let of_peak = peak.map_or(String::new(), |peak| format!(" ({:.0} % of the f32 peak)", 100.0 * gflops / peak));
     let [early, late] = work.bytes.map(|bytes| bytes as f64 / 1e6);
     say(format_args!(
-        "{preset}: {parameters} parameters, {:.2} MB of gradients, of which {early:.2} MB travel while {:.0} % of the computing is left",
+        "{preset}: {parameters} parameters, {:.2} MB of gradients, of which {early:.2} MB travel while {:.0} % of the computing is \
+         left",
         early + late,
         100.0 * work.after
     ));
     say(format_args!(
-        "a rank with {slots} slots: {:.1} ms an update, {:.1} ms of it whatever the slots; {gflops:.1} GFLOP/s{of_peak}; times scatter by {:.1} %",
+        "a rank with {slots} slots: {:.1} ms an update, {:.1} ms of it whatever the slots; {gflops:.1} GFLOP/s{of_peak}; times \
+         scatter by {:.1} %",
         1e3 * whole,
         1e3 * work.fixed,
         100.0 * work.scatter
@@ -215,7 +217,8 @@ fn print(report: &Report, preset: &str, peak: Option<f64>) {
     say(format_args!("between ranks: {:.1} us a message, {gbits:.2} Gbit/s", 1e6 * link.latency));
     if let Some(Check { ranks, predicted, measured, waited, bytes: [sent, least] }) = check {
         say(format_args!(
-            "{ranks} ranks: measured {:.1} ms an update, predicted {:.1} ms ({:+.1} %); {:.1} ms of waiting, {:.3} MB sent by each, 2 (N - 1) / N of the gradients are {:.3} MB",
+            "{ranks} ranks: measured {:.1} ms an update, predicted {:.1} ms ({:+.1} %); {:.1} ms of waiting, {:.3} MB sent by each, \
+             2 (N - 1) / N of the gradients are {:.3} MB",
             1e3 * measured,
             1e3 * predicted,
             100.0 * (predicted / measured - 1.0),

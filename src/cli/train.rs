@@ -41,7 +41,8 @@ Examples:
   deepj train --data midi --set dropout=0.3 --explain
   deepj train --fields --model biaxial
   deepj train --data midi --steps 20000 --warmup 200 --lr-schedule cosine --transpose 6 --balance
-  deepj train --data midi --model biaxial")]
+  deepj train --data midi --model biaxial
+  mpirun -n 4 deepj train --data midi --batch 32 --out runs/first --resume auto")]
 pub struct Train {
     /// The corpus: a folder with <genre>/<composer>/*.mid [default: the pieces within the program]
     #[arg(long, value_name = "DIR")]

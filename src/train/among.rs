@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn parameters_that_differ_end_the_run_with_both_names() {
-        let errors = on_ranks(3, |ranks| {
+        let errors = on_ranks(4, |ranks| {
             let mut trainer = trainer(&ranks).unwrap();
             if ranks.rank() == 2 {
                 let first = trainer.session.plan(trainer.gradients).buffer(Kind::Params).slice(0, 1);
