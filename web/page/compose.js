@@ -245,7 +245,8 @@ function again() {
 function frame() {
   if (!playing) return draw($("roll"), roll, player.position, { still: still.matches });
   const position = player.position;
-  draw($("roll"), roll, position, { still: still.matches });
+  // Where the music waits for the device, so does the line.
+  draw($("roll"), roll, finishedAt === null ? Math.min(position, roll.end) : position, { still: still.matches });
   const bar = roll.bars.findLastIndex((start) => start <= position);
   if (bar !== lastBar && bar >= 0) {
     for (let i = Math.max(0, $("bars").children.length); i <= bar; i++) {

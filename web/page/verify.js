@@ -31,6 +31,7 @@ async function one(device, { only, quick }) {
     let [total, ended, heard] = [device.total ?? 0, false, performance.now()];
     const listen = ({ detail }) => {
       heard = performance.now();
+      device.seconds = (heard - began) / 1000;
       device.told.push(detail);
       if (detail.tasks) device.total = total = detail.tasks.tasks;
       if (detail.begun) {
