@@ -56,8 +56,7 @@ const HELP: &str = "\
 {about}
 {usage-heading} {usage} (-h, --help; -V, --version). Commands:
 {subcommands}
-First steps: deepj generate --style baroque -o piece.mid   compose
-             deepj train                                   learn from pieces, those within the program or your own";
+First steps: deepj generate --style baroque -o piece.mid   compose; deepj train   learn from pieces";
 
 /// DeepJ learns from MIDI files and composes piano music in a chosen mixture of styles.
 #[derive(Parser)]

@@ -12,7 +12,9 @@ use serde::Serialize;
 use super::training::TrainingArguments;
 use super::{TrainingDeviceArguments, ranks, say, say_json, tell};
 
-/// Predict how fast more machines would train: measures this one, or the ranks of an mpirun
+/// Predict how fast more machines would train
+///
+/// Measures this machine, or the ranks of an mpirun.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

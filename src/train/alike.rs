@@ -183,13 +183,13 @@ mod tests {
             configuration: json!({ "seq": 16, "seed": 0 }).as_object().unwrap().clone(),
             state: 7,
         };
-        assert_eq!(one.differences(&one), [String::new(); 0]);
+        assert_eq!(one.differences(&one), Vec::<String>::new());
         let other = Passport { version: "0.2.0".into(), state: 8, ..one.clone() };
         assert_eq!(other.differences(&one), ["version 0.2.0, not 0.1.0"]);
         let other = Passport { build: ("x86_64".into(), 2), ..one.clone() };
         assert_eq!(other.differences(&one), ["a build of checksum 00000002, not 00000001"]);
         let other = Passport { build: ("aarch64".into(), 2), ..one.clone() };
-        assert_eq!(other.differences(&one), [String::new(); 0], "another machine has another build");
+        assert_eq!(other.differences(&one), Vec::<String>::new(), "another machine has another build");
         let other = Passport { features: "mpi, fast".into(), ..one.clone() };
         assert_eq!(other.differences(&one), ["the feature set mpi, fast, not mpi"]);
         let other = Passport { corpus: "0000cafe, 8 and 2 pieces".into(), ..one.clone() };

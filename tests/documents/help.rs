@@ -197,8 +197,8 @@ fn usage(text: &str) -> (usize, Vec<String>) {
 
 /// The lines under `Examples:` and `First steps:`. One that does not begin with a command goes on with the one before.
 fn examples(text: &str) -> Vec<String> {
-    // The first of these stands behind the heading, so that all of the program's help fits on a screen.
-    let text = &text.replace("First steps: ", "First steps:\n  ");
+    // These stand on the line of their heading, so that all of the program's help fits on a screen.
+    let text = &text.replace("First steps: ", "First steps:\n  ").replace("; deepj ", "\n  deepj ");
     let mut found: Vec<String> = vec![];
     for line in section(text, "Examples:").chain(section(text, "First steps:")) {
         let line = line.trim();
