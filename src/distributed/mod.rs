@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Kind;
+use crate::shape::Slots;
 use crate::{Error, Result};
 
 mod launch;
@@ -178,6 +179,11 @@ impl Ranks {
         self.rank() == 0
     }
 
+    /// The slots of this rank, of a batch of `total`, a multiple of the number of ranks.
+    pub fn slots(&self, total: usize) -> Slots {
+        Slots::part(total, self.rank(), self.size())
+    }
+
     /// All ranks, by number.
     pub fn members(&self) -> &[Member] {
         self.inner.members.get().map_or(&[], |members| members)
@@ -280,13 +286,18 @@ impl Ranks {
         self.gather(vec![]).map(drop)
     }
 
-    /// What came of something that all ranks did: where it failed on one, all fail, with what each of these says.
+    /// What came of something that all ranks did, each for itself: where it failed on one, all fail, with what each of these says. Not
+    /// for what waits for other ranks on its way, where one that fails would leave the others waiting.
     ///
     /// # Errors
     /// Those of any rank, each with the ranks that have it. [`Ranks::is_agreed`] is true from then on.
     pub fn agree<T>(&self, result: Result<T>) -> Result<T> {
         let own = result.as_ref().err().map(|e| (e.exit_code(), e.is_of_device(), e.what.clone(), e.remedy.clone()));
-        let all = self.all::<Option<Said>>(&own)?;
+        // Where the ranks cannot tell each other, an error of this one's own says more.
+        let all = match self.all::<Option<Said>>(&own) {
+            Ok(all) => all,
+            Err(e) => return Err(result.err().unwrap_or(e)),
+        };
         let mut said: Vec<(Said, Vec<usize>)> = vec![];
         for (rank, error) in all.into_iter().enumerate() {
             let Some(error) = error else { continue };
@@ -320,6 +331,17 @@ impl Ranks {
             }
         }
         Err(Error::new(kind, whole.0, whole.1))
+    }
+
+    /// The same where this process may be alone.
+    ///
+    /// # Errors
+    /// As [`Ranks::agree`].
+    pub fn agree_if_several<T>(ranks: Option<&Self>, result: Result<T>) -> Result<T> {
+        match ranks {
+            Some(ranks) => ranks.agree(result),
+            None => result,
+        }
     }
 
     /// Says that an error which this rank is about to return is one and the same on all ranks.
@@ -422,7 +444,10 @@ fn connect(launched: &Launched) -> Result<Option<Ranks>> {
 }
 
 fn lost() -> Error {
-    Error::run("the connection to the other ranks has ended", "")
+    Error::run(
+        "the connection to the other ranks has ended",
+        "see what the others say, and start all again: a training goes on by --resume",
+    )
 }
 
 /// Does what it is asked for until nobody is left to ask.

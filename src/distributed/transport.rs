@@ -32,6 +32,30 @@ pub(super) trait Transport {
     fn abort(&mut self, code: i32);
 }
 
+/// Makes a collective operation in rounds, each of which receives at most `most` bytes from all of `size` ranks together: a message
+/// of MPI counts its bytes in 31 bits. `send` is one part, or one for each rank.
+#[cfg(any(test, feature = "mpi"))]
+pub(super) fn in_rounds(
+    (send, received): (&[u8], &mut [u8]),
+    (size, most): (usize, usize),
+    mut operation: impl FnMut(&[u8], &mut [u8]),
+) {
+    let len = received.len() / size;
+    let round = (most / size).max(1);
+    if len <= round {
+        return operation(send, received);
+    }
+    for start in (0..len).step_by(round) {
+        let count = round.min(len - start);
+        let own: Vec<u8> = send.chunks_exact(len).flat_map(|part| &part[start..][..count]).copied().collect();
+        let mut of_all = vec![0; count * size];
+        operation(&own, &mut of_all);
+        for (part, own) in received.chunks_exact_mut(len).zip(of_all.chunks_exact(count)) {
+            part[start..][..count].copy_from_slice(own);
+        }
+    }
+}
+
 /// What threads that are ranks share.
 struct Exchange {
     state: Mutex<State>,

@@ -10,6 +10,7 @@ use crate::memory::available_memory;
 use crate::models::{self, Model, SequenceIo};
 use crate::nn::optimizer;
 use crate::ops::View;
+use crate::shape::Slots;
 use crate::{Error, Result};
 
 /// The plans of a run, built once.
@@ -41,7 +42,8 @@ impl Plans {
         (selection, adapter): (&KernelSelection, Option<&Capabilities>),
     ) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
-        let slots = prepared.slots(slots).count.div_ceil(settings.accumulate.unwrap_or(1)).max(1);
+        let own = prepared.ranks.as_ref().map_or(Slots::all(slots), |ranks| ranks.slots(slots));
+        let slots = own.count.div_ceil(settings.accumulate.unwrap_or(1)).max(1);
         let options = selection.plan_options(settings.plan_options(), adapter);
         let (gradients, io) = models::training(model, options, (slots, settings.seq), adapter)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
