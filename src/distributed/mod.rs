@@ -76,6 +76,8 @@ enum Job {
     Broadcast { bytes: Vec<u8>, reply: Sender<Result<Vec<u8>>> },
     Owed { vector: usize, len: usize, reply: Sender<Vec<f32>> },
     Owe { vector: usize, owed: Vec<f32> },
+    TakeBack { vector: usize },
+    Rescale { vector: usize, factor: f32 },
     Abort,
 }
 
@@ -391,6 +393,22 @@ impl Ranks {
         self.ask(Job::Owe { vector, owed })
     }
 
+    /// Takes back the last sum of `vector`, which has come and is not used: what was owed before it is owed again.
+    ///
+    /// # Errors
+    /// A communication that has ended.
+    pub fn take_back(&self, vector: usize) -> Result<()> {
+        self.ask(Job::TakeBack { vector })
+    }
+
+    /// Says that sums of `vector` are from now on of values `factor`, a power of two, times as large, and so is what is owed to them.
+    ///
+    /// # Errors
+    /// A communication that has ended.
+    pub fn rescale(&self, vector: usize, factor: f32) -> Result<()> {
+        self.ask(Job::Rescale { vector, factor })
+    }
+
     fn ask(&self, job: Job) -> Result<()> {
         let thread = self.inner.thread.lock();
         let (jobs, _) = thread.as_ref().ok_or_else(lost)?;
@@ -467,6 +485,8 @@ fn serve(transport: &mut dyn Transport, asked: &Receiver<Job>, abort: &AtomicI32
                 drop(reply.send(kept(&mut vectors, vector).take(len, rank)));
             }
             Job::Owe { vector, owed } => kept(&mut vectors, vector).owe(owed),
+            Job::TakeBack { vector } => kept(&mut vectors, vector).take_back(),
+            Job::Rescale { vector, factor } => kept(&mut vectors, vector).rescale(factor),
             Job::Abort => {}
         }
         let code = abort.load(Ordering::Relaxed);

@@ -161,3 +161,48 @@ impl Transport for Thread {
         self.exchange.changed.notify_all();
     }
 }
+
+/// For tests: what `of` makes of each of so many ranks that run beside each other.
+#[cfg(test)]
+pub(super) fn on_ranks<T: Send>(size: usize, of: impl Fn(Thread) -> T + Sync) -> Vec<T> {
+    let of = &of;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = Thread::group(size).into_iter().map(|rank| scope.spawn(move || of(rank))).collect();
+        running.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_receive_what_one_operation_would() {
+        for (size, len, most) in [(3, 7, 6), (3, 7, 2), (2, 8, 8), (4, 0, 8), (1, 5, 2), (2, 3, 100)] {
+            let bytes = |rank: usize, count: usize| (0..count).map(|i| (100 * rank + i) as u8).collect::<Vec<_>>();
+            // To each rank another part, or one to all.
+            for parts in [size, 1] {
+                let received = on_ranks(size, |mut rank| {
+                    let own = bytes(rank.rank(), parts * len);
+                    let mut whole = vec![0; size * len];
+                    let mut in_parts = whole.clone();
+                    let largest = std::cell::Cell::new(0);
+                    let mut operation = |send: &[u8], received: &mut [u8]| {
+                        largest.set(largest.get().max(received.len()));
+                        let done =
+                            if parts == 1 { rank.all_gather(send, received) } else { rank.all_to_all(send, received) };
+                        done.unwrap();
+                    };
+                    operation(&own, &mut whole);
+                    largest.set(0);
+                    in_rounds((&own, &mut in_parts), (size, most), &mut operation);
+                    assert!(largest.get() <= most.max(size), "{} bytes at once, {most} wanted", largest.get());
+                    (whole, in_parts)
+                });
+                for (whole, in_parts) in received {
+                    assert_eq!(whole, in_parts, "{size} ranks, {len} bytes, {parts} parts");
+                }
+            }
+        }
+    }
+}

@@ -294,7 +294,7 @@ impl Trainer {
         ))
     }
 
-    /// Bytes of the gradients that are summed early and of the others, the part of the computing that is left when the former are
+    /// Bytes of the gradients that are summed early and of the others, as they travel, the part of the computing that is left when the former are
     /// done, and the operations of an update.
     pub(crate) fn sums(&self) -> ([u64; 2], f64, u64) {
         let plan = self.session.plan(self.gradients);
@@ -306,12 +306,12 @@ impl Trainer {
             .map_or(plan.nodes.len(), |among| among.early.0);
         let after = flops(&plan.nodes[cut..]) as f64 / flops(&plan.nodes).max(1) as f64;
         let all = plan.cost().flops * self.parts.len() as u64 + self.updating().plan(self.update).cost().flops;
-        let bytes =
-            |vector: usize| self.views(vector).iter().map(|view| size_of::<f32>() as u64 * view.len as u64).sum();
+        let wire = self.ranks().map(Ranks::wire).unwrap_or_default();
+        let bytes = |vector: usize| wire.bytes(self.views(vector).iter().map(|view| view.len as u64).sum());
         ([bytes(EARLY), bytes(LATE)], after, all)
     }
 
-    /// What all ranks owe to sums that travel as f16, summed, on all of them; rank 0 owes it from now on, so that a run which goes on
+    /// What all ranks owe to sums of gradients that travel as f16, without the loss scale, summed, on all of them; rank 0 owes it from now on, so that a run which goes on
     /// is as one that begins from the checkpoint. `None` where nothing is rounded.
     pub(super) fn settle(&self) -> Result<Option<Vec<f32>>> {
         let Some(among) = self.among.as_ref().filter(|among| among.ranks.wire() == Wire::F16) else { return Ok(None) };
@@ -319,7 +319,8 @@ impl Trainer {
         let mut all = vec![0.0; self.session.plan(self.gradients).layout.len()];
         for vector in [LATE, EARLY] {
             let views = self.views(vector);
-            let own = among.ranks.take_owed(vector, views.iter().map(|view| view.len).sum())?;
+            let mut own = among.ranks.take_owed(vector, views.iter().map(|view| view.len).sum())?;
+            own.iter_mut().for_each(|owed| *owed /= self.scale);
             let sum = whole.finish_sum(whole.begin_sum(own, vec![], vector)?)?.values;
             let mut values = &sum[..];
             for view in views {
@@ -337,10 +338,22 @@ impl Trainer {
         let Some(among) = self.among.as_ref().filter(|among| among.ranks.is_first()) else { return Ok(()) };
         let Some(owed) = owed else { return Ok(()) };
         for vector in [LATE, EARLY] {
-            let own = self.views(vector).iter().flat_map(|view| &owed[view.start..][..view.len]).copied().collect();
-            among.ranks.owe(vector, own)?;
+            let own = self.views(vector).into_iter().flat_map(|view| &owed[view.start..][..view.len]);
+            among.ranks.owe(vector, own.map(|owed| owed * self.scale).collect())?;
         }
         Ok(())
+    }
+
+    /// The sums of this update are not used: its gradients overflowed.
+    pub(super) fn take_sums_back(&self) -> Result<()> {
+        let ranks = self.ranks().filter(|ranks| ranks.wire() == Wire::F16);
+        ranks.map_or(Ok(()), |ranks| [LATE, EARLY].into_iter().try_for_each(|vector| ranks.take_back(vector)))
+    }
+
+    /// The gradients to be summed will be so many times as large.
+    pub(super) fn rescale_sums(&self, factor: f32) -> Result<()> {
+        let ranks = self.ranks().filter(|ranks| factor != 1.0 && ranks.wire() == Wire::F16);
+        ranks.map_or(Ok(()), |ranks| [LATE, EARLY].into_iter().try_for_each(|vector| ranks.rescale(vector, factor)))
     }
 
     /// Asks all ranks for something, in the next update.

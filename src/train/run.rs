@@ -81,7 +81,8 @@ pub async fn train_and_hold(
     let ranks = prepared.ranks.clone();
     let plans = Ranks::agree_if_several(ranks.as_ref(), plans::checked(&prepared, &device, &selection))?;
     let writes = ranks.as_ref().is_none_or(Ranks::is_first);
-    let mut folder = Ranks::agree_if_several(ranks.as_ref(), if writes { open(&prepared).map(Some) } else { Ok(None) })?;
+    let mut folder =
+        Ranks::agree_if_several(ranks.as_ref(), if writes { open(&prepared).map(Some) } else { Ok(None) })?;
     let mut nowhere = Nowhere;
     let files: &mut dyn RunFiles = match &mut folder {
         Some(folder) => {

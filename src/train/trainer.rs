@@ -67,7 +67,7 @@ pub struct Trainer {
     pub(super) parts: Vec<Slots>,
     accumulation: Option<Accumulation>,
     /// The loss scale that the device has.
-    scale: f32,
+    pub(super) scale: f32,
     /// The update whose losses were not read yet.
     in_flight: Option<InFlight>,
 }
@@ -394,6 +394,7 @@ impl Trainer {
         // The update has left everything as it was; the next batch is tried with half the scale.
         if mixed && losses_finite && !gradient_norm.is_finite() && self.progress.loss_scale.shrink() {
             self.progress.cursor = cursor;
+            self.take_sums_back()?;
             self.write_loss_scale()?;
             return Ok(Update::Overflowed { step: self.progress.step, scale: self.scale });
         }
@@ -421,7 +422,9 @@ impl Trainer {
     /// Tells the device how much each loss counts in the gradient (docs/MODEL.md, "Loss"), times the loss scale in mixed precision.
     fn write_loss_scale(&mut self) -> Result<()> {
         let mixed = self.settings.precision == Precision::Mixed;
-        self.scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
+        let scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
+        self.rescale_sums(scale / self.scale)?;
+        self.scale = scale;
         match self.io.loss_weights {
             Some(weights) => {
                 let each = losses::in_order(self.model.losses(), &self.settings.loss_weights);
