@@ -99,7 +99,9 @@ pub fn checked(prepared: &Prepared, device: &Device, selection: &KernelSelection
 /// One that does not, by how much and which batch would: on a GPU a buffer larger than it allows, on the CPU more memory than
 /// the system has left.
 fn fitting(prepared: &Prepared, on: (&KernelSelection, Option<&Capabilities>)) -> Result<Plans> {
-    fitting_within(prepared, on, available_memory())
+    // Ranks of one host all ask it at once.
+    let sharing = prepared.ranks.as_ref().map_or(1, |ranks| ranks.on_host().1);
+    fitting_within(prepared, on, available_memory().map(|bytes| bytes / sharing as u64))
 }
 
 fn fitting_within(
@@ -114,6 +116,13 @@ fn fitting_within(
         Ok(()) => Ok(plans),
         Err(e) => {
             let ranks = prepared.ranks.as_ref().map_or(1, Ranks::size);
+            let sharing = prepared.ranks.as_ref().map_or(1, |ranks| ranks.on_host().1);
+            let e = match (sharing, on.1) {
+                (2.., None) => {
+                    Error { what: format!("{}, of which each of {sharing} ranks has its part", e.what), ..e }
+                }
+                _ => e,
+            };
             Err(with_remedy(e, (wanted, ranks), |slots| fits(&Plans::new(prepared, slots, on)?)))
         }
     }
