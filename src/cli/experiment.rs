@@ -51,27 +51,34 @@ pub struct ExperimentCommand {
 }
 
 impl ExperimentCommand {
-    pub fn run(mut self) -> Result<ExitCode> {
+    pub fn run(self) -> Result<ExitCode> {
         if let Some(page) = &self.report {
             return self.write_report(page).map(|()| ExitCode::SUCCESS);
         }
         let [file] = &self.files[..] else {
             return Err(Error::usage("several experiments at once", "name one, or --report for several result files"));
         };
-        let mut experiment = Experiment::read(file)?;
-        experiment.data = self.data.take().or(experiment.data);
-        let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join(folder_name(&experiment.name)));
         if !self.table {
             let ranks = ranks::join(Wire::F32)?;
-            let done = self.make(&experiment, &out, ranks.as_ref());
+            let read = Ranks::agree_if_several(ranks.as_ref(), self.read(file));
+            let done = read.and_then(|(experiment, out)| self.make(&experiment, &out, ranks.as_ref()));
             return ranks::conclude(ranks, done);
         }
+        let (experiment, out) = self.read(file)?;
         let results = Results::gather(&experiment, &out)?;
         // While the experiment goes on, its files are its own.
         if let Ok(_lock) = FileLock::acquire(&out) {
             results.write(&out)?;
         }
         self.show(&results, &out).map(|()| ExitCode::SUCCESS)
+    }
+
+    /// The experiment, and the folder of its runs.
+    fn read(&self, file: &Path) -> Result<(Experiment, PathBuf)> {
+        let mut experiment = Experiment::read(file)?;
+        experiment.data = self.data.clone().or(experiment.data);
+        let out = self.out.clone().unwrap_or_else(|| Path::new(RUNS).join(folder_name(&experiment.name)));
+        Ok((experiment, out))
     }
 
     /// Makes the runs, alone or divided over several processes.

@@ -358,8 +358,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(e) => {
-            ranks::leave_to_first(e.exit_code().into());
-            tell(format_args!("error: {e:#}"));
+            tell(format_args!("error: {}{e:#}", ranks::behind_the_first()));
             ExitCode::from(e.exit_code())
         }
     }

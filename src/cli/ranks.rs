@@ -37,22 +37,39 @@ pub fn several() -> bool {
 /// What to say of a command that each of them would make as a whole.
 pub fn not_divided() -> Error {
     let variable = launched().map_or(String::new(), |started| format!(" ({})", started.variable));
-    Error::usage(
+    let e = Error::usage(
         format!(
             "several processes were started together{variable}, and this command is not divided: each would do the same"
         ),
         "start it without mpirun",
-    )
+    );
+    leave_to_first(e.exit_code().into());
+    e
 }
+
+/// This process' number, where it is not the first of several.
+fn later_number() -> Option<usize> {
+    launched().filter(|_| several())?.rank.filter(|rank| *rank > 0)
+}
+
+/// Time that the first of several processes has to say what is wrong: its end in failure ends all others too.
+const FIRST_SPEAKS: Duration = Duration::from_secs(1);
 
 /// Leaves it to the first of several processes to say what is wrong with a command line that all have, and ends this one if it is
 /// another.
 pub fn leave_to_first(code: i32) {
-    if several() && launched().is_some_and(|started| started.rank.is_some_and(|rank| rank > 0)) {
-        // An end in failure ends all others too, perhaps before the first has spoken.
-        std::thread::sleep(Duration::from_secs(1));
+    if later_number().is_some() {
+        std::thread::sleep(FIRST_SPEAKS);
         std::process::exit(code);
     }
+}
+
+/// Whose error it is that a process has before it has joined the others, for people; empty where it is the first or alone. Returns after
+/// the time in which the first would have said the same, which ends this one as well.
+pub fn behind_the_first() -> String {
+    let Some(rank) = later_number() else { return String::new() };
+    std::thread::sleep(FIRST_SPEAKS);
+    format!("rank {rank}: ")
 }
 
 /// What came of a command that was made together. An error that all have is told by the first; one that this process alone has is

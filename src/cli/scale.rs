@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use deepj::distributed::{Ranks, Wire};
 use deepj::models;
-use deepj::scale::{self, Link, MOST_RANKS, Measured, Predicted};
+use deepj::scale::{self, Link, MOST_RANKS, MOST_UPDATES, Measured, Predicted};
 use deepj::{Error, Result};
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ struct Check {
     measured: f64,
     /// Seconds that ranks waited in an update, as the slowest has them.
     waited: f64,
-    /// Bytes that a rank sent in an update, and `2 (N - 1) / N` times those of the gradients.
+    /// Bytes that a rank sent in an update, and `2 (N - 1) / N` times those of the gradients as they travel.
     bytes: [u64; 2],
 }
 
@@ -86,11 +86,7 @@ impl Scale {
     }
 
     fn scale(&self, ranks: Option<&Ranks>) -> Result<ExitCode> {
-        let checked = self.check(ranks);
-        match ranks {
-            Some(ranks) => ranks.agree(checked)?,
-            None => checked?,
-        }
+        Ranks::agree_if_several(ranks, self.check(ranks))?;
         let device = match ranks {
             None => self.device.open()?,
             Some(ranks) => ranks.agree(self.device.open_for(ranks.on_host().0))?,
@@ -99,11 +95,13 @@ impl Scale {
         let (own, _) = self.device.peaks_of_all(&device, ranks)?;
         let device = self.device.in_time(device, own.as_ref());
         let mut options = deepj::train::TrainOptions { set: self.set.clone(), ..self.training.options() };
-        let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT))?;
-        let preset = models::preset_info(architecture, options.preset.as_deref(), device.capabilities())?;
+        let architecture = models::architecture(options.model.as_deref().unwrap_or(models::DEFAULT));
+        let preset =
+            architecture.and_then(|of| models::preset_info(of, options.preset.as_deref(), device.capabilities()));
+        let preset = Ranks::agree_if_several(ranks, preset)?;
         options.preset = Some(preset.name.into());
         let slots = options.batch.take().unwrap_or(preset.batch.0);
-        let one = Ranks::threads(1).pop();
+        let one = Ranks::threads(1).pop().map(|one| one.with_wire(self.allreduce));
         let group = match (ranks, &one) {
             (Some(ranks), _) | (None, Some(ranks)) => ranks,
             (None, None) => return Err(Error::run("no thread can be started", "")),
@@ -113,12 +111,7 @@ impl Scale {
         }
         tell(format_args!("timing {} updates of one rank with {slots} slots, and of fewer; then of all", self.updates));
         let measured = scale::measure(&options, slots, self.updates, (&device, &selection), group);
-        let measured = pollster::block_on(measured);
-        let measured = match ranks {
-            Some(ranks) => ranks.agree(measured)?,
-            None => measured?,
-        };
-        let report = self.report(measured);
+        let report = self.report(pollster::block_on(measured)?);
         match self.json {
             true => say_json(&report)?,
             false => print(&report, preset.name, own.as_ref().map(|peaks| peaks.f32_gflops)),
@@ -136,11 +129,11 @@ impl Scale {
                 return Err(Error::usage(format!("{flag} {value}"), "give a number above 0"));
             }
         }
-        if self.updates == 0 || self.ranks == 0 || self.ranks > MOST_RANKS {
+        if !(1..=MOST_UPDATES).contains(&self.updates) || !(1..=MOST_RANKS).contains(&self.ranks) {
             let what = format!("--updates {} --ranks {}", self.updates, self.ranks);
             return Err(Error::usage(
                 what,
-                format!("time at least one update, and predict for 1 to {MOST_RANKS} ranks"),
+                format!("time 1 to {MOST_UPDATES} updates, and predict for 1 to {MOST_RANKS} ranks"),
             ));
         }
         if ranks.is_none() && (self.bandwidth.is_none() || self.latency.is_none()) {

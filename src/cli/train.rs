@@ -164,6 +164,8 @@ impl Train {
         }
         let bars = prepared.state.settings.samples.unwrap_or(SAMPLE_BARS);
         if bars > MAX_BARS {
+            // All have the same settings.
+            ranks.iter().for_each(|ranks| ranks.all_have_it());
             let what = format!("--samples {bars}");
             return Err(Error::usage(what, format!("a piece has at most {MAX_BARS} bars; 0 composes none")));
         }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Kind;
+use crate::shape::Slots;
 use crate::{Error, Result};
 
 mod launch;
@@ -75,6 +76,8 @@ enum Job {
     Broadcast { bytes: Vec<u8>, reply: Sender<Result<Vec<u8>>> },
     Owed { vector: usize, len: usize, reply: Sender<Vec<f32>> },
     Owe { vector: usize, owed: Vec<f32> },
+    TakeBack { vector: usize },
+    Rescale { vector: usize, factor: f32 },
     Abort,
 }
 
@@ -176,6 +179,11 @@ impl Ranks {
     /// Whether this rank speaks and writes files for all.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
+    }
+
+    /// The slots of this rank, of a batch of `total`, a multiple of the number of ranks.
+    pub fn slots(&self, total: usize) -> Slots {
+        Slots::part(total, self.rank(), self.size())
     }
 
     /// All ranks, by number.
@@ -280,13 +288,18 @@ impl Ranks {
         self.gather(vec![]).map(drop)
     }
 
-    /// What came of something that all ranks did: where it failed on one, all fail, with what each of these says.
+    /// What came of something that all ranks did, each for itself: where it failed on one, all fail, with what each of these says. Not
+    /// for what waits for other ranks on its way, where one that fails would leave the others waiting.
     ///
     /// # Errors
     /// Those of any rank, each with the ranks that have it. [`Ranks::is_agreed`] is true from then on.
     pub fn agree<T>(&self, result: Result<T>) -> Result<T> {
         let own = result.as_ref().err().map(|e| (e.exit_code(), e.is_of_device(), e.what.clone(), e.remedy.clone()));
-        let all = self.all::<Option<Said>>(&own)?;
+        // Where the ranks cannot tell each other, an error of this one's own says more.
+        let all = match self.all::<Option<Said>>(&own) {
+            Ok(all) => all,
+            Err(e) => return Err(result.err().unwrap_or(e)),
+        };
         let mut said: Vec<(Said, Vec<usize>)> = vec![];
         for (rank, error) in all.into_iter().enumerate() {
             let Some(error) = error else { continue };
@@ -320,6 +333,17 @@ impl Ranks {
             }
         }
         Err(Error::new(kind, whole.0, whole.1))
+    }
+
+    /// The same where this process may be alone.
+    ///
+    /// # Errors
+    /// As [`Ranks::agree`].
+    pub fn agree_if_several<T>(ranks: Option<&Self>, result: Result<T>) -> Result<T> {
+        match ranks {
+            Some(ranks) => ranks.agree(result),
+            None => result,
+        }
     }
 
     /// Says that an error which this rank is about to return is one and the same on all ranks.
@@ -367,6 +391,22 @@ impl Ranks {
     /// A communication that has ended.
     pub fn owe(&self, vector: usize, owed: Vec<f32>) -> Result<()> {
         self.ask(Job::Owe { vector, owed })
+    }
+
+    /// Takes back the last sum of `vector`, which has come and is not used: what was owed before it is owed again.
+    ///
+    /// # Errors
+    /// A communication that has ended.
+    pub fn take_back(&self, vector: usize) -> Result<()> {
+        self.ask(Job::TakeBack { vector })
+    }
+
+    /// Says that sums of `vector` are from now on of values `factor`, a power of two, times as large, and so is what is owed to them.
+    ///
+    /// # Errors
+    /// A communication that has ended.
+    pub fn rescale(&self, vector: usize, factor: f32) -> Result<()> {
+        self.ask(Job::Rescale { vector, factor })
     }
 
     fn ask(&self, job: Job) -> Result<()> {
@@ -422,7 +462,10 @@ fn connect(launched: &Launched) -> Result<Option<Ranks>> {
 }
 
 fn lost() -> Error {
-    Error::run("the connection to the other ranks has ended", "")
+    Error::run(
+        "the connection to the other ranks has ended",
+        "see what the others say, and start all again: a training goes on by --resume",
+    )
 }
 
 /// Does what it is asked for until nobody is left to ask.
@@ -442,6 +485,8 @@ fn serve(transport: &mut dyn Transport, asked: &Receiver<Job>, abort: &AtomicI32
                 drop(reply.send(kept(&mut vectors, vector).take(len, rank)));
             }
             Job::Owe { vector, owed } => kept(&mut vectors, vector).owe(owed),
+            Job::TakeBack { vector } => kept(&mut vectors, vector).take_back(),
+            Job::Rescale { vector, factor } => kept(&mut vectors, vector).rescale(factor),
             Job::Abort => {}
         }
         let code = abort.load(Ordering::Relaxed);

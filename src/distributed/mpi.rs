@@ -13,7 +13,7 @@ use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 use mpi::{Threading, initialize_with_threading};
 
 use super::NOT_ABORTED;
-use super::transport::Transport;
+use super::transport::{Transport, in_rounds};
 use crate::{Error, Result};
 
 /// How long an operation is asked for without a pause: what takes less is worth no sleep.
@@ -22,9 +22,13 @@ const EAGER: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// The part of the time waited so far that a pause takes.
 const PAUSE: u32 = 32;
-/// How long a process that was told to end waits for the others, beside twice the longest wait before: they may have been killed, and
-/// whoever kills the last ones, as Slurm does, may take half a minute.
+/// How long a process that was told to end waits for the others, or twice the longest wait before if that is longer: they may have been
+/// killed, and whoever kills the last ones, as Slurm does, may take half a minute.
 const GRACE: Duration = Duration::from_secs(8);
+/// The most that it waits: all are to be gone within half a minute.
+const LONGEST_GRACE: Duration = Duration::from_secs(25);
+/// Bytes that an operation receives at once.
+const ROUND: usize = 1 << 30;
 /// How often a process looks whether its starter is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -77,7 +81,7 @@ impl Mpi {
             }
             if self.ending.load(Ordering::Relaxed) {
                 let told = told.get_or_insert_with(Instant::now);
-                if told.elapsed() > GRACE + 2 * self.longest.get() {
+                if told.elapsed() > GRACE.max(2 * self.longest.get()).min(LONGEST_GRACE) {
                     self.world.abort(1);
                 }
             }
@@ -102,12 +106,16 @@ impl Transport for Mpi {
     }
 
     fn all_to_all(&mut self, send: &[u8], received: &mut [u8]) -> Result<()> {
-        scope(|scope| self.wait(self.world.immediate_all_to_all_into(scope, send, received)));
+        in_rounds((send, received), (self.size(), ROUND), |send, received| {
+            scope(|scope| self.wait(self.world.immediate_all_to_all_into(scope, send, received)));
+        });
         Ok(())
     }
 
     fn all_gather(&mut self, send: &[u8], received: &mut [u8]) -> Result<()> {
-        scope(|scope| self.wait(self.world.immediate_all_gather_into(scope, send, received)));
+        in_rounds((send, received), (self.size(), ROUND), |send, received| {
+            scope(|scope| self.wait(self.world.immediate_all_gather_into(scope, send, received)));
+        });
         Ok(())
     }
 

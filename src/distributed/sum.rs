@@ -33,6 +33,16 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Bytes of so many numbers on their way.
+    pub const fn bytes(self, numbers: u64) -> u64 {
+        match self {
+            Self::F32 => 4 * numbers,
+            Self::F16 => (numbers * BLOCK_BYTES as u64).div_ceil(BLOCK as u64),
+        }
+    }
+}
+
 impl FromStr for Wire {
     type Err = Error;
 
@@ -57,6 +67,8 @@ pub(super) struct Feedback {
     sent: Vec<f32>,
     /// From the shard that this rank sums.
     shard: Vec<f32>,
+    /// Both as they were before the last sum.
+    before: (Vec<f32>, Vec<f32>),
 }
 
 impl Feedback {
@@ -73,7 +85,17 @@ impl Feedback {
 
     /// This rank owes `owed`.
     pub fn owe(&mut self, owed: Vec<f32>) {
-        *self = Self { sent: owed, shard: vec![] };
+        *self = Self { sent: owed, ..Self::default() };
+    }
+
+    /// Takes the last sum back, which nobody will use.
+    pub fn take_back(&mut self) {
+        (self.sent, self.shard) = std::mem::take(&mut self.before);
+    }
+
+    /// The sums to come are of values so many times as large, a power of two.
+    pub fn rescale(&mut self, factor: f32) {
+        self.sent.iter_mut().chain(&mut self.shard).for_each(|owed| *owed *= factor);
     }
 }
 
@@ -126,6 +148,8 @@ pub(super) fn sum(
         Some(feedback) => {
             feedback.sent.resize(values.len(), 0.0);
             feedback.shard.resize(shard, 0.0);
+            feedback.before.0.clone_from(&feedback.sent);
+            feedback.before.1.clone_from(&feedback.shard);
             let coded = encode(&values, &mut feedback.sent);
             let mut parts = vec![0; coded.len()];
             transport.all_to_all(&coded, &mut parts)?;
@@ -165,7 +189,7 @@ fn in_order<'a>(parts: impl Iterator<Item = &'a [f32]>, len: usize) -> Vec<f32> 
 }
 
 /// `values` with what is owed to them, as blocks of f16 with a scale each; `owed` becomes what rounding takes away now. A block that
-/// is not finite stays so, and what is owed to it stays owed: its update is not made.
+/// is not finite stays so, and what is owed to it stays owed: its update is not made, and [`Feedback::take_back`] sees to the others.
 fn encode(values: &[f32], owed: &mut [f32]) -> Vec<u8> {
     let mut coded = Vec::with_capacity(values.len() / BLOCK * BLOCK_BYTES);
     let mut sums = [0.0_f32; BLOCK];
@@ -206,17 +230,8 @@ fn decode(coded: &[u8], values: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::transport::Thread;
+    use super::super::transport::on_ranks;
     use super::*;
-
-    /// What `of` makes of each of so many ranks that run beside each other.
-    fn on_ranks<T: Send>(size: usize, of: impl Fn(Thread) -> T + Sync) -> Vec<T> {
-        let of = &of;
-        std::thread::scope(|scope| {
-            let running: Vec<_> = Thread::group(size).into_iter().map(|rank| scope.spawn(move || of(rank))).collect();
-            running.into_iter().map(|rank| rank.join().unwrap()).collect()
-        })
-    }
 
     /// Numbers of many magnitudes.
     fn numbers(rank: usize, len: usize) -> Vec<f32> {
@@ -274,6 +289,41 @@ mod tests {
             let off = (ends[0].1[i] + owed - f64::from(rounds) * exact[i]).abs();
             assert!(off < 1e-2, "element {i}: {off}");
         }
+    }
+
+    #[test]
+    fn a_sum_taken_back_and_another_scale_lose_nothing() {
+        let (size, len) = (2, 3000);
+        let sums = on_ranks(size, |mut rank| {
+            let number = rank.rank();
+            let scaled = |round: usize, scale: f32| {
+                numbers(rank.rank() + size * round, len).iter().map(|x| scale * x).collect::<Vec<_>>()
+            };
+            let rounds = [scaled(0, 1.0), scaled(1, 1.0), scaled(1, 8.0)];
+            let [mut plain, mut spoilt, mut larger] = [(); 3].map(|()| Feedback::default());
+            let [first, second, second_scaled] = rounds;
+            let mut one = |values: &[f32], feedback: &mut Feedback| {
+                sum(&mut rank, values.to_vec(), &[], Some(feedback)).unwrap().values
+            };
+            for feedback in [&mut plain, &mut spoilt, &mut larger] {
+                one(&first, feedback);
+            }
+            // One that overflowed in its first block alone.
+            let mut overflowed = second.iter().map(|x| 3.0 * x).collect::<Vec<_>>();
+            overflowed[0] = f32::INFINITY;
+            one(&overflowed, &mut spoilt);
+            spoilt.take_back();
+            larger.rescale(8.0);
+            let after = one(&second, &mut plain);
+            assert_eq!(one(&second, &mut spoilt), after);
+            let after_scaled = one(&second_scaled, &mut larger);
+            assert_eq!(after_scaled.iter().map(|x| x / 8.0).collect::<Vec<_>>(), after);
+            larger.rescale(1.0 / 8.0);
+            let owed = plain.take(len, number);
+            assert!(owed.iter().any(|x| *x != 0.0));
+            assert!(owed == spoilt.take(len, number) && owed == larger.take(len, number));
+        });
+        assert_eq!(sums.len(), size);
     }
 
     #[test]

@@ -32,6 +32,30 @@ pub(super) trait Transport {
     fn abort(&mut self, code: i32);
 }
 
+/// Makes a collective operation in rounds, each of which receives at most `most` bytes from all of `size` ranks together: a message
+/// of MPI counts its bytes in 31 bits. `send` is one part, or one for each rank.
+#[cfg(any(test, feature = "mpi"))]
+pub(super) fn in_rounds(
+    (send, received): (&[u8], &mut [u8]),
+    (size, most): (usize, usize),
+    mut operation: impl FnMut(&[u8], &mut [u8]),
+) {
+    let len = received.len() / size;
+    let round = (most / size).max(1);
+    if len <= round {
+        return operation(send, received);
+    }
+    for start in (0..len).step_by(round) {
+        let count = round.min(len - start);
+        let own: Vec<u8> = send.chunks_exact(len).flat_map(|part| &part[start..][..count]).copied().collect();
+        let mut of_all = vec![0; count * size];
+        operation(&own, &mut of_all);
+        for (part, own) in received.chunks_exact_mut(len).zip(of_all.chunks_exact(count)) {
+            part[start..][..count].copy_from_slice(own);
+        }
+    }
+}
+
 /// What threads that are ranks share.
 struct Exchange {
     state: Mutex<State>,
@@ -135,5 +159,50 @@ impl Transport for Thread {
     fn abort(&mut self, _: i32) {
         self.exchange.state.lock().aborted = true;
         self.exchange.changed.notify_all();
+    }
+}
+
+/// For tests: what `of` makes of each of so many ranks that run beside each other.
+#[cfg(test)]
+pub(super) fn on_ranks<T: Send>(size: usize, of: impl Fn(Thread) -> T + Sync) -> Vec<T> {
+    let of = &of;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = Thread::group(size).into_iter().map(|rank| scope.spawn(move || of(rank))).collect();
+        running.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_receive_what_one_operation_would() {
+        for (size, len, most) in [(3, 7, 6), (3, 7, 2), (2, 8, 8), (4, 0, 8), (1, 5, 2), (2, 3, 100)] {
+            let bytes = |rank: usize, count: usize| (0..count).map(|i| (100 * rank + i) as u8).collect::<Vec<_>>();
+            // To each rank another part, or one to all.
+            for parts in [size, 1] {
+                let received = on_ranks(size, |mut rank| {
+                    let own = bytes(rank.rank(), parts * len);
+                    let mut whole = vec![0; size * len];
+                    let mut in_parts = whole.clone();
+                    let largest = std::cell::Cell::new(0);
+                    let mut operation = |send: &[u8], received: &mut [u8]| {
+                        largest.set(largest.get().max(received.len()));
+                        let done =
+                            if parts == 1 { rank.all_gather(send, received) } else { rank.all_to_all(send, received) };
+                        done.unwrap();
+                    };
+                    operation(&own, &mut whole);
+                    largest.set(0);
+                    in_rounds((&own, &mut in_parts), (size, most), &mut operation);
+                    assert!(largest.get() <= most.max(size), "{} bytes at once, {most} wanted", largest.get());
+                    (whole, in_parts)
+                });
+                for (whole, in_parts) in received {
+                    assert_eq!(whole, in_parts, "{size} ranks, {len} bytes, {parts} parts");
+                }
+            }
+        }
     }
 }

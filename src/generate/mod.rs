@@ -235,9 +235,12 @@ struct Setting<'a> {
 
 /// The pieces, of so many, that this process composes.
 fn own_pieces(count: usize, ranks: Option<&Ranks>) -> Range<usize> {
-    let Some(ranks) = ranks else { return 0..count };
-    let first = |rank: usize| rank * count / ranks.size();
-    first(ranks.rank())..first(ranks.rank() + 1)
+    ranks.map_or(0..count, |ranks| pieces_of(count, ranks.rank(), ranks.size()))
+}
+
+/// Those that rank `rank` of `size` composes.
+fn pieces_of(count: usize, rank: usize, size: usize) -> Range<usize> {
+    rank * count / size..(rank + 1) * count / size
 }
 
 impl Setting<'_> {
@@ -247,8 +250,7 @@ impl Setting<'_> {
         let all = ranks.gather(bytemuck::cast_slice(&own.concat()).to_vec())?;
         let mut values: Vec<Vec<f32>> = vec![];
         for (rank, bytes) in all.iter().enumerate() {
-            let count = self.options.styles.len();
-            let pieces = (rank + 1) * count / ranks.size() - rank * count / ranks.size();
+            let pieces = pieces_of(self.options.styles.len(), rank, ranks.size()).len();
             let numbers = bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
             let piece = |i: usize| numbers[i * numbers.len() / pieces..][..numbers.len() / pieces].to_vec();
             values.extend((0..pieces).map(piece));

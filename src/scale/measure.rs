@@ -12,8 +12,8 @@ use crate::{Error, Result};
 
 /// Updates before those that are timed.
 const WARM: usize = 2;
-/// Bytes of the sums that a link is measured with, beside those of the gradients.
-const SIZES: [usize; 5] = [4 << 10, 64 << 10, 512 << 10, 2 << 20, 8 << 20];
+/// Numbers of the sums that a link is measured with, beside those of the gradients.
+const SIZES: [usize; 5] = [1 << 10, 16 << 10, 128 << 10, 512 << 10, 2 << 20];
 /// Seconds by which a sum may be off whatever its size.
 const SHORT: f64 = 50e-6;
 /// Sums of each size.
@@ -48,7 +48,7 @@ pub struct Measured {
     pub work: Work,
     /// What connects them; `None` where there is one rank.
     pub link: Option<Link>,
-    /// Sums that were measured: bytes and median seconds, the least time that one rank alone takes to copy and add as much taken away.
+    /// Sums that were measured: bytes as they travel, and median seconds, the least time that one rank alone takes to copy and add as much taken away.
     pub sums: Vec<(u64, f64)>,
     /// Updates of all ranks together; `None` where there is one.
     pub together: Option<Together>,
@@ -71,17 +71,23 @@ pub async fn measure(
     (device, selection): (&Device, &KernelSelection),
     ranks: &Ranks,
 ) -> Result<Measured> {
-    let alone = one()?;
+    // What ends a rank alone between two collective operations ends all: only what waits for nobody is agreed on.
+    let alone = one()?.with_wire(ranks.wire());
     let of = |batch: usize, among: &Ranks| {
         prepare_among(&TrainOptions { batch: Some(batch), ..options.clone() }, device, among)
     };
-    let fewer = (slots / 2).max(1);
+    // Parts of a batch are equal, here too.
+    let parts = options.accumulate.unwrap_or(1).max(1);
+    let fewer = (slots / 2 / parts * parts).max(parts).min(slots);
     let mut times = vec![];
     let mut facts = None;
     for slots in [slots, fewer] {
         ranks.meet()?;
-        let prepared = of(slots, &alone)?;
-        let (timing, found) = time(prepared, updates, (device, selection)).await?;
+        let own = match of(slots, &alone) {
+            Ok(prepared) => time(prepared, updates, (device, selection)).await,
+            Err(e) => Err(e),
+        };
+        let (timing, found) = ranks.agree(own)?;
         facts.get_or_insert(found);
         // All ranks are at it at once, as in a training.
         let each = ranks.all(&timing)?;
@@ -101,8 +107,10 @@ pub async fn measure(
     if ranks.size() == 1 {
         return Ok(Measured { work, link: None, sums: vec![], together: None, slots, parameters, flops });
     }
-    let sums = sums(ranks, &alone, bytes)?;
-    let (timing, _) = time(of(slots * ranks.size(), ranks)?, updates, (device, selection)).await?;
+    // Before the sums, which must be of one length on all ranks: they train the same network.
+    let prepared = of(slots * ranks.size(), ranks)?;
+    let sums = sums(ranks, &alone, parameters)?;
+    let (timing, _) = time(prepared, updates, (device, selection)).await?;
     let each = ranks.all(&timing)?;
     let slowest = each.iter().copied().max_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let link = Some(fit(ranks.size() as u64, &sums));
@@ -165,25 +173,25 @@ async fn time(
 }
 
 /// Sums of several sizes over all ranks: bytes, and median seconds beyond those of one rank.
-fn sums(ranks: &Ranks, alone: &Ranks, gradients: [u64; 2]) -> Result<Vec<(u64, f64)>> {
+fn sums(ranks: &Ranks, alone: &Ranks, parameters: usize) -> Result<Vec<(u64, f64)>> {
     let mut sizes = SIZES.to_vec();
-    sizes.push(gradients.iter().sum::<u64>() as usize);
+    sizes.push(parameters);
     sizes.sort_unstable();
-    let sorted = |ranks: &Ranks, bytes: usize| -> Result<Vec<f64>> {
+    let sorted = |ranks: &Ranks, len: usize| -> Result<Vec<f64>> {
         let mut times = vec![];
         for _ in 0..SUMS {
             ranks.meet()?;
-            times.push(ranks.finish_sum(ranks.begin_sum(vec![1.0; bytes / 4], vec![], 0)?)?.seconds);
+            times.push(ranks.finish_sum(ranks.begin_sum(vec![1.0; len], vec![], 0)?)?.seconds);
         }
         times.sort_by(f64::total_cmp);
         Ok(times)
     };
     let mut found = vec![];
-    for bytes in sizes {
+    for len in sizes {
         // The shortest, since on a busy machine copying alone may take longer than all together did.
-        let own = sorted(alone, bytes)?[0];
-        let together = ranks.all(&sorted(ranks, bytes)?[SUMS / 2])?.into_iter().fold(0.0, f64::max);
-        found.push((bytes as u64, (together - own).max(0.0)));
+        let own = sorted(alone, len)?[0];
+        let together = ranks.all(&sorted(ranks, len)?[SUMS / 2])?.into_iter().fold(0.0, f64::max);
+        found.push((ranks.wire().bytes(len as u64), (together - own).max(0.0)));
     }
     Ok(found)
 }

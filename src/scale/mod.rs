@@ -30,7 +30,7 @@ pub struct Work {
     pub per_slot: f64,
     /// Standard deviation of a rank's time, as a part of it.
     pub scatter: f64,
-    /// Bytes of gradients that are done early, and of the others.
+    /// Bytes of gradients that are done early, and of the others, as they travel.
     pub bytes: [u64; 2],
     /// The part of the computing that is left when the former are done.
     pub after: f64,
@@ -153,6 +153,9 @@ pub fn strong(work: &Work, link: &Link, ranks: u64, batch: usize) -> Option<Pred
     let whole = batch as f64;
     (ranks <= batch as u64).then(|| predict(work, link, ranks, whole, whole / work.seconds(whole)))
 }
+
+/// The most updates that are timed.
+pub const MOST_UPDATES: usize = 100_000;
 
 /// The most ranks that are predicted.
 pub const MOST_RANKS: u64 = 4096;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use web_time::Instant;
 
 use super::observer::RanksRecord;
+use super::plans::Plans;
 use super::trainer::Trainer;
 use crate::distributed::{Ranks, Sum, Summed, Wire};
 use crate::evaluate::feed;
@@ -87,6 +88,11 @@ impl Note {
     }
 }
 
+/// Which gradients can travel early, and how many nodes make them: those of a batch that is computed at once.
+fn early_gradients(plans: &Plans) -> (usize, Vec<Range<usize>>) {
+    plans.gradients.early_gradients().filter(|_| plans.parts == 1).unwrap_or_default()
+}
+
 /// Ranges in their order, those that meet as one.
 fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_by_key(|range| range.start);
@@ -101,35 +107,28 @@ fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
 }
 
 impl Among {
-    /// What is known before the first update.
+    /// What is known before the first update. Nothing that a rank does between this and the first update waits for others.
     ///
     /// # Errors
     /// A rank that is gone.
-    pub fn new(ranks: Ranks, device: &Device) -> Result<Self> {
+    pub fn new(ranks: Ranks, device: &Device, plans: &Plans) -> Result<Self> {
         let own = device.capabilities().map_or("cpu".into(), |adapter| format!("{adapter} {}", device.machine()));
-        let all = ranks.all(&own)?;
-        let alike = all.iter().all(|device| *device == all[0]);
+        let (cut, early) = early_gradients(plans);
+        let all: Vec<(String, Vec<Range<usize>>)> = ranks.all(&(own, early.clone()))?;
+        let alike = all.iter().all(|(device, _)| *device == all[0].0);
         let cpu = || Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
-        let none = Wishes::default();
-        Ok(Self {
-            ranks,
-            host: (!alike).then(cpu),
-            wishes: none,
-            agreed: none,
-            early: (0, vec![]),
-            late: vec![],
-            seconds: 0.0,
-        })
-    }
-
-    /// The slots of this rank, of a batch of so many.
-    pub fn slots(&self, total: usize) -> Slots {
-        Slots::part(total, self.ranks.rank(), self.ranks.size())
+        // Plans differ by device and by choice of kernels, but a sum is of one and the same vector.
+        let early = if all.iter().all(|(_, other)| *other == early) { early } else { vec![] };
+        let params = plans.gradients.layout.params().iter();
+        let params = params.map(|param| param.view.start..param.view.start + param.view.len);
+        let late = joined(params.filter(|range| !early.contains(range)).collect());
+        let (early, none) = ((cut, joined(early)), Wishes::default());
+        Ok(Self { ranks, host: (!alike).then(cpu), wishes: none, agreed: none, early, late, seconds: 0.0 })
     }
 
     /// The rows of this rank's slots in the states of all.
     pub fn own_states(&self, states: &[Vec<f32>], total: usize) -> Vec<Vec<f32>> {
-        let Slots { first, count, .. } = self.slots(total);
+        let Slots { first, count, .. } = self.ranks.slots(total);
         let rows = |state: &Vec<f32>| {
             let row = state.len() / total;
             state[first * row..][..count * row].to_vec()
@@ -262,12 +261,10 @@ impl Trainer {
     /// What an update took.
     fn record_of(&self, notes: &[Note], sums: [Option<&Summed>; 2]) -> RanksRecord {
         let slowest = notes.iter().enumerate().max_by(|a, b| a.1.seconds.total_cmp(&b.1.seconds));
-        let sums = || sums.into_iter().flatten();
         RanksRecord {
             seconds: 0.0,
             waited: 0.0,
-            summing: sums().map(|sum| sum.seconds).sum(),
-            bytes: sums().map(|sum| sum.bytes).sum(),
+            bytes: sums.into_iter().flatten().map(|sum| sum.bytes).sum(),
             slowest: slowest.map_or(0, |(rank, _)| rank),
             slowest_seconds: slowest.map_or(0.0, |(_, note)| f64::from(note.seconds)),
             mean_seconds: notes.iter().map(|note| f64::from(note.seconds)).sum::<f64>() / notes.len() as f64,
@@ -297,7 +294,7 @@ impl Trainer {
         ))
     }
 
-    /// Bytes of the gradients that are summed early and of the others, the part of the computing that is left when the former are
+    /// Bytes of the gradients that are summed early and of the others, as they travel, the part of the computing that is left when the former are
     /// done, and the operations of an update.
     pub(crate) fn sums(&self) -> ([u64; 2], f64, u64) {
         let plan = self.session.plan(self.gradients);
@@ -309,26 +306,12 @@ impl Trainer {
             .map_or(plan.nodes.len(), |among| among.early.0);
         let after = flops(&plan.nodes[cut..]) as f64 / flops(&plan.nodes).max(1) as f64;
         let all = plan.cost().flops * self.parts.len() as u64 + self.updating().plan(self.update).cost().flops;
-        let bytes =
-            |vector: usize| self.views(vector).iter().map(|view| size_of::<f32>() as u64 * view.len as u64).sum();
+        let wire = self.ranks().map(Ranks::wire).unwrap_or_default();
+        let bytes = |vector: usize| wire.bytes(self.views(vector).iter().map(|view| view.len as u64).sum());
         ([bytes(EARLY), bytes(LATE)], after, all)
     }
 
-    /// Finds out which gradients can travel early: those of a batch that is computed at once.
-    pub(super) fn look_for_early_gradients(&mut self) {
-        if self.among.is_none() {
-            return;
-        }
-        let plan = self.session.plan(self.gradients);
-        let early = plan.early_gradients().filter(|_| self.parts.len() == 1).unwrap_or_default();
-        let params = plan.layout.params().iter().map(|param| param.view.start..param.view.start + param.view.len);
-        let late = params.filter(|range| !early.1.contains(range)).collect();
-        if let Some(among) = &mut self.among {
-            (among.early, among.late) = ((early.0, joined(early.1)), joined(late));
-        }
-    }
-
-    /// What all ranks owe to sums that travel as f16, summed, on all of them; rank 0 owes it from now on, so that a run which goes on
+    /// What all ranks owe to sums of gradients that travel as f16, without the loss scale, summed, on all of them; rank 0 owes it from now on, so that a run which goes on
     /// is as one that begins from the checkpoint. `None` where nothing is rounded.
     pub(super) fn settle(&self) -> Result<Option<Vec<f32>>> {
         let Some(among) = self.among.as_ref().filter(|among| among.ranks.wire() == Wire::F16) else { return Ok(None) };
@@ -336,7 +319,8 @@ impl Trainer {
         let mut all = vec![0.0; self.session.plan(self.gradients).layout.len()];
         for vector in [LATE, EARLY] {
             let views = self.views(vector);
-            let own = among.ranks.take_owed(vector, views.iter().map(|view| view.len).sum())?;
+            let mut own = among.ranks.take_owed(vector, views.iter().map(|view| view.len).sum())?;
+            own.iter_mut().for_each(|owed| *owed /= self.scale);
             let sum = whole.finish_sum(whole.begin_sum(own, vec![], vector)?)?.values;
             let mut values = &sum[..];
             for view in views {
@@ -354,10 +338,22 @@ impl Trainer {
         let Some(among) = self.among.as_ref().filter(|among| among.ranks.is_first()) else { return Ok(()) };
         let Some(owed) = owed else { return Ok(()) };
         for vector in [LATE, EARLY] {
-            let own = self.views(vector).iter().flat_map(|view| &owed[view.start..][..view.len]).copied().collect();
-            among.ranks.owe(vector, own)?;
+            let own = self.views(vector).into_iter().flat_map(|view| &owed[view.start..][..view.len]);
+            among.ranks.owe(vector, own.map(|owed| owed * self.scale).collect())?;
         }
         Ok(())
+    }
+
+    /// The sums of this update are not used: its gradients overflowed.
+    pub(super) fn take_sums_back(&self) -> Result<()> {
+        let ranks = self.ranks().filter(|ranks| ranks.wire() == Wire::F16);
+        ranks.map_or(Ok(()), |ranks| [LATE, EARLY].into_iter().try_for_each(|vector| ranks.take_back(vector)))
+    }
+
+    /// The gradients to be summed will be so many times as large.
+    pub(super) fn rescale_sums(&self, factor: f32) -> Result<()> {
+        let ranks = self.ranks().filter(|ranks| factor != 1.0 && ranks.wire() == Wire::F16);
+        ranks.map_or(Ok(()), |ranks| [LATE, EARLY].into_iter().try_for_each(|vector| ranks.rescale(vector, factor)))
     }
 
     /// Asks all ranks for something, in the next update.
@@ -465,6 +461,25 @@ mod tests {
         assert!(after > 0.2, "{after} of the computing is left");
     }
 
+    /// The tiny network, whose gradients are cut elsewhere on rank 1.
+    #[test]
+    fn gradients_travel_early_only_where_all_ranks_have_them_early() {
+        let early = on_ranks(2, |ranks| {
+            let prepared = prepare_among(&options(4), &cpu(), &ranks).unwrap();
+            let mut plans = plans::checked(&prepared, &cpu(), &KernelSelection::default()).unwrap();
+            let own = Among::new(ranks.clone(), &cpu(), &plans).unwrap().early.1;
+            // As of a plan whose gradients are all done at its end.
+            plans.parts += ranks.rank();
+            let among = Among::new(ranks.clone(), &cpu(), &plans).unwrap();
+            let all = plans.gradients.layout.params().iter().map(|param| param.view.len).sum::<usize>();
+            assert_eq!(among.late.iter().map(Range::len).sum::<usize>(), all);
+            (own, among.early.1)
+        });
+        for (own, among) in early {
+            assert!(!own.is_empty() && among.is_empty());
+        }
+    }
+
     #[test]
     fn parameters_that_differ_end_the_run_with_both_names() {
         let errors = on_ranks(4, |ranks| {
@@ -499,10 +514,10 @@ mod tests {
     fn devices_that_are_not_alike_have_the_same_parameters() {
         let params = on_ranks(2, |ranks| {
             let prepared = prepare_among(&options(4), &cpu(), &ranks).unwrap();
-            let mut among = Among::new(ranks.clone(), &cpu()).unwrap();
+            let plans = plans::checked(&prepared, &cpu(), &KernelSelection::default()).unwrap();
+            let mut among = Among::new(ranks.clone(), &cpu(), &plans).unwrap();
             assert!(among.host.is_none());
             among.host = Some(Session::new(cpu(), KernelSelection::default()));
-            let plans = plans::checked(&prepared, &cpu(), &KernelSelection::default()).unwrap();
             let Prepared { state, sampler, .. } = prepared;
             let Checkpoint { model, settings, progress, params, mean, resume, .. } = state;
             let (resume, validates, among) = (resume.unwrap(), false, Some(among));

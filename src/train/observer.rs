@@ -67,8 +67,6 @@ pub struct RanksRecord {
     pub seconds: f64,
     /// This rank, waiting for others: for sums that are under way, and for ranks that are slower.
     pub waited: f64,
-    /// The sums, from their beginning to their end, also while the device computed.
-    pub summing: f64,
     /// Bytes that this rank sent.
     pub bytes: u64,
     /// The rank that computed longest in the update before.

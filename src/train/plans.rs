@@ -10,6 +10,7 @@ use crate::memory::available_memory;
 use crate::models::{self, Model, SequenceIo};
 use crate::nn::optimizer;
 use crate::ops::View;
+use crate::shape::Slots;
 use crate::{Error, Result};
 
 /// The plans of a run, built once.
@@ -41,7 +42,8 @@ impl Plans {
         (selection, adapter): (&KernelSelection, Option<&Capabilities>),
     ) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
-        let slots = prepared.slots(slots).count.div_ceil(settings.accumulate.unwrap_or(1)).max(1);
+        let own = prepared.ranks.as_ref().map_or(Slots::all(slots), |ranks| ranks.slots(slots));
+        let slots = own.count.div_ceil(settings.accumulate.unwrap_or(1)).max(1);
         let options = selection.plan_options(settings.plan_options(), adapter);
         let (gradients, io) = models::training(model, options, (slots, settings.seq), adapter)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
@@ -97,7 +99,9 @@ pub fn checked(prepared: &Prepared, device: &Device, selection: &KernelSelection
 /// One that does not, by how much and which batch would: on a GPU a buffer larger than it allows, on the CPU more memory than
 /// the system has left.
 fn fitting(prepared: &Prepared, on: (&KernelSelection, Option<&Capabilities>)) -> Result<Plans> {
-    fitting_within(prepared, on, available_memory())
+    // Ranks of one host all ask it at once.
+    let sharing = prepared.ranks.as_ref().map_or(1, |ranks| ranks.on_host().1);
+    fitting_within(prepared, on, available_memory().map(|bytes| bytes / sharing as u64))
 }
 
 fn fitting_within(
@@ -112,6 +116,13 @@ fn fitting_within(
         Ok(()) => Ok(plans),
         Err(e) => {
             let ranks = prepared.ranks.as_ref().map_or(1, Ranks::size);
+            let sharing = prepared.ranks.as_ref().map_or(1, |ranks| ranks.on_host().1);
+            let e = match (sharing, on.1) {
+                (2.., None) => {
+                    Error { what: format!("{}, of which each of {sharing} ranks has its part", e.what), ..e }
+                }
+                _ => e,
+            };
             Err(with_remedy(e, (wanted, ranks), |slots| fits(&Plans::new(prepared, slots, on)?)))
         }
     }

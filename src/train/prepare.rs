@@ -57,14 +57,6 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The slots of a batch of `total` that this process computes; `total` is a multiple of the number of ranks.
-    pub(super) fn slots(&self, total: usize) -> Slots {
-        match &self.ranks {
-            Some(ranks) => Slots::part(total, ranks.rank(), ranks.size()),
-            None => Slots::all(total),
-        }
-    }
-
     /// The held-out pieces that this process validates on: of several ranks each has about as many time steps.
     pub(super) fn own_validation(&self) -> Vec<Arc<Piece>> {
         let Some(ranks) = &self.ranks else { return self.validation.clone() };

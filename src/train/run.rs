@@ -79,9 +79,10 @@ pub async fn train_and_hold(
     stop: &AtomicBool,
 ) -> Result<(Outcome, Option<Folder>)> {
     let ranks = prepared.ranks.clone();
-    let plans = agreed(ranks.as_ref(), plans::checked(&prepared, &device, &selection))?;
+    let plans = Ranks::agree_if_several(ranks.as_ref(), plans::checked(&prepared, &device, &selection))?;
     let writes = ranks.as_ref().is_none_or(Ranks::is_first);
-    let mut folder = agreed(ranks.as_ref(), if writes { open(&prepared).map(Some) } else { Ok(None) })?;
+    let mut folder =
+        Ranks::agree_if_several(ranks.as_ref(), if writes { open(&prepared).map(Some) } else { Ok(None) })?;
     let mut nowhere = Nowhere;
     let files: &mut dyn RunFiles = match &mut folder {
         Some(folder) => {
@@ -91,16 +92,8 @@ pub async fn train_and_hold(
         None => &mut nowhere,
     };
     let run = Run::begin(files, prepared, plans, device, selection, observer, stop).await;
-    let outcome = agreed(ranks.as_ref(), run)?.go().await?;
+    let outcome = Ranks::agree_if_several(ranks.as_ref(), run)?.go().await?;
     Ok((outcome, folder))
-}
-
-/// What came of something that all ranks did, where there are several.
-fn agreed<T>(ranks: Option<&Ranks>, result: Result<T>) -> Result<T> {
-    match ranks {
-        Some(ranks) => ranks.agree(result),
-        None => result,
-    }
 }
 
 /// The run's folder, locked.
@@ -212,7 +205,7 @@ impl<'a> Run<'a> {
         };
         let (step, seconds_before) = (progress.step, progress.seconds);
         let resume = resume.unwrap_or_default();
-        let among = ranks.map(|ranks| Among::new(ranks, &device)).transpose()?;
+        let among = ranks.map(|ranks| Among::new(ranks, &device, &plans)).transpose()?;
         let start = Start { model, settings, progress, params, mean, resume, sampler, validates, among };
         let resumable = (destination == Destination::Resumed).then_some(step);
         let trainer = match Trainer::new(start, plans, device, selection).await {
@@ -395,6 +388,8 @@ impl<'a> Run<'a> {
         let Some(metrics) = self.trainer.validate(&self.validation, self.stop, progress).await? else { return Ok(()) };
         let loss = metrics.losses.total();
         if !loss.is_finite() {
+            // All have the same metrics.
+            self.trainer.ranks().iter().for_each(|ranks| ranks.all_have_it());
             let step = self.trainer.progress().step;
             return Err(Error::run(
                 format!("the validation loss after update {step} is not finite"),
@@ -454,7 +449,7 @@ impl<'a> Run<'a> {
             true => checkpoint.to_bytes().and_then(|bytes| self.files.write(name, &bytes)),
             false => Ok(()),
         };
-        agreed(ranks, written)?;
+        Ranks::agree_if_several(ranks, written)?;
         if name == LAST {
             self.resumable = Some(checkpoint.progress.step);
         }

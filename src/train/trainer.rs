@@ -2,7 +2,8 @@
 //!
 //! Gradients and update are plans of their own on the same buffers. On a GPU the losses of an update are read while the
 //! next one runs, so that nothing idles between updates; not so in mixed precision, where it must be known before the
-//! next update whether the gradients overflowed, and on the CPU, where an update is over when it returns.
+//! next update whether the gradients overflowed, on the CPU, where an update is over when it returns, nor among ranks whose
+//! devices differ.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -66,7 +67,7 @@ pub struct Trainer {
     pub(super) parts: Vec<Slots>,
     accumulation: Option<Accumulation>,
     /// The loss scale that the device has.
-    scale: f32,
+    pub(super) scale: f32,
     /// The update whose losses were not read yet.
     in_flight: Option<InFlight>,
 }
@@ -150,7 +151,7 @@ impl Trainer {
         let Prepared { state, sampler, ranks, .. } = prepared;
         let Checkpoint { model, settings, progress, params, mean, resume, .. } = state;
         let resume = resume.unwrap_or_default();
-        let among = ranks.map(|ranks| Among::new(ranks, &device)).transpose()?;
+        let among = ranks.map(|ranks| Among::new(ranks, &device, &plans)).transpose()?;
         let start = Start { model, settings, progress, params, mean, resume, sampler, validates, among };
         Self::new(start, plans, device, selection).await
     }
@@ -161,7 +162,7 @@ impl Trainer {
         if let Some(among) = &among {
             resume.states = among.own_states(&resume.states, settings.batch);
         }
-        let own = among.as_ref().map_or(Slots::all(settings.batch), |among| among.slots(settings.batch));
+        let own = among.as_ref().map_or(Slots::all(settings.batch), |among| among.ranks.slots(settings.batch));
         let mut session = Session::new(device, selection);
         let Plans { gradients, io, update, squared_norm, accumulation, evaluation, .. } = plans;
         let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
@@ -227,7 +228,6 @@ impl Trainer {
             in_flight,
         };
         trainer.write_loss_scale()?;
-        trainer.look_for_early_gradients();
         trainer.owe(resume.owed)?;
         Ok(trainer)
     }
@@ -277,7 +277,9 @@ impl Trainer {
         if let Some(before) = self.in_flight.replace(submitted) {
             return self.complete(before).await.map(Some);
         }
-        if self.session.capabilities().is_some() && self.settings.precision == Precision::F32 {
+        // Ranks of which some are on the CPU complete their updates at one time: what follows is for all of them to agree on.
+        let alike = self.among.as_ref().is_none_or(|among| among.host.is_none());
+        if self.session.capabilities().is_some() && self.settings.precision == Precision::F32 && alike {
             return Ok(None);
         }
         self.finish().await
@@ -392,6 +394,7 @@ impl Trainer {
         // The update has left everything as it was; the next batch is tried with half the scale.
         if mixed && losses_finite && !gradient_norm.is_finite() && self.progress.loss_scale.shrink() {
             self.progress.cursor = cursor;
+            self.take_sums_back()?;
             self.write_loss_scale()?;
             return Ok(Update::Overflowed { step: self.progress.step, scale: self.scale });
         }
@@ -419,7 +422,9 @@ impl Trainer {
     /// Tells the device how much each loss counts in the gradient (docs/MODEL.md, "Loss"), times the loss scale in mixed precision.
     fn write_loss_scale(&mut self) -> Result<()> {
         let mixed = self.settings.precision == Precision::Mixed;
-        self.scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
+        let scale = if mixed { self.progress.loss_scale.factor() } else { 1.0 };
+        self.rescale_sums(scale / self.scale)?;
+        self.scale = scale;
         match self.io.loss_weights {
             Some(weights) => {
                 let each = losses::in_order(self.model.losses(), &self.settings.loss_weights);

@@ -193,7 +193,7 @@ impl Generate {
             self.seed = seed.first().copied();
         }
         // Locked until all is written.
-        let (mut request, _outputs) = together(ranks, self.request(ranks.is_none_or(Ranks::is_first)))?;
+        let (mut request, _outputs) = Ranks::agree_if_several(ranks, self.request(ranks.is_none_or(Ranks::is_first)))?;
         if let Some(ranks) = ranks {
             self.check_alike(&request, ranks)?;
         }
@@ -541,14 +541,6 @@ pub(super) fn style_of(expression: Option<&str>, checkpoint: &Checkpoint, bars: 
         tell(format_args!("note: {notice}"));
     }
     Ok((expression, style))
-}
-
-/// What came of something that all ranks did, where there are several.
-fn together<T>(ranks: Option<&Ranks>, result: Result<T>) -> Result<T> {
-    match ranks {
-        Some(ranks) => ranks.agree(result),
-        None => result,
-    }
 }
 
 /// A given beginning.
