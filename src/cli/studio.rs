@@ -33,8 +33,9 @@ pub struct StudioCommand {
 
 impl StudioCommand {
     pub fn run(self) -> Result<()> {
-        let device = self.device.open()?;
-        let options = Options { port: self.port, runs: self.runs, device, selection: self.device.selection() };
+        let selection = self.device.selection();
+        let options =
+            Options { port: self.port, runs: self.runs, open: Box::new(move || self.device.open()), selection };
         serve(options, |address| {
             say(address);
             if self.open

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
@@ -220,9 +220,9 @@ impl LivePiece {
         self.stepwise.end_soon();
     }
 
-    /// Ends the composing of an ending.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// What ends the composing of an ending once it is set, while that is under way.
+    pub fn stopper(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
     }
 
     /// The piece as a MIDI file at so many quarter notes a minute, as far as it is composed.

@@ -86,6 +86,11 @@ impl Gpu {
         self.inner.faults.give_up("the device is lost (destroyed)".into(), "open it again");
     }
 
+    /// Whether the driver has lost it, or it was given up: every call is an error, and it has to be opened again.
+    pub fn is_lost(&self) -> bool {
+        self.inner.faults.is_lost()
+    }
+
     /// Has the next call meet a fault of this kind.
     #[cfg(test)]
     pub(crate) fn inject(&self, kind: crate::error::Kind) {

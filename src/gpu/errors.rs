@@ -123,6 +123,11 @@ impl Faults {
         *self.reported.uncaptured.lock() = Some(Fault { kind, what: "injected".into(), remedy: "" });
     }
 
+    /// Whether the device is lost, so that every call is an error.
+    pub fn is_lost(&self) -> bool {
+        self.reported.lost.lock().is_some()
+    }
+
     fn check_lost(&self, asked: impl Fn() -> String) -> Result<()> {
         self.reported.lost.lock().as_ref().map_or(Ok(()), |fault| Err(fault.met(&asked())))
     }

@@ -67,14 +67,23 @@ pub struct Played {
 /// Plays what is in the queue until its end, until it is stopped or until the sink fails; nothing sounds on. `starved`
 /// is told once that music was not there in time.
 pub fn schedule(queue: &Queue, sink: &mut dyn Sink, starved: &mut dyn FnMut()) -> Played {
+    let _closed = Closing(queue);
     let mut player = Player { take: Take::default(), report: Report::default(), down: [false; 128], behind: None };
     let failure = player.play(queue, sink, starved).err();
     sink.silence();
-    queue.close();
     let Player { mut take, mut report, .. } = player;
     report.seconds = queue.position();
     take.end(report.seconds);
     Played { take, report, failure }
+}
+
+/// Closes the queue when the playing has ended, be it by a panic: whoever fills it would wait for ever.
+struct Closing<'a>(&'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 struct Player {

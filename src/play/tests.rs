@@ -275,6 +275,16 @@ fn a_take_has_the_tempos_in_which_it_was_played() {
 }
 
 #[test]
+fn who_fills_the_queue_of_a_player_that_panics_does_not_wait_for_ever() {
+    let queue = Queue::default();
+    queue.append(bar(0, 60, None));
+    queue.start();
+    let mut sink = Recorder::new(0.0, |_| panic!("a mistake in a driver"));
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| play(&queue, &mut sink).1));
+    assert!(ended.is_err() && queue.is_closed());
+}
+
+#[test]
 fn a_file_is_played_at_its_times() {
     let notes = [(60, 90, 0.25, 1.0), (64, 80, 0.5, 1.0), (60, 70, 1.0, 1.5)];
     let performance = crate::render::Performance::from_notes(notes.into_iter());

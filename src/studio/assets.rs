@@ -29,7 +29,10 @@ fn index() -> &'static [u8] {
     let page = || {
         let page = include_str!("../../web/page/index.html");
         let pages = ["<a href=\"./verify.html\">Verify this device</a>", "<a href=\"./train.html\">Train</a>"];
-        page.replace(pages[0], "<a href=\"./runs.html\">Runs</a>").replace(pages[1], "")
+        page.replace(pages[0], "<a href=\"./runs.html\">Runs</a>")
+            .replace(pages[1], "")
+            .replace("<html lang=\"en\">", "<html lang=\"en\" data-where=\"studio\">")
+            .replace("    <link rel=\"manifest\" href=\"./manifest.webmanifest\">\n", "")
     };
     PAGE.get_or_init(page).as_bytes()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pollster::block_on;
@@ -19,7 +20,7 @@ use crate::render::timed::TimedPiano;
 use crate::render::{BLOCK, Instrument, Options, Performance, wav_bytes};
 use crate::{Error, Result};
 
-/// Objects of pages that are kept; of more the oldest are forgotten, since a page that is closed does not say so.
+/// Objects of pages that are kept; of more those unused for longest are forgotten, since a page that is closed does not say so.
 const MOST_OBJECTS: usize = 48;
 
 /// What a page holds by a number.
@@ -27,16 +28,49 @@ const MOST_OBJECTS: usize = 48;
 enum Object {
     Device(Device),
     Weights(Arc<Weights>),
-    Piece(Arc<Mutex<LivePiece>>),
+    /// And what ends the composing of its ending, while a call has the piece.
+    Piece(Arc<Mutex<LivePiece>>, Arc<AtomicBool>),
     Piano(Arc<Mutex<TimedPiano>>),
 }
 
+/// Opens the device that was chosen.
+pub type Opening = Box<dyn Fn() -> Result<Device> + Send + Sync>;
+
 /// The objects of all pages.
 pub struct Calls {
-    device: Device,
+    device: Mutex<Device>,
+    /// Opens it again after it was lost.
+    open: Opening,
     selection: KernelSelection,
-    /// By number, and the next one.
-    objects: Mutex<(BTreeMap<u64, Object>, u64)>,
+    objects: Mutex<Objects>,
+}
+
+#[derive(Default)]
+struct Objects {
+    /// By number, each with the moment of its last use.
+    kept: BTreeMap<u64, (Object, u64)>,
+    /// Counts the uses; a fresh object's number is that of its first.
+    uses: u64,
+}
+
+impl Objects {
+    fn keep(&mut self, object: Object) -> u64 {
+        self.uses += 1;
+        let id = self.uses;
+        self.kept.insert(id, (object, id));
+        while self.kept.len() > MOST_OBJECTS {
+            let oldest = self.kept.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
+            oldest.and_then(|id| self.kept.remove(&id));
+        }
+        id
+    }
+
+    fn used(&mut self, id: u64) -> Option<Object> {
+        self.uses += 1;
+        let (object, used) = self.kept.get_mut(&id)?;
+        *used = self.uses;
+        Some(object.clone())
+    }
 }
 
 /// Which object a call is about.
@@ -46,24 +80,28 @@ struct Id {
 }
 
 impl Calls {
-    pub fn new(device: Device, selection: KernelSelection) -> Self {
-        Self { device, selection, objects: Mutex::new((BTreeMap::new(), 1)) }
+    /// # Errors
+    /// A device that cannot be opened.
+    pub fn new(open: Opening, selection: KernelSelection) -> Result<Self> {
+        Ok(Self { device: Mutex::new(open()?), open, selection, objects: Mutex::default() })
     }
 
     fn keep(&self, object: Object) -> u64 {
-        let (objects, next) = &mut *self.objects.lock();
-        let id = *next;
-        *next += 1;
-        objects.insert(id, object);
-        while objects.len() > MOST_OBJECTS {
-            objects.pop_first();
+        self.objects.lock().keep(object)
+    }
+
+    /// The device that was chosen, opened again if it was lost.
+    fn chosen(&self) -> Result<Device> {
+        let mut device = self.device.lock();
+        if matches!(&*device, Device::Gpu(gpu) if gpu.is_lost()) {
+            *device = (self.open)()?;
         }
-        id
+        Ok(device.clone())
     }
 
     fn object(&self, id: u64) -> Result<Object> {
         let gone = || Error::usage("the page speaks of something that is gone", "reload the page");
-        self.objects.lock().0.get(&id).cloned().ok_or_else(gone)
+        self.objects.lock().used(id).ok_or_else(gone)
     }
 
     /// Calls a method with arguments in JSON, escaped as in an address.
@@ -78,7 +116,7 @@ impl Calls {
             "device" => self.device(name, given),
             "weights" => self.weights(name, given, body),
             "piece" => self.piece(name, given, body),
-            "piano" => self.piano(name, given),
+            "piano" => self.piano(name, given, body),
             _ => self.plain(name, given, body),
         }
     }
@@ -88,7 +126,7 @@ impl Calls {
         match name {
             "version" => Ok(Answer::Json(env!("CARGO_PKG_VERSION").into())),
             "free" => {
-                self.objects.lock().0.remove(&taken::<Id>(given)?.id);
+                self.objects.lock().kept.remove(&taken::<Id>(given)?.id);
                 Ok(Answer::Json(Value::Null))
             }
             "readMidi" => {
@@ -120,7 +158,7 @@ impl Calls {
         }
         let device = match taken::<Open>(given)?.cpu {
             true => Device::Cpu { why: "the page asked for it".into() },
-            false => self.device.clone(),
+            false => self.chosen()?,
         };
         if let (Device::Cpu { why }, false) =
             (&device, matches!(&device, Device::Cpu { why } if why.starts_with("the page")))
@@ -180,10 +218,17 @@ impl Calls {
             let request: Request = serde_json::from_str(&wanted).map_err(|e| wrong(&e))?;
             let given = (!body.is_empty()).then_some((&*name, body));
             let piece = block_on(LivePiece::begin(&weights, request, given, device, self.selection.clone()))?;
-            let id = self.keep(Object::Piece(Arc::new(Mutex::new(piece))));
+            let stop = piece.stopper();
+            let id = self.keep(Object::Piece(Arc::new(Mutex::new(piece)), stop));
             return Ok(Answer::Json(json!({ "id": id })));
         }
-        let Object::Piece(piece) = self.object(given["id"].as_u64().unwrap_or(0))? else { return Err(other_kind()) };
+        let Object::Piece(piece, stop) = self.object(given["id"].as_u64().unwrap_or(0))? else {
+            return Err(other_kind());
+        };
+        if name == "stop" {
+            stop.store(true, Ordering::Relaxed);
+            return Ok(Answer::Json(Value::Null));
+        }
         let mut piece = piece.lock();
         let tempo = given["tempo"].as_f64().unwrap_or(120.0);
         match name {
@@ -213,7 +258,7 @@ impl Calls {
         }
     }
 
-    fn piano(&self, name: &str, given: Value) -> Result<Answer> {
+    fn piano(&self, name: &str, given: Value, body: &[u8]) -> Result<Answer> {
         #[derive(Deserialize)]
         struct New {
             rate: u32,
@@ -221,8 +266,6 @@ impl Calls {
         #[derive(Deserialize)]
         struct Fill {
             id: u64,
-            /// Seconds, pitch, velocity.
-            events: Vec<(f64, u8, u8)>,
             seconds: f64,
             rate: u32,
         }
@@ -230,7 +273,9 @@ impl Calls {
             let piano = TimedPiano::new(taken::<New>(given)?.rate)?;
             return Ok(Answer::Json(json!({ "id": self.keep(Object::Piano(Arc::new(Mutex::new(piano)))) })));
         }
-        let Fill { id, events, seconds, rate } = taken(given)?;
+        let Fill { id, seconds, rate } = taken(given)?;
+        // Seconds, pitch, velocity.
+        let events: Vec<(f64, u8, u8)> = serde_json::from_slice(body).map_err(|e| wrong(&e))?;
         let Object::Piano(piano) = self.object(id)? else { return Err(other_kind()) };
         let mut piano = piano.lock();
         for (at, pitch, velocity) in events {
@@ -242,8 +287,8 @@ impl Calls {
         let (mut left, mut right) = (vec![], vec![]);
         let blocks = (seconds * f64::from(rate.min(192_000)) / BLOCK as f64).ceil().max(1.0) as usize;
         (0..blocks).try_for_each(|_| piano.fill(&mut left, &mut right))?;
-        // What the page has to know of the piano stands before its sound.
-        let head = [piano.seconds() as f32, f32::from(u8::from(piano.is_silent()))];
+        // Whether nothing sounds any more stands before the sound.
+        let head = [f32::from(u8::from(piano.is_silent()))];
         let all = head.iter().chain(&left).chain(&right);
         Ok(Answer::Bytes(all.flat_map(|sample| sample.to_le_bytes()).collect()))
     }
@@ -281,4 +326,22 @@ fn unescaped(text: &str) -> Result<String> {
 #[cfg(test)]
 pub fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_however_much_is_kept() {
+        let mut objects = Objects::default();
+        let object = || Object::Device(Device::Cpu { why: String::new() });
+        let (first, second) = (objects.keep(object()), objects.keep(object()));
+        for _ in 0..2 * MOST_OBJECTS {
+            objects.keep(object());
+            assert!(objects.used(first).is_some());
+        }
+        assert!(objects.used(second).is_none());
+        assert_eq!(objects.kept.len(), MOST_OBJECTS);
+    }
 }

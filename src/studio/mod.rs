@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path as UrlPath, Request as HttpRequest, State};
+use axum::extract::{Path as UrlPath, RawQuery, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,6 @@ use axum::routing::{get, post};
 use axum::{Router, body::Bytes};
 use tokio::net::TcpListener;
 
-use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
 use crate::{Error, Result};
 
@@ -27,6 +26,7 @@ mod calls;
 mod runs;
 
 use calls::Calls;
+pub use calls::Opening;
 
 /// What to serve.
 pub struct Options {
@@ -34,8 +34,8 @@ pub struct Options {
     pub port: u16,
     /// The folder of runs.
     pub runs: PathBuf,
-    /// What computes where the page asks for the GPU or for the best there is.
-    pub device: Device,
+    /// Opens what computes where the page asks for the GPU or for the best there is: at the start, and after it was lost.
+    pub open: Opening,
     /// How its kernels are chosen.
     pub selection: KernelSelection,
 }
@@ -52,19 +52,20 @@ struct Studio {
 /// Serves until the process ends. `began` is told the address, once it can be opened.
 ///
 /// # Errors
-/// A port that is taken, or a system that gives none.
+/// A device that cannot be opened, a port that is taken, or a system that gives none.
 pub fn serve(options: Options, began: impl FnOnce(&str)) -> Result<()> {
     let failed = |what: &str, e: std::io::Error| {
         Error::run(format!("{what}: {e}"), "close other programs, or name another --port")
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| failed("the server cannot be started", e))?;
-    let Options { port, runs, device, selection } = options;
+    let Options { port, runs, open, selection } = options;
+    let calls = Calls::new(open, selection)?;
     runtime.block_on(async {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await;
         let listener = listener.map_err(|e| failed(&format!("port {port} cannot be listened to"), e))?;
         let port = listener.local_addr().map_err(|e| failed("the server has no address", e))?.port();
-        let studio = Arc::new(Studio { calls: Calls::new(device, selection), runs, port });
+        let studio = Arc::new(Studio { calls, runs, port });
         began(&format!("http://127.0.0.1:{port}/"));
         axum::serve(listener, router(studio)).await.map_err(|e| failed("the server stopped", e))
     })
@@ -77,7 +78,7 @@ fn router(studio: Arc<Studio>) -> Router {
         .route("/api/call/{method}", post(call))
         .route(
             "/api/runs",
-            get(|State(studio): State<Arc<Studio>>| async move { answer(runs::list(&studio.runs).map(json)) }),
+            get(|State(studio): State<Arc<Studio>>| apart(move || answer(runs::list(&studio.runs).map(json)))),
         )
         .route("/api/runs/{run}/curve", get(curve))
         .route("/api/runs/{run}/live", get(live))
@@ -93,7 +94,22 @@ async fn only_our_pages(State(studio): State<Arc<Studio>>, request: HttpRequest,
     if !is_ours(request.headers(), studio.port) {
         return (StatusCode::FORBIDDEN, "this server answers its own pages alone").into_response();
     }
-    next.run(request).await
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        // The rest stands in the pages, where this has no effect.
+        (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+    ] {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Does what reads files on a thread where that holds up nobody else.
+async fn apart(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let broken = |e| answer(Err(Error::run(format!("the call broke off: {e}"), "report it with what you did")));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(broken)
 }
 
 fn is_ours(headers: &HeaderMap, port: u16) -> bool {
@@ -142,26 +158,39 @@ async fn call(
     body: Bytes,
 ) -> Response {
     let arguments = headers.get("x-arguments").and_then(|value| value.to_str().ok()).unwrap_or("{}").to_string();
-    let done = tokio::task::spawn_blocking(move || studio.calls.call(&method, &arguments, &body)).await;
-    answer(done.unwrap_or_else(|e| Err(Error::run(format!("the call broke off: {e}"), "report it with what you did"))))
+    apart(move || answer(studio.calls.call(&method, &arguments, &body))).await
 }
 
 async fn curve(State(studio): State<Arc<Studio>>, UrlPath(run): UrlPath<String>) -> Response {
-    answer(runs::curve(&studio.runs, &run).map(Answer::Bytes))
+    apart(move || match runs::curve(&studio.runs, &run) {
+        Ok((bytes, end)) => ([("x-end", end.to_string())], bytes).into_response(),
+        Err(e) => answer(Err(e)),
+    })
+    .await
 }
 
-async fn live(State(studio): State<Arc<Studio>>, UrlPath(run): UrlPath<String>) -> Response {
-    match runs::live(&studio.runs, &run) {
+/// `?from=`: the byte of the curve behind what the page has.
+async fn live(
+    State(studio): State<Arc<Studio>>,
+    UrlPath(run): UrlPath<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    // A browser that connects again says what it got last.
+    let got = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    let from = query.as_deref().and_then(|query| query.strip_prefix("from=")?.parse().ok());
+    match runs::live(&studio.runs, &run, got.or(from).unwrap_or(0)) {
         Ok(events) => events.into_response(),
         Err(e) => answer(Err(e)),
     }
 }
 
 async fn file(State(studio): State<Arc<Studio>>, UrlPath((run, name)): UrlPath<(String, String)>) -> Response {
-    match runs::file(&studio.runs, &run, &name) {
+    apart(move || match runs::file(&studio.runs, &run, &name) {
         Ok(bytes) => Body::from(bytes).into_response(),
         Err(e) => answer(Err(e)),
-    }
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -171,13 +200,14 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::gpu::Device;
 
     /// Starts a server; its port.
     fn started(runs: PathBuf) -> u16 {
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
-            let (device, selection) = (Device::Cpu { why: String::new() }, KernelSelection::default());
-            serve(Options { port: 0, runs, device, selection }, |address| {
+            let open: Opening = Box::new(|| Ok(Device::Cpu { why: String::new() }));
+            serve(Options { port: 0, runs, open, selection: KernelSelection::default() }, |address| {
                 let port = address.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
                 tell.send(port.unwrap()).unwrap();
             })
@@ -217,6 +247,30 @@ mod tests {
         }
         assert_eq!(asked(port, "GET /../Cargo.toml", &own, b"").0, 404);
         assert_eq!(asked(port, "GET /api/runs/..%2F/curve", &own, b"").0, 400);
+    }
+
+    #[test]
+    fn a_curve_and_what_is_added_to_it_have_each_line_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("first");
+        std::fs::create_dir(&run).unwrap();
+        let lines = [1, 2, 3].map(|step| format!("{{\"kind\":\"train\",\"step\":{step},\"loss\":2}}\n"));
+        let end = "{\"kind\":\"end\",\"step\":3}\n";
+        // The second line is not whole yet.
+        std::fs::write(run.join("curve.jsonl"), format!("{}{}", lines[0], &lines[1][..9])).unwrap();
+        let port = started(folder.path().into());
+        let own = format!("host: 127.0.0.1:{port}\r\n");
+        assert_eq!(asked(port, "GET /api/runs/first/curve", &own, b""), (200, lines[0].clone().into_bytes()));
+        std::fs::write(run.join("curve.jsonl"), lines.concat() + end).unwrap();
+        let steps = |from: usize, headers: &str| -> Vec<bool> {
+            let (status, body) = asked(port, &format!("GET /api/runs/first/live?from={from}"), headers, b"");
+            let text = String::from_utf8(body).unwrap();
+            assert!(status == 200 && text.contains("\"kind\":\"end\""), "{status} {text}");
+            lines.iter().map(|line| text.contains(line.trim())).collect()
+        };
+        let line = lines[0].len();
+        assert_eq!(steps(line, &own), [false, true, true]);
+        assert_eq!(steps(line, &format!("{own}last-event-id: {}\r\n", 2 * line)), [false, false, true]);
     }
 
     #[test]

@@ -57,18 +57,19 @@ fn is_shown(name: &str) -> bool {
 
 /// Whether the last line says that the run has come to its end.
 fn has_ended(curve: &Path) -> bool {
-    let end = tail(curve, 4096).unwrap_or_default();
+    let (end, _) = tail(curve, 4096).unwrap_or_default();
     let last = end.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     serde_json::from_slice::<Value>(last).is_ok_and(|line| line["kind"] == "end")
 }
 
-fn tail(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+/// The end of a file, and the byte at which it begins.
+fn tail(path: &Path, most: u64) -> std::io::Result<(Vec<u8>, u64)> {
     let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
+    let from = file.metadata()?.len().saturating_sub(most);
+    file.seek(SeekFrom::Start(from))?;
     let mut bytes = vec![];
     file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok((bytes, from))
 }
 
 /// The path of a run's file; names that lead elsewhere are refused.
@@ -80,13 +81,21 @@ fn within(runs: &Path, run: &str, name: &str) -> Result<PathBuf> {
     Err(Error::usage(format!("`{run}` and `{name}` are no names of a run and its file"), "choose one of those listed"))
 }
 
-/// The curve of a run, a JSON object a line.
+/// The curve of a run, a JSON object a line, and the byte at which its last whole line ends.
 ///
 /// # Errors
 /// A name that is none, or a file that cannot be read.
-pub fn curve(runs: &Path, run: &str) -> Result<Vec<u8>> {
+pub fn curve(runs: &Path, run: &str) -> Result<(Vec<u8>, u64)> {
     let path = within(runs, run, CURVE)?;
-    tail(&path, MOST_BYTES).map_err(|e| refused(&path, "read", &e))
+    let (mut bytes, from) = tail(&path, MOST_BYTES).map_err(|e| refused(&path, "read", &e))?;
+    bytes.truncate(whole(&bytes));
+    let end = from + bytes.len() as u64;
+    Ok((bytes, end))
+}
+
+/// Bytes of the whole lines among these.
+fn whole(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1)
 }
 
 /// One of a run's pieces or checkpoints.
@@ -101,16 +110,21 @@ pub fn file(runs: &Path, run: &str, name: &str) -> Result<Vec<u8>> {
     fs::read(&path).map_err(|e| refused(&path, "read", &e))
 }
 
-/// The lines that are added to a curve from now on, an event each; it ends with the run.
+/// The lines of a curve from a byte on, and those that are added to it, an event each with the byte behind it as its id; it ends with
+/// the run.
 ///
 /// # Errors
 /// A name that is none, or a run without a curve.
-pub fn live(runs: &Path, run: &str) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>> + use<>>> {
+pub fn live(
+    runs: &Path,
+    run: &str,
+    from: u64,
+) -> Result<Sse<impl Stream<Item = std::result::Result<Event, Infallible>> + use<>>> {
     let path = within(runs, run, CURVE)?;
-    let mut place = fs::metadata(&path).map_err(|e| refused(&path, "read", &e))?.len();
+    fs::metadata(&path).map_err(|e| refused(&path, "read", &e))?;
+    let mut place = from;
     let (tell, told) = mpsc::channel(64);
     tokio::spawn(async move {
-        let mut part: Vec<u8> = vec![];
         loop {
             tokio::time::sleep(LOOK).await;
             let size = fs::metadata(&path).map_or(0, |curve| curve.len());
@@ -121,14 +135,14 @@ pub fn live(runs: &Path, run: &str) -> Result<Sse<impl Stream<Item = std::result
                 file.seek(SeekFrom::Start(place))?;
                 file.take(size - place).read_to_end(&mut more)
             });
-            place += read.unwrap_or(0) as u64;
-            part.extend(more);
-            while let Some(end) = part.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = part.drain(..=end).collect();
-                let text = String::from_utf8_lossy(&line).trim().to_string();
+            // What could not be read is read the next time, as is a line that is not whole.
+            more.truncate(if read.is_ok() { whole(&more) } else { 0 });
+            for line in more.split_inclusive(|byte| *byte == b'\n') {
+                place += line.len() as u64;
+                let text = String::from_utf8_lossy(line).trim().to_string();
                 let ended = text.contains("\"kind\":\"end\"");
                 // A page that is closed does not listen.
-                if tell.send(Ok(Event::default().data(text))).await.is_err() || ended {
+                if tell.send(Ok(Event::default().id(place.to_string()).data(text))).await.is_err() || ended {
                     return;
                 }
             }
@@ -157,7 +171,7 @@ mod tests {
         }
         let wanted = json!([{ "name": "first", "files": ["last.safetensors", "sample-baroque.mid"], "live": true }]);
         assert_eq!(list(folder.path()).unwrap(), wanted);
-        assert_eq!(curve(folder.path(), "first").unwrap(), format!("{line}\n").as_bytes());
+        assert_eq!(curve(folder.path(), "first").unwrap().0, format!("{line}\n").as_bytes());
         assert_eq!(file(folder.path(), "first", "last.safetensors").unwrap(), b"last.safetensors");
         for (run, name) in [("first", "notes.txt"), ("..", "last.safetensors"), ("first", "../x.mid"), ("", "x.mid")] {
             assert!(file(folder.path(), run, name).is_err(), "{run} {name}");

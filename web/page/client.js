@@ -5,6 +5,8 @@ export class Client extends EventTarget {
   #worker;
   #waiting = new Map();
   #next = 1;
+  /** Why there is no worker any more. */
+  #dead = null;
 
   constructor() {
     super();
@@ -12,6 +14,7 @@ export class Client extends EventTarget {
   }
 
   #begin() {
+    this.#dead = null;
     this.#worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.#worker.onmessage = ({ data }) => {
       if (data.event) {
@@ -26,11 +29,13 @@ export class Client extends EventTarget {
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      this.#fail({
+      this.#worker.terminate();
+      this.#dead = {
         message: `the worker stopped: ${event.message || "it could not be loaded"}`,
         remedy: "reload the page; if it recurs, the browser may be too old or short of memory",
         kind: "worker",
-      });
+      };
+      this.#fail(this.#dead);
     };
   }
 
@@ -42,6 +47,7 @@ export class Client extends EventTarget {
 
   /** Has the worker do something; resolves to its result. */
   call(operation, detail = {}, transfer = []) {
+    if (this.#dead) return Promise.reject(asError(this.#dead));
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });

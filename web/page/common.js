@@ -3,6 +3,9 @@ import { inWords } from "./client.js";
 
 export const $ = (id) => document.getElementById(id);
 
+/** Whether `deepj studio` serves the page. */
+export const inStudio = document.documentElement.dataset.where === "studio";
+
 /** Says what went wrong, where it is noticed; nothing is said where `error` is null. */
 export function trouble(error) {
   const place = $("trouble");
@@ -58,10 +61,15 @@ export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
 /** Keeps the site for when there is no network. */
 export async function offline() {
+  // The program is there as long as its page.
+  if (inStudio) return "";
   if (!("serviceWorker" in navigator)) return "this browser keeps no pages for when it is offline";
   try {
-    await navigator.serviceWorker.register(new URL("./sw.js", document.baseURI), { updateViaCache: "none" });
-    return "";
+    const { installing } = await navigator.serviceWorker.register(new URL("./sw.js", document.baseURI), { updateViaCache: "none" });
+    while (installing?.state === "installing") {
+      await new Promise((resolve) => installing.addEventListener("statechange", resolve, { once: true }));
+    }
+    return installing?.state !== "redundant" ? "" : "the page works, but not offline: the browser has no room for it";
   } catch (error) {
     return `the page works, but not offline: the browser does not keep it (${error.message})`;
   }

@@ -1,6 +1,6 @@
 // The page that composes.
 import { Client, inWords } from "./client.js";
-import { $, bytesOf, megabytes, offline, remember, save, state, trouble } from "./common.js";
+import { $, bytesOf, inStudio, megabytes, offline, remember, save, state, trouble } from "./common.js";
 import { Mixture } from "./mixture.js";
 import { MidiOut, Player } from "./player.js";
 import { draw, Roll } from "./roll.js";
@@ -186,7 +186,8 @@ async function stop() {
 
 function tellDevice({ cpu, name, why, software }) {
   const reason = why ? ` (${why})` : "";
-  const what = cpu ? `the CPU by WebAssembly${reason}` : `${name} by WebGPU${software ? ", in software" : ""}`;
+  const by = inStudio ? "" : ` by ${cpu ? "WebAssembly" : "WebGPU"}`;
+  const what = cpu ? `the CPU${by}${reason}` : `${name}${by}${software ? ", in software" : ""}`;
   $("speed").dataset.device = cpu ? "cpu" : "gpu";
   $("speed").dataset.name = name;
   $("speed").textContent = `Computes on ${what}.`;

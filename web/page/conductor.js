@@ -77,6 +77,7 @@ export class Conductor {
 
   change(detail) {
     this.#changes.push(detail);
+    this.#wake?.();
   }
 
   endSoon() {
@@ -97,9 +98,16 @@ export class Conductor {
     await this.#running;
   }
 
+  /** Lets go of the piano and of the piece, of which nothing can be asked any more. */
+  free() {
+    this.#piano.free();
+    this.#source.free();
+  }
+
   /** Plays until there is nothing left. */
   run() {
     this.#running ??= this.#run().catch((error) => {
+      if (this.#stopped) return post("stopped", {});
       const { message = String(error), remedy = "", kind = "" } = error ?? {};
       post("trouble", { message, remedy, kind, composing: true });
     });
@@ -108,12 +116,10 @@ export class Conductor {
   async #run() {
     let part;
     while (!this.#stopped && (part = await this.#next())) {
-      for (const [seconds, pitch, velocity] of part.events) this.#piano.add(seconds, pitch, velocity);
-      this.#send(part);
-      // Slow devices begin earlier.
-      const ahead = Math.max(this.#source.ahead(), 2 * this.#took);
-      while (!this.#stopped && !this.#ending && this.#made - this.#position > ahead) {
-        await new Promise((resolve) => (this.#wake = resolve));
+      for (const piece of barByBar(part)) {
+        this.#send(piece);
+        await this.#untilWanted();
+        if (this.#stopped) break;
       }
     }
     if (this.#stopped) return post("stopped", {});
@@ -122,8 +128,18 @@ export class Conductor {
     post("finished", { seconds: end, how: this.#source.how });
   }
 
-  async #next() {
-    const began = performance.now();
+  /** Waits until more has to be made for what is heard soon. */
+  async #untilWanted() {
+    await breath();
+    // Slow devices begin earlier.
+    const ahead = Math.max(this.#source.ahead(), 2 * this.#took);
+    while (!this.#stopped && !this.#ending && this.#made - this.#position > ahead) {
+      await new Promise((resolve) => (this.#wake = resolve));
+      this.#makeChanges();
+    }
+  }
+
+  #makeChanges() {
     for (const change of this.#changes.splice(0)) {
       try {
         this.#source.change(change);
@@ -132,6 +148,11 @@ export class Conductor {
         post("trouble", { message: error.message, remedy: error.remedy, kind: error.kind });
       }
     }
+  }
+
+  async #next() {
+    const began = performance.now();
+    this.#makeChanges();
     if (this.#ending && (this.#made - this.#position > this.#source.endingTakes() || ++this.#runUp === RUN_UP)) {
       this.#source.endSoon();
     }
@@ -145,6 +166,7 @@ export class Conductor {
 
   /** Makes the sound of a part up to where it ends, and posts both. */
   #send({ events, until, ...rest }) {
+    for (const [seconds, pitch, velocity] of events) this.#piano.add(seconds, pitch, velocity);
     const start = this.#piano.seconds;
     const channels = this.#piano.fill(Math.max(until - start, 0.001), this.#rate);
     this.#made = this.#piano.seconds;
@@ -153,9 +175,22 @@ export class Conductor {
   }
 }
 
+/** A part in pieces of a bar, since a given beginning is one part and may last for minutes. */
+function barByBar({ events, until, bars, ...rest }) {
+  const ends = [...bars.slice(1), until];
+  let next = 0;
+  return ends.map((end, i) => {
+    const first = next;
+    while (next < events.length && (end === until || events[next][0] < end)) next++;
+    return { ...rest, events: events.slice(first, next), until: end, bars: bars.slice(i, i + 1) };
+  });
+}
+
 /** A piece that is composed. */
 class Composed {
   #piece;
+  #stop;
+  #halted = false;
   #tempo;
   #begin = 0;
   #step = 0;
@@ -170,6 +205,8 @@ class Composed {
 
   constructor(piece, tempo, bars) {
     this.#piece = piece;
+    // Asked for now, since nothing can be asked of a piece while it composes.
+    this.#stop = piece.stopper();
     this.#tempo = tempo;
     this.#bars = bars;
   }
@@ -218,12 +255,21 @@ class Composed {
     this.#ended = true;
   }
 
-  stop() {}
+  stop() {
+    this.#halted = true;
+    this.#stop.set();
+  }
+
+  free() {
+    this.#stop.free();
+    this.#piece.free();
+  }
 
   async next() {
     if (this.#over) return null;
     const began = performance.now();
     let events = await this.#piece.nextBar();
+    if (this.#halted && !events) return null;
     const ending = !events;
     if (ending) {
       this.#over = true;
@@ -277,6 +323,7 @@ class Read {
     this.#seconds = Infinity;
   }
   stop() {}
+  free() {}
 
   async next() {
     const { events, seconds, bar } = this.file;

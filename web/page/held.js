@@ -8,28 +8,41 @@ export function post(event, detail, transfer = []) {
   self.postMessage({ event, detail }, transfer);
 }
 
+/** Holds something in place of what was held there before, which is let go of. */
+export function hold(name, value) {
+  const before = held[name];
+  held[name] = value;
+  try {
+    before?.free();
+  } catch {
+    // A call that is under way has borrowed it; it goes with the worker.
+  }
+}
+
 /** Opens a device: `gpu`, `cpu`, or `auto`, which takes hardware where there is some. */
 export async function open(choice) {
   if (held.device && held.choice === choice) return;
-  held.device?.free();
-  held.device = null;
+  hold("device", null);
   let why = "";
+  // The studio's devices are the program's, whatever the browser has.
+  const missing = deepj.where !== "studio" && !navigator.gpu;
   if (choice !== "cpu") {
     try {
       const device = await deepj.Device.open(false);
       if (choice === "gpu" || !device.software) held.device = device;
       else {
-        why = `the browser's only adapter (${device.name}) computes on the CPU`;
+        why = `the only adapter (${device.name}) computes on the CPU`;
         device.free();
       }
     } catch (error) {
       if (choice === "gpu") {
-        const remedy = navigator.gpu
+        if (deepj.where === "studio") throw error;
+        const remedy = !missing
           ? "choose the CPU, which needs no GPU, or look at chrome://gpu what the browser says of it"
           : "choose the CPU, or take a browser that has WebGPU";
-        throw Object.assign(new Error(navigator.gpu ? error.message : "this browser has no WebGPU"), { remedy });
+        throw Object.assign(new Error(missing ? "this browser has no WebGPU" : error.message), { remedy });
       }
-      why = navigator.gpu ? error.message : "this browser has no WebGPU";
+      why = missing ? "this browser has no WebGPU" : error.message;
     }
   }
   held.device ??= await deepj.Device.open(true);
@@ -47,7 +60,6 @@ export function described() {
 /** Opens the device anew after it was lost. */
 export async function reopen() {
   const { choice } = held;
-  held.device?.free();
-  held.device = null;
+  hold("device", null);
   await open(choice);
 }

@@ -46,6 +46,11 @@ export class Roll {
   notes = [];
   bars = [];
   end = 0;
+  /** Octaves that are drawn: those of a usual piece, and what lies beyond. */
+  lowest = 36;
+  highest = 83;
+  /** Seconds of the longest note. */
+  #longest = 0;
   #open = new Map();
 
   /** Takes in a part. */
@@ -54,16 +59,31 @@ export class Roll {
       const open = this.#open.get(pitch);
       if (open) {
         open.end = seconds;
+        this.#longest = Math.max(this.#longest, seconds - open.start);
         this.#open.delete(pitch);
       }
       if (velocity) {
         const note = { pitch, velocity, start: seconds, end: null, again: open !== undefined };
         this.notes.push(note);
+        this.lowest = Math.min(this.lowest, pitch);
+        this.highest = Math.max(this.highest, pitch);
         this.#open.set(pitch, note);
       }
     }
     this.bars.push(...bars);
     this.end = Math.max(this.end, until);
+    for (const { start } of this.#open.values()) this.#longest = Math.max(this.#longest, this.end - start);
+  }
+
+  /** The notes that may sound between two times. They lie in the order of their beginnings. */
+  *between(from, to) {
+    let [first, beyond] = [0, this.notes.length];
+    while (first < beyond) {
+      const middle = (first + beyond) >> 1;
+      if (this.notes[middle].start < from - this.#longest) first = middle + 1;
+      else beyond = middle;
+    }
+    for (; first < this.notes.length && this.notes[first].start <= to; first++) yield this.notes[first];
   }
 
   /** The notes that begin in a bar, counted from 0. */
@@ -104,9 +124,8 @@ export function draw(canvas, roll, position, { still = false } = {}) {
   const dark = style.getPropertyValue("--dark").trim() === "1";
   context.fillStyle = paper;
   context.fillRect(0, 0, width, height);
-  const pitches = roll.notes.map(({ pitch }) => pitch);
-  const lowest = Math.floor(Math.min(36, ...pitches) / 12) * 12;
-  const highest = Math.floor(Math.max(83, ...pitches) / 12) * 12 + 11;
+  const lowest = Math.floor(roll.lowest / 12) * 12;
+  const highest = Math.floor(roll.highest / 12) * 12 + 11;
   const rows = highest - lowest + 1;
   const row = height / rows;
   const perSecond = (width - LEFT) / VISIBLE;
@@ -141,7 +160,7 @@ export function draw(canvas, roll, position, { still = false } = {}) {
     context.font = "10px system-ui, sans-serif";
     context.fillText(String(i + 1), x(bar) + 3, 10);
   });
-  for (const { pitch, velocity, start, end, again } of roll.notes) {
+  for (const { pitch, velocity, start, end, again } of roll.between(from, from + VISIBLE)) {
     const [left, right] = [x(start), x(end ?? roll.end)];
     if (right < LEFT || left > width) continue;
     context.fillStyle = colour(velocity, dark);

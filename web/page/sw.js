@@ -7,7 +7,6 @@ self.addEventListener("install", (event) => {
   const fill = async () => {
     const cache = await caches.open(NAME);
     await cache.addAll(FILES.map((file) => new Request(`./${file}`, { cache: "no-cache" })));
-    await self.skipWaiting();
   };
   event.waitUntil(fill());
 });
@@ -32,7 +31,8 @@ self.addEventListener("fetch", (event) => {
     // Pages are looked for anew where there is a network, so that a new build is seen; all else has a name by its content.
     if (event.request.mode !== "navigate") return kept ?? fetch(event.request);
     try {
-      return await fetch(event.request);
+      const fresh = await fetch(event.request);
+      return fresh.ok ? fresh : (kept ?? fresh);
     } catch (error) {
       if (kept) return kept;
       throw error;

@@ -77,7 +77,7 @@ async function start() {
 }
 
 function buttons() {
-  $("start").disabled = running;
+  $("start").disabled = $("device").disabled = running;
   $("stop").disabled = !running;
   const last = checkpoints.has("last.safetensors");
   $("last").disabled = !last;

@@ -2,7 +2,7 @@
 import init, * as deepj from "./deepj_web.js";
 import { prepareGpu } from "./gpu.js";
 import { Conductor } from "./conductor.js";
-import { described, held, open, post } from "./held.js";
+import { described, held, hold, open, post } from "./held.js";
 import { train } from "./trainer.js";
 import { verify } from "./verifier.js";
 
@@ -76,15 +76,13 @@ const operations = {
   async weights() {
     await loaded();
     const bytes = await fetched(new URL("./weights.safetensors", import.meta.url), "the weights");
-    held.weights?.free();
-    held.weights = deepj.Weights.builtin(bytes);
+    hold("weights", deepj.Weights.builtin(bytes));
     return JSON.parse(held.weights.describe());
   },
   async checkpoint({ name, bytes }) {
     await loaded();
     const weights = deepj.Weights.read(name, bytes);
-    held.weights?.free();
-    held.weights = weights;
+    hold("weights", weights);
     return JSON.parse(weights.describe());
   },
   async device({ choice }) {
@@ -114,13 +112,16 @@ const operations = {
     await open(wanted.device);
     await held.conductor?.stop();
     const { device: _, ...rest } = wanted;
-    held.conductor = await Conductor.compose({ ...rest, tempo }, rate, given);
+    const conductor = await Conductor.compose({ ...rest, tempo }, rate, given);
+    // Something else may have been begun meanwhile.
+    await held.conductor?.stop();
+    hold("conductor", conductor);
     return { ...described(), how: held.conductor.how };
   },
   async play({ name, bytes, rate }) {
     await loaded();
     await held.conductor?.stop();
-    held.conductor = Conductor.play(name, bytes, rate);
+    hold("conductor", Conductor.play(name, bytes, rate));
     const { tempo, seconds, warnings } = held.conductor.file;
     return { tempo, seconds, warnings };
   },

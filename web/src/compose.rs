@@ -8,6 +8,7 @@ use deepj::music::StylePath;
 use wasm_bindgen::prelude::*;
 
 use crate::device::{Device, selection};
+use crate::train::Stop;
 use crate::{Result, json, parsed, thrown};
 
 /// What composes.
@@ -130,6 +131,11 @@ impl Piece {
     #[wasm_bindgen(js_name = endSoon)]
     pub fn end_soon(&mut self) {
         self.0.end_soon();
+    }
+
+    /// What ends the composing of an ending, while that is under way.
+    pub fn stopper(&self) -> Stop {
+        Stop::of(self.0.stopper())
     }
 
     /// The piece as a MIDI file at so many quarter notes a minute: as far as it is composed.

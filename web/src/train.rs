@@ -37,10 +37,17 @@ struct Wanted {
     validate_every: Option<u64>,
 }
 
-/// What ends a run from outside.
+/// What ends a run, or the composing of an ending, from outside.
 #[wasm_bindgen]
 #[derive(Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// What sets this.
+    pub fn of(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+}
 
 #[wasm_bindgen]
 impl Stop {

@@ -43,6 +43,9 @@ const json = (buffer) => JSON.parse(new TextDecoder().decode(buffer));
 
 export default async function init() {}
 
+/** What the page says of where it computes. */
+export const where = "studio";
+
 export const version = () => json(now("version"));
 
 /** Something that the program holds by a number. */
@@ -134,6 +137,11 @@ export class Piece extends Held {
     now("piece.endSoon", { id: this.id });
   }
 
+  /** What ends the composing of an ending, while that is under way. */
+  stopper() {
+    return { set: () => call("piece.stop", { id: this.id }).catch(() => {}), free() {} };
+  }
+
   midi(tempo) {
     return new Uint8Array(now("piece.midi", { id: this.id, tempo }));
   }
@@ -144,12 +152,19 @@ export class Piece extends Held {
 }
 
 export class Piano extends Held {
-  seconds = 0;
   silent = true;
   #events = [];
+  #frames = 0;
+  #rate;
 
   constructor(rate) {
     super(json(now("piano.new", { rate })));
+    this.#rate = rate;
+  }
+
+  /** Seconds made so far, of which each frame counts: parts follow one another without a seam. */
+  get seconds() {
+    return this.#frames / this.#rate;
   }
 
   add(seconds, pitch, velocity) {
@@ -157,10 +172,11 @@ export class Piano extends Held {
   }
 
   fill(seconds, rate) {
-    const events = this.#events.splice(0);
-    const made = new Float32Array(now("piano.fill", { id: this.id, events, seconds, rate }));
-    [this.seconds, this.silent] = [made[0], made[1] === 1];
-    return made.slice(2);
+    const events = JSON.stringify(this.#events.splice(0));
+    const made = new Float32Array(now("piano.fill", { id: this.id, seconds, rate }, events));
+    this.silent = made[0] === 1;
+    this.#frames += (made.length - 1) / 2;
+    return made.slice(1);
   }
 }
 

@@ -10,6 +10,8 @@ let runs = [];
 let losses = [];
 let validations = [];
 let live = null;
+/** How often a run was chosen. */
+let choices = 0;
 
 /** Takes in a line of a curve. */
 function take({ kind, step, loss }) {
@@ -33,22 +35,29 @@ async function asked(path) {
   return answer;
 }
 
-async function choose(name) {
+/** Shows a run, of which `said` is said. */
+async function choose(name, said = "") {
+  const mine = ++choices;
   trouble(null);
   live?.close();
   live = null;
   [losses, validations] = [[], []];
   const run = runs.find((run) => run.name === name);
+  let end = "0";
   try {
-    const text = await (await asked(`/${encodeURIComponent(name)}/curve`)).text();
+    const answer = await asked(`/${encodeURIComponent(name)}/curve`);
+    const text = await answer.text();
+    if (mine !== choices) return;
+    end = answer.headers.get("x-end");
     for (const line of text.split("\n")) {
       try {
         take(JSON.parse(line));
       } catch {
-        // The last line may not be whole yet.
+        // Of a long curve the end is sent, whose first line may not be whole.
       }
     }
   } catch (error) {
+    if (mine !== choices) return;
     trouble(error);
   }
   show();
@@ -61,15 +70,15 @@ async function choose(name) {
     }),
   );
   if (!pieces.length) $("samples").textContent = "This run has no samples yet.";
-  state(run.live ? `${name} is under way.` : `${name} is at rest.`);
+  state(said || (run.live ? `${name} is under way.` : `${name} is at rest.`));
   if (!run.live) return;
-  live = new EventSource(new URL(`./api/runs/${encodeURIComponent(name)}/live`, location.href));
+  live = new EventSource(new URL(`./api/runs/${encodeURIComponent(name)}/live?from=${end}`, location.href));
   live.onmessage = ({ data }) => {
+    if (mine !== choices) return;
     const line = JSON.parse(data);
     if (take(line) === "end") {
       live.close();
-      state(`${name} has come to its end: ${line.end}.`);
-      look(name);
+      return void look(name, `${name} has come to its end: ${line.end}.`);
     }
     show();
   };
@@ -91,7 +100,8 @@ async function play(run, file) {
   }
 }
 
-async function look(chosen) {
+/** Lists the runs, and shows the one that was chosen, or else the newest. */
+async function look(chosen, said) {
   try {
     runs = await (await asked("")).json();
   } catch (error) {
@@ -106,7 +116,7 @@ async function look(chosen) {
     return;
   }
   $("run").value = runs.some(({ name }) => name === chosen) ? chosen : runs[0].name;
-  if (!chosen) await choose($("run").value);
+  await choose($("run").value, said);
 }
 
 client.addEventListener("part", ({ detail }) => {
@@ -116,7 +126,7 @@ client.addEventListener("part", ({ detail }) => {
 client.addEventListener("trouble", ({ detail }) => trouble(detail));
 player.onreached = (seconds) => client.tell("position", { seconds });
 $("run").onchange = () => choose($("run").value);
-$("again").onclick = () => look();
+$("again").onclick = () => look($("run").value);
 $("quiet").onclick = () => {
   player.stop();
   client.tell("stop");

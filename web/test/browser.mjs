@@ -1,6 +1,7 @@
 // What the tests of the pages share: a browser with WebGPU in software, a server of the site, the program, and MIDI files as notes.
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -82,6 +83,44 @@ export async function accessibility(page) {
 }
 
 export const picture = (page, name) => page.screenshot({ path: join(SCREENS, `${name}.png`), fullPage: true });
+
+/** A MIDI file of so many quarter notes, two a second. */
+export function quarters(count) {
+  const notes = Array.from({ length: count }, (_, i) => [0, 0x90, 60 + (i % 12), 80, 0x83, 0x60, 0x80, 60 + (i % 12), 0]).flat();
+  const track = Buffer.from([0, 0xff, 0x51, 3, 7, 0xa1, 0x20, ...notes, 0, 0xff, 0x2f, 0]);
+  const head = Buffer.from("MThd\0\0\0\x06\0\0\0\x01\x01\xe0MTrk", "latin1");
+  const size = Buffer.alloc(4);
+  size.writeUInt32BE(track.length);
+  return Buffer.concat([head, size, track]);
+}
+
+/** Has a page go on behind a file of three minutes, and end; no piece of sound is longer than a slow bar. */
+export async function goesOnBehindThreeMinutes(page) {
+  const file = join(FOLDER, "three-minutes.mid");
+  writeFileSync(file, quarters(360));
+  await page.evaluate(() => {
+    const { createBuffer } = BaseAudioContext.prototype;
+    BaseAudioContext.prototype.createBuffer = function (channels, frames, rate) {
+      const { dataset } = document.documentElement;
+      dataset.longest = String(Math.max(Number(dataset.longest ?? 0), frames / rate));
+      dataset.made = String(Number(dataset.made ?? 0) + frames / rate);
+      return createBuffer.call(this, channels, frames, rate);
+    };
+  });
+  await page.setInputFiles("#prime", file);
+  await page.waitForFunction(() => document.getElementById("state").textContent.includes("three-minutes.mid"));
+  await page.click("#compose");
+  await page.waitForFunction(() => document.querySelectorAll("#bars li").length > 1, undefined, { timeout: 120_000 });
+  const made = Number(await page.getAttribute("html", "data-made"));
+  assert.ok(made < 30, `${made} s of sound were made for the first bars`);
+  await page.click("#finish");
+  await page.waitForSelector("html[data-finished]", { timeout: 240_000 });
+  const longest = Number(await page.getAttribute("html", "data-longest"));
+  assert.ok(longest < 13, `${longest} s of sound at once`);
+  assert.ok(notes(await download(page, "#midi")).length > 360);
+  assert.equal(await page.textContent("#trouble"), "");
+  assert.deepEqual(page.errors, []);
+}
 
 /** The notes of a MIDI file: tick, pitch, velocity and length, in the order of the ticks and pitches. */
 export function notes(bytes) {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { accessibility, begin, deepj, download, end, FOLDER, notes, open, picture, ROOT } from "./browser.mjs";
+import { accessibility, begin, deepj, download, end, FOLDER, goesOnBehindThreeMinutes, notes, open, picture, ROOT } from "./browser.mjs";
 
 let site;
 before(async () => (site = await begin()));
@@ -139,6 +139,22 @@ test("the style changes while it plays, the piece can be ended, and goes on from
   const found = notes(await download(page, "#midi"));
   assert.deepEqual([found[0].pitch, found[1].pitch], [given[0].pitch, given[1].pitch]);
   assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a piece goes on behind a file of three minutes", async () => {
+  const page = await open(link({ style: "baroque", bars: 2, seed: 3, tempo: 120, ending: "none", device: "cpu" }));
+  await goesOnBehindThreeMinutes(page);
+  await page.context().close();
+});
+
+test("a worker that broke is said at every wish", async () => {
+  const page = await open(`${site}/index.html`);
+  await page.workers()[0].evaluate(() => void setTimeout(() => { throw new Error("a mistake"); }));
+  const said = () => page.waitForFunction(() => /worker stopped.*a mistake/.test(document.getElementById("trouble").textContent), undefined, { timeout: 10_000 });
+  await said();
+  await page.click("#ready button:first-child");
+  await said();
   await page.context().close();
 });
 

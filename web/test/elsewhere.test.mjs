@@ -116,6 +116,20 @@ test("a run of the page goes on in the program, and one of the program in the pa
   await page.context().close();
 });
 
+test("storage without room is said", async () => {
+  const page = await open(`${site}/index.html`);
+  await page.evaluate(async () => {
+    for (const registration of await navigator.serviceWorker.getRegistrations()) await registration.unregister();
+    for (const name of await caches.keys()) await caches.delete(name);
+  });
+  const browser = await page.context().newCDPSession(page);
+  await browser.send("Storage.overrideQuotaForOrigin", { origin: site, quotaSize: 1000 });
+  await page.reload();
+  await page.waitForSelector("html[data-ready]", { timeout: 60_000 });
+  assert.match(await page.textContent("#files"), /not offline: the browser has no room/);
+  await page.context().close();
+});
+
 test("a run on the visitor's own files, by WebGPU", async () => {
   const page = await open(`${site}/train.html?device=gpu`);
   const files = ["baroque-1", "baroque-2", "classical-1", "romantic-1"].map((name) => join(ROOT, `docs/listen/${name}.mid`));

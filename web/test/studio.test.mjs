@@ -1,10 +1,10 @@
 // `deepj studio`: the same page on this machine's devices, and runs that are watched live.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { accessibility, begin, deepj, download, end, FOLDER, notes, open, picture, PROGRAM } from "./browser.mjs";
+import { accessibility, begin, deepj, download, end, FOLDER, goesOnBehindThreeMinutes, notes, open, picture, PROGRAM } from "./browser.mjs";
 
 let studio;
 let address;
@@ -34,8 +34,30 @@ test("a piece is composed by the program behind the page", async () => {
   deepj(..."generate --checkpoint builtin --style bach --bars 3 --seed 2 --tempo 240 -o".split(" "), file);
   assert.deepEqual(found, notes(readFileSync(file)));
   assert.equal((await download(page, "#wav")).subarray(0, 4).toString(), "RIFF");
+  assert.match(await page.textContent("#speed"), /Computes on the CPU\./);
   await picture(page, "studio-compose");
   assert.deepEqual(await accessibility(page), []);
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a piece is composed after sixty files were played", async () => {
+  const page = await open(`${address}index.html?bars=1&seed=2&tempo=240&style=bach&device=cpu&ending=none`);
+  for (let i = 0; i < 60; i++) {
+    const button = `#ready button:nth-child(${1 + (i % 9)})`;
+    const name = await page.textContent(button);
+    await page.click(button);
+    await page.waitForFunction((name) => document.getElementById("state").textContent.startsWith(`Playing ${name},`), name);
+  }
+  await page.click("#compose");
+  await page.waitForSelector("html[data-finished]", { timeout: 60_000 });
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a piece goes on behind a file of three minutes", async () => {
+  const page = await open(`${address}index.html?bars=2&seed=3&tempo=120&style=baroque&device=cpu&ending=none`);
+  await goesOnBehindThreeMinutes(page);
   await page.context().close();
 });
 
@@ -67,4 +89,30 @@ test("a run under way is watched live, and its samples are played", async () => 
   } finally {
     run.kill("SIGKILL");
   }
+});
+
+test("the run that was chosen last is shown, however late another one's curve comes", async () => {
+  for (const [name, step] of [["slow", 1], ["fast", 2]]) {
+    mkdirSync(join(runs, name), { recursive: true });
+    writeFileSync(join(runs, name, "curve.jsonl"), `{"kind":"train","step":${step},"loss":2}\n{"kind":"end","step":${step},"end":"steps"}\n`);
+  }
+  const page = await open(`${address}runs.html`);
+  await page.route("**/runs/slow/curve", async (route) => {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    await route.continue();
+  });
+  const late = page.waitForResponse("**/runs/slow/curve");
+  await page.selectOption("#run", "fast");
+  await page.selectOption("#run", "slow");
+  await page.selectOption("#run", "fast");
+  await late;
+  await page.waitForTimeout(300);
+  assert.equal(await page.getAttribute("html", "data-step"), "2");
+  assert.match(await page.textContent("#state"), /^fast/);
+  assert.equal(await page.locator("#table tbody tr").count(), 1);
+  await page.click("#again");
+  await page.waitForTimeout(300);
+  assert.equal(await page.inputValue("#run"), "fast");
+  assert.deepEqual(page.errors, []);
+  await page.context().close();
 });
