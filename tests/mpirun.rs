@@ -287,6 +287,18 @@ fn what_does_not_fit_together_is_refused_before_the_first_update() {
     std::fs::copy(&own, &copy).unwrap();
     std::fs::write(&copy, bytes).unwrap();
     assert_refused(&both(&copy, &steps, &steps), &["rank 1 on ", "a build of checksum"]);
+    // What all have is said once.
+    let many = "99999999";
+    assert_refused(&run(2, &["--steps", "2", "--samples", many]), &["--samples 99999999"]);
+    let output = ranks(dir.path(), 2, &["scale", "--preset", "vast"]).output().unwrap();
+    assert_refused(&output, &["vast"]);
+    let output = ranks(dir.path(), 2, &["experiment", "none.toml"]).output().unwrap();
+    assert_refused(&output, &["none.toml"]);
+    assert!(!said(&output).contains("rank "), "{}", said(&output));
+    // One that fails before it joins says so itself.
+    let mut command = mpirun(dir.path(), &["-n", "1"]);
+    command.arg(&own).args(tiny("run", &steps)).args([":", "-n", "1"]).arg(&own).args(["inspect", "nothing"]);
+    assert_refused(&command.output().unwrap(), &["rank 1: ", "nothing"]);
     // One that cannot be read has its rank's name.
     assert_refused(
         &both(&own, &steps, &["--steps", "2", "--init", "none.safetensors"]),
@@ -466,6 +478,56 @@ fn commands_that_are_not_divided_say_so() {
 }
 
 #[test]
+fn pieces_composed_by_several_are_those_of_one() {
+    let dir = folder();
+    succeeds(dir.path(), 1, &tiny("run", &["--steps", "4", "--validate-every", "2"]));
+    let how = ["--checkpoint", "run", "--count", "3", "--candidates", "5", "--seed", "1", "--bars", "2"];
+    for (count, name) in [(1, "one.mid"), (2, "two.mid")] {
+        succeeds(dir.path(), count, &[&["generate", "-o", name], &how[..]].concat());
+    }
+    let piece = |name: &str, number: usize| std::fs::read(dir.path().join(format!("{name}-{number}.mid"))).unwrap();
+    for number in 1..=3 {
+        assert!(piece("one", number) == piece("two", number), "piece {number}");
+    }
+    assert_ne!(piece("one", 1), piece("one", 2));
+}
+
+/// Two runs, tiny.
+const EXPERIMENT: &str = r#"
+name = "two runs"
+data = "corpus"
+seeds = [0, 1]
+budget = { steps = 4, validate-every = 2 }
+
+[base]
+batch = 2
+seq = 16
+set = { time_units = 8, note_units = 8, filters = 4, style_width = 4 }
+
+[[configuration]]
+name = "deepj"
+"#;
+
+#[test]
+fn runs_of_an_experiment_are_divided() {
+    let dir = folder();
+    std::fs::write(dir.path().join("two.toml"), EXPERIMENT).unwrap();
+    let results = [(1, "one"), (2, "two")].map(|(count, out)| {
+        let output = succeeds(dir.path(), count, &["experiment", "two.toml", "--out", out]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout).matches("Files: ").count(), 1, "one voice");
+        let text = std::fs::read_to_string(dir.path().join(out).join("results.json")).unwrap();
+        let mut results: Value = serde_json::from_str(&text).unwrap();
+        for run in results["runs"].as_array_mut().unwrap() {
+            run.as_object_mut().unwrap().remove("date");
+            run["cost"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("seconds"));
+        }
+        results["runs"].clone()
+    });
+    assert_eq!(results[0].as_array().unwrap().len(), 2);
+    assert_eq!(results[0], results[1]);
+}
+
+#[test]
 fn plans_are_explained_for_each_rank() {
     let dir = folder();
     let output = succeeds(dir.path(), 2, &tiny("run", &["--explain"]));
@@ -485,6 +547,17 @@ fn scaling_is_predicted_and_held_against_what_was_measured() {
     assert_eq!(report["check"]["ranks"], 2);
     assert!(report["check"]["measured"].as_f64().unwrap() > 0.0 && report["link"]["bandwidth"].as_f64().unwrap() > 0.0);
     assert_eq!(report["weak"].as_array().unwrap().len(), 13, "up to 4096 ranks");
+    // Bytes are those of the wire. What a rank of two sends may be padded to blocks of 1,024 numbers, twice in each of two sums.
+    let sent = |report: &Value| [0, 1].map(|i| report["check"]["bytes"][i].as_u64().unwrap());
+    let [whole, least] = sent(&report);
+    assert!((least..least + 4 * 4 * 1024 + 1000).contains(&whole), "{whole} bytes, of {least}");
+    let more = [&arguments[..], &["--allreduce", "f16", "--accumulate", "2"]].concat();
+    let report: Value = serde_json::from_slice(&succeeds(dir.path(), 2, &more).stdout).unwrap();
+    let [halved, least_halved] = sent(&report);
+    assert!((least_halved..least_halved + 4 * 2 * 1028 + 1000).contains(&halved), "{halved} bytes, of {least_halved}");
+    assert_eq!(least_halved, (least * 2052).div_ceil(4096));
+    let output = ranks(dir.path(), 2, &["scale", "--updates", "18446744073709551615"]).output().unwrap();
+    assert_refused(&output, &["--updates 18446744073709551615"]);
     let output = ranks(dir.path(), 1, &arguments).output().unwrap();
     assert_refused(&output, &["what connects machines"]);
 }
