@@ -333,13 +333,16 @@ impl Trainer {
         Ok(Some(all))
     }
 
-    /// Has rank 0 owe this to the sums to come.
+    /// Has rank 0 owe this to the sums to come, and the others nothing, whatever they trained before.
     pub(super) fn owe(&self, owed: Option<Vec<f32>>) -> Result<()> {
-        let Some(among) = self.among.as_ref().filter(|among| among.ranks.is_first()) else { return Ok(()) };
-        let Some(owed) = owed else { return Ok(()) };
+        let Some(ranks) = self.ranks() else { return Ok(()) };
+        let owed = owed.filter(|_| ranks.is_first());
         for vector in [LATE, EARLY] {
-            let own = self.views(vector).into_iter().flat_map(|view| &owed[view.start..][..view.len]);
-            among.ranks.owe(vector, own.map(|owed| owed * self.scale).collect())?;
+            let of = |owed: &Vec<f32>| {
+                let own = self.views(vector).into_iter().flat_map(|view| &owed[view.start..][..view.len]);
+                own.map(|owed| owed * self.scale).collect()
+            };
+            ranks.owe(vector, owed.as_ref().map(of).unwrap_or_default())?;
         }
         Ok(())
     }
