@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::words;
 
 /// What a block of code begins with if it shows commands.
-const PROGRAMS: [&str; 8] = ["deepj", "cargo", "python3", "pip", "git", "cp", "mkdir", "for"];
+const PROGRAMS: [&str; 9] = ["deepj", "cargo", "mpirun", "python3", "pip", "git", "cp", "mkdir", "for"];
 /// Programs that are named by where they stand.
 const FOLDERS: [&str; 4] = [".ci/", "fuzz/", "benches/", "target/release/"];
 

@@ -203,7 +203,9 @@ fn examples(text: &str) -> Vec<String> {
     for line in section(text, "Examples:").chain(section(text, "First steps:")) {
         let line = line.trim();
         match found.last_mut() {
-            Some(last) if !line.starts_with("deepj") => *last = format!("{last} {line}"),
+            Some(last) if !["deepj", "mpirun"].iter().any(|program| line.starts_with(program)) => {
+                *last = format!("{last} {line}")
+            }
             _ => found.push(line.to_string()),
         }
     }
