@@ -49,7 +49,7 @@ test("all checks pass on the CPU, and the program reads the report", async () =>
 });
 
 // All of them take longer on SwiftShader than a test may.
-test("checks pass on SwiftShader, and the program reads the report", async () => {
+test("checks of one op pass on SwiftShader (all with DEEPJ_LONG=1), and the program reads the report", async () => {
   const whole = process.env.DEEPJ_LONG === "1";
   const { device, cases, merged } = await verified(whole ? "extent=quick" : "extent=quick&only=add/", "#with-cpu", "verify-gpu");
   assert.match(device.machine.adapter, /google swiftshader/);
