@@ -1367,9 +1367,16 @@ pub const WRITTEN: &[Mutant] = &[
     mutant(
         "note_sweep/main",
         "the draws of all pieces are the same",
-        "vec4<u32>(n, piece, u32(clock), uniforms.seed)",
-        "vec4<u32>(n, 0u, u32(clock), uniforms.seed)",
+        "vec4<u32>(n, uniforms.first_slot + piece, u32(clock), uniforms.seed)",
+        "vec4<u32>(n, uniforms.first_slot, u32(clock), uniforms.seed)",
         "note_sweep pieces=33 N=4 H=12",
+    ),
+    mutant(
+        "note_sweep/main",
+        "pieces that are a part of more draw as the first ones",
+        "uniforms.first_slot + piece",
+        "piece",
+        "note_sweep pieces=3 N=9 H=16 pieces 2+3 of 5",
     ),
     mutant(
         "note_sweep/main",
