@@ -135,7 +135,8 @@ impl<'a> Live<'a> {
         });
         let forced = value.as_ref().map(|value| Forced { value, nats: None });
         let mut values = [self.last.clone()];
-        self.generator.run(steps.clone(), forced, styles, &self.uniforms, &mut values).await?;
+        let styles = self.steering.emphasised(styles);
+        self.generator.run(steps.clone(), forced, &styles, &self.uniforms, &mut values).await?;
         let [values] = values;
         self.done = steps.end;
         Ok(values)

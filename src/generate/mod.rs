@@ -93,12 +93,13 @@ impl Composition {
     }
 
     /// So many bars in each of `styles`, as `deepj generate` composes them where nothing is wished: density and loudness drawn to
-    /// those of the style's training pieces, where the checkpoint knows these, at [`usual_temperature`], with an ending.
+    /// those of the style's training pieces, where the checkpoint knows these, at [`usual_temperature`], with
+    /// [`usual_style_emphasis`] and an ending.
     pub fn usual(checkpoint: &Checkpoint, styles: Vec<StylePath>, bars: usize) -> Self {
         let levels = checkpoint.corpus.levels.clone();
         Self {
             temperature: usual_temperature(&levels),
-            wishes: Wishes { levels, ..Wishes::default() },
+            wishes: Wishes { style_emphasis: usual_style_emphasis(&levels), levels, ..Wishes::default() },
             endings: ENDINGS,
             ..Self::new(styles, bars)
         }
@@ -119,6 +120,11 @@ impl Composition {
 /// temperatures do), 1 where there are none.
 pub fn usual_temperature(levels: &[Option<Level>]) -> f32 {
     if levels.is_empty() { 1.0 } else { 0.8 }
+}
+
+/// The [`Wishes::style_emphasis`] where none is asked for: 0.3 where density and loudness are drawn to `levels`, 0 where there are none.
+pub fn usual_style_emphasis(levels: &[Option<Level>]) -> f32 {
+    if levels.is_empty() { 0.0 } else { 0.3 }
 }
 
 /// Pieces, as far as they were composed.
@@ -402,7 +408,8 @@ impl Ensemble {
             let value = forced
                 .map(|prime| move |t: usize, _: usize, row: &mut [f32]| prime.write_values(channels, t as i64, row));
             let given = value.as_ref().map(|value| Forced { value, nats: None });
-            match self.generator.run(steps.clone(), given, &styles, &self.uniforms, &mut self.values).await {
+            let heard = self.steering.emphasised(&styles);
+            match self.generator.run(steps.clone(), given, &heard, &self.uniforms, &mut self.values).await {
                 Ok(()) => self.done = steps.end,
                 // The bars before it were read back.
                 Err(e) if e.is_of_device() && self.done > primed => return Ok(Some(e)),

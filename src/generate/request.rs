@@ -92,6 +92,7 @@ pub struct LivePiece {
     stop: Arc<AtomicBool>,
     request: Request,
     temperature: f32,
+    style_emphasis: f32,
     rights: Rights,
     /// Whether something was changed on the way, so that the flags alone do not compose it again.
     changed: bool,
@@ -128,6 +129,7 @@ impl LivePiece {
         let primed = prime.as_ref().map_or(0, Roll::steps);
         let temperature = request.temperature.unwrap_or(weights.temperature());
         let usual = Composition::usual(&checkpoint, vec![style], 0);
+        let style_emphasis = usual.wishes.style_emphasis;
         let options = Composition {
             steps: request.bars.map_or(Stepwise::most_steps(primed), |bars| bars.saturating_mul(BAR)),
             seed: request.seed,
@@ -145,6 +147,7 @@ impl LivePiece {
             stop,
             request,
             temperature,
+            style_emphasis,
             rights: Rights::new(&checkpoint, Path::new(path), of),
             changed: false,
             given: given.is_some(),
@@ -245,11 +248,11 @@ impl LivePiece {
         let Request { style, bars, seed, ending, .. } = &self.request;
         let bars = bars.map_or(String::new(), |bars| format!(" --bars {bars}"));
         let ending = if *ending { "" } else { " --ending none" };
-        let temperature = self.temperature;
+        let (temperature, emphasis) = (self.temperature, self.style_emphasis);
         let given = if self.given { ", after a given beginning" } else { "" };
         let changed = if self.changed { ", and changed while it was played" } else { "" };
         format!(
-            "deepj generate --style \"{style}\" --seed {seed} --tempo {tempo} --temperature {temperature}{bars}{ending}{given}{changed}"
+            "deepj generate --style \"{style}\" --seed {seed} --tempo {tempo} --temperature {temperature} --style-emphasis {emphasis}{bars}{ending}{given}{changed}"
         )
     }
 
@@ -322,7 +325,10 @@ mod tests {
         assert_eq!(places(&told), places(&written));
         assert!(places(&told).len() > 10);
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        assert!(text.contains("--style \"bach\" --seed 2 --tempo 90 --temperature 0.8 --bars 4"), "{text}");
+        assert!(
+            text.contains("--style \"bach\" --seed 2 --tempo 90 --temperature 0.8 --style-emphasis 0.3 --bars 4"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! [`NoteSweep`](crate::ops::note_sweep::NoteSweep). Each piece is heard bar by bar, and what is added follows what was
 //! played.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::curve::Curve;
@@ -27,7 +28,13 @@ pub struct Wishes {
     /// Density, polyphony and velocities of each style's pieces ([`crate::checkpoint::CorpusInfo::levels`]), to which
     /// those of the composed piece are drawn. Without any, a density is one of [`NOMINAL`].
     pub levels: Vec<Option<Level>>,
+    /// By how much of itself the style's difference from all styles alike is made larger before the network hears it: 0 is the style as
+    /// it was learned, 1 is twice as different. Levels are those of the style as it is.
+    pub style_emphasis: f32,
 }
+
+/// The largest [`Wishes::style_emphasis`].
+pub const MOST_EMPHASIS: f32 = 5.0;
 
 /// Onsets a bar that a density of 1 is, where nothing is known of the style.
 pub const NOMINAL: f64 = 12.0;
@@ -95,7 +102,7 @@ impl Steering {
     /// For so many pieces with the pitches `range`.
     ///
     /// # Errors
-    /// A range that has no pitch of the model's, or dynamics of a model that has none.
+    /// A range that has no pitch of the model's, an emphasis out of range, or dynamics of a model that has none.
     pub fn new(
         wishes: &Wishes,
         prime: Option<&Roll>,
@@ -107,6 +114,10 @@ impl Steering {
         {
             let what = format!("no note between {} is one of the model's, {}", wanted.names(), range.names());
             return Err(Error::usage(what, "give a range that has some of them"));
+        }
+        if !(0.0..=MOST_EMPHASIS).contains(&wishes.style_emphasis) {
+            let what = format!("a style emphasis of {}", wishes.style_emphasis);
+            return Err(Error::usage(what, format!("give 0 to {MOST_EMPHASIS}; 0 is the style as it was learned")));
         }
         if wishes.dynamics.is_some() && !roll.channels.contains(Channel::Dynamics) {
             return Err(Error::usage("dynamics for a model whose notes have none", "leave them out"));
@@ -139,6 +150,19 @@ impl Steering {
     /// Whether nothing is ever added.
     pub fn is_idle(&self) -> bool {
         self.wishes == Wishes::default()
+    }
+
+    /// The weights of styles, one row a piece, as the network is to hear them; rows still sum to what they did.
+    pub fn emphasised<'a>(&self, styles: &'a [Vec<f32>]) -> Cow<'a, [Vec<f32>]> {
+        let emphasis = self.wishes.style_emphasis;
+        if emphasis == 0.0 {
+            return styles.into();
+        }
+        let stand_out = |style: &Vec<f32>| {
+            let mean = style.iter().sum::<f32>() / style.len() as f32;
+            style.iter().map(|weight| weight + emphasis * (weight - mean)).collect()
+        };
+        styles.iter().map(stand_out).collect()
     }
 
     /// What was heard of each piece.
@@ -368,6 +392,21 @@ mod tests {
         assert_eq!(row[12..], [0.0; CONTROLS]);
         let far = Wishes { range: Some(NoteRange::new(80, 90).unwrap()), ..Wishes::default() };
         assert!(Steering::new(&far, None, (NoteRange::new(60, 71).unwrap(), ROLL), 1).is_err());
+    }
+
+    #[test]
+    fn a_style_stands_out_from_the_mean_of_all() {
+        let steering = |style_emphasis| {
+            let wishes = Wishes { style_emphasis, ..Wishes::default() };
+            Steering::new(&wishes, None, (NoteRange::new(60, 71).unwrap(), ROLL), 1)
+        };
+        let styles = [vec![1.0, 0.0, 0.0, 0.0], vec![0.25; 4], vec![]];
+        let emphasised = steering(0.5).unwrap().emphasised(&styles).into_owned();
+        assert_eq!(emphasised, [vec![1.375, -0.125, -0.125, -0.125], vec![0.25; 4], vec![]]);
+        assert_eq!(steering(0.0).unwrap().emphasised(&styles), &styles[..]);
+        for wrong in [-0.1, 5.1, f32::NAN, f32::INFINITY] {
+            assert!(steering(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

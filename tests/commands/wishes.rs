@@ -210,6 +210,27 @@ fn the_network_alone_composes_as_the_library_does() {
 }
 
 #[test]
+fn a_style_stands_out_as_much_as_is_said() {
+    let dir = folder();
+    let piece = |name: &str, more: &[&str]| {
+        let flags = ["--bars", "4", "--style", "classical", "--ending", "none", "-o", name];
+        composed(dir.path(), &[&flags[..], more].concat());
+        let text = std::fs::read(dir.path().join(name)).unwrap();
+        let said = String::from_utf8_lossy(&text).into_owned();
+        (roll(dir.path(), name).notes(), said)
+    };
+    let (usual, said) = piece("usual.mid", &[]);
+    assert!(said.contains("--style-emphasis 0.3"), "{said}");
+    assert_eq!(piece("said.mid", &["--style-emphasis", "0.3"]).0, usual);
+    let (learned, said) = piece("learned.mid", &["--style-emphasis", "0"]);
+    assert!(said.contains("--style-emphasis 0 "), "{said}");
+    assert_ne!(learned, usual);
+    let wrong = ["generate", "--checkpoint", "builtin", "--style-emphasis", "-1", "-o", "none.mid"];
+    fails(dir.path(), &wrong, 2, &["a style emphasis of -1", "0 to 5"]);
+    assert!(!dir.path().join("none.mid").exists());
+}
+
+#[test]
 fn the_best_of_many_are_kept_and_it_is_said_why() {
     let dir = folder();
     let path = dir.path();

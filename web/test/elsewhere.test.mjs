@@ -44,7 +44,8 @@ async function verified(address, without, name) {
 test("all checks pass on the CPU, and the program reads the report", async () => {
   const { device, cases, merged } = await verified("extent=quick", "#with-gpu", "verify-cpu");
   assert.ok(cases > 50, `${cases} cases`);
-  assert.ok(device.training.losses.length === 20 && device.generation.error === null && device.timings.length === 2);
+  // Its training is what that of others is compared with.
+  assert.ok(device.training === null && device.generation.error === null && device.timings.length === 2);
   assert.match(merged, /CPU/);
 });
 

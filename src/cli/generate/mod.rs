@@ -461,7 +461,10 @@ impl Generate {
     fn how(&self, request: &Request, candidate: usize) -> String {
         let Request { expression, tempo, .. } = request;
         let Composition { styles, seed, temperature, .. } = &request.options;
-        let flags = format!("--style \"{expression}\" --seed {seed} --tempo {tempo} --temperature {temperature}");
+        let emphasis = request.options.wishes.style_emphasis;
+        let flags = format!(
+            "--style \"{expression}\" --seed {seed} --tempo {tempo} --temperature {temperature} --style-emphasis {emphasis}"
+        );
         let more = [
             (self.count > 1).then(|| format!("--count {}", self.count)),
             self.no_silence_temperature.then(|| "--no-silence-temperature".into()),

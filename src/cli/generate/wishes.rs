@@ -3,7 +3,7 @@
 use deepj::checkpoint::Checkpoint;
 use deepj::generate::curve::{Clock, Curve, DENSITY, DYNAMICS};
 use deepj::generate::steering::Wishes;
-use deepj::generate::{ENDINGS, MAX_BARS, MAX_PIECES, usual_temperature};
+use deepj::generate::{ENDINGS, MAX_BARS, MAX_PIECES, usual_style_emphasis, usual_temperature};
 use deepj::music::levels::Level;
 use deepj::music::roll::STEPS_PER_QUARTER;
 use deepj::music::{Key, NoteRange};
@@ -49,6 +49,10 @@ pub struct WishArguments {
     /// Let the network alone decide how dense and how loud: without this, density and loudness are drawn to those of the style's pieces
     #[arg(long)]
     as_learned: bool,
+    /// How much further the style is moved from the mean of all styles: 0 is the style as it was learned, 1 twice as different
+    /// [default: 0.3, or 0 with --as-learned]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    style_emphasis: Option<f32>,
     /// Compose so many and keep the best [default: as many as --count; with --key, --dynamics, --density
     /// or --mood 8 times as many, at least 16]
     #[arg(long, value_name = "N")]
@@ -159,12 +163,18 @@ impl WishArguments {
                 "note: it is not known how dense the style's pieces are: a density of 1 is {nominal} onsets a bar"
             ));
         }
-        Ok(Wishes { dynamics, density, range: self.range, key: self.key, levels })
+        let style_emphasis = self.style_emphasis(checkpoint);
+        Ok(Wishes { dynamics, density, range: self.range, key: self.key, levels, style_emphasis })
     }
 
     /// The temperature, where the user gave none.
     pub fn temperature(&self, checkpoint: &Checkpoint) -> f32 {
         self.mood.map_or_else(|| usual_temperature(self.levels(checkpoint)), |mood| mood.sets().2)
+    }
+
+    /// How much the style stands out.
+    pub fn style_emphasis(&self, checkpoint: &Checkpoint) -> f32 {
+        self.style_emphasis.unwrap_or_else(|| usual_style_emphasis(self.levels(checkpoint)))
     }
 
     /// The density and loudness of styles to which pieces are drawn.

@@ -14,7 +14,7 @@ use deepj::generate::curve::{Curve, DENSITY, DYNAMICS, Quantity};
 use deepj::generate::live::Manner;
 use deepj::generate::rights::{Given, Rights};
 use deepj::generate::steering::{NOMINAL, Wishes};
-use deepj::generate::{MAX_BARS, SILENCE, usual_temperature};
+use deepj::generate::{MAX_BARS, SILENCE, usual_style_emphasis, usual_temperature};
 use deepj::gpu::Device;
 use deepj::music::midi::Writing;
 use deepj::music::{Key, NoteRange, Score, StylePath};
@@ -116,6 +116,9 @@ struct ComposingArguments {
     /// Let the network alone decide how dense and how loud
     #[arg(long, conflicts_with = "file")]
     as_learned: bool,
+    /// How much further the style is moved from the mean of all styles [default: 0.3, or 0 with --as-learned]
+    #[arg(long, value_name = "X", conflicts_with = "file", allow_negative_numbers = true)]
+    style_emphasis: Option<f32>,
     /// Seed of all random draws [default: from the clock, and printed]
     #[arg(long, value_name = "N", conflicts_with = "file")]
     seed: Option<u32>,
@@ -432,6 +435,7 @@ impl ComposingArguments {
             density: value(&self.density, DENSITY)?,
             range: self.range,
             key: self.key,
+            style_emphasis: self.style_emphasis.unwrap_or_else(|| usual_style_emphasis(&levels)),
             levels,
         };
         Ok(Manner { style: style.at(0.0), temperature, wishes })
@@ -456,6 +460,7 @@ impl ComposingArguments {
             self.dynamics.as_ref().map(|dynamics| format!("--dynamics {dynamics}")),
             self.density.as_ref().map(|density| format!("--density {density}")),
             self.temperature.map(|temperature| format!("--temperature {temperature}")),
+            self.style_emphasis.map(|emphasis| format!("--style-emphasis {emphasis}")),
             self.as_learned.then(|| "--as-learned".into()),
             match length {
                 Length::Bars(bars) => Some(format!("--bars {bars}")),
