@@ -112,7 +112,7 @@ function buttons() {
 
 function begun(what) {
   player.begin();
-  midiOut.silence();
+  midiOut.stop();
   roll = new Roll();
   playing = what;
   finishedAt = null;
@@ -175,7 +175,7 @@ function failed(error) {
 
 async function stop() {
   player.stop();
-  midiOut.silence();
+  midiOut.stop();
   if (playing) {
     playing = null;
     state("Stopped. What was composed can be downloaded.");
@@ -202,7 +202,7 @@ client.addEventListener("part", ({ detail }) => {
   if (player.position === 0 && document.documentElement.dataset.first === undefined) {
     document.documentElement.dataset.first = String(performance.now());
   }
-  for (const [seconds, pitch, velocity] of detail.events) midiOut.send(player.timeOf(seconds), pitch, velocity);
+  midiOut.add(detail.events);
   if (detail.speed) {
     $("speed").textContent = `${speedOf} ${Math.round(detail.speed)} time steps a second.`;
     $("speed").dataset.steps = String(detail.speed);
@@ -226,6 +226,7 @@ client.addEventListener("failed", ({ detail }) => {
   if (detail.kind === "stopped") return;
   trouble(detail);
   player.stop();
+  midiOut.stop();
   playing = null;
   buttons();
 });
@@ -267,18 +268,18 @@ function frame() {
     state(playing === "piece" ? "The piece is over." : "Played to the end.");
     playing = null;
     player.stop();
+    midiOut.stop();
     buttons();
     return;
   }
   again();
 }
-player.onreached = (seconds) => client.tell("position", { seconds });
-// Where the tab is hidden there are no frames.
-setInterval(() => {
-  if (!playing) return;
-  client.tell("position", { seconds: player.position });
-  if (document.hidden && finishedAt !== null && player.position > finishedAt + 2.5) frame();
-}, 250);
+player.onreached = (seconds) => {
+  client.tell("position", { seconds });
+  midiOut.give(player);
+  // Where the tab is hidden there are no frames.
+  if (document.hidden && finishedAt !== null && seconds > finishedAt + 2.5) frame();
+};
 
 // ---- files
 
@@ -347,22 +348,20 @@ $("finish").onclick = () => {
   client.tell("end");
   state("It ends within a few bars.");
 };
-$("midi").onclick = async () => {
-  try {
-    save(`${fileName()}.mid`, await client.call("midi", { tempo: playing === "file" ? undefined : number("tempo") }), "audio/midi");
-  } catch (error) {
-    trouble(error);
-  }
-};
-$("wav").onclick = async () => {
-  try {
-    state("Making the WAV file …");
-    save(`${fileName()}.wav`, await client.call("wav", { tempo: number("tempo") }), "audio/wav");
-    state("The WAV file is made.");
-  } catch (error) {
-    trouble(error);
-  }
-};
+for (const [id, what, extension] of [["midi", "MIDI", "mid"], ["wav", "WAV", "wav"]]) {
+  $(id).onclick = async () => {
+    try {
+      // Waits for the bar or the ending that is composed.
+      state(`Making the ${what} file …`);
+      const tempo = playing === "file" ? undefined : number("tempo");
+      save(`${fileName()}.${extension}`, await client.call(id, { tempo }), `audio/${id}`);
+      state(`The ${what} file is made.`);
+    } catch (error) {
+      trouble(error);
+      state(`No ${what} file is made.`);
+    }
+  };
+}
 const fileName = () => `deepj-${(mixture.expression() || "piece").replace(/[^a-z0-9]+/gi, "-").slice(0, 60)}-${$("seed").value}`;
 $("link").onclick = async () => {
   toAddress();
@@ -419,9 +418,8 @@ if (MidiOut.exists) {
   $("midi-out").hidden = false;
   $("midi-ask").onclick = async () => {
     try {
-      const ports = await midiOut.ports();
-      const options = [{ id: "", name: ports.length ? "none" : "there is no port" }, ...ports];
-      $("midi-port").replaceChildren(...options.map(({ id, name }) => new Option(name, id)));
+      await midiOut.ask();
+      ports();
       $("midi-ports").hidden = false;
       $("midi-ask").hidden = true;
       $("midi-port").focus();
@@ -430,6 +428,20 @@ if (MidiOut.exists) {
     }
   };
   $("midi-port").onchange = () => midiOut.choose($("midi-port").value);
+  midiOut.onchange = (gone) => {
+    if (gone !== null) trouble(`The MIDI port ${gone} was disconnected; the piece is played in the browser alone. Connect it and choose it again.`);
+    ports();
+  };
+}
+/** Lists the MIDI ports. */
+function ports() {
+  const found = midiOut.ports;
+  const options = [{ id: "", name: found.length ? "none" : "there is no port" }, ...found].map(({ id, name }) => new Option(name, id));
+  const before = [...$("midi-port").options];
+  // A list that is open stays so.
+  const same = options.length === before.length && options.every(({ value, text }, i) => value === before[i].value && text === before[i].text);
+  if (!same) $("midi-port").replaceChildren(...options);
+  $("midi-port").value = midiOut.id;
 }
 for (const name of READY) {
   const button = document.createElement("button");

@@ -3,6 +3,10 @@
 /** Seconds from the first part's arrival to its sound, and at which the sound fades where it is stopped. */
 const LEAD = 0.08;
 const FADE = 0.03;
+/** Seconds from one call of `onreached` to the next. */
+const TICK = 0.1;
+/** Seconds before its time at which a MIDI port is given a note: what it was given, not every browser can take back. */
+const GIVEN = 0.3;
 
 /** The browser's sound, or a clock alone where it has none. */
 export class Player {
@@ -15,7 +19,9 @@ export class Player {
   #pausedAt = null;
   /** Seconds by which parts came too late, in all. */
   late = 0;
+  /** Called again and again while it plays, with the seconds of the music that were heard. */
   onreached = () => {};
+  #turn = 0;
 
   /** Whether there is sound. To be called from a click, without which browsers keep it off. */
   open() {
@@ -52,6 +58,26 @@ export class Player {
     this.#stopped = false;
     this.#pausedAt = null;
     this.late = 0;
+    this.#tick(this.#turn);
+  }
+
+  /** Calls `onreached` by the audio clock, since timers are slowed down in a tab that is hidden. */
+  #tick(turn) {
+    const next = () => {
+      if (turn !== this.#turn) return;
+      this.onreached(this.position);
+      this.#tick(turn);
+    };
+    if (!this.#context) return void setTimeout(next, 1000 * TICK);
+    const silence = this.#context.createConstantSource();
+    silence.offset.value = 0;
+    silence.connect(this.#context.destination);
+    silence.onended = () => {
+      silence.disconnect();
+      next();
+    };
+    silence.start();
+    silence.stop(this.#context.currentTime + TICK);
   }
 
   set volume(volume) {
@@ -71,21 +97,14 @@ export class Player {
       this.late += now + LEAD - (this.#zero + start);
       this.#zero = now + LEAD - start;
     }
-    if (!this.#context) {
-      setTimeout(() => this.onreached(this.position), Math.max(0, (this.#zero + start - now) * 1000));
-      return;
-    }
+    if (!this.#context) return;
     const buffer = this.#context.createBuffer(2, frames, this.rate);
     buffer.copyToChannel(channels.subarray(0, frames), 0);
     buffer.copyToChannel(channels.subarray(frames), 1);
     const source = this.#context.createBufferSource();
     source.buffer = buffer;
     source.connect(this.#gain);
-    source.onended = () => {
-      this.#sources.delete(source);
-      // Comes also where timers are slowed down, as in a tab that is hidden.
-      if (!this.#stopped) this.onreached(this.position);
-    };
+    source.onended = () => this.#sources.delete(source);
     source.start(this.#zero + start);
     this.#sources.add(source);
   }
@@ -96,9 +115,14 @@ export class Player {
     return Math.max(0, (this.#pausedAt ?? this.#now()) - this.#zero);
   }
 
-  /** The time of `performance.now()` at which a second of the music is heard. */
+  /** The time of `performance.now()` at which a second of the music is heard; infinite in a pause and before it begins. */
   timeOf(seconds) {
-    return performance.now() + (seconds - this.position) * 1000;
+    if (this.#zero === null || this.paused) return Infinity;
+    const about = performance.now() + (seconds - this.position) * 1000;
+    // The clock's own time goes on by whole buffers.
+    const { contextTime, performanceTime } = this.#context?.getOutputTimestamp?.() ?? {};
+    const exact = performanceTime + (this.#zero + seconds - contextTime) * 1000;
+    return Math.abs(exact - about) < 500 ? exact : about;
   }
 
   get paused() {
@@ -121,6 +145,7 @@ export class Player {
   /** Stops with a short fade, so that nothing clicks. */
   stop() {
     this.#stopped = true;
+    this.#turn++;
     this.#pausedAt = null;
     if (!this.#context) return;
     const [gain, now] = [this.#gain, this.#context.currentTime];
@@ -140,35 +165,93 @@ export class Player {
 export class MidiOut {
   #access = null;
   #port = null;
-  #sounding = new Set();
+  /** What it is not given yet: seconds of the music, pitch, velocity. */
+  #waiting = [];
+  /** Keys that are down, and since when. */
+  #sounding = new Map();
+  /** The time of the last that it was given. */
+  #last = 0;
+  /** Called when ports come and go, with the name of the chosen one if it went. */
+  onchange = () => {};
 
   static get exists() {
     return "requestMIDIAccess" in navigator;
   }
 
-  /** The ports, after the browser has asked its user. */
-  async ports() {
-    this.#access ??= await navigator.requestMIDIAccess();
-    return [...this.#access.outputs.values()].map(({ id, name }) => ({ id, name }));
+  /** Has the browser ask its user for the ports. */
+  async ask() {
+    if (this.#access) return;
+    this.#access = await navigator.requestMIDIAccess();
+    this.#access.onstatechange = ({ port }) => {
+      if (port.id === this.#port?.id && port.state === "disconnected") this.#lost();
+      else this.onchange(null);
+    };
+  }
+
+  /** The ports that are there. */
+  get ports() {
+    return [...this.#access.outputs.values()].filter(({ state }) => state !== "disconnected").map(({ id, name }) => ({ id, name }));
+  }
+
+  /** The chosen port's. */
+  get id() {
+    return this.#port?.id ?? "";
   }
 
   choose(id) {
     this.silence();
-    this.#port = id ? this.#access?.outputs.get(id) : null;
+    this.#port = (id && this.#access?.outputs.get(id)) || null;
   }
 
-  /** Has a key struck at a time of `performance.now()`, or let go of where the velocity is 0. */
-  send(time, pitch, velocity) {
-    if (!this.#port) return;
-    this.#port.send(velocity ? [0x90, pitch, velocity] : [0x80, pitch, 64], Math.max(time, performance.now()));
-    if (velocity) this.#sounding.add(pitch);
-    else this.#sounding.delete(pitch);
-  }
-
-  silence() {
-    this.#port?.clear?.();
-    for (const pitch of this.#sounding) this.#port?.send([0x80, pitch, 64]);
-    this.#port?.send([0xb0, 123, 0]);
+  #lost() {
+    const { name } = this.#port;
+    this.#port = null;
     this.#sounding.clear();
+    this.onchange(name);
+  }
+
+  #send(data, time) {
+    try {
+      this.#port?.send(data, time);
+    } catch {
+      // It went, and the browser has not told yet.
+      this.#lost();
+    }
+  }
+
+  /** Takes in what is heard later: a key is struck, or let go of where the velocity is 0. */
+  add(events) {
+    this.#waiting.push(...events);
+  }
+
+  /** Gives the port what is heard soon, by the player's clock. */
+  give(player) {
+    const now = performance.now();
+    let due = 0;
+    for (const [seconds, pitch, velocity] of this.#waiting) {
+      const time = Math.max(player.timeOf(seconds), now);
+      if (time > now + 1000 * GIVEN) break;
+      due++;
+      if (!this.#port) continue;
+      this.#last = time;
+      if (velocity) this.#sounding.set(pitch, time);
+      else this.#sounding.delete(pitch);
+      this.#send(velocity ? [0x90, pitch, velocity] : [0x80, pitch, 64], time);
+    }
+    this.#waiting.splice(0, due);
+  }
+
+  /** Has all keys let go of, also those that are struck a moment later. */
+  silence() {
+    const now = performance.now();
+    for (const [pitch, time] of this.#sounding) this.#send([0x80, pitch, 64], Math.max(time + 1, now));
+    this.#sounding.clear();
+    this.#send([0xb0, 123, 0], Math.max(this.#last + 1, now));
+  }
+
+  /** Ends what it played. */
+  stop() {
+    this.#waiting = [];
+    this.silence();
   }
 }

@@ -50,9 +50,7 @@ async function start() {
     };
     running = true;
     budget = wanted;
-    losses = [];
-    validations = [];
-    checkpoints.clear();
+    $("done").value = 0;
     delete document.documentElement.dataset.trained;
     buttons();
     state("Preparing …");
@@ -71,6 +69,7 @@ async function start() {
     document.documentElement.dataset.trained = "failed";
   }
   running = false;
+  $("now").textContent = "";
   buttons();
   table();
   draw();
@@ -93,6 +92,11 @@ client.addEventListener("checkpoint", ({ detail: { name, bytes } }) => {
 let drawn = 0;
 client.addEventListener("training", ({ detail: { what, value } }) => {
   if (what === "started") {
+    // Only now, since what was trained before is kept where a run cannot begin.
+    losses = [];
+    validations = [];
+    checkpoints.clear();
+    buttons();
     const own = files.length ? "your" : "deepj's";
     const notices = value.notices.length ? ` ${value.notices.join("; ")}.` : "";
     state(`Training on ${value.train_files} of ${own} pieces, ${value.validation_files} held out; ${(value.parameters / 1000).toFixed(0)} thousand weights.${notices}`);
@@ -133,6 +137,7 @@ async function sample() {
     const wanted = { style, bars: 8, seed: samples, temperature: null, ending: false, device: $("device").value };
     await client.call("compose", { wanted, tempo: 120, rate: player.rate, given: null });
     player.begin();
+    over = Infinity;
     await client.call("begin");
     $("quiet").disabled = false;
     state(`A sample${style ? `: ${style}` : ""}.`);
@@ -141,7 +146,18 @@ async function sample() {
   }
 }
 client.addEventListener("part", ({ detail }) => player.add(detail));
-player.onreached = (seconds) => client.tell("position", { seconds });
+let over = Infinity;
+player.onreached = (seconds) => {
+  client.tell("position", { seconds });
+  if (seconds > over) quiet();
+};
+client.addEventListener("finished", ({ detail }) => (over = detail.seconds + 2.5));
+/** Ends the sample. */
+function quiet() {
+  player.stop();
+  client.tell("stop");
+  $("quiet").disabled = true;
+}
 client.addEventListener("trouble", ({ detail }) => trouble(detail));
 client.addEventListener("failed", ({ detail }) => {
   if (detail.kind === "stopped") return;
@@ -163,7 +179,12 @@ async function take(chosen) {
   try {
     const midi = [...chosen].filter(({ name }) => /\.midi?$/i.test(name));
     const run = [...chosen].find(({ name }) => /\.safetensors$/i.test(name));
-    if (run) resume = { name: run.name, bytes: await bytesOf(run, CHECKPOINT_MOST) };
+    if (run) {
+      const [name, bytes] = [run.name, await bytesOf(run, CHECKPOINT_MOST)];
+      // What is no checkpoint is found out now.
+      await client.call("checkpoint", { name, bytes });
+      resume = { name, bytes };
+    }
     if (!midi.length && !run) throw Object.assign(new Error("there is no MIDI file among these"), { remedy: "give files whose names end with .mid" });
     let all = files.reduce((sum, { bytes }) => sum + bytes.length, 0);
     for (const file of midi) {
@@ -179,7 +200,7 @@ async function take(chosen) {
 }
 
 function listed() {
-  const pieces = files.length ? `Trains on ${files.length} files of yours` : "Trains on the 48 pieces that come with deepj";
+  const pieces = files.length ? `Trains on ${files.length === 1 ? "1 file" : `${files.length} files`} of yours` : "Trains on the 48 pieces that come with deepj";
   $("files").textContent = `${pieces}${resume ? `, and goes on with ${resume.name}` : ""}.`;
   $("forget").hidden = !files.length && !resume;
   for (const id of ["batch", "seq", "seed"]) $(id).disabled = resume !== null;
@@ -203,11 +224,7 @@ $("wishes").onsubmit = (event) => event.preventDefault();
 $("start").onclick = start;
 $("stop").onclick = () => client.tell("stopTraining");
 $("sample").onclick = sample;
-$("quiet").onclick = () => {
-  player.stop();
-  client.tell("stop");
-  $("quiet").disabled = true;
-};
+$("quiet").onclick = quiet;
 $("last").onclick = () => save("last.safetensors", checkpoints.get("last.safetensors"), "application/octet-stream");
 $("best").onclick = () => save("best.safetensors", checkpoints.get("best.safetensors"), "application/octet-stream");
 addEventListener("resize", draw);

@@ -119,7 +119,7 @@ function verdict(answer) {
     const line = document.createElement("p");
     const name = devices[i].name;
     line.className = defects.length ? "bad" : "good";
-    line.textContent = defects.length ? `${name}: ${defects.length} failures. ${defects[0]}` : `${name}: all is as it must be.`;
+    line.textContent = defects.length ? `${name}: ${defects.length === 1 ? "1 failure" : `${defects.length} failures`}. ${defects[0]}` : `${name}: all is as it must be.`;
     return line;
   });
   $("verdict").replaceChildren(...lines);
@@ -132,7 +132,10 @@ async function start() {
   delete document.documentElement.dataset.verified;
   $("verdict").replaceChildren();
   $("table").tBodies[0].replaceChildren();
-  $("start").disabled = true;
+  $("summary").textContent = $("now").textContent = "";
+  $("done").value = 0;
+  for (const id of ["download", "copy", "issue", "start"]) $(id).disabled = true;
+  $("issue-link").hidden = true;
   $("stop").disabled = false;
   state("Verifying …");
   try {
@@ -155,7 +158,7 @@ async function start() {
     const whole = running !== null && !running.only && !running.quick && devices.every(({ ended }) => ended);
     const answer = await summarize(whole);
     verdict(answer);
-    $("done").value = $("done").max;
+    if (running) $("done").value = $("done").max;
     const bad = answer.devices.filter(([, defects]) => defects.length).length;
     state(running === null ? "Stopped; what was found is below." : bad ? "Not all is as it must be." : "All is as it must be.");
     document.documentElement.dataset.verified = bad ? "bad" : "good";

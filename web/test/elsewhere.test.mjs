@@ -1,7 +1,7 @@
 // The other pages, what is kept for when there is no network, and how large all of it is.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { DIST } from "../serve.mjs";
 import { accessibility, begin, deepj, download, end, FOLDER, open, picture, ROOT } from "./browser.mjs";
@@ -96,7 +96,7 @@ test("a crash of the worker fails its check, and the rest goes on in another one
   await page.click("#start");
   await page.waitForSelector("html[data-verified]", { timeout: 120_000 });
   const text = await page.textContent("#verdict");
-  assert.match(text, /1 failures.*out of memory/, await page.textContent("#trouble"));
+  assert.match(text, /: 1 failure\. .*out of memory/, await page.textContent("#trouble"));
   const passed = await page.$$eval("#table tbody td:nth-child(3)", (cells) => cells.map(({ textContent }) => textContent));
   assert.equal(passed.join(), "5 of 6");
   await page.context().close();
@@ -128,6 +128,14 @@ test("a run of the page goes on in the program, and one of the program in the pa
   assert.match(await page.textContent("#state"), /Ended after 18 updates/, await page.textContent("#trouble"));
   await page.click("#sample");
   await page.waitForFunction(() => document.getElementById("state").textContent.startsWith("A sample"), undefined, { timeout: 120_000 });
+  const words = join(FOLDER, "words");
+  for (const [input, name] of [["#checkpoint", "words.safetensors"], ["#midi", "words.mid"]]) {
+    writeFileSync(`${words}${extname(name)}`, "these are words, and nothing else");
+    await page.setInputFiles(input, `${words}${extname(name)}`);
+    if (input === "#midi") await page.click("#start");
+    await page.waitForFunction((name) => document.getElementById("trouble").textContent.includes(name), name);
+  }
+  assert.ok(await page.isEnabled("#last"), "what was trained is kept where a run cannot begin");
   assert.deepEqual(page.errors, []);
   await page.context().close();
 });
