@@ -13,7 +13,10 @@ for tool in ip tc mpirun; do command -v $tool >/dev/null || { echo "$tool is mis
 [[ $1 != */* ]] || set -- "$(realpath "$1")" "${@:2}"
 work=$(mktemp -d)
 end() {
-  for i in $(seq 0 $hosts); do ip netns del deepj$i 2>/dev/null || true; done
+  for i in $(seq 1 $hosts); do
+    ip link del deepjv$i 2>/dev/null || true
+    ip netns del deepj$i 2>/dev/null || true
+  done
   ip link del deepjbr 2>/dev/null || true
   rm -rf "$work"
 }
@@ -33,11 +36,12 @@ for i in $(seq 1 $hosts); do
   tc qdisc add dev deepjv$i root tbf rate "$rate" burst 1mb latency 100ms
 done
 # Open MPI starts its daemons by this in place of ssh: the first argument is the host.
-cat >"$work/agent" <<'AGENT'
+cores=$(nproc)
+sed "s/CORES/$cores/" >"$work/agent" <<'AGENT'
 #!/bin/bash
 host=$1; shift
 i=${host##*.}
-exec ip netns exec deepj$i taskset -c $(((i - 1) % $(nproc))) unshare --uts bash -c "hostname host$i; $*"
+exec ip netns exec deepj$i taskset -c $(((i - 1) % CORES)) unshare --uts bash -c "hostname host$i; $*"
 AGENT
 chmod +x "$work/agent"
 list=$(seq -s, -f '10.77.0.%g:1' 1 $hosts)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks `deepj generate` for pieces as a film maker might, and measures from the files whether it gave what was wished.
 
-  pip install mido music21 numpy
+  pip install mido music21 numpy partitura
   benches/wishes.py --program deepj --requests 50 --seed 1 --against both --out wishes.json
   benches/wishes.py --requests 5 --no-model --no-time          # a quick look
 
@@ -9,10 +9,12 @@ Each request is drawn at random: a genre, 15 to 90 seconds at 50 to 160 quarter 
 through 2 to 4 points that span 30 velocities or more, and density through 2 to 4 points from 0.5 to 1.6 that span 0.4 or
 more. Each is composed with these wishes, and by the same seed with its genre, length and tempo alone.
 
-Nothing that deepj says of its pieces is believed: mido reads the MIDI files, and music21 hears their keys.
+Nothing that deepj says of its pieces is believed: mido reads the MIDI files, and partitura and music21 hear their keys.
 
 - length: the sum of all messages' times, that of the end of the track included; of every tenth sound the frames
-- key: music21's `analyze("key")`, which is Aarden and Essen's profile, and with other profiles; F# and Gb are one
+- key: by profiles that deepj does not choose by, those of Temperley 2001 in partitura ("cbms") and Sapp's simple weights in
+  music21; and by those that it does choose by, among them the defaults of partitura ("krumhansl") and music21 ("aarden").
+  F# and Gb are one
 - dynamics: of each bar with onsets the mean velocity, of each request the correlation with the mean of the wished curve
 - density: the same of onsets a bar, of all bars; `smooth` of means of two bars each, `inner` without the last two bars,
   in which the ending has its chord. In `pooled` the bars of all requests are one sample, with onsets a bar as a
@@ -41,17 +43,20 @@ from pathlib import Path
 import mido
 import numpy
 import music21
+import partitura
 
 TONICS = {
     "major": ["C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"],
     "minor": ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B"],
 }
 PROFILES = {
-    "music21": "key",
+    "sapp": "key.simple",
+    "aarden": "key",
     "krumhansl": "key.krumhanslschmuckler",
     "temperley": "key.temperleykostkapayne",
     "bellman": "key.bellmanbudge",
 }
+JUDGES = ["cbms", *PROFILES]
 BAR = 4  # quarter notes
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -193,7 +198,11 @@ def relative(key):
 def heard_keys(file):
     score = music21.converter.parse(file)
     keys = {name: score.analyze(method) for name, method in PROFILES.items()}
-    return {name: (key.tonic.pitchClass, key.mode) for name, key in keys.items()}
+    heard = {name: (key.tonic.pitchClass, key.mode) for name, key in keys.items()}
+    notes = partitura.load_performance_midi(str(file)).note_array()
+    name = partitura.musicanalysis.estimate_key(notes, key_profiles="temperley")
+    tonic = music21.pitch.Pitch(name.removesuffix("m").replace("b", "-")).pitchClass
+    return heard | {"cbms": (tonic, "minor" if name.endswith("m") else "major")}
 
 
 def named(key):
@@ -236,8 +245,8 @@ def measured(of, file):
         "held_beats": held / beat,
         "tonic_in_bass": chord_of(chord, wanted)[0],
         "triad_only": chord_of(chord, wanted)[1],
-        "tonic_in_bass_as_heard": chord_of(chord, keys["music21"])[0],
-        "triad_only_as_heard": chord_of(chord, keys["music21"])[1],
+        "tonic_in_bass_as_heard": chord_of(chord, keys["aarden"])[0],
+        "triad_only_as_heard": chord_of(chord, keys["aarden"])[1],
         "in_scale": numpy.mean([(note[2] - relative_major(wanted)) % 12 in (0, 2, 4, 5, 7, 9, 11) for note in piece.notes]),
     }
     sound = file.with_suffix(".wav")
@@ -349,7 +358,7 @@ def main(work):
             without.append(beside)
         rows.append({**of, **row})
         pooled.append(found)
-        print(of["number"], of["style"], of["key"], row["heard"]["music21"], f"{row['dynamics']} {row['density']}", file=sys.stderr)
+        print(of["number"], of["style"], of["key"], row["heard"]["cbms"], row["heard"]["sapp"], f"{row['dynamics']} {row['density']}", file=sys.stderr)
 
     usual = {}
     for style in {of["style"] for of in without}:
@@ -359,8 +368,8 @@ def main(work):
         "length_error_ms": max(abs(row["length_error_ms"]) for row in rows),
         "sounds": sum("sound_frames_off" in row for row in rows),
         "sound_frames_off": max((abs(row["sound_frames_off"]) for row in rows if "sound_frames_off" in row), default=None),
-        "key": {name: share(rows, lambda row: row["exact"][name]) for name in PROFILES},
-        "key_or_relative": {name: share(rows, lambda row: row["relative"][name]) for name in PROFILES},
+        "key": {name: share(rows, lambda row: row["exact"][name]) for name in JUDGES},
+        "key_or_relative": {name: share(rows, lambda row: row["relative"][name]) for name in JUDGES},
         "dynamics": correlations(rows, "dynamics"),
         "density": correlations(rows, "density"),
         "density_smooth": correlations(rows, "density_smooth"),

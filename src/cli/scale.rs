@@ -200,9 +200,9 @@ fn print(report: &Report, preset: &str, peak: Option<f64>) {
     ));
     for (bytes, seconds) in sums {
         say(format_args!(
-            "a sum of {:.3} MB: {:.2} ms, by the model {:.2} ms",
+            "a sum of {:.3} MB: {}, by the model {:.2} ms",
             *bytes as f64 / 1e6,
-            1e3 * seconds,
+            if *seconds > 0.0 { format!("{:.2} ms", 1e3 * seconds) } else { "no longer than copying".into() },
             1e3 * measured
                 .link
                 .map_or(0.0, |own| own.sum_seconds(check.as_ref().map_or(1, |check| check.ranks), *bytes))

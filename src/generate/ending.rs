@@ -1,8 +1,8 @@
 //! Endings: a network of these stops rather than ends, so the last bars are composed many times over, and the one that closes best
 //! is kept.
 //!
-//! A close is a chord that begins within the last [`LONGEST`] time steps and is held to the end; what was composed behind it is
-//! left out. [`Close::score`] adds up what makes one:
+//! A close is a chord that begins within the last [`LONGEST`] time steps, of a short piece within its last twelfth or half note, and
+//! is held to the end; what was composed behind it is left out. [`Close::score`] adds up what makes one:
 //!
 //! | | points |
 //! |---|---|
@@ -36,10 +36,15 @@ pub struct Close {
     pub score: f64,
 }
 
+/// The longest last chord of a piece of so many time steps.
+fn longest(steps: usize) -> usize {
+    LONGEST.min((steps / 12).max(2 * QUARTER))
+}
+
 /// The best last chord of `roll` in this key that begins at `from` or later; `None` where no note begins there.
 pub fn close(roll: &Roll, from: usize, key: Key) -> Option<Close> {
     let (notes, steps) = (roll.notes(), roll.steps());
-    let from = from.max(steps.saturating_sub(LONGEST));
+    let from = from.max(steps.saturating_sub(longest(steps)));
     let mut onsets: Vec<usize> = notes.iter().map(|note| note.start).filter(|start| *start >= from).collect();
     onsets.sort_unstable();
     onsets.dedup();
@@ -97,10 +102,18 @@ mod tests {
     use super::*;
     use crate::music::NoteRange;
 
+    /// Rests before the notes, so that the piece is long enough for a long last chord.
+    const BEFORE: usize = 16 * BAR;
+
     fn roll(notes: &[(u8, usize, usize)], steps: usize) -> Roll {
-        let notes =
-            notes.iter().map(|&(pitch, start, end)| RollNote { pitch, velocity: 64, start, end, replay: false });
-        Roll::from_notes(NoteRange::default(), notes).unwrap().padded(steps).unwrap()
+        let note = |&(pitch, start, end): &(u8, usize, usize)| RollNote {
+            pitch,
+            velocity: 64,
+            start: BEFORE + start,
+            end: BEFORE + end,
+            replay: false,
+        };
+        Roll::from_notes(NoteRange::default(), notes.iter().map(note)).unwrap().padded(BEFORE + steps).unwrap()
     }
 
     #[test]
@@ -109,11 +122,11 @@ mod tests {
         // A, then D F A on the first beat of the last bar, then an E that goes on.
         let roll = roll(&[(45, 8, 16), (61, 8, 16), (38, 16, 20), (65, 16, 18), (69, 16, 20), (64, 24, 28)], 32);
         let close = close(&roll, 0, key).unwrap();
-        assert_eq!((close.onset, close.score), (16, 5.5));
+        assert_eq!((close.onset, close.score), (BEFORE + 16, 5.5));
         let closed = closed(&roll, close).unwrap();
-        assert_eq!(closed.steps(), 32);
+        assert_eq!(closed.steps(), BEFORE + 32);
         let notes = closed.notes();
-        let held: Vec<_> = notes.iter().filter(|note| note.end == 32).map(|note| note.pitch).collect();
+        let held: Vec<_> = notes.iter().filter(|note| note.end == BEFORE + 32).map(|note| note.pitch).collect();
         assert_eq!(held, [38, 65, 69]);
         assert_eq!(notes.len(), 5);
     }
@@ -135,6 +148,16 @@ mod tests {
         ] {
             assert!(best(&worse) < cadence, "{worse:?}");
         }
-        assert_eq!(close(&roll(&[(60, 0, 4)], 32), 8, key), None);
+        assert_eq!(close(&roll(&[(60, 0, 4)], 32), BEFORE + 8, key), None);
+    }
+
+    #[test]
+    fn a_short_piece_has_a_short_last_chord() {
+        assert_eq!([32, 12 * BAR, 18 * BAR, 100 * BAR].map(longest), [2 * QUARTER, BAR, LONGEST, LONGEST]);
+        let key: Key = "C major".parse().unwrap();
+        let roll = roll(&[(43, 8, 16), (48, 16, 26), (50, 26, 32)], 32);
+        let short = roll.excerpt(BEFORE, BEFORE + 32);
+        assert_eq!(close(&roll, 0, key).map(|close| close.onset), Some(BEFORE + 16));
+        assert_eq!(close(&short, 0, key).map(|close| close.onset), Some(26));
     }
 }

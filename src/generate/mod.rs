@@ -397,7 +397,8 @@ impl Ensemble {
         while self.done < until && !setting.stop.load(Ordering::Relaxed) {
             // Up to the end of the beginning, then to the next border of the window.
             let end = if self.done < primed { primed.min(until) } else { until };
-            let steps = self.done..end.min((self.done / setting.bar + 1) * setting.bar);
+            let window = if self.done < primed { setting.bar } else { self.steering.listening().min(setting.bar) };
+            let steps = self.done..end.min((self.done / window + 1) * window);
             let forced = setting.options.prime.as_ref().filter(|_| self.done < primed);
             self.uniforms.forced = if forced.is_some() { GIVEN } else { 0.0 };
             let styles = setting.styles(&self.styles, self.done);

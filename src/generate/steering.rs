@@ -54,6 +54,15 @@ const HOLD_RATE: f64 = 1.0;
 const ONSET_RATE: f64 = 0.4;
 /// The latter where the wanted density changes: what single bars happen to have would be taken for more than the curve.
 const CURVE_RATE: f64 = 0.1;
+/// Time steps after which is listened where the wanted density changes: what the first beats of a bar have too few of, the others may
+/// have more.
+const BEAT: usize = BAR / 4;
+/// The part of the onsets that are missing, or too many, that is still owed after another beat.
+const OWED_KEPT: f64 = 0.5;
+/// How much of the logarithm of what is owed, beside what a beat is to have, is added to the logits, and the most that a beat's onsets
+/// are wanted to be multiplied by for it.
+const OWED_GAIN: f64 = 0.7;
+const MOST_OWED: f64 = 3.0;
 /// By how much more than its own logarithm the curve of density leads, where it is above or below its mean: what the network hears of
 /// the bars before holds it back.
 const FORWARD: f64 = 3.0;
@@ -94,6 +103,8 @@ pub struct Steering {
 pub struct Heard {
     onset: f64,
     hold: f64,
+    /// Onsets that are missing beside the wanted density, where that changes over the piece.
+    owed: f64,
     /// What is added to velocities, beside what draws them to the wanted ones.
     louder: f64,
 }
@@ -178,6 +189,16 @@ impl Steering {
         }
     }
 
+    /// After how many time steps the pieces are to be heard.
+    pub fn listening(&self) -> usize {
+        if self.follows() { BEAT } else { BAR }
+    }
+
+    /// Whether the wanted density changes over the piece.
+    fn follows(&self) -> bool {
+        self.wishes.density.as_ref().is_some_and(|curve| !curve.is_constant())
+    }
+
     /// Goes on from what was heard of other pieces, one for each of these.
     pub fn go_on(&mut self, heard: Vec<Heard>) {
         self.pieces = heard;
@@ -194,7 +215,9 @@ impl Steering {
             for ((row, heard), style) in rows.zip(&self.pieces).zip(styles) {
                 let (begin, behind) = row.split_at_mut(notes);
                 let density = self.density(style, t);
-                let ahead = density.map_or(0.0, |d| d.mean.ln() + FORWARD * (d.factor / d.mean).ln() + self.start(t));
+                let ahead = density.map_or(0.0, |d| {
+                    d.mean.ln() + FORWARD * (d.factor / d.mean).ln() + self.start(t) + d.owing(heard.owed)
+                });
                 let onset = (heard.onset + ahead).clamp(-MOST_ONSET, MOST_ONSET);
                 begin.iter_mut().zip(&pitches).for_each(|(begin, pitch)| *begin = onset as f32 + pitch);
                 behind[HOLD] = heard.hold as f32;
@@ -213,8 +236,10 @@ impl Steering {
         let channels = self.roll.channels.len();
         let row = self.roll.notes * channels;
         let dynamics = self.roll.channels.position(Channel::Dynamics);
-        let follows = self.wishes.density.as_ref().is_some_and(|curve| !curve.is_constant());
-        let rate = if follows { CURVE_RATE } else { ONSET_RATE };
+        // Of a bar; what is heard may be a part of one.
+        let part = steps.len() as f64 / BAR as f64;
+        let follows = self.follows();
+        let rate = part * if follows { CURVE_RATE } else { ONSET_RATE };
         let velocity = self.velocity((steps.start + steps.end) / 2);
         for (piece, values) in values.iter().enumerate() {
             let wanted = self.density(&styles[piece], (steps.start + steps.end) / 2);
@@ -237,15 +262,18 @@ impl Steering {
             let heard = &mut self.pieces[piece];
             if let Some((velocity, _)) = velocity.filter(|_| onsets > 0) {
                 let off = f64::from(velocity) - loud / f64::from(onsets);
-                heard.louder = (heard.louder + LOUDNESS_RATE * off).clamp(-MOST_LOUDER, MOST_LOUDER);
+                heard.louder = (heard.louder + part * LOUDNESS_RATE * off).clamp(-MOST_LOUDER, MOST_LOUDER);
             }
             let Some(wanted) = wanted else { continue };
-            let onsets = f64::from(onsets) * BAR as f64 / steps.len() as f64;
+            if follows {
+                heard.owed = OWED_KEPT * heard.owed + part * wanted.onsets * wanted.factor - f64::from(onsets);
+            }
+            let onsets = f64::from(onsets) / part;
             let off = ((wanted.onsets * wanted.factor + 1.0) / (onsets + 1.0)).ln();
             heard.onset = (heard.onset + rate * off).clamp(-MOST_ONSET, MOST_ONSET);
             if let Some(polyphony) = wanted.polyphony.filter(|_| sounding > 0) {
                 let off = (polyphony * wanted.factor.sqrt() * sounding as f64 / cells as f64).ln();
-                heard.hold = (heard.hold + HOLD_RATE * off).clamp(-MOST_HOLD, MOST_HOLD);
+                heard.hold = (heard.hold + part * HOLD_RATE * off).clamp(-MOST_HOLD, MOST_HOLD);
             }
         }
     }
@@ -343,6 +371,14 @@ struct Density {
     mean: f64,
 }
 
+impl Density {
+    /// What is added to logits because so many onsets are owed.
+    fn owing(&self, owed: f64) -> f64 {
+        let beat = self.onsets * self.factor * BEAT as f64 / BAR as f64;
+        OWED_GAIN * (1.0 + owed / beat).clamp(1.0 / MOST_OWED, MOST_OWED).ln()
+    }
+}
+
 /// The roll with velocities of this mean and, within limits, this deviation.
 fn with_velocities(roll: Roll, Velocities { mean, deviation }: Velocities) -> Result<Roll> {
     let mut notes = roll.notes();
@@ -392,6 +428,30 @@ mod tests {
         assert_eq!(row[12..], [0.0; CONTROLS]);
         let far = Wishes { range: Some(NoteRange::new(80, 90).unwrap()), ..Wishes::default() };
         assert!(Steering::new(&far, None, (NoteRange::new(60, 71).unwrap(), ROLL), 1).is_err());
+    }
+
+    /// What a beat has too few of, the next is to have more.
+    #[test]
+    fn where_density_changes_what_a_beat_lacks_is_owed() {
+        let clock = crate::generate::curve::Clock { steps: 32, seconds: 0.125 };
+        let curve = Curve::parse("1@1b 1.01@3b", crate::generate::curve::DENSITY, clock).unwrap();
+        let wishes = Wishes { density: Some(curve), levels: level(8.0, 2.0), ..Wishes::default() };
+        assert_eq!(steering(&wishes, None).listening(), 4);
+        let constant = Wishes { density: Some(Curve::constant(1.0)), ..wishes.clone() };
+        assert_eq!(steering(&constant, None).listening(), 16);
+        let added = |notes: usize| {
+            let mut steering = steering(&wishes, None).within();
+            let before = row(&steering, 4)[0];
+            let beat = bar(notes, 1)[..4 * 12 * 3].to_vec();
+            steering.hear(0..4, &[beat], &[vec![1.0]]);
+            row(&steering, 4)[0] - before
+        };
+        // Two onsets a beat are wished; `bar` has one a time step, as many as it is asked for.
+        let [none, two, four] = [0, 2, 4].map(added);
+        // Owed are two of two: ln(1 + 2 / 2), beside a quarter of the slow rate for the bar as it would go on.
+        let expected = 0.25 * CURVE_RATE * 9f64.ln() + OWED_GAIN * 2f64.ln();
+        assert!((f64::from(none) - expected).abs() < 0.01, "{none} {expected}");
+        assert!(two.abs() < 0.01 && four < -0.5, "{two} {four}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::cli::tell;
 const BARS: f64 = 32.0;
 /// Candidates for each piece, where something is wished that some of them meet better than others, and the least of them.
 const CANDIDATES: usize = 8;
-const LEAST_CANDIDATES: usize = 16;
+const LEAST_CANDIDATES: usize = 32;
 
 /// How long, in which key, how loud, how dense.
 #[derive(clap::Args)]
@@ -54,7 +54,7 @@ pub struct WishArguments {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     style_emphasis: Option<f32>,
     /// Compose so many and keep the best [default: as many as --count; with --key, --dynamics, --density
-    /// or --mood 8 times as many, at least 16]
+    /// or --mood 8 times as many, at least 32]
     #[arg(long, value_name = "N")]
     candidates: Option<usize>,
     /// Close the piece with a chord, the best of 16 continuations of its last two bars, or let it break off as in the paper
