@@ -11,6 +11,8 @@ hosts=$1 rate=$2; shift 2
 [ "$(id -u)" = 0 ] || { echo "namespaces need root" >&2; exit 1; }
 for tool in ip tc mpirun; do command -v $tool >/dev/null || { echo "$tool is missing: apt install iproute2 openmpi-bin" >&2; exit 1; }; done
 [[ $1 != */* ]] || set -- "$(realpath "$1")" "${@:2}"
+[[ $hosts =~ ^[1-9][0-9]?$ ]] || { echo "$hosts is no number of hosts from 1 to 99" >&2; exit 2; }
+ip link show deepjbr >/dev/null 2>&1 && { echo "there is a bridge deepjbr: another run, or what one left (ip link del deepjbr)" >&2; exit 1; }
 work=$(mktemp -d)
 end() {
   for i in $(seq 1 $hosts); do

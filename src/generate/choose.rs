@@ -4,7 +4,7 @@
 //!
 //! | | points |
 //! |---|---|
-//! | it is in the wished key by [`crate::music::key`]'s estimate | 3, 10 times its confidence, 1.5 at most, and 8 times how clearly published profiles agree ([`key::agreement`]) |
+//! | it is in the wished key by [`crate::music::key`]'s estimate | 11, 10 times its confidence, 1.5 at most, and 8 times how clearly published profiles agree ([`key::agreement`]) |
 //! | it is in another key of the wished mode, from which it is moved | one less than that |
 //! | no key is wished | 10 times the confidence of its key, 1.5 at most |
 //! | how far its onsets a bar are from what was wished: the absolute logarithm of their ratio | -1 times it |
@@ -135,10 +135,10 @@ fn judged(
         let agreement = key::agreement(&notes, estimate.key);
         match wishes.key.map(|wanted| estimate.key.least_interval(wanted)) {
             None => points += 10.0 * sure,
-            Some(Some(0)) => points += 3.0 + 10.0 * sure + 8.0 * agreement,
+            Some(Some(0)) => points += 11.0 + 10.0 * sure + 8.0 * agreement,
             // What the given beginning has is not moved.
             Some(Some(interval)) if given == 0 => {
-                points += 2.0 + 10.0 * sure + 8.0 * agreement;
+                points += 10.0 + 10.0 * sure + 8.0 * agreement;
                 moved = interval;
             }
             Some(_) => {}

@@ -373,7 +373,7 @@ impl Ensemble {
         let Setting { checkpoint, options, .. } = *setting;
         let (pieces, roll) = (styles.len(), checkpoint.model.roll());
         let steering = Steering::new(&options.wishes, options.prime.as_ref(), (checkpoint.corpus.range, roll), pieces)?;
-        // A window is a bar: the style changes from bar to bar, and one submission runs a bar.
+        // A window is a bar: the style changes from bar to bar, and one submission runs a bar, or a beat where the density changes.
         let (device, selection) = (setting.device.clone(), setting.selection.clone());
         let generator = Generator::new(checkpoint, pieces, setting.bar, device, selection).await?;
         let uniforms = Uniforms {
@@ -394,7 +394,8 @@ impl Ensemble {
         told: &mut impl FnMut(usize),
     ) -> Result<Option<Error>> {
         let primed = setting.primed;
-        while self.done < until && !setting.stop.load(Ordering::Relaxed) {
+        // A bar that was begun is made whole.
+        while self.done < until && !(setting.stop.load(Ordering::Relaxed) && self.done.is_multiple_of(setting.bar)) {
             // Up to the end of the beginning, then to the next border of the window.
             let end = if self.done < primed { primed.min(until) } else { until };
             let window = if self.done < primed { setting.bar } else { self.steering.listening().min(setting.bar) };
@@ -419,7 +420,9 @@ impl Ensemble {
             if forced.is_none() && !self.steering.is_idle() {
                 self.steering.hear(steps, &self.values, &styles);
             }
-            told(self.done);
+            if self.done == until || self.done.is_multiple_of(setting.bar) {
+                told(self.done);
+            }
         }
         Ok(None)
     }

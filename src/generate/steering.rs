@@ -1,6 +1,6 @@
 //! How what a user wishes of a piece becomes numbers that the sampler adds to the network's: see `control` of
-//! [`NoteSweep`](crate::ops::note_sweep::NoteSweep). Each piece is heard bar by bar, and what is added follows what was
-//! played.
+//! [`NoteSweep`](crate::ops::note_sweep::NoteSweep). Each piece is heard bar by bar, or beat by beat, and what is
+//! added follows what was played.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -59,8 +59,8 @@ const CURVE_RATE: f64 = 0.1;
 const BEAT: usize = BAR / 4;
 /// The part of the onsets that are missing, or too many, that is still owed after another beat.
 const OWED_KEPT: f64 = 0.5;
-/// How much of the logarithm of what is owed, beside what a beat is to have, is added to the logits, and the most that a beat's onsets
-/// are wanted to be multiplied by for it.
+/// A beat is to have its own onsets and those that are owed: how much of the logarithm of that, as a multiple of its own, is added to
+/// the logits, and the largest such multiple.
 const OWED_GAIN: f64 = 0.7;
 const MOST_OWED: f64 = 3.0;
 /// By how much more than its own logarithm the curve of density leads, where it is above or below its mean: what the network hears of
@@ -98,7 +98,7 @@ pub struct Steering {
     pieces: Vec<Heard>,
 }
 
-/// What was heard of a piece in the last bar, and what is added to its logits because of it.
+/// What is added to the logits of a piece because of what was heard of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Heard {
     onset: f64,

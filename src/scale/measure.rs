@@ -201,7 +201,7 @@ fn fit(ranks: u64, sums: &[(u64, f64)]) -> Link {
     let others = (ranks - 1) as f64;
     // seconds = a + b bytes, weighted by 1 / seconds, but for what is too short to be timed well.
     let mut normal = [0.0_f64; 5];
-    // What one rank alone takes longer for, to copy and add as much, says nothing of the link, where others do.
+    // A sum that takes no longer than copying and adding on one rank says nothing of the link; others do.
     let told = |(_, seconds): &&(u64, f64)| *seconds > 0.0;
     let all =
         if sums.iter().filter(told).count() < 2 { sums.to_vec() } else { sums.iter().filter(told).copied().collect() };

@@ -63,7 +63,7 @@ test("a piece goes on behind a file of three minutes", async () => {
 
 test("a run under way is watched live, and its samples are played", async () => {
   const out = join(runs, "first");
-  const flags = "--steps 100000 --minutes 1 --batch 1 --seq 8 --validate-every 50 --samples 0 --device cpu --set time_units=8 --set note_units=8 --set filters=4 --set style_width=4";
+  const flags = "--steps 100000 --minutes 1 --batch 1 --seq 8 --validate-every 2 --samples 0 --device cpu --set time_units=8 --set note_units=8 --set filters=4 --set style_width=4";
   const run = spawn(PROGRAM, ["train", "--out", out, ...flags.split(" ")], { cwd: FOLDER, stdio: "ignore" });
   try {
     const page = await open(`${address}runs.html`);

@@ -462,9 +462,12 @@ impl Generate {
         let Request { expression, tempo, .. } = request;
         let Composition { styles, seed, temperature, .. } = &request.options;
         let emphasis = request.options.wishes.style_emphasis;
-        let flags = format!(
-            "--style \"{expression}\" --seed {seed} --tempo {tempo} --temperature {temperature} --style-emphasis {emphasis}"
-        );
+        let (style, emphasis) = match request.checkpoint.model.roll().styles {
+            // Nothing may be said of a style that the model does not hear.
+            0 => (String::new(), String::new()),
+            _ => (format!("--style \"{expression}\" "), format!(" --style-emphasis {emphasis}")),
+        };
+        let flags = format!("{style}--seed {seed} --tempo {tempo} --temperature {temperature}{emphasis}");
         let more = [
             (self.count > 1).then(|| format!("--count {}", self.count)),
             self.no_silence_temperature.then(|| "--no-silence-temperature".into()),
