@@ -147,7 +147,7 @@ pub fn make(workshop: &Workshop, thing: &'static str) -> Result<(), String> {
         // Two profiles of one program differ where the machine is busy.
         "after.jsonl" => copied("before.jsonl", thing)?,
         "report.json" => {
-            copy(&workshop.root.join("benches/runs/2026-11-28-cpu-epyc/verify.json"), &shared.join(thing))?
+            copy(&workshop.root.join("benches/runs/2026-11-30-cpu-epyc/verify.json"), &shared.join(thing))?
         }
         "piano.sf2" => write(thing, &soundfont(true))?,
         "target/shaders" => copy(&workshop.root.join("shaders"), &shared.join(thing))?,
