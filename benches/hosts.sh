@@ -48,5 +48,6 @@ AGENT
 chmod +x "$work/agent"
 list=$(seq -s, -f '10.77.0.%g:1' 1 $hosts)
 # mpirun itself is on the first host, and starts the first rank.
-ip netns exec deepj1 taskset -c 0 unshare --uts bash -c 'hostname host1; exec "$@"' - mpirun --allow-run-as-root --oversubscribe --bind-to none -n "$hosts" -host "$list" --mca plm_rsh_agent "$work/agent" --mca btl self,tcp \
-  --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 "$@"
+ip netns exec deepj1 taskset -c 0 unshare --uts bash -c 'hostname host1; exec "$@"' - \
+  mpirun --allow-run-as-root --oversubscribe --bind-to none -n "$hosts" -host "$list" --mca plm_rsh_agent "$work/agent" \
+  --mca btl self,tcp --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 "$@"

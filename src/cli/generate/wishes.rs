@@ -173,7 +173,7 @@ impl WishArguments {
     }
 
     /// How much the style stands out.
-    pub fn style_emphasis(&self, checkpoint: &Checkpoint) -> f32 {
+    fn style_emphasis(&self, checkpoint: &Checkpoint) -> f32 {
         self.style_emphasis.unwrap_or_else(|| usual_style_emphasis(self.levels(checkpoint)))
     }
 
