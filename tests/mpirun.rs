@@ -132,26 +132,44 @@ fn assert_same(one: &Path, other: &Path) {
     assert_eq!(one.progress, other.progress);
 }
 
-/// 200 updates of the small preset with a batch of 8 where the time is there, else of a tiny network.
+/// The flags of 200 updates of the small preset with a batch of 8 where the time is there, else of 60 of a tiny network.
+fn of_eight<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let length = ["--steps", if is_long() { "200" } else { "60" }, "--validate-every", "30", "--batch", "8"];
+    let mut arguments = match is_long() {
+        true => vec!["train", "--out", run, "--preset", "small", "--seq", "32", "--samples", "0"],
+        false => {
+            let mut arguments = tiny(run, &[]);
+            // The batch of `tiny` gives way.
+            let batch = arguments.iter().position(|argument| *argument == "--batch").unwrap();
+            arguments.drain(batch..batch + 2);
+            arguments
+        }
+    };
+    arguments.extend(length.into_iter().chain(more.iter().copied()));
+    arguments
+}
+
+/// With parts of the batch that are the same ones, however many ranks compute them.
+#[test]
+fn the_number_of_ranks_changes_nothing_where_each_has_so_many_parts() {
+    let dir = folder();
+    succeeds(dir.path(), 1, &of_eight("one", &["--accumulate", "4"]));
+    let one = dir.path().join("one");
+    for (count, name, parts) in [(2, "of-2", "2"), (4, "of-4", "1")] {
+        succeeds(dir.path(), count, &of_eight(name, &["--accumulate", parts]));
+        let run = dir.path().join(name);
+        // Validation is divided by pieces, and its mean is not the same sum.
+        let [of_ranks, of_one] = [&run, &one].map(|run| last(run));
+        assert!(of_ranks.params == of_one.params && of_ranks.resume == of_one.resume, "{count} ranks");
+        assert_eq!(numbers(&run, "train", "loss"), numbers(&one, "train", "loss"), "{count} ranks");
+    }
+}
+
+/// With a learning rate at which rounding does not grow (docs/SCALE.md).
 #[test]
 fn the_number_of_ranks_changes_nothing_but_rounding() {
     let dir = folder();
-    let long = is_long();
-    let arguments = |run| {
-        let length = ["--steps", if long { "200" } else { "60" }, "--validate-every", "30", "--batch", "8"];
-        match long {
-            true => {
-                [&["train", "--out", run, "--preset", "small", "--seq", "32", "--samples", "0"][..], &length].concat()
-            }
-            false => {
-                let mut arguments = tiny(run, &length);
-                // The batch of `tiny` gives way.
-                let batch = arguments.iter().position(|argument| *argument == "--batch").unwrap();
-                arguments.drain(batch..batch + 2);
-                arguments
-            }
-        }
-    };
+    let arguments = |run| of_eight(run, if is_long() { &["--lr", "0.0005"] } else { &[] });
     succeeds(dir.path(), 1, &arguments("one"));
     let one = dir.path().join("one");
     for (count, name) in [(2, "of-2"), (4, "of-4")] {

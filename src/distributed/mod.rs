@@ -26,6 +26,7 @@ mod sum;
 mod transport;
 
 pub use launch::{Launched, launched};
+pub(crate) use sum::pairwise;
 pub use sum::{Summed, Wire};
 
 use sum::Feedback;

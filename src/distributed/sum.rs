@@ -1,5 +1,5 @@
-//! Sums over ranks in a fixed order, the same bits on all of them: each rank sums a shard of the values, rank after rank, and
-//! all gather the shards. Each rank sends `2 (N - 1) / N` times the values, which is the least that a sum can do with
+//! Sums over ranks in a fixed order, the same bits on all of them: each rank sums a shard of the values, pair by pair, and all
+//! gather the shards. Each rank sends `2 (N - 1) / N` times the values, which is the least that a sum can do with
 //! (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations").
 
 use std::str::FromStr;
@@ -137,7 +137,7 @@ pub(super) fn sum(
         None => {
             let mut parts = vec![0.0_f32; values.len()];
             transport.all_to_all(bytemuck::cast_slice(&values), bytemuck::cast_slice_mut(&mut parts))?;
-            let sum = in_order(parts.chunks_exact(shard.max(1)), shard);
+            let sum = pairwise(&parts.chunks_exact(shard.max(1)).collect::<Vec<_>>());
             send = [bytemuck::cast_slice(&sum), note].concat();
             received = gather(transport, &send)?;
             let sums = received.chunks_exact(send.len().max(1)).zip(values.chunks_exact_mut(shard.max(1)));
@@ -155,7 +155,7 @@ pub(super) fn sum(
             transport.all_to_all(&coded, &mut parts)?;
             let mut decoded = vec![0.0_f32; values.len()];
             decode(&parts, &mut decoded);
-            let sum = in_order(decoded.chunks_exact(shard.max(1)), shard);
+            let sum = pairwise(&decoded.chunks_exact(shard.max(1)).collect::<Vec<_>>());
             send = [&encode(&sum, &mut feedback.shard)[..], note].concat();
             received = gather(transport, &send)?;
             let sums = received.chunks_exact(send.len().max(1)).zip(values.chunks_exact_mut(shard.max(1)));
@@ -176,16 +176,20 @@ fn gather(transport: &mut dyn Transport, send: &[u8]) -> Result<Vec<u8>> {
     Ok(received)
 }
 
-/// The sum of vectors, first to last.
-fn in_order<'a>(parts: impl Iterator<Item = &'a [f32]>, len: usize) -> Vec<f32> {
-    let mut sum = vec![0.0; len];
-    for (rank, part) in parts.enumerate() {
-        match rank {
-            0 => sum.copy_from_slice(part),
-            _ => sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x),
+/// The sum of vectors of one length: neighbours are summed, then neighbours of these sums, and so on. Ranks that sum parts of a
+/// batch so, before these sums are summed over ranks so, make the same additions as one process with all parts, if their number
+/// is a power of two on each.
+pub fn pairwise(parts: &[&[f32]]) -> Vec<f32> {
+    match parts {
+        [] => vec![],
+        [one] => one.to_vec(),
+        _ => {
+            let (left, right) = parts.split_at(parts.len().next_power_of_two() / 2);
+            let mut sum = pairwise(left);
+            sum.iter_mut().zip(pairwise(right)).for_each(|(sum, x)| *sum += x);
+            sum
         }
     }
-    sum
 }
 
 /// `values` with what is owed to them, as blocks of f16 with a scale each; `owed` becomes what rounding takes away now. A block that
@@ -240,17 +244,32 @@ mod tests {
     }
 
     #[test]
-    fn all_ranks_have_the_sum_in_the_order_of_ranks() {
-        for (size, len) in [(1, 5), (2, 1), (3, 4097), (4, 10_000), (4, 0)] {
+    fn parts_summed_by_several_are_the_sum_of_all() {
+        let parts: Vec<Vec<f32>> = (0..16).map(|part| numbers(part, 500)).collect();
+        let parts: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
+        for count in [4, 8, 16] {
+            let whole = pairwise(&parts[..count]);
+            for each in [1, 2, 4] {
+                let sums: Vec<Vec<f32>> = parts[..count].chunks(each).map(pairwise).collect();
+                assert_eq!(pairwise(&sums.iter().map(Vec::as_slice).collect::<Vec<_>>()), whole);
+            }
+        }
+        let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|part| parts[part][7]);
+        assert_eq!(pairwise(&parts[..5])[7], ((a + b) + (c + d)) + e);
+        assert_eq!(pairwise(&parts[..3])[7], (a + b) + c);
+        assert!(pairwise(&[]).is_empty());
+    }
+
+    #[test]
+    fn all_ranks_have_the_sum_by_pairs() {
+        for (size, len) in [(1, 5), (2, 1), (3, 4097), (4, 10_000), (5, 3000), (4, 0)] {
             let sums = on_ranks(size, |mut rank| {
                 let values = numbers(rank.rank(), len);
                 let note = [rank.rank() as u8; 3];
                 sum(&mut rank, values, &note, None).unwrap()
             });
-            let mut expected = numbers(0, len);
-            for rank in 1..size {
-                expected.iter_mut().zip(numbers(rank, len)).for_each(|(sum, x)| *sum += x);
-            }
+            let of: Vec<Vec<f32>> = (0..size).map(|rank| numbers(rank, len)).collect();
+            let expected = pairwise(&of.iter().map(Vec::as_slice).collect::<Vec<_>>());
             for sum in sums {
                 assert_eq!(sum.values, expected);
                 assert_eq!(sum.notes, (0..size).map(|rank| vec![rank as u8; 3]).collect::<Vec<_>>());

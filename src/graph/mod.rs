@@ -22,4 +22,5 @@ pub use layout::{Init, Layout, Param};
 pub use placement::{Home, Slot};
 pub use plan::Plan;
 pub use session::{ProgramId, Session};
+pub(crate) use tuner::Rivals;
 pub use tuner::{Bench, KnownKernels, Times, candidates, known_kernels};

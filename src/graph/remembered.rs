@@ -42,7 +42,12 @@ pub(super) struct Key {
 impl Key {
     /// That of an op.
     pub fn of(op: &dyn Op) -> Self {
-        Self { kernel: op.kernel().into(), shape: op.shape().to_string() }
+        Self::named(op.kernel(), &op.shape())
+    }
+
+    /// That of something else that is measured.
+    pub fn named(kernel: &str, shape: &Value) -> Self {
+        Self { kernel: kernel.into(), shape: shape.to_string() }
     }
 }
 

@@ -117,7 +117,7 @@ pub struct KernelSelection {
     /// Whether overrides may be of kernels that the plans do not have, since they are meant for other plans too.
     pub overrides_elsewhere: bool,
     /// Whether two LSTM layers run beside each other where they can ([`crate::ops::lstm_pair`]). Unless given, an override of one of
-    /// their kernels says so, or of a kernel of single layers; else on hardware.
+    /// their kernels says so, or of a kernel of single layers; else what was measured, and on hardware where nothing was.
     pub pairs: Option<bool>,
     /// Whether kernels are measured.
     pub tune: Tune,
@@ -173,13 +173,18 @@ impl KernelSelection {
 
     /// How a training plan computes on this adapter.
     pub fn plan_options(&self, options: PlanOptions, adapter: Option<&Capabilities>) -> PlanOptions {
+        let pairs = |able| self.wanted_pairs().unwrap_or_else(|| order::pairs(Family::of(able)));
+        PlanOptions { pairs: adapter.is_some_and(pairs), ..options }
+    }
+
+    /// Whether two LSTM layers are to run beside each other, where anything says so.
+    pub fn wanted_pairs(&self) -> Option<bool> {
         let by_override = self.overrides.iter().rev().find_map(|(kernel, _)| match kernel.as_str() {
             "lstm_pair" | "lstm_pair_fwd" | "lstm_pair_bwd" => Some(true),
             "lstm" | "lstm_fwd" | "lstm_bwd" => Some(false),
             _ => None,
         });
-        let pairs = |able| self.pairs.or(by_override).unwrap_or_else(|| order::pairs(Family::of(able)));
-        PlanOptions { pairs: adapter.is_some_and(pairs), ..options }
+        self.pairs.or(by_override)
     }
 
     /// Fails on an override where the CPU computes, which has one implementation of each op; of a kernel that none of the plans

@@ -35,6 +35,8 @@ const ROUNDS: usize = 3;
 const HOPELESS: f64 = 3.0;
 /// The first excerpt's floating-point operations.
 const START: u64 = 1 << 24;
+/// Seconds from which on a single run is sample enough.
+const LONG: f64 = 0.02;
 /// The most dispatches of a submission.
 const MOST_DISPATCHES: usize = 20_000;
 
@@ -180,20 +182,8 @@ impl Tuner {
         }
         drop(bench);
         self.spent += began.elapsed();
-        let mut remembered = selection.remembered();
-        if let Some(path) = remembered
-            && let Err(e) = remembered::save(path, &self.machine, &Known { kernels: found, ..Known::default() })
-        {
-            selection.tell(&Event::Notice(&e.what));
-            remembered = None;
-        }
-        selection.tell(&Event::Finished(&Tuned {
-            plan: plan.name.clone(),
-            measured,
-            left: jobs.len() - measured,
-            seconds: began.elapsed().as_secs_f64(),
-            remembered: remembered.map(Into::into),
-        }));
+        let (plan, left, seconds) = (plan.name.clone(), jobs.len() - measured, began.elapsed().as_secs_f64());
+        finish(selection, &self.machine, found, Tuned { plan, measured, left, seconds, remembered: None });
         Ok(())
     }
 
@@ -229,6 +219,18 @@ impl Tuner {
         jobs.sort_by_key(|job| Reverse(job.weight));
         jobs
     }
+}
+
+/// Remembers what was measured, and tells that measuring is over.
+fn finish(selection: &KernelSelection, machine: &Machine, kernels: Kernels, tuned: Tuned) {
+    let mut remembered = selection.remembered();
+    if let Some(path) = remembered
+        && let Err(e) = remembered::save(path, machine, &Known { kernels, ..Known::default() })
+    {
+        selection.tell(&Event::Notice(&e.what));
+        remembered = None;
+    }
+    selection.tell(&Event::Finished(&Tuned { remembered: remembered.map(Into::into), ..tuned }));
 }
 
 /// What is remembered of an adapter's kernels.
@@ -296,6 +298,103 @@ fn shaders(op: &dyn Op, supported: &[&'static str], capabilities: &Capabilities)
 fn views(op: &dyn Op) -> Vec<View> {
     let view = |(arg, id): (Arg, u32)| View { tensor: TensorId(id), start: 0, len: arg.len, format: arg.format };
     op.args().into_iter().zip(0..).map(view).collect()
+}
+
+/// Ops, with how many of each there are.
+type Counts<'a> = Vec<(&'a dyn Op, usize)>;
+
+/// Two plans that compute the same, and which is the faster: the sum of what each takes for the kernels and shapes that the other
+/// has not, or fewer of, all in their first variants.
+pub struct Rivals<'a> {
+    /// By plan its name, and those ops with how many more of each it has.
+    sides: [(&'static str, Counts<'a>); 2],
+    key: Key,
+    shaders: u32,
+}
+
+impl<'a> Rivals<'a> {
+    /// `None` where neither plan has anything for itself, or a shader's text cannot be made.
+    pub fn new(plans: [(&'static str, &'a Plan); 2], capabilities: &Capabilities) -> Option<Self> {
+        let counts = plans.map(|(_, plan)| {
+            let mut counts: BTreeMap<Key, (&dyn Op, usize)> = BTreeMap::new();
+            for node in &plan.nodes {
+                counts.entry(Key::of(node.op.as_ref())).or_insert((node.op.as_ref(), 0)).1 += 1;
+            }
+            counts
+        });
+        let more = |own: usize| {
+            let more = |(key, (op, count)): (&Key, &(&'a dyn Op, usize))| {
+                let others = counts[1 - own].get(key).map_or(0, |(_, count)| *count);
+                (*op, count.saturating_sub(others))
+            };
+            (plans[own].0, counts[own].iter().map(more).filter(|(_, more)| *more > 0).collect::<Counts<'_>>())
+        };
+        let sides = [more(0), more(1)];
+        let of = |(op, count): &(&dyn Op, usize)| format!("{count} {}", op.label());
+        let [a, b] = [0, 1].map(|side: usize| (sides[side].0, sides[side].1.iter().map(of).collect::<Vec<_>>()));
+        let key = Key::named("plan", &serde_json::json!({ a.0: a.1, b.0: b.1 }));
+        let ops = || sides.iter().flat_map(|(_, ops)| ops);
+        let text = |(op, _): &(&dyn Op, usize)| shaders(*op, &[*op.supported(capabilities).first()?], capabilities);
+        let shaders = ops().try_fold(0, |sum, op| Some(crc32c::crc32c_append(sum, &text(op)?.to_le_bytes())))?;
+        (ops().next().is_some()).then_some(Self { sides, key, shaders })
+    }
+
+    /// The name of the faster, if it is remembered.
+    pub fn remembered(&self, selection: &KernelSelection, capabilities: &Capabilities) -> Option<&'static str> {
+        let known = remembered::load(selection.remembered()?, &Machine::of(capabilities)).ok()?;
+        let times = known.kernels.get(&self.key).filter(|times| times.shaders == self.shaders)?;
+        times.fastest(&self.sides.each_ref().map(|(name, _)| *name))
+    }
+
+    /// Measures both and remembers it; returns the name of the faster. `None`, with a notice, where one cannot be measured.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn measure(&self, gpu: &Gpu, selection: &KernelSelection) -> Result<Option<&'static str>> {
+        let began = Instant::now();
+        let count = self.sides.iter().map(|(_, ops)| ops.len()).sum();
+        let names = self.sides.each_ref().map(|(name, _)| *name);
+        let plan = names.join(" or ");
+        selection.tell(&Event::Started { plan: &plan, kernels: count });
+        let mut bench = Bench::new(gpu).await?;
+        // By side, and by op its samples.
+        let mut seconds = self.sides.each_ref().map(|(_, ops)| vec![vec![]; ops.len()]);
+        for round in 0..ROUNDS {
+            if round > 0 && began.elapsed() >= LIMIT[software(&gpu.capabilities)] {
+                break;
+            }
+            let mut done = 0;
+            for ((_, ops), seconds) in self.sides.iter().zip(&mut seconds) {
+                for ((op, _), samples) in ops.iter().zip(seconds) {
+                    selection.tell(&Event::Measuring { done, label: &op.label() });
+                    done += 1;
+                    let first = &op.supported(&gpu.capabilities)[..1];
+                    let is_long = samples.first().is_none_or(|seconds| *seconds >= LONG);
+                    for times in bench.times(*op, first, usize::from(!is_long)).await {
+                        match times.samples {
+                            Ok(more) => samples.extend(more),
+                            Err(e) if gpu.wait().await.is_err() => return Err(e),
+                            Err(e) => {
+                                selection.tell(&Event::Notice(&format!("{} is not timed: {}", op.label(), e.what)));
+                                return Ok(None);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let mut measured = Measured { shaders: self.shaders, us: BTreeMap::new() };
+        for ((name, ops), seconds) in self.sides.iter().zip(&mut seconds) {
+            let sum: f64 = ops.iter().zip(seconds).map(|((_, count), samples)| *count as f64 * median(samples)).sum();
+            measured.us.insert((*name).into(), Some(sum * 1e6));
+        }
+        let faster = measured.fastest(&names);
+        let kernels = Kernels::from([(self.key.clone(), measured)]);
+        let seconds = began.elapsed().as_secs_f64();
+        let tuned = Tuned { plan, measured: count, left: 0, seconds, remembered: None };
+        finish(selection, &Machine::of(&gpu.capabilities), kernels, tuned);
+        Ok(faster)
+    }
 }
 
 /// The times of an op's variant.

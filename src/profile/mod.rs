@@ -11,7 +11,7 @@ use crate::models::{self, CorpusFacts, Model, PlanOptions, Precision, PresetInfo
 
 use crate::ops::Op;
 use crate::peaks::RooflineLimits;
-use crate::train::batch_shape;
+use crate::train::{Paired, batch_shape};
 
 pub mod ab;
 pub mod compare;
@@ -96,7 +96,8 @@ impl Sizes {
     fn training_plan(&self, device: &Device, selection: &KernelSelection) -> Result<Plan> {
         let optimizer = models::default_optimizer(self.model.as_ref())?;
         let (adapter, shape) = (device.capabilities(), (self.batch, self.seq));
-        let options = selection.plan_options(self.options, adapter);
+        let paired = Paired { model: self.model.as_ref(), options: self.options, shape, device };
+        let options = paired.remembered(selection)?.plan_options(self.options, adapter);
         Ok(workload::training_plan(self.model.as_ref(), optimizer.as_ref(), options, shape, adapter)?.0)
     }
 }

@@ -16,7 +16,7 @@ use crate::nn::optimizer::{self, Optimizer, Schedule};
 use crate::ops::random::{pcg4d, uniform01};
 use crate::ops::{Op, Uniforms, View};
 use crate::shape::{Channel, Channels};
-use crate::train::fitting_plan;
+use crate::train::{Paired, fitting_plan};
 
 /// Part of a roll's cells that play; of these, the part that is attacked again. Real rolls have about as many.
 const DENSITY: [f32; 2] = [0.08, 0.3];
@@ -64,6 +64,7 @@ impl Workload {
         selection: KernelSelection,
     ) -> Result<Self> {
         let optimizer = models::default_optimizer(model)?;
+        let selection = Paired { model, options, shape: (batch, steps), device: &device }.measured(&selection).await?;
         let adapter = device.capabilities();
         let options = selection.plan_options(options, adapter);
         let build = |batch| training_plan(model, optimizer.as_ref(), options, (batch, steps), adapter);

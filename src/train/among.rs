@@ -11,7 +11,7 @@ use web_time::Instant;
 use super::observer::RanksRecord;
 use super::plans::Plans;
 use super::trainer::Trainer;
-use crate::distributed::{Ranks, Sum, Summed, Wire};
+use crate::distributed::{Ranks, Sum, Summed, Wire, pairwise};
 use crate::evaluate::feed;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
@@ -190,11 +190,8 @@ impl Trainer {
         if hash.is_some() {
             self.compare(&notes)?;
         }
-        let mut losses = vec![0.0_f32; self.io.losses.len];
-        for note in &notes {
-            losses.iter_mut().zip(&note.losses).for_each(|(sum, loss)| *sum += loss);
-        }
-        Ok((losses, record))
+        let losses: Vec<&[f32]> = notes.iter().map(|note| &note.losses[..]).collect();
+        Ok((pairwise(&losses), record))
     }
 
     /// The gradients that are summed as this vector.

@@ -35,7 +35,7 @@ pub use curve::NAME as CURVE;
 pub use destination::{Destination, SAMPLE};
 pub use observer::{Observer, RanksRecord, Started, UpdateRecord, ValidationRecord};
 pub use options::{ResumeMode, TrainOptions};
-pub(crate) use plans::fitting_plan;
+pub(crate) use plans::{Paired, fitting_plan};
 pub(crate) use prepare::batch_shape;
 pub use prepare::{Pieces, Prepared, prepare, prepare_among, prepare_pieces, prepare_resumed};
 pub use run::{check, explain, train, train_and_hold, train_into};

@@ -3,15 +3,19 @@
 use super::Prepared;
 use crate::distributed::Ranks;
 use crate::evaluate::EvaluationPlan;
-use crate::gpu::{Capabilities, Device};
-use crate::graph::Plan;
-use crate::graph::session::KernelSelection;
+use crate::gpu::{Capabilities, Device, DeviceType};
+use crate::graph::session::{KernelSelection, Tune};
+use crate::graph::{Plan, Rivals};
 use crate::memory::available_memory;
-use crate::models::{self, Model, SequenceIo};
+use crate::models::{self, Model, PlanOptions, SequenceIo};
 use crate::nn::optimizer;
 use crate::ops::View;
 use crate::shape::Slots;
 use crate::{Error, Result};
+
+/// The names under which it is remembered what two LSTM layers take beside each other, and one after the other.
+const BESIDE: &str = "layers beside each other";
+const AFTER: &str = "layers one after the other";
 
 /// The plans of a run, built once.
 pub struct Plans {
@@ -25,8 +29,8 @@ pub struct Plans {
     pub update: Plan,
     /// Output `[1]` of the update: the squared global gradient norm.
     pub squared_norm: View,
-    /// Sums the gradients of the parts of a batch, where it has several: the plans, and the sum in the first.
-    pub accumulation: Option<([Plan; 2], View)>,
+    /// Sum the gradients of the parts of a batch, where it has several ([`optimizer::accumulation`]).
+    pub accumulation: Vec<Plan>,
     /// Evaluates the held-out pieces, where there are any.
     pub evaluation: Option<EvaluationPlan>,
 }
@@ -42,8 +46,7 @@ impl Plans {
         (selection, adapter): (&KernelSelection, Option<&Capabilities>),
     ) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
-        let own = prepared.ranks.as_ref().map_or(Slots::all(slots), |ranks| ranks.slots(slots));
-        let slots = own.count.div_ceil(settings.accumulate.unwrap_or(1)).max(1);
+        let slots = at_once(prepared, slots);
         let options = selection.plan_options(settings.plan_options(), adapter);
         let (gradients, io) = models::training(model, options, (slots, settings.seq), adapter)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
@@ -52,20 +55,19 @@ impl Plans {
             true => None,
             false => Some(crate::evaluate::plan(model, &validation, slots, settings.seq)?),
         };
-        let accumulation = settings.accumulate.map(|_| {
-            let [(sum, buffer), (join, _)] = optimizer::accumulation(settings.optimizer.0.as_ref(), model.layout());
-            ([sum, join], buffer)
-        });
         let parts = settings.accumulate.unwrap_or(1);
+        let accumulation = match parts {
+            1 => vec![],
+            _ => optimizer::accumulation(settings.optimizer.0.as_ref(), model.layout(), parts),
+        };
         Ok(Self { gradients, io, parts, update, squared_norm, accumulation, evaluation })
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Plan> + Clone {
-        let accumulation = self.accumulation.iter().flat_map(|(plans, _)| plans);
         [&self.gradients, &self.update]
             .into_iter()
-            .chain(accumulation)
+            .chain(&self.accumulation)
             .chain(self.evaluation.iter().map(|built| &built.plan))
     }
 
@@ -78,6 +80,76 @@ impl Plans {
     pub fn flops(&self) -> u64 {
         let parts = self.parts as u64;
         parts * self.gradients.cost().flops + self.update.cost().flops
+    }
+}
+
+/// How many of so many slots of a batch this process computes at once.
+fn at_once(prepared: &Prepared, slots: usize) -> usize {
+    let own = prepared.ranks.as_ref().map_or(Slots::all(slots), |ranks| ranks.slots(slots));
+    own.count.div_ceil(prepared.state.settings.accumulate.unwrap_or(1)).max(1)
+}
+
+/// A training plan on a device, of which it is to be known whether two LSTM layers are to run beside each other.
+pub struct Paired<'a> {
+    pub model: &'a dyn Model,
+    pub options: PlanOptions,
+    /// Slots and time steps.
+    pub shape: (usize, usize),
+    pub device: &'a Device,
+}
+
+impl<'a> Paired<'a> {
+    /// That of a run.
+    pub fn of(prepared: &'a Prepared, device: &'a Device) -> Self {
+        let settings = &prepared.state.settings;
+        let shape = (at_once(prepared, settings.batch), settings.seq);
+        Self { model: prepared.state.model.as_ref(), options: settings.plan_options(), shape, device }
+    }
+
+    /// `selection` with the answer that is remembered, if nothing else gives one.
+    ///
+    /// # Errors
+    /// A configuration that cannot be built.
+    pub fn remembered(&self, selection: &KernelSelection) -> Result<KernelSelection> {
+        let Device::Gpu(gpu) = self.device else { return Ok(selection.clone()) };
+        if selection.wanted_pairs().is_some() || selection.tune == Tune::Off {
+            return Ok(selection.clone());
+        }
+        let plans = self.plans(&gpu.capabilities)?;
+        let rivals = Rivals::new([(BESIDE, &plans[0]), (AFTER, &plans[1])], &gpu.capabilities);
+        let faster = rivals.and_then(|rivals| rivals.remembered(selection, &gpu.capabilities));
+        Ok(KernelSelection { pairs: faster.map(|faster| faster == BESIDE), ..selection.clone() })
+    }
+
+    /// The same, measured where it is not remembered: on hardware, and on other adapters by [`Tune::Force`].
+    ///
+    /// # Errors
+    /// A configuration that cannot be built, or a lost device.
+    pub async fn measured(&self, selection: &KernelSelection) -> Result<KernelSelection> {
+        let known = self.remembered(selection)?;
+        let Device::Gpu(gpu) = self.device else { return Ok(known) };
+        let forced = selection.tune == Tune::Force;
+        let on_hardware = gpu.capabilities.device_type != DeviceType::Software;
+        let measures = selection.wanted_pairs().is_none()
+            && (forced || selection.tune == Tune::On && known.pairs.is_none() && on_hardware);
+        if !measures {
+            return Ok(known);
+        }
+        let plans = self.plans(&gpu.capabilities)?;
+        let faster = match Rivals::new([(BESIDE, &plans[0]), (AFTER, &plans[1])], &gpu.capabilities) {
+            Some(rivals) => rivals.measure(gpu, selection).await?,
+            None => None,
+        };
+        Ok(KernelSelection { pairs: faster.map(|faster| faster == BESIDE), ..selection.clone() })
+    }
+
+    /// With pairs, and without.
+    fn plans(&self, adapter: &Capabilities) -> Result<[Plan; 2]> {
+        let plan = |pairs| {
+            let options = PlanOptions { pairs, ..self.options };
+            models::training(self.model, options, self.shape, Some(adapter)).map(|sequence| sequence.compile().0)
+        };
+        Ok([plan(true)?, plan(false)?])
     }
 }
 
@@ -200,8 +272,15 @@ fn with_remedy(e: Error, (batch, unit): (usize, usize), fits: impl Fn(usize) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use pollster::block_on;
+    use serde_json::Value;
+
     use super::*;
-    use crate::gpu::Device;
+    use crate::gpu::{Device, DeviceChoice, OpenOptions, adapters, open};
+    use crate::graph::session::Observer;
     use crate::train::{TrainOptions, prepare};
 
     #[test]
@@ -223,5 +302,63 @@ mod tests {
         small.max_buffer_size = needed(4) / 20;
         let error = check(Some(&small), None).unwrap_err().to_string();
         assert!(error.contains("MiB more") && error.contains("would fit"), "{error}");
+    }
+
+    #[test]
+    fn whether_layers_run_beside_each_other_is_measured_and_remembered() {
+        if block_on(adapters()).is_empty() {
+            println!("skipped: no adapter here");
+            return;
+        }
+        let sizes = ["time_units", "note_units"].map(|size| (size.to_string(), "32".to_string()));
+        let options = TrainOptions { set: sizes.into(), batch: Some(1), seq: Some(3), ..TrainOptions::default() };
+        let device = block_on(open(&DeviceChoice::Index(0), OpenOptions::default())).unwrap();
+        let prepared = prepare(&options, &device).unwrap();
+        let paired = Paired::of(&prepared, &device);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tuning.json");
+        let told = Arc::new(Mutex::new(vec![]));
+        let (heard, remembered) = (told.clone(), Some(file.clone()));
+        let observer: Observer = Arc::new(move |event| heard.lock().push(format!("{event:?}")));
+        let selection = |tune| KernelSelection {
+            tune,
+            remembered: remembered.clone(),
+            observer: Some(observer.clone()),
+            ..KernelSelection::default()
+        };
+        let (off, on, force) = (selection(Tune::Off), selection(Tune::On), selection(Tune::Force));
+        assert_eq!(block_on(paired.measured(&off)).unwrap().pairs, None);
+        assert!(!file.exists());
+        if device.capabilities().is_some_and(|able| able.device_type == DeviceType::Software) {
+            assert_eq!(block_on(paired.measured(&on)).unwrap().pairs, None, "in software it is not measured unasked");
+        }
+
+        let measured = block_on(paired.measured(&force)).unwrap().pairs.unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let known: Value = serde_json::from_str(&text).unwrap();
+        let entry = &known["records"][0]["kernels"][0];
+        let us = [BESIDE, AFTER].map(|name| entry["us"][name].as_f64().unwrap());
+        assert!(us.iter().all(|us| *us > 0.0) && measured == (us[0] <= us[1]), "{entry}");
+        let ops =
+            |name: &str| entry["shape"][name].as_array().unwrap().iter().map(Value::to_string).collect::<String>();
+        assert!(ops(BESIDE).contains("lstm pair") && !ops(AFTER).contains("lstm pair"), "{entry}");
+
+        // What is remembered is what counts, whichever it is, and it decides what runs.
+        for beside in [true, false] {
+            let mut changed = known.clone();
+            let slower = if beside { AFTER } else { BESIDE };
+            changed["records"][0]["kernels"][0]["us"][slower] = Value::from(us[0] + us[1]);
+            std::fs::write(&file, changed.to_string()).unwrap();
+            let chosen = paired.remembered(&on).unwrap();
+            assert_eq!(chosen.pairs, Some(beside));
+            let plans = Plans::new(&prepared, 1, (&chosen, device.capabilities())).unwrap();
+            assert_eq!(plans.gradients.nodes.iter().any(|node| node.op.name() == "lstm_pair"), beside);
+            for wanted in [true, false] {
+                let asked = KernelSelection { pairs: Some(wanted), ..on.clone() };
+                assert_eq!(paired.remembered(&asked).unwrap().pairs, Some(wanted), "what is asked for is to run");
+            }
+        }
+        let told = std::mem::take(&mut *told.lock()).join("\n");
+        assert!(!told.contains("Notice") && told.matches("Finished").count() == 1, "measured once: {told}");
     }
 }

@@ -9,7 +9,7 @@ use web_time::Instant;
 use super::among::{Among, Wishes};
 use super::destination::{self, Destination};
 use super::observer::{Observer, Started, UpdateRecord, ValidationRecord};
-use super::plans::{self, Plans};
+use super::plans::{self, Paired, Plans};
 use super::run_files::{BEST, Folder, LAST, Nowhere, RunFiles};
 use super::tensorboard::EventFile;
 use super::trainer::{Snapshot, Start, Trainer, Update};
@@ -79,6 +79,7 @@ pub async fn train_and_hold(
     stop: &AtomicBool,
 ) -> Result<(Outcome, Option<Folder>)> {
     let ranks = prepared.ranks.clone();
+    let selection = Ranks::agree_if_several(ranks.as_ref(), Paired::of(&prepared, &device).measured(&selection).await)?;
     let plans = Ranks::agree_if_several(ranks.as_ref(), plans::checked(&prepared, &device, &selection))?;
     let writes = ranks.as_ref().is_none_or(Ranks::is_first);
     let mut folder =
@@ -120,6 +121,7 @@ pub async fn train_into(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
+    let selection = Paired::of(&prepared, &device).measured(&selection).await?;
     let plans = plans::checked(&prepared, &device, &selection)?;
     Run::begin(files, prepared, plans, device, selection, observer, stop).await?.go().await
 }
@@ -130,6 +132,7 @@ pub async fn train_into(
 /// A configuration that cannot be built, a kernel that does not exist, or a run that does not fit.
 pub fn explain(prepared: &Prepared, device: &Device, selection: &KernelSelection) -> Result<String> {
     let adapter = device.capabilities();
+    let selection = &Paired::of(prepared, device).remembered(selection)?;
     let plans = plans::checked(prepared, device, selection)?;
     let mut text = String::new();
     for plan in plans.iter() {

@@ -11,8 +11,9 @@ use std::sync::atomic::AtomicBool;
 use super::Prepared;
 use super::among::Among;
 use super::observer::{RanksRecord, UpdateRecord};
-use super::plans::{self, Plans};
+use super::plans::{self, Paired, Plans};
 use crate::checkpoint::{Checkpoint, Progress, Resume, Settings, averaged};
+use crate::distributed::pairwise;
 use crate::evaluate::{self, Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
@@ -74,10 +75,8 @@ pub struct Trainer {
 
 /// What sums the gradients of the parts of a batch.
 struct Accumulation {
-    /// Adds gradients to the sum, and the sum to gradients.
-    programs: [ProgramId; 2],
-    /// The sum in the first program.
-    sum: View,
+    /// Sum gradients ([`optimizer::accumulation`]).
+    programs: Vec<ProgramId>,
     /// The carried states of all slots: the device has those of one part.
     states: Vec<Vec<f32>>,
 }
@@ -146,6 +145,7 @@ impl Trainer {
     /// # Errors
     /// A configuration that cannot be built, a kernel override that fits no kernel, too little memory, a device that fails.
     pub async fn begin(prepared: Prepared, device: Device, selection: KernelSelection) -> Result<Self> {
+        let selection = Paired::of(&prepared, &device).measured(&selection).await?;
         let plans = plans::checked(&prepared, &device, &selection)?;
         let validates = !prepared.validation.is_empty();
         let Prepared { state, sampler, ranks, .. } = prepared;
@@ -166,8 +166,8 @@ impl Trainer {
         let mut session = Session::new(device, selection);
         let Plans { gradients, io, update, squared_norm, accumulation, evaluation, .. } = plans;
         let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
-        let (sums, sum) = accumulation.unzip();
-        let others = evaluation.into_iter().chain(sums.into_iter().flatten());
+        let several = !accumulation.is_empty();
+        let others = evaluation.into_iter().chain(accumulation);
         let mut host = among.as_mut().and_then(|among| among.host.as_mut());
         let (gradients, update, others) = match &mut host {
             None => {
@@ -181,11 +181,7 @@ impl Trainer {
         };
         let mut others = others.into_iter();
         let evaluator = handles.and_then(|io| Some(Evaluator::new(others.next()?, io, model.clone())));
-        let sums = others.next().zip(others.next());
-        let accumulation = sums.zip(sum).map(|((add, join), sum)| {
-            let states = resume.states.clone();
-            Accumulation { programs: [add, join], sum, states }
-        });
+        let accumulation = several.then(|| Accumulation { programs: others.collect(), states: resume.states.clone() });
         session.write(gradients, session.plan(gradients).buffer(Kind::Params), &params)?;
         let updating = match host {
             None => &mut session,
@@ -348,26 +344,23 @@ impl Trainer {
     /// in the whole batch, so both are what it would have.
     pub(super) async fn accumulate(&mut self, batches: &[Batch], uniforms: &Uniforms) -> Result<Vec<f32>> {
         let none = || Error::run("the gradients of several parts of a batch have no sum", "");
-        let Accumulation { programs: [add, join], sum, .. } = self.accumulation.as_ref().ok_or_else(none)?;
-        let (add, join, sum) = (*add, *join, *sum);
-        self.session.write(add, sum, &vec![0.0; sum.len])?;
-        let mut losses = vec![0.0; self.io.losses.len];
+        let programs = self.accumulation.as_ref().ok_or_else(none)?.programs.clone();
+        let mut losses = vec![];
         for (part, batch) in batches.iter().enumerate() {
             self.write_states(part)?;
             feed(&mut self.session, self.gradients, &self.io, batch)?;
-            let program = if part + 1 < batches.len() { add } else { join };
+            let program = if part + 1 < batches.len() { 1 + part.trailing_ones() as usize } else { 0 };
             let uniforms = Uniforms { slots: self.parts[part], ..*uniforms };
-            self.session.run_all(&[self.gradients, program], &uniforms)?;
+            self.session.run_all(&[self.gradients, programs[program]], &uniforms)?;
             let views: Vec<View> = [self.io.losses].into_iter().chain(self.io.states.iter().copied()).collect();
             let mut read = self.session.read(self.gradients, &views).await?.into_iter();
-            let of_part = read.next().unwrap_or_default();
-            losses.iter_mut().zip(of_part).for_each(|(sum, loss)| *sum += loss);
+            losses.push(read.next().unwrap_or_default());
             let states = self.accumulation.iter_mut().flat_map(|accumulation| &mut accumulation.states);
             for (all, of_part) in states.zip(read) {
                 all[part * of_part.len()..][..of_part.len()].copy_from_slice(&of_part);
             }
         }
-        Ok(losses)
+        Ok(pairwise(&losses.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
 
     /// Gives the device the carried states of a part of the batch, where it does not keep those of all.

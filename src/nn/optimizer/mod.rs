@@ -12,6 +12,7 @@ use crate::gpu::Format;
 use crate::graph::{Graph, Kind, Layout, Plan};
 use crate::ops::View;
 use crate::ops::add::Add;
+use crate::ops::cast::Cast;
 use crate::ops::ema::Ema;
 use crate::ops::reduce::{SquaredNorm, SumRows};
 
@@ -59,17 +60,30 @@ pub fn mean_buffer(optimizer: &dyn Optimizer) -> Kind {
     Kind::Optimizer(optimizer.buffers().len() as u8)
 }
 
-/// The plans by which gradients of several parts of a batch are summed: the first adds the gradients to a sum, in the buffer after
-/// the running mean's, the second adds the sum to the gradients of the last part. Returns them with the sum in each.
-pub fn accumulation(optimizer: &dyn Optimizer, layout: &Arc<Layout>) -> [(Plan, View); 2] {
-    let buffer = Kind::Optimizer(optimizer.buffers().len() as u8 + 1);
-    [("sum gradients", false), ("join gradients", true)].map(|(name, joins)| {
+/// The plans by which the gradients of so many parts of a batch are summed, those of neighbours, then such sums of neighbours, and
+/// so on: what ranks do that each have some of the parts, so the sum is the same bits. Sums of `2^i` parts wait in a buffer
+/// each, behind the running mean's. The first plan follows the last part and leaves the sum of all in the gradients; after any
+/// other part, with the number `part`, runs plan `1 + part.trailing_ones()`.
+pub fn accumulation(optimizer: &dyn Optimizer, layout: &Arc<Layout>, parts: usize) -> Vec<Plan> {
+    let last = parts.saturating_sub(1);
+    let levels = last.checked_ilog2().map_or(0, |level| level + 1);
+    let waiting = |level: u32| Kind::Optimizer((optimizer.buffers().len() as u32 + 1 + level) as u8);
+    // `joined` has a bit for each level whose sum is added.
+    let plan = |name: &str, joined: usize, kept: Option<u32>| {
         let mut graph = Graph::new(layout.clone());
-        let [grads, sum] = [Kind::Grads, buffer].map(|kind| graph.shared(kind));
-        let operands = if joins { [sum, grads] } else { [grads, sum] };
-        graph.apply(Add { len: grads.len, stored: Format::F32 }, &operands);
-        (Plan::compile(name, graph), sum)
-    })
+        let grads = graph.shared(Kind::Grads);
+        for level in (0..levels).filter(|level| joined >> level & 1 == 1) {
+            let sum = graph.shared(waiting(level));
+            graph.apply(Add { len: grads.len, stored: Format::F32 }, &[sum, grads]);
+        }
+        if let Some(level) = kept {
+            let sum = graph.shared(waiting(level));
+            graph.apply(Cast { len: grads.len, from: Format::F32, to: Format::F32 }, &[grads, sum]);
+        }
+        Plan::compile(name, graph)
+    };
+    let keep = |level: u32| plan("keep gradients", (1 << level) - 1, Some(level));
+    std::iter::once(plan("sum gradients", last, None)).chain((0..levels).map(keep)).collect()
 }
 
 /// Makes an optimiser from its settings, a JSON object in which what is left out has its default.
