@@ -50,7 +50,8 @@ impl Model {
 fn main() -> deepj::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let device: DeviceChoice = arguments.first().map_or("auto", String::as_str).parse()?;
-    let updates: usize = arguments.get(1).and_then(|n| n.parse().ok()).unwrap_or(1500);
+    let no_number = |_| Error::usage("the second argument is no number of updates", "give for example 1500");
+    let updates: usize = arguments.get(1).map_or(Ok(1500), |n| n.parse().map_err(no_number))?;
 
     // The characters of the text in order, and the text as their numbers.
     let mut alphabet: Vec<char> = TEXT.chars().collect();

@@ -24,8 +24,7 @@ pub enum Kind {
     Run,
 }
 
-/// An error that names the problem, its place and the remedy.
-#[derive(Debug)]
+/// An error that names the problem, its place and the remedy. It is debugged as it is displayed, for a `main` that returns it.
 pub struct Error {
     /// Decides the exit code.
     pub kind: Kind,
@@ -96,6 +95,12 @@ impl Error {
 
 /// Names what the library's user has given by its fields (`seq`), with `{:#}` by the command line's flags (`--seq`), as the texts
 /// of an error do.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole =

@@ -267,6 +267,32 @@ fn a_partial_report_does_not_hide_failures() {
     assert_eq!(merged(&[reports[1].clone(), other_build]).len(), 2);
 }
 
+/// What ran when a machine stood still has failed, also beside a report in which all is well.
+#[test]
+fn a_lock_up_is_not_made_good_by_another_report() {
+    let mut locked = Report { complete: false, ..report("one", "2026-01-01", 0) };
+    locked.devices[0].running = Some("gemm/7".into());
+    let fine = report("one", "2026-01-02", 0);
+    for reports in [[locked.clone(), fine.clone()], [fine.clone(), locked]] {
+        let columns = merged(&reports);
+        assert_eq!((columns.len(), columns[0].device.defects().len()), (1, 1));
+        let text = markdown(&columns);
+        assert!(text.contains("| 1 failure |") && text.contains("gemm/7: was running"), "{text}");
+    }
+}
+
+/// Of parts that both have a row the failures are all kept, whichever has more cases.
+#[test]
+fn parts_that_are_joined_keep_all_failures() {
+    let part = |failures: usize| Report { complete: false, ..report("one", "2026-01-01", failures) };
+    for reports in [[part(0), part(2)], [part(2), part(0)]] {
+        let columns = merged(&reports);
+        assert_eq!(columns[0].device.defects().len(), 2);
+        assert_eq!(columns[0].device.counts()[&Pass::Forward], [10, 8]);
+        assert!(markdown(&columns).contains("**2 of 10 fail**"));
+    }
+}
+
 #[test]
 fn the_summary_says_what_failed() {
     use deepj::verify::{Generation, Training, summary};

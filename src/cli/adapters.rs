@@ -30,7 +30,8 @@ impl Adapters {
         }
         for (index, adapter) in adapters.iter().enumerate() {
             say(format_args!("{index}: {adapter}"));
-            say(format_args!("     driver      {} {}", adapter.driver, adapter.driver_info));
+            let driver = format!("{} {}", adapter.driver, adapter.driver_info);
+            say(format_args!("     driver      {}", driver.trim()));
             say(format_args!("     shaders     {}", shaders(adapter)));
             say(format_args!("     limits      {}", limits(adapter)));
             remembered(&Machine::of(adapter), Some(adapter));

@@ -124,8 +124,9 @@ impl Classify {
         if self.count == 0 || self.bars == 0 {
             return Err(Error::usage(format!("--count {} --bars {}", self.count, self.bars), "give 1 or more of each"));
         }
-        let checkpoint = match &self.checkpoint {
-            Some(named) => Some((checkpoint_file(named), Checkpoint::named(&checkpoint_file(named))?)),
+        let file = self.checkpoint.as_deref().map(checkpoint_file);
+        let checkpoint = match file {
+            Some(file) => Some((file.clone(), Checkpoint::named(&file)?)),
             None => None,
         };
         let range = checkpoint.as_ref().map(|(_, checkpoint)| checkpoint.corpus.range).or(self.notes);

@@ -18,7 +18,7 @@ use deepj::graph::session::{Event, KernelSelection, Observer, Tune};
 use deepj::models::{Loss, Model};
 use deepj::music::Reading;
 use deepj::peaks::RooflineLimits;
-use deepj::train::BEST;
+use deepj::train::{BEST, LAST};
 use deepj::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -554,9 +554,17 @@ fn tuning_observer() -> Observer {
     })
 }
 
-/// The named checkpoint, in a run's folder its best one.
+/// The named checkpoint, in a run's folder its best one, or the last where nothing was validated yet.
 fn checkpoint_file(named: &Path) -> PathBuf {
-    if named.is_dir() && !is_builtin(named) { named.join(BEST) } else { named.to_path_buf() }
+    if !named.is_dir() || is_builtin(named) {
+        return named.to_path_buf();
+    }
+    let [best, last] = [BEST, LAST].map(|file| named.join(file));
+    if best.exists() || !last.exists() {
+        return best;
+    }
+    tell(format_args!("note: {} has no {BEST}, since nothing was validated yet: {LAST} is taken", named.display()));
+    last
 }
 
 /// The pieces that the weights within the program have learned from are not within the program.

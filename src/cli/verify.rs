@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use deepj::files::{Outputs, is_standard_stream};
 use deepj::verify::{self, Event, Extent, INSTALL, Report, Supervisor, Target, Tell, merged};
-use deepj::{Error, Result};
+use deepj::{Error, Result, gpu};
 
 use super::{bar, claim, say, say_json, signals::Signals, tell};
 
@@ -100,8 +100,15 @@ impl VerifyCommand {
         if let Some(why) = &unlisted {
             report.note(&format!("the adapters cannot be listed: {why}"));
         } else if adapters.is_empty() {
-            report.note("no adapter is here: only the CPU backend is verified; what to install:");
-            INSTALL.iter().for_each(|line| report.note(line));
+            match gpu::excluded_by_environment() {
+                Some(excluded) => {
+                    report.note(&format!("no adapter is here: {excluded}; only the CPU backend is verified"))
+                }
+                None => {
+                    report.note("no adapter is here: only the CPU backend is verified; what to install:");
+                    INSTALL.iter().for_each(|line| report.note(line));
+                }
+            }
         }
         report.notes.iter().for_each(tell);
         if let Some(part) = &self.only {

@@ -4,12 +4,12 @@
 //!
 //! | | points |
 //! |---|---|
-//! | it is in the wished key by [`crate::music::key`]'s estimate | 11, 10 times its confidence, 1.5 at most, and 8 times how clearly published profiles agree ([`key::agreement`]) |
+//! | it is in the wished key by [`crate::music::key`]'s estimate | 41, 10 times its confidence, 1.5 at most, and 8 times how clearly published profiles agree ([`key::agreement`]) |
 //! | it is in another key of the wished mode, from which it is moved | one less than that |
 //! | no key is wished | 10 times the confidence of its key, 1.5 at most |
 //! | how far its onsets a bar are from what was wished: the absolute logarithm of their ratio | -1 times it |
 //! | correlation of its loudness, bar by bar, with the wished curve | 1 times it |
-//! | the same of its onsets | 4 times it |
+//! | the same of its onsets | 4 times it, and -25 times what it is below 0.8 |
 //! | time steps of its longest rest beyond a half note | -0.1 a step |
 //! | bars that it shares with a training piece ([`crate::quality::copies`]), where these are at hand | -0.5 a bar |
 //! | the largest similarity to a piece that was taken before | -2 times it |
@@ -135,10 +135,10 @@ fn judged(
         let agreement = key::agreement(&notes, estimate.key);
         match wishes.key.map(|wanted| estimate.key.least_interval(wanted)) {
             None => points += 10.0 * sure,
-            Some(Some(0)) => points += 11.0 + 10.0 * sure + 8.0 * agreement,
+            Some(Some(0)) => points += 41.0 + 10.0 * sure + 8.0 * agreement,
             // What the given beginning has is not moved.
             Some(Some(interval)) if given == 0 => {
-                points += 10.0 + 10.0 * sure + 8.0 * agreement;
+                points += 40.0 + 10.0 * sure + 8.0 * agreement;
                 moved = interval;
             }
             Some(_) => {}
@@ -155,7 +155,8 @@ fn judged(
     };
     let dynamics = followed(composed, given, wishes.dynamics.as_ref(), loudness);
     let onsets = followed(composed, given, wishes.density.as_ref(), |notes| Some(notes.len() as f64));
-    points += dynamics.unwrap_or(0.0) + 4.0 * onsets.unwrap_or(0.0);
+    points += dynamics.unwrap_or(0.0);
+    points += onsets.map_or(0.0, |onsets| 4.0 * onsets - 25.0 * (0.8 - onsets).max(0.0));
     points -= 0.1 * stats.longest_rest.saturating_sub(BAR / 2) as f64;
     points -= 0.5 * copied.unwrap_or(0.0);
     Judged {

@@ -11,6 +11,19 @@ use super::{Capabilities, DeviceType, Gpu, Machine, OpenOptions, WaitOptions, Wa
 use crate::{Error, Result};
 
 /// Which device to compute on, as `--device` and `DEEPJ_DEVICE` name it.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// assert_eq!("auto".parse::<DeviceChoice>()?, DeviceChoice::Auto);
+/// assert_eq!("1".parse::<DeviceChoice>()?, DeviceChoice::Index(1));
+/// assert_eq!("nvidia".parse::<DeviceChoice>()?, DeviceChoice::Name("nvidia".into()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A discrete GPU, else an integrated one, else the CPU backend.
@@ -55,6 +68,20 @@ impl DeviceChoice {
 }
 
 /// What there is to compute on.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// match open_blocking(&"cpu".parse::<DeviceChoice>()?, OpenOptions::default())? {
+///     Device::Gpu(gpu) => println!("{}", gpu.capabilities),
+///     Device::Cpu { why } => println!("the CPU computes: {why}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub enum Device {
     Gpu(Gpu),
@@ -113,8 +140,11 @@ pub async fn adapters() -> Vec<Capabilities> {
 
 /// Says that `WGPU_BACKEND` is set, if it is, where that may be why there is no adapter.
 pub fn excluded_by_environment() -> Option<String> {
-    let wanted = std::env::var("WGPU_BACKEND").ok().filter(|wanted| !wanted.trim().is_empty())?;
-    Some(format!("WGPU_BACKEND={wanted} leaves out the adapters of all other backends"))
+    let wanted = std::env::var("WGPU_BACKEND").ok()?;
+    Some(match wanted.trim() {
+        "" => "WGPU_BACKEND is set and empty, which leaves out all backends; unset it".into(),
+        wanted => format!("WGPU_BACKEND={wanted} leaves out the adapters of all other backends"),
+    })
 }
 
 /// Opens the device that `choice` names.

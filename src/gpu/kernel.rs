@@ -21,6 +21,14 @@ pub enum Access {
 }
 
 /// How the elements of a buffer are stored. Kernels compute in f32 whatever the format.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// assert_eq!([Format::F32, Format::F16].map(Format::bytes), [4, 2]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {

@@ -25,6 +25,21 @@ pub enum Limits {
 }
 
 /// How to open a device.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::gpu::Limits;
+/// use deepj::prelude::*;
+///
+/// // A device as the weakest that WebGPU allows, to try what runs everywhere.
+/// let options = OpenOptions { limits: Limits::WebGpuDefaults, ..OpenOptions::default() };
+/// let device = open_blocking(&DeviceChoice::Cpu, options)?;
+/// assert!(device.capabilities().is_none(), "the CPU has no adapter");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OpenOptions {
     pub checks: Checks,

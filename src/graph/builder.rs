@@ -9,6 +9,17 @@ use crate::ops::cast::Cast;
 use crate::ops::{Op, Tape, TensorId, View};
 
 /// What a tensor is for; decides who owns its memory and for how long.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// // What the host writes, what stays from run to run, and what it reads.
+/// let mut graph = Graph::without_params();
+/// let [x, sum, y] = [Kind::Input, Kind::State, Kind::Output].map(|kind| graph.tensor("some", 8, kind));
+/// assert!(x.tensor != sum.tensor && sum.tensor != y.tensor);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The parameter buffer: all parameters, one after the other; shared by all programs of a session, as are the next two.

@@ -15,6 +15,20 @@ pub use super::selection::{Chosen, Event, KernelSelection, Observer, Origin, Tun
 pub use super::timeline::{Span, Timeline};
 
 /// Which program of a session.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let plan = Plan::compile("nothing yet", Graph::without_params());
+/// let program: ProgramId = session.add_all_blocking(vec![plan])?[0];
+/// assert_eq!(session.plan(program).name, "nothing yet");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProgramId(usize);
 

@@ -426,6 +426,8 @@ struct Candidate {
     /// Seconds of one run, then of each sample's runs.
     once: f64,
     samples: Vec<f64>,
+    /// Runs of the longest submission so far.
+    times: f64,
 }
 
 impl<'a> Bench<'a> {
@@ -450,7 +452,7 @@ impl<'a> Bench<'a> {
         for _ in 0..samples {
             for (_, outcome) in &mut candidates {
                 if let Ok(candidate) = outcome
-                    && candidate.once <= HOPELESS * best
+                    && !self.is_hopeless(candidate, best)
                     && let Err(e) = self.sample(candidate).await
                 {
                     *outcome = Err(e);
@@ -461,14 +463,31 @@ impl<'a> Bench<'a> {
         candidates.into_iter().map(|(variant, outcome)| Times { variant, samples: outcome.map(samples) }).collect()
     }
 
+    /// Whether a variant is so far behind the best that it is not sampled. Of what is shorter than a submission of nothing, one run says
+    /// little.
+    fn is_hopeless(&self, candidate: &Candidate, best: f64) -> bool {
+        candidate.once > HOPELESS * best.max(self.latency)
+    }
+
     /// Takes a sample of enough runs.
     async fn sample(&self, candidate: &mut Candidate) -> Result<()> {
-        let enough = SAMPLE.max(LATENCIES * self.latency) / candidate.once;
-        let most = (MOST_DISPATCHES / candidate.program.len().max(1)).max(1);
-        let times = (enough.ceil() as u32).clamp(1, most as u32);
-        let seconds = self.seconds(&candidate.program, times).await?;
-        candidate.samples.push(seconds / f64::from(times));
-        Ok(())
+        /// By how many times a submission may be longer than one that was timed.
+        const GROWTH: f64 = 16.0;
+        let enough = SAMPLE.max(LATENCIES * self.latency);
+        let most = (MOST_DISPATCHES / candidate.program.len().max(1)).max(1) as f64;
+        // What one run takes is next to nothing beside a long latency, so how many are enough is found step by step.
+        let mut times = candidate.times;
+        loop {
+            let wanted = (enough / candidate.once).ceil().clamp(1.0, most);
+            times = wanted.min(GROWTH * times);
+            let seconds = self.seconds(&candidate.program, times as u32).await?;
+            candidate.once = seconds / times;
+            if times == most || seconds >= enough / 2.0 {
+                candidate.times = times;
+                candidate.samples.push(candidate.once);
+                return Ok(());
+            }
+        }
     }
 
     /// Seconds of `times` runs in one submission, that of a submission of nothing left out.
@@ -506,7 +525,7 @@ impl<'a> Bench<'a> {
             self.seconds(&program, 1).await?;
         }
         let once = self.seconds(&program, 1).await?;
-        Ok(Candidate { variant, program, once, samples: vec![] })
+        Ok(Candidate { variant, program, once, samples: vec![], times: 1.0 })
     }
 
     /// What remains of a failure, once `notice` is told: whether it may pass. Memory that ran out may be free another time, and
@@ -548,7 +567,7 @@ impl<'a> Bench<'a> {
         for _ in 0..ROUNDS {
             for mut candidate in std::mem::take(&mut candidates) {
                 let outcome =
-                    if candidate.once <= HOPELESS * best { self.sample(&mut candidate).await } else { Ok(()) };
+                    if self.is_hopeless(&candidate, best) { Ok(()) } else { self.sample(&mut candidate).await };
                 match outcome {
                     Ok(()) => candidates.push(candidate),
                     Err(e) => may_pass |= self.survive(job, candidate.variant, e, notice).await?,

@@ -46,6 +46,15 @@ pub struct LstmLayer {
 }
 
 /// The rows of an LSTM's sequences.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// let rows = Rows::of_slots(8, 64);
+/// assert_eq!((rows.steps, rows.rows), (64, 8));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
     /// T, steps of the sequence.
@@ -69,6 +78,17 @@ impl Rows {
 }
 
 /// Where the state of a sequence starts.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// // Windows that follow one another, of which each slot may begin another piece.
+/// let mut graph = Graph::without_params();
+/// let keep = graph.tensor("keep", 8, Kind::Input);
+/// assert!(matches!(State::Carried { keep: Some(keep) }, State::Carried { keep: Some(view) } if view.len == 8));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum State {
     /// From zero each time.

@@ -12,6 +12,27 @@ use crate::gpu::{Capabilities, Format};
 ///
 /// No gradient of its own: the graph hands that of a weight's copy to the weight, and truncated backpropagation through
 /// time detaches states.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// // Rounded to f16 and back: 11 bits of a third are left.
+/// let mut graph = Graph::without_params();
+/// let x = graph.tensor("x", 1, Kind::Input);
+/// let (half, y) = (graph.temp_as("half", 1, Format::F16), graph.tensor("y", 1, Kind::Output));
+/// graph.apply(Cast { len: 1, from: Format::F32, to: Format::F16 }, &[x, half]);
+/// graph.apply(Cast { len: 1, from: Format::F16, to: Format::F32 }, &[half, y]);
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let program = session.add_all_blocking(vec![Plan::compile("halves", graph)])?[0];
+/// session.write(program, x, &[1.0 / 3.0])?;
+/// session.run(program, 1, &Uniforms::default())?;
+/// assert_eq!(session.read_blocking(program, &[y])?, [[0.333_251_95]]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cast {
     /// Elements.

@@ -11,6 +11,16 @@ use crate::Result;
 use crate::gpu::{Capabilities, Format};
 
 /// Where and how strongly to drop; rate 0 leaves everything.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// // The second dropout of a network, of half of a tensor `[T, B, 32]`.
+/// let site = DropoutSite { site: 1, rate: 0.5, inner: 32 };
+/// assert_eq!(site.rate, 0.5);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct DropoutSite {
     /// Number of the dropout site in the model; sites have masks of their own.

@@ -40,6 +40,15 @@ pub enum Layout {
 }
 
 /// What is applied to the product and its bias.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// let product = Gemm { activation: Activation::Tanh, ..Gemm::new(deepj::ops::gemm::Layout::NN, 2, 3, 4) };
+/// assert_eq!(product.label(), "gemm NN 2x3x4 tanh");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Activation {
     /// Nothing.

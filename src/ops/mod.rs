@@ -48,6 +48,16 @@ pub use recorder::{Recorded, Recorder};
 pub struct TensorId(pub u32);
 
 /// A range of a tensor, in elements. What ops are bound to.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// let x: View = Graph::without_params().tensor("x", 10, Kind::Input);
+/// let last = x.slice(8, 2);
+/// assert_eq!((last.start, last.len, last.tensor), (8, 2, x.tensor));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     /// The storage root.
@@ -119,6 +129,16 @@ impl Arg {
 /// What changes from run to run without being a tensor: 16 words, rewritten by the host before each run.
 ///
 /// The shaders' `struct Uniforms` in `shaders/common.wgsl` has the same words in the same order.
+///
+/// # Examples
+///
+/// ```
+/// use deepj::prelude::*;
+///
+/// // Update 7 of a run with seed 1: an optimiser's `advance` sets the rest.
+/// let uniforms = Uniforms { seed: 1, update: 7, ..Uniforms::default() };
+/// assert_eq!(uniforms.update, 7);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Uniforms {
     /// Seed of all random decisions.
@@ -230,6 +250,48 @@ pub trait Tape {
 }
 
 /// One operation with its shapes.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::ops::{Arg, Args, Cost, Real, cpu_both};
+/// use deepj::prelude::*;
+///
+/// /// `y = x^2`. This one runs on the CPU; `variants` and `record` would give it kernels.
+/// #[derive(Debug, serde::Serialize)]
+/// struct Square {
+///     len: usize,
+/// }
+///
+/// impl Square {
+///     fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
+///         let ([x], [y]) = args.take();
+///         y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * x);
+///     }
+/// }
+///
+/// impl Op for Square {
+///     fn args(&self) -> Vec<Arg> {
+///         vec![Arg::read("x", self.len), Arg::write("y", self.len)]
+///     }
+///     fn cost(&self) -> Cost {
+///         Cost { flops: self.len as u64, bytes: self.operand_bytes() }
+///     }
+///     cpu_both!();
+/// }
+///
+/// let mut graph = Graph::without_params();
+/// let (x, y) = (graph.tensor("x", 2, Kind::Input), graph.tensor("y", 2, Kind::Output));
+/// graph.apply(Square { len: 2 }, &[x, y]);
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let program = session.add_all_blocking(vec![Plan::compile("squares", graph)])?[0];
+/// session.write(program, x, &[3.0, -4.0])?;
+/// session.run(program, 1, &Uniforms::default())?;
+/// assert_eq!(session.read_blocking(program, &[y])?, [[9.0, 16.0]]);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Op: fmt::Debug + Send + Sync {
     /// The op's name: this file's, and its shader's. Unless said otherwise, its type's.
     fn name(&self) -> &'static str {

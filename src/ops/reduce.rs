@@ -15,6 +15,25 @@ const BLOCK: usize = 1024;
 /// `y[s, :] = sum of x[r, :] over the rows r of sequence s`: bias gradients and loss totals.
 ///
 /// Operands: `x [rows, cols]`, `y [sequences, cols]`.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::ops::RowGroups;
+/// use deepj::prelude::*;
+///
+/// let mut graph = Graph::without_params();
+/// let (x, y) = (graph.tensor("x", 6, Kind::Input), graph.tensor("y", 2, Kind::Output));
+/// graph.apply(SumRows::new(3, 2, RowGroups { inner: 1, sequences: 1 }), &[x, y]);
+/// let mut session = Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
+/// let program = session.add_all_blocking(vec![Plan::compile("sums", graph)])?[0];
+/// session.write(program, x, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])?;
+/// session.run(program, 1, &Uniforms::default())?;
+/// assert_eq!(session.read_blocking(program, &[y])?, [[9.0, 12.0]]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SumRows {
     /// Rows of `x`.

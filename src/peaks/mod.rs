@@ -65,7 +65,7 @@ impl Measurement {
     pub fn doubt(&self) -> Option<String> {
         let percent = |part: f64| format!("{:.0} %", 100.0 * part);
         match self.load.filter(|load| *load > MOST_LOAD) {
-            Some(load) => Some(format!("other programs kept {} of the processors busy", percent(load))),
+            Some(load) => Some(format!("in the minute before, programs kept {} of the processors busy", percent(load))),
             None if self.spread > MOST_SPREAD => {
                 Some(format!("half of the runs were slower than the best by {} or more", percent(self.spread)))
             }
@@ -99,12 +99,8 @@ impl RooflineLimits {
             (Some(a), Some(b)) => Some(a.max(b)),
             (a, b) => a.or(b),
         };
-        let doubtful = |of: &Option<Measurement>| of.as_ref().is_none_or(|measurement| measurement.doubt().is_some());
-        let measurement = if doubtful(&self.measurement) && !doubtful(&other.measurement) {
-            other.measurement
-        } else {
-            self.measurement
-        };
+        let measurement =
+            if self.doubt().is_some() && other.doubt().is_none() { other.measurement } else { self.measurement };
         Self {
             f32_gflops: self.f32_gflops.max(other.f32_gflops),
             f16_gflops: most(self.f16_gflops, other.f16_gflops),
@@ -120,7 +116,10 @@ impl RooflineLimits {
 
     /// Why they may be too low, if they may be.
     pub fn doubt(&self) -> Option<String> {
-        self.measurement.as_ref().and_then(Measurement::doubt)
+        match &self.measurement {
+            Some(measurement) => measurement.doubt(),
+            None => Some("an earlier version measured them, and it is not known how busy the machine was".into()),
+        }
     }
 
     /// Whether something can be given as a part of them.
@@ -301,7 +300,11 @@ mod tests {
         assert_eq!(quiet.clone().or_better(busy.clone()), best);
         assert_eq!(busy.clone().or_better(quiet.clone()), best);
         assert!(quiet.doubt().is_none());
-        assert_eq!(busy.doubt().unwrap(), "other programs kept 90 % of the processors busy");
+        assert_eq!(busy.doubt().unwrap(), "in the minute before, programs kept 90 % of the processors busy");
+        // Of those that an earlier version kept nobody knows; they are measured again.
+        let old = RooflineLimits { measurement: None, ..quiet.clone() };
+        assert!(old.doubt().is_some());
+        assert_eq!(old.or_better(quiet.clone()), quiet);
         let uneven = RooflineLimits { measurement: measured(None, 0.5), ..quiet };
         assert!(uneven.doubt().unwrap().contains("50 %"));
         // The best of three is 10, the median 6.

@@ -164,6 +164,8 @@ pub enum Judgement<'a> {
     Slower(Vec<&'a str>),
     /// All kernels together are, by this part: the machine's doing, or the program's.
     Undecided(f64),
+    /// It cannot be told, for this reason.
+    Unknown(&'static str),
 }
 
 impl Comparison {
@@ -174,6 +176,8 @@ impl Comparison {
         match () {
             () if !slower.is_empty() => Judgement::Slower(slower),
             () if drift > threshold => Judgement::Undecided(drift),
+            () if self.rows.is_empty() => Judgement::Unknown("no kernel is in both profiles"),
+            () if self.step.verdict == Verdict::Unknown => Judgement::Unknown("there are too few runs"),
             () => Judgement::Fine,
         }
     }
@@ -566,6 +570,12 @@ mod tests {
         // Of 11 tests one alone needs p = 0.05 / 11 = 0.0045: 2 / binomial(12, 6) is 0.0022, 2 / binomial(10, 5) 0.0079.
         assert_eq!([1, 3, 5].map(wanted), [(10, true); 3]);
         assert_eq!([6, 20].map(wanted), [(0, false); 2]);
+        // Nor is it said that nothing is slower.
+        let few = compare(&flat(&steady(100.0, 2)), &flat(&steady(100.0, 2)));
+        assert_eq!(few.judgement(0.05), Judgement::Unknown("there are too few runs"));
+        let times = steady(100.0, 20);
+        let other = fixtures::profile(&[("another", "another", &times[..])]);
+        assert_eq!(compare(&flat(&times), &other).judgement(0.05), Judgement::Unknown("no kernel is in both profiles"));
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Measuring {
         // Nodes whose grids are all empty run nothing.
         let ran = self.calls.iter().enumerate().filter(|(_, calls)| !calls.runs[middle].is_empty());
         let mut kernels: Vec<(usize, Kernel)> =
-            ran.map(|(i, calls)| (i, kernel(calls, middle, wall, &self.header))).collect();
+            ran.map(|(i, calls)| (i, kernel(calls, middle, wall, (&self.header, workload.is_on_hardware())))).collect();
         kernels.sort_by(|a, b| b.1.total_ms.total_cmp(&a.1.total_ms));
         let place: HashMap<usize, usize> = kernels.iter().enumerate().map(|(new, (old, _))| (*old, new)).collect();
         for span in &mut spans {
@@ -245,7 +245,7 @@ impl Measuring {
 }
 
 /// The figures of a kernel; totals are those of the run number `middle`, which took `wall` microseconds.
-fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
+fn kernel(calls: &Calls, middle: usize, wall: f64, (header, hardware): (&Header, bool)) -> Kernel {
     let Calls { kernel, variant, shape, cost, dispatches, facts, runs } = calls;
     let on_cpu = header.clock == Clock::Cpu;
     let of_calls = |time: fn(&Call) -> f64| sorted(&runs.iter().flatten().map(time).collect::<Vec<_>>());
@@ -264,7 +264,8 @@ fn kernel(calls: &Calls, middle: usize, wall: f64, header: &Header) -> Kernel {
     pipelines.dedup();
     let compile_ms = pipelines.iter().map(|(_, compile)| compile.as_secs_f64() * 1e3).sum::<f64>();
     let flop_peak = flop_peak(variant, &header.peaks);
-    let workgroups = (!on_cpu).then(|| largest.0.iter().map(|&n| u64::from(n)).product::<u64>());
+    // A software adapter has no more compute units than there are processors.
+    let workgroups = hardware.then(|| largest.0.iter().map(|&n| u64::from(n)).product::<u64>());
     Kernel {
         kernel: kernel.to_string(),
         variant: variant.clone(),

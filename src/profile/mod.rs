@@ -27,6 +27,7 @@ mod table;
 mod trace;
 mod workload;
 
+pub use isa::compiled;
 pub use report::{
     Bound, CPU_VARIANT, Clock, FORMAT, Gap, Header, Kernel, Profile, Record, Span, Summary, Track, VERSION,
 };
@@ -161,6 +162,14 @@ pub fn check(what: &What, settings: &Settings, device: &Device, selection: &Kern
     if let (Some(remedy), Some((_, flag))) = (remedy, given.into_iter().find(|(given, _)| *given)) {
         return Err(Error::usage(format!("{flag} has no effect here"), remedy));
     }
+    let remedy = match (what, device) {
+        (What::Train, Device::Gpu(_)) => None,
+        (What::Train, Device::Cpu { .. }) => Some("leave it out: it is about kernels of a GPU, and the CPU computes"),
+        _ => Some("leave it out: it is about the plans of training"),
+    };
+    if let (Some(remedy), Some(_)) = (remedy, selection.pairs) {
+        return Err(Error::usage("--pairs has no effect here", remedy));
+    }
     let sizes = settings.sizes(what, device)?;
     sizes.options.precision.check(device.capabilities())?;
     let plan = match what {
@@ -196,12 +205,9 @@ pub async fn profile(
             ("generate", Workload::generate(sizes.model.as_ref(), shape, device.clone(), selection).await?)
         }
         What::Op { name, shape } => {
-            let mut ops = ops(name, shape.as_deref(), &sizes, (&device, &selection))?;
-            if shape.is_none() {
-                // Sized to the device, where it is a software adapter that a whole op of training keeps busy for long.
-                ops = ops.into_iter().map(|op| fitting(op, &device, &peaks)).collect();
-            }
-            return profile_ops(name, ops, settings, &sizes, device, selection, peaks, progress).await;
+            let ops = ops(name, shape.as_deref(), &sizes, (&device, &selection))?;
+            return profile_ops(name, (ops, shape.is_none()), settings, &sizes, device, selection, peaks, progress)
+                .await;
         }
     };
     let plan = workload.plan().name.clone();
@@ -210,15 +216,29 @@ pub async fn profile(
     measure::measure(&mut workload, header, None, |done| progress(&plan, done as f64 / total)).await
 }
 
-/// An excerpt of an op that a software adapter, or the CPU, runs in about a tenth of a second, or all of it where that does.
-fn fitting(op: Arc<dyn Op>, device: &Device, peaks: &RooflineLimits) -> Arc<dyn Op> {
+/// An excerpt of an op that a software adapter, or the CPU, runs in about a tenth of a second in its first variant, or all of it where
+/// that does. It begins small, since how far a kernel stays below the device's peak is not known before it has run.
+async fn fitting(op: Arc<dyn Op>, device: &Device, selection: &KernelSelection) -> Result<Arc<dyn Op>> {
     const SECONDS: f64 = 0.1;
-    let software = device.capabilities().is_none_or(|able| able.device_type == gpu::DeviceType::Software);
-    let most = (SECONDS * 1e9 * peaks.f32_gflops) as u64;
-    if !software || op.cost().flops <= most {
-        return op;
+    const FIRST: u64 = 1 << 22;
+    if device.capabilities().is_some_and(|able| able.device_type != gpu::DeviceType::Software) {
+        return Ok(op);
     }
-    op.excerpt(most).map_or(op, Arc::from)
+    let mut most = FIRST;
+    loop {
+        if op.cost().flops <= most {
+            return Ok(op);
+        }
+        let Some(excerpt) = op.excerpt(most).map(Arc::<dyn Op>::from) else { return Ok(op) };
+        let first = KernelSelection { overrides: vec![], tune: Tune::Off, ..selection.clone() };
+        let mut workload = Workload::op(excerpt.clone(), device.clone(), first).await?;
+        workload.run().await?;
+        let seconds = workload.run().await?.wall.as_secs_f64();
+        if seconds >= SECONDS / 4.0 {
+            return Ok(excerpt);
+        }
+        most = most.saturating_mul((SECONDS / seconds.max(1e-6)).clamp(2.0, 16.0) as u64);
+    }
 }
 
 /// The different ops that `name` stands for in the plans of training and generation, or in the given shape.
@@ -254,7 +274,7 @@ fn ops(
 #[allow(clippy::too_many_arguments)] // the arguments of `profile`, and what it has found out
 async fn profile_ops(
     name: &str,
-    ops: Vec<Arc<dyn Op>>,
+    (ops, to_fit): (Vec<Arc<dyn Op>>, bool),
     settings: &Settings,
     sizes: &Sizes,
     device: Device,
@@ -265,6 +285,13 @@ async fn profile_ops(
     let header = settings.header(format!("op {name}"), name.into(), sizes, &device, peaks);
     let mut wanted = vec![];
     for op in ops {
+        // Sized to the device, where it is a software adapter that a whole op of training keeps busy for long.
+        let op = if to_fit {
+            progress(&format!("the size of {}", op.label()), 0.0);
+            fitting(op, &device, &selection).await?
+        } else {
+            op
+        };
         let supported = device.capabilities().map(|capabilities| op.supported(capabilities));
         let overridden =
             selection.overrides.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));

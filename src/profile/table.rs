@@ -293,7 +293,7 @@ fn head(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
     known.push(rate("matrix", "GFLOP/s", peaks.matrix_gflops));
     known.push(rate("memory", "GB/s", Some(peaks.bandwidth_gbs)));
     known.push(rate("workgroup memory", "GB/s", peaks.workgroup_gbs));
-    known.push(rate("caches", "GB/s", peaks.cache_gbs));
+    known.push(rate("caches", "GB/s", peaks.cache_gbs.filter(|caches| *caches > peaks.bandwidth_gbs)));
     known.push(rate("launch", "us", Some(peaks.launch_us)));
     known.push(rate("readback", "us", Some(peaks.readback_us)));
     vec![
@@ -336,7 +336,7 @@ fn foot(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
         "peaks are measured".into(),
         "a kernel is bound by what would take longest at them".into(),
         "if that is a quarter of its time".into(),
-        format!("else by occupancy (fewer than {COMPUTE_UNITS} workgroups) or latency"),
+        format!("else by occupancy (on hardware, fewer than {COMPUTE_UNITS} workgroups) or latency"),
     ];
     if let Some(compiled) = profile.kernels.iter().find_map(|kernel| kernel.compiled.as_ref()) {
         notes.push(format!("registers, spills and waves a SIMD are those of {}, by a table", compiled.chip));
@@ -405,12 +405,14 @@ pub(super) fn digits(value: f64) -> String {
 struct Line<'a> {
     record: &'static str,
     name: &'a str,
+    kernel: &'a str,
     variant: &'a str,
     shape: &'a str,
     calls: Option<usize>,
     dispatches: Option<usize>,
     total_ms: Option<f64>,
     share: Option<f64>,
+    overhead: Option<f64>,
     min_us: Option<f64>,
     p50_us: Option<f64>,
     p95_us: Option<f64>,
@@ -476,7 +478,7 @@ pub fn csv(profile: &Profile) -> String {
     let mut lines: Vec<Line> = vec![];
     lines.extend(kernels.iter().map(|k| Line {
         record: "kernel",
-        name: &k.kernel,
+        kernel: &k.kernel,
         variant: &k.variant,
         shape: &k.shape,
         calls: Some(k.calls),
@@ -531,7 +533,7 @@ pub fn csv(profile: &Profile) -> String {
         record: "overhead",
         name: "profiling",
         total_ms: Some(added),
-        share: Some(summary.overhead),
+        overhead: Some(summary.overhead),
         ..base()
     });
     let peak = |name| Line { record: "peak", name, ..base() };
@@ -665,7 +667,7 @@ mod tests {
         assert!((0..rows.len()).all(|row| get(row, "adapter") == "A \"B\", C\nD"));
         for (i, kernel) in profile.kernels.iter().enumerate() {
             assert_eq!(
-                [get(i, "name"), get(i, "variant"), get(i, "shape")],
+                [get(i, "kernel"), get(i, "variant"), get(i, "shape")],
                 [&kernel.kernel, &kernel.variant, &kernel.shape].map(String::as_str)
             );
             for (name, value) in [

@@ -107,6 +107,11 @@ impl Workload {
         Ok(workload)
     }
 
+    /// Whether a real GPU runs it.
+    pub fn is_on_hardware(&self) -> bool {
+        self.session.capabilities().is_some_and(|able| able.device_type != gpu::DeviceType::Software)
+    }
+
     /// Calls of one op. What products and LSTMs read in f32 is random, since a GPU that is limited by its power is faster
     /// on zeros; the convolution hears a random roll, since the CPU backend passes silent notes over. All else is zero.
     ///

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::kernels::Pass;
-use super::report::{DeviceReport, Report, Row};
+use super::report::{DeviceReport, Failure, Report, Row};
 use crate::gpu::Capabilities;
 use crate::peaks::RooflineLimits;
 
@@ -54,6 +54,18 @@ impl<'a> Column<'a> {
         }
         self.others.append(&mut other.others.clone());
         self.others.push(format!("taken instead of {}", told(&other)));
+        // A report that did not come to its end tells of a crash or a machine that stood still: another does not make that good.
+        if other.report.complete {
+            return;
+        }
+        let own = self.device.defects();
+        let defects = other.device.defects().into_iter().filter(|defect| !own.contains(defect));
+        let of = format!("in the report of {} that was not taken", other.report.date);
+        let failures: Vec<Failure> =
+            defects.map(|defect| Failure { name: of.clone(), error: defect, known: None }).collect();
+        if !failures.is_empty() {
+            self.device.to_mut().failures.extend(failures);
+        }
     }
 
     fn cases(&self) -> usize {

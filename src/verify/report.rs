@@ -268,13 +268,19 @@ impl DeviceReport {
         self.capabilities.as_ref().map_or_else(|| "CPU backend".into(), ToString::to_string)
     }
 
-    /// Adds what a report of another part has found on the same device. A row that both have is taken from the one with more cases.
+    /// Adds what a report of another part has found on the same device. A row that both have is taken from the one with more cases, with
+    /// the failures of both.
     pub fn join(&mut self, other: &Self) {
         for row in &other.checks {
             let own = self.row(&row.name, row.pass);
-            if row.cases > own.cases {
-                *own = row.clone();
+            let mut other = row.clone();
+            if other.cases > own.cases {
+                std::mem::swap(own, &mut other);
             }
+            let new = |failure: &Failure| !own.failures.iter().any(|own| own.name == failure.name);
+            let failures: Vec<Failure> = other.failures.into_iter().filter(new).collect();
+            own.failures.extend(failures);
+            own.passed = own.passed.min(own.cases.saturating_sub(own.failures.len()));
         }
         fn missing<T: Clone>(own: &mut Option<T>, other: &Option<T>) {
             if own.is_none() {

@@ -275,6 +275,20 @@ fn a_damaged_checkpoint_is_named() {
     fails(path, &["inspect", "corpus/plain/smith/0.mid"], 1, &["0.mid", "safetensors"]);
 }
 
+/// A run that was stopped before its first validation.
+#[test]
+fn a_run_that_validated_nothing_yet_gives_its_last_checkpoint() {
+    let dir = with_run();
+    let path = dir.path();
+    std::fs::remove_file(path.join("run/best.safetensors")).unwrap();
+    let output = deepj(path, &["generate", "--checkpoint", "run", "--bars", "1", "-o", "piece.mid"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("run has no best.safetensors"), "{said}");
+    assert!(path.join("piece.mid").exists());
+    std::fs::remove_file(path.join("run/last.safetensors")).unwrap();
+    fails(path, &["generate", "--checkpoint", "run", "--bars", "1", "-o", "other.mid"], 1, &["run/best.safetensors"]);
+}
+
 /// A limit on the size of files fails as a full disk does: amid writing.
 #[cfg(unix)]
 #[test]

@@ -3,7 +3,7 @@
 use deepj::gpu;
 use deepj::profile::{Profile, Track};
 
-use crate::{fails, folder, succeeds};
+use crate::{deepj, fails, folder, succeeds};
 
 const TINY: [&str; 14] = [
     "--preset",
@@ -77,10 +77,30 @@ fn wrong_use_is_answered() {
         (&["profile", "train", "--format", "trace", "-o", "folder"], 1, &["folder", "is a folder"]),
         (&["profile", "train", "--roofline", "no/no/roofline.svg"], 1, &["no/no/roofline.svg", "cannot be written"]),
         (&["profile", "compare", "none.jsonl", "none.jsonl"], 1, &["none.jsonl"]),
+        (&["profile", "generate", "--pairs", "on"], 2, &["--pairs has no effect here", "plans of training"]),
+        (&["profile", "train", "--pairs", "on"], 2, &["--pairs has no effect here", "the CPU computes"]),
     ] {
         fails(at, arguments, code, texts);
     }
     assert!(!at.join("roofline.svg").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_side_that_writes_no_profile_is_not_given_that_of_the_other() {
+    let dir = folder();
+    let what = ["--pairs", "2", "--runs", "1", "--", "op", "gemm", "--shape", "m=8,n=8,k=8", "--device", "cpu"];
+    for (side, name) in [("--program-a", "A"), ("--program-b", "B")] {
+        let arguments = [&["profile", "ab", side, "/bin/true"][..], &what].concat();
+        fails(dir.path(), &arguments, 1, &[name, "/bin/true ended well and wrote no profile"]);
+    }
+    // Other work is said.
+    let arguments = [&["profile", "ab", "--a=--shape m=8,n=8,k=8", "--b=--shape m=8,n=9,k=8"], &what[..7]].concat();
+    let output = deepj(dir.path(), &[&arguments[..], &["--device", "cpu"]].concat());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("A and B do other work"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains(" times as long as A, "), "{printed}");
 }
 
 #[test]

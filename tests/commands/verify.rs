@@ -7,7 +7,7 @@ use deepj::verify::Report;
 use super::{fails, folder, program, succeeds};
 
 #[test]
-fn a_machine_without_adapters_gets_a_report_and_a_remedy() {
+fn a_machine_without_adapters_gets_a_report_and_is_told_why() {
     let dir = folder();
     // There is no Metal here, so no adapter is found; on a Mac there is no Direct3D.
     let other = if cfg!(target_os = "macos") { "dx12" } else { "metal" };
@@ -15,11 +15,10 @@ fn a_machine_without_adapters_gets_a_report_and_a_remedy() {
     let output = program(dir.path(), &arguments).env("WGPU_BACKEND", other).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
-    for system in ["Debian", "Fedora", "Arch", "Windows", "macOS"] {
-        assert!(errors.contains(system), "{errors}");
-    }
+    let why = format!("WGPU_BACKEND={other} leaves out the adapters of all other backends");
+    assert!(errors.contains(&why), "{errors}");
     let report = Report::read(&dir.path().join("report.json")).unwrap();
-    assert!(report.notes.iter().any(|note| note.contains("mesa-vulkan-drivers")), "{:?}", report.notes);
+    assert!(report.notes.iter().any(|note| note.contains(&why)), "{:?}", report.notes);
     let [cpu] = &report.devices[..] else { panic!("{} devices", report.devices.len()) };
     assert!(cpu.capabilities.is_none() && cpu.defects().is_empty());
     assert_eq!(cpu.checks.iter().map(|row| row.cases).sum::<usize>(), 2, "{:?}", cpu.checks);

@@ -142,7 +142,7 @@ pub fn make(workshop: &Workshop, thing: &'static str) -> Result<(), String> {
         // learned from.
         "weights.safetensors" => drop(run("deepj export builtin -o weights.safetensors")?),
         "before.jsonl" => {
-            run("deepj profile train --runs 2 --batch 1 --seq 8 --format jsonl -o before.jsonl")?;
+            run("deepj profile train --runs 12 --batch 1 --seq 8 --format jsonl -o before.jsonl")?;
         }
         // Two profiles of one program differ where the machine is busy.
         "after.jsonl" => copied("before.jsonl", thing)?,

@@ -9,6 +9,7 @@ const READY = ["baroque-1", "baroque-2", "baroque-3", "classical-1", "classical-
 const PIECES = Object.fromEntries(READY.map((name) => [name, new URL(`./pieces/${name}.mid`, import.meta.url).href]));
 const MIDI_MOST = 16 * 2 ** 20;
 const CHECKPOINT_MOST = 512 * 2 ** 20;
+const MUTE = "This browser makes no sound; the piece is composed and shown, and can be downloaded.";
 
 const client = new Client();
 const player = new Player();
@@ -146,7 +147,7 @@ async function compose() {
     tellDevice(answer);
     $("how").textContent = answer.how;
     begun("piece");
-    if (!sound) trouble("This browser makes no sound; the piece is composed and shown, and can be downloaded.");
+    if (!sound) trouble(MUTE);
     await client.call("begin");
   } catch (error) {
     failed(error);
@@ -274,6 +275,7 @@ function frame() {
   }
   again();
 }
+player.onmute = () => trouble(MUTE);
 player.onreached = (seconds) => {
   client.tell("position", { seconds });
   midiOut.give(player);

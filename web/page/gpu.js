@@ -4,7 +4,7 @@
  * Has wgpu find a name of the adapter, and Firefox look at the GPU.
  *
  * wgpu takes an adapter's name from `description`, which browsers leave empty; vendor, architecture and device say more. Firefox looks
- * every 100 ms whether a buffer is mapped, unless something is submitted meanwhile.
+ * every 100 ms whether a buffer is mapped or work is done, unless something is submitted meanwhile.
  */
 export async function prepareGpu() {
   if (!navigator.gpu) return;
@@ -27,12 +27,14 @@ export async function prepareGpu() {
     queue = device.queue;
     return device;
   };
-  const map = GPUBuffer.prototype.mapAsync;
-  GPUBuffer.prototype.mapAsync = function (...given) {
-    const mapped = map.apply(this, given);
-    const nudge = setInterval(() => queue.submit([]), 2);
-    const quiet = () => clearInterval(nudge);
-    mapped.then(quiet, quiet);
-    return mapped;
-  };
+  for (const [prototype, name] of [[GPUBuffer.prototype, "mapAsync"], [GPUQueue.prototype, "onSubmittedWorkDone"]]) {
+    const wait = prototype[name];
+    prototype[name] = function (...given) {
+      const waited = wait.apply(this, given);
+      const nudge = setInterval(() => queue.submit([]), 2);
+      const quiet = () => clearInterval(nudge);
+      waited.then(quiet, quiet);
+      return waited;
+    };
+  }
 }

@@ -19,13 +19,19 @@ export function hold(name, value) {
   }
 }
 
+/** What the browser lacks of a GPU, in words. */
+async function lacking() {
+  // The studio's devices are the program's, whatever the browser has.
+  if (deepj.where === "studio") return "";
+  if (!navigator.gpu) return "this browser has no WebGPU";
+  return (await navigator.gpu.requestAdapter()) ? "" : "this browser offers no GPU";
+}
+
 /** Opens a device: `gpu`, `cpu`, or `auto`, which takes hardware where there is some. */
 export async function open(choice) {
   if (held.device && held.choice === choice) return;
   hold("device", null);
   let why = "";
-  // The studio's devices are the program's, whatever the browser has.
-  const missing = deepj.where !== "studio" && !navigator.gpu;
   if (choice !== "cpu") {
     try {
       const device = await deepj.Device.open(false);
@@ -35,14 +41,15 @@ export async function open(choice) {
         device.free();
       }
     } catch (error) {
+      const missing = await lacking();
       if (choice === "gpu") {
         if (deepj.where === "studio") throw error;
-        const remedy = !missing
-          ? "choose the CPU, which needs no GPU, or look at chrome://gpu what the browser says of it"
+        const remedy = navigator.gpu
+          ? "choose the CPU, which needs no GPU, or look at chrome://gpu, in Firefox at about:support, what the browser says of it"
           : "choose the CPU, or take a browser that has WebGPU";
-        throw Object.assign(new Error(missing ? "this browser has no WebGPU" : error.message), { remedy });
+        throw Object.assign(new Error(missing || error.message), { remedy });
       }
-      why = missing ? "this browser has no WebGPU" : error.message;
+      why = missing || error.message;
     }
   }
   held.device ??= await deepj.Device.open(true);

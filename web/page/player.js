@@ -7,6 +7,8 @@ const FADE = 0.03;
 const TICK = 0.1;
 /** Seconds before its time at which a MIDI port is given a note: what it was given, not every browser can take back. */
 const GIVEN = 0.3;
+/** Seconds that the audio clock may take to begin. */
+const PATIENCE = 5;
 
 /** The browser's sound, or a clock alone where it has none. */
 export class Player {
@@ -21,6 +23,8 @@ export class Player {
   late = 0;
   /** Called again and again while it plays, with the seconds of the music that were heard. */
   onreached = () => {};
+  /** Called where the audio clock does not begin; the music goes on without sound. */
+  onmute = () => {};
   #turn = 0;
 
   /** Whether there is sound. To be called from a click, without which browsers keep it off. */
@@ -59,6 +63,22 @@ export class Player {
     this.#pausedAt = null;
     this.late = 0;
     this.#tick(this.#turn);
+    if (this.#context) this.#watch(this.#turn, this.#context.currentTime);
+  }
+
+  /** Takes a clock alone where that of the sound stands still, as Firefox's does where there is no sound card. */
+  #watch(turn, began) {
+    setTimeout(() => {
+      if (turn !== this.#turn || this.#context.currentTime > began) return;
+      if (this.paused) return this.#watch(turn, began);
+      const { position } = this;
+      this.#context.close().catch(() => {});
+      this.#context = this.#gain = null;
+      this.#sources.clear();
+      if (this.#zero !== null) this.#zero = this.#now() - position;
+      this.#tick(turn);
+      this.onmute();
+    }, 1000 * PATIENCE);
   }
 
   /** Calls `onreached` by the audio clock, since timers are slowed down in a tab that is hidden. */

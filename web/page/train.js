@@ -147,6 +147,7 @@ async function sample() {
 }
 client.addEventListener("part", ({ detail }) => player.add(detail));
 let over = Infinity;
+player.onmute = () => trouble("This browser makes no sound.");
 player.onreached = (seconds) => {
   client.tell("position", { seconds });
   if (seconds > over) quiet();
@@ -236,7 +237,7 @@ if (["auto", "gpu", "cpu"].includes(device)) $("device").value = device;
 try {
   await client.call("load");
   state("Ready.");
-  $("start").disabled = false;
+  buttons();
 } catch (error) {
   trouble(error);
   state("The page cannot train.");

@@ -43,7 +43,12 @@ function loaded() {
   module ??= (async () => {
     const features = await prepareGpu();
     const bytes = await fetched(new URL("./deepj_web_bg.wasm", import.meta.url), "the program");
-    await init({ module_or_path: bytes });
+    try {
+      await init({ module_or_path: bytes });
+    } catch (error) {
+      if (!(error instanceof WebAssembly.CompileError)) throw error;
+      throw Object.assign(new Error(`this browser cannot run the program (${error.message})`), { remedy: "take a newer version of it, or another one" });
+    }
     return features;
   })();
   return module;

@@ -14,9 +14,11 @@ use crate::cli::tell;
 
 /// The bars of a piece where nothing is said.
 const BARS: f64 = 32.0;
-/// Candidates for each piece, where something is wished that some of them meet better than others, and the least of them.
+/// Candidates for each piece, where something is wished that some of them meet better than others, and the least of them; where the
+/// density is to change, which single bars follow least, there are more.
 const CANDIDATES: usize = 8;
 const LEAST_CANDIDATES: usize = 32;
+const LEAST_BY_DENSITY: usize = 64;
 
 /// How long, in which key, how loud, how dense.
 #[derive(clap::Args)]
@@ -54,7 +56,7 @@ pub struct WishArguments {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     style_emphasis: Option<f32>,
     /// Compose so many and keep the best [default: as many as --count; with --key, --dynamics, --density
-    /// or --mood 8 times as many, at least 32]
+    /// or --mood 8 times as many, at least 32, or 64 where the density changes]
     #[arg(long, value_name = "N")]
     candidates: Option<usize>,
     /// Close the piece with a chord, the best of 16 continuations of its last two bars, or let it break off as in the paper
@@ -217,7 +219,9 @@ impl WishArguments {
     /// How many to compose for `count` pieces.
     pub fn candidates(&self, count: usize) -> usize {
         let curves = self.dynamics.is_some() || self.density.is_some() || self.mood.is_some();
-        let more = if curves || self.key.is_some() { (CANDIDATES * count).max(LEAST_CANDIDATES) } else { count };
+        let changes = self.density.as_deref().is_some_and(|density| density.contains('@'));
+        let least = if changes { LEAST_BY_DENSITY } else { LEAST_CANDIDATES };
+        let more = if curves || self.key.is_some() { (CANDIDATES * count).max(least) } else { count };
         self.candidates.unwrap_or(more.min(MAX_PIECES).max(count))
     }
 

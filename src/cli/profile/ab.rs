@@ -1,11 +1,13 @@
 //! `deepj profile ab`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use deepj::profile::Profile;
 use deepj::profile::ab::{MOST, PILOT, Pairs, Ratio, Verdict};
+use deepj::profile::compare::comparable;
 use deepj::{Error, Result};
 use serde::Serialize;
 
@@ -86,17 +88,34 @@ impl Ab {
         let file = folder.path().join("profile.jsonl");
         let precision = self.precision / 100.0;
         let (mut pairs, began) = (Pairs::default(), Instant::now());
+        // What each side's first process ran.
+        let mut firsts: [Option<Profile>; 2] = [None, None];
         let mut wanted = self.pairs.map_or(PILOT, usize::from);
         while pairs.times.len() < wanted {
             let mut times = [0.0; 2];
             let order = if pairs.times.len().is_multiple_of(2) { [0, 1] } else { [1, 0] };
             for side in order {
-                times[side] = self.step(side, &programs[side], &file)?;
+                let profile = self.profiled(side, &programs[side], &file)?;
+                times[side] = profile.summary.step_ms;
+                match &firsts[side] {
+                    Some(first) if shapes(first) != shapes(&profile) => {
+                        return Err(Error::run(
+                            format!("{} did not run the same in all its processes", ["A", "B"][side]),
+                            "give sizes that do not depend on what is measured of the device (--shape, --batch, --seq)",
+                        ));
+                    }
+                    Some(_) => {}
+                    None => firsts[side] = Some(profile),
+                }
+            }
+            if let (0, [Some(a), Some(b)]) = (pairs.times.len(), &firsts) {
+                differences(a, b).iter().for_each(|note| tell(format_args!("note: {note}")));
             }
             pairs.times.push(times);
             let (n, [a, b]) = (pairs.times.len(), times);
             let seconds = began.elapsed().as_secs_f64() / n as f64;
-            tell(format_args!("pair {n} of {wanted}: A {a:.3} ms, B {b:.3} ms a step; {seconds:.1} s a pair"));
+            let [a, b] = [a, b].map(milliseconds);
+            tell(format_args!("pair {n} of {wanted}: A {a}, B {b} a step; {seconds:.1} s a pair"));
             if n == PILOT && self.pairs.is_none() {
                 let needed = pairs.needed(precision);
                 wanted = needed.clamp(PILOT, MOST);
@@ -129,7 +148,8 @@ impl Ab {
         let bounds =
             ratio.interval.map_or("not known".into(), |[low, high]| format!("{} to {}", percent(low), percent(high)));
         say(format_args!(
-            "B takes {} of A's time (95 % interval {bounds}, {} pairs)",
+            "B takes {:.3} times as long as A, {} (95 % interval {bounds}, {} pairs)",
+            1.0 + ratio.change,
             percent(ratio.change),
             pairs.times.len()
         ));
@@ -143,8 +163,14 @@ impl Ab {
         });
     }
 
-    /// Milliseconds of an unprofiled step of one side, in a process of its own.
-    fn step(&self, side: usize, program: &Path, file: &Path) -> Result<f64> {
+    /// A profile of one side, by a process of its own.
+    fn profiled(&self, side: usize, program: &Path, file: &Path) -> Result<Profile> {
+        // That of the process before would be taken for this one's.
+        if let Err(e) = std::fs::remove_file(file)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Error::file(file, e.to_string(), "see to the disk, or set TMPDIR"));
+        }
         let own = [&self.a, &self.b][side];
         let mut command = Command::new(program);
         command.arg("profile").args(&self.what).args(own.split_whitespace());
@@ -160,6 +186,39 @@ impl Ab {
                 format!("try it alone: {command:?}"),
             ));
         }
-        Ok(Profile::read(file)?.summary.step_ms)
+        if !file.exists() {
+            let what = format!("{name}: {} ended well and wrote no profile", program.display());
+            return Err(Error::run(what, format!("name a deepj, or what passes all arguments on to one: {command:?}")));
+        }
+        Profile::read(file)
     }
+}
+
+/// The shapes that were profiled, with their kernels.
+fn shapes(profile: &Profile) -> BTreeSet<(&str, &str)> {
+    profile.kernels.iter().map(|kernel| (kernel.kernel.as_str(), kernel.shape.as_str())).collect()
+}
+
+/// In what the work of two sides differs.
+fn differences(a: &Profile, b: &Profile) -> Vec<String> {
+    let mut notes = vec![];
+    if let Err(e) = comparable(&a.header, &b.header) {
+        notes.push(e.what);
+    }
+    let [of_a, of_b] = [a, b].map(shapes);
+    let alone: Vec<&str> = of_a.symmetric_difference(&of_b).map(|(_, shape)| *shape).collect();
+    match &alone[..] {
+        [] => {}
+        [one] => notes.push(format!("A and B do other work: one of them alone has {one}")),
+        [one, others @ ..] => {
+            let others = others.len();
+            notes.push(format!("A and B do other work: one of them alone has {one}, and so with {others} more"));
+        }
+    }
+    notes
+}
+
+/// A time in words, with digits enough for a short one.
+fn milliseconds(ms: f64) -> String {
+    if ms < 1.0 { format!("{:.3} us", 1e3 * ms) } else { format!("{ms:.3} ms") }
 }

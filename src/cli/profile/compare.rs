@@ -17,7 +17,7 @@ Each kernel is shown with its median time in both, +- the 95 % confidence interv
 or ~ where that is no more than two profiles of one build differ by, ? where there are too few runs to tell.
 `visible` is the smallest change that would have been told from none.
 The last line is the verdict. Exit code 1 where a kernel or the whole step is slower by more than --threshold, or all kernels
-together are, which may be the machine's doing.
+together are, which may be the machine's doing, or where too few runs tell nothing.
 
 Take 20 runs or more, on an idle machine; for small changes profile both builds in turn, several times.
 
@@ -89,7 +89,7 @@ impl Compare {
         }
         let comparison = compare(a, b);
         let judgement = comparison.judgement(self.threshold / 100.0);
-        let verdict = self.verdict(&judgement);
+        let verdict = self.verdict(&judgement, &comparison);
         match self.format {
             Format::Table => self.say_table(&profiles, &comparison),
             Format::Markdown => self.say_markdown(&comparison),
@@ -104,13 +104,26 @@ impl Compare {
                 Err(Error::run(verdict, "if the machine was not idle, profile both again; --threshold allows more"))
             }
             Judgement::Undecided(_) => Err(Error::run(verdict, "`deepj profile ab` runs both in turn and tells")),
+            Judgement::Unknown(_) => Err(Error::run(verdict, "profile the same work in both with --runs 20")),
         }
     }
 
     /// What the comparison comes to, in words.
-    fn verdict(&self, judgement: &Judgement<'_>) -> String {
+    fn verdict(&self, judgement: &Judgement<'_>, comparison: &Comparison) -> String {
         match judgement {
-            Judgement::Fine => format!("nothing is slower by more than {} %", self.threshold),
+            Judgement::Fine => {
+                let rows = comparison.rows.iter().map(|row| &row.change).chain([&comparison.step]);
+                let visible = rows.map(|change| change.visible.unwrap_or(f64::INFINITY)).fold(0.0, f64::max);
+                let would_show = match 100.0 * visible {
+                    visible if visible <= self.threshold => String::new(),
+                    visible if visible.is_finite() => {
+                        format!("; of some, less than {visible:.0} % would not have shown")
+                    }
+                    _ => "; of some, nothing would have shown".into(),
+                };
+                format!("nothing is seen to be slower by more than {} %{would_show}", self.threshold)
+            }
+            Judgement::Unknown(why) => format!("undecided: {why}"),
             Judgement::Slower(what) => format!("slower by more than {} %: {}", self.threshold, what.join(", ")),
             Judgement::Undecided(drift) => format!(
                 "undecided: all kernels together are slower by {:.1} %, which may be the machine's doing or the program's",
@@ -159,7 +172,7 @@ impl Compare {
         let (verdict, slower) = match judgement {
             Judgement::Fine => ("fine", &[][..]),
             Judgement::Slower(what) => ("slower", &what[..]),
-            Judgement::Undecided(_) => ("undecided", &[][..]),
+            Judgement::Undecided(_) | Judgement::Unknown(_) => ("undecided", &[][..]),
         };
         comparison.rows.iter().try_for_each(|row| say_json(&Record::Kernel(row)))?;
         for (file, kernels) in self.files().iter().zip(&comparison.alone) {

@@ -144,6 +144,11 @@ impl ProfileOptions {
         let device = self.device.open()?;
         let selection = self.device.selection();
         check(what, &settings, &device, &selection)?;
+        let on_cpu = device.capabilities().is_none();
+        if self.isa.is_some() && on_cpu {
+            tell("note: --isa has no effect: the CPU runs no shaders");
+        }
+        let compiled = self.isa.as_deref().map(|table| deepj::profile::compiled(table, &self.isa_chip)).transpose()?;
         let mut peaks = self.device.peaks(&device)?;
         if peaks.matrix_gflops.is_none() && selection.overrides.iter().any(|(_, variant)| variant == "cooperative") {
             // Matrix units run where they are asked for, as they are here.
@@ -159,19 +164,19 @@ impl ProfileOptions {
             // Without a terminal a line for each kernel, and now and then one more.
             if bar.is_hidden() && (told.0 != what || told.1.elapsed() > LINE_EVERY) {
                 let left = began.elapsed().as_secs_f64() * (1.0 - done) / done.max(1e-9);
-                let left = if done > 0.02 { format!(", about {left:.0} s left") } else { String::new() };
-                tell(format_args!("profiling {what}: {:.0} %{left}", 100.0 * done));
+                let left = if done > 0.0 { format!(", about {left:.0} s left") } else { String::new() };
+                tell(format_args!("profiling {what}: {:.1} %{left}", 100.0 * done));
                 told = (what.to_string(), Instant::now());
             }
         };
         let profiled = pollster::block_on(profile(what, &settings, device, selection, peaks, progress));
         bar.finish_and_clear();
         let mut profiled = profiled?;
-        if let Some(table) = &self.isa {
-            let known = profiled.add_compiled(table, &self.isa_chip)?;
-            if known == 0 {
-                tell(format_args!("note: {} knows none of these kernels", table.display()));
-            }
+        if let (Some(table), Some(compiled)) = (&self.isa, &compiled)
+            && profiled.add_compiled(compiled) == 0
+            && !on_cpu
+        {
+            tell(format_args!("note: {} knows none of these kernels", table.display()));
         }
         let text = self.format.text(&profiled, self.output.is_none());
         match &self.output {

@@ -64,6 +64,21 @@ impl<T: Rule> Optimizer for T {
 }
 
 /// How far an optimiser's schedule has come; part of a checkpoint.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> deepj::Result<()> {
+/// use deepj::prelude::*;
+///
+/// let nadam = optimizer::make("nadam", serde_json::json!({}))?;
+/// let (mut schedule, mut uniforms) = (Schedule::default(), Uniforms::default());
+/// nadam.advance(&mut schedule, &mut uniforms);
+/// assert_eq!(schedule.steps, 1);
+/// assert!(schedule.product < 1.0, "the first momentum");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schedule {
