@@ -185,6 +185,8 @@ async function session(ask, close) {
     async download(selector) {
       const before = await browser.run(() => window.saved.length);
       await browser.click(selector);
+      // The page tells that it makes the file, or why not; only a click that missed a button that moved tells nothing.
+      if (!/file/.test(await browser.text("state"))) await browser.click(selector);
       await browser.until((before) => window.saved.length > before, before);
       const text = await browser.run(
         (before) =>
