@@ -88,7 +88,7 @@ pub fn lstm_steps(family: Family) -> [LstmKernels; 3] {
     }
 }
 
-/// Whether two LSTM layers run beside each other: half as many dispatches, each of which costs microseconds on hardware and nothing
+/// Whether two LSTM layers run beside each other where nobody measured whether that pays: half as many dispatches, each of which costs microseconds on hardware and nothing
 /// worth saving in software.
 pub fn pairs(family: Family) -> bool {
     family != Family::Software
