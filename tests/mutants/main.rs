@@ -165,7 +165,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let here = software();
     // The table has a column for each adapter.
-    let every = adapters::every_adapter() || std::env::var_os("DEEPJ_MUTANTS_TABLE").is_some();
+    let writes = std::env::var_os("DEEPJ_MUTANTS_TABLE").is_some();
+    let every = adapters::every_adapter() || writes;
     let runs = |adapter: &&Arc<Adapter>| every || adapter.name.contains(ADAPTER);
     let adapters: Vec<Arc<Adapter>> = here.iter().filter(runs).cloned().collect();
     let cases: Vec<Arc<Case>> = cases().into_iter().map(Arc::new).collect();
@@ -183,7 +184,9 @@ fn main() -> ExitCode {
         let rows = table::rows(&drawn);
         let unknown = equivalent::unknown(&drawn);
         tests.push(test("lists/what is equivalent is drawn", move || unknown));
-        tests.push(test("lists/docs/TRUST.md has them all", move || table::check(&rows)));
+        if !writes {
+            tests.push(test("lists/docs/TRUST.md has them all", move || table::check(&rows)));
+        }
     }
     let batches = Batches::new(&arguments);
     let mut trials = batches.add(None, tests);
