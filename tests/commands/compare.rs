@@ -123,7 +123,10 @@ fn too_few_runs_are_said_and_shown() {
             }
         }
     });
-    let table = succeeds(path, &["profile", "compare", "b.jsonl", "b.jsonl"]);
+    let output = deepj(path, &["profile", "compare", "b.jsonl", "b.jsonl"]);
+    let [table, errors] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    // Nor is it a pass.
+    assert!(output.status.code() == Some(1) && errors.contains("too few runs"), "{errors}");
     assert!(table.contains("too few runs") && table.contains("--runs") && !table.contains("  ~  "), "{table}");
 }
 
