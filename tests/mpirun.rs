@@ -165,16 +165,16 @@ fn the_number_of_ranks_changes_nothing_where_each_has_so_many_parts() {
     }
 }
 
-/// With a learning rate at which rounding does not grow (docs/SCALE.md).
+/// At the default rate; over 200 updates that of four ranks is not near (docs/SCALE.md), so these are held against one process at a
+/// rate at which rounding does not grow.
 #[test]
 fn the_number_of_ranks_changes_nothing_but_rounding() {
     let dir = folder();
-    let arguments = |run| of_eight(run, if is_long() { &["--lr", "0.0005"] } else { &[] });
-    succeeds(dir.path(), 1, &arguments("one"));
-    let one = dir.path().join("one");
-    for (count, name) in [(2, "of-2"), (4, "of-4")] {
-        let output = succeeds(dir.path(), count, &arguments(name));
-        let run = dir.path().join(name);
+    let arguments = |run, count| of_eight(run, if is_long() && count == 4 { &["--lr", "0.0005"] } else { &[] });
+    for (count, alone, name) in [(2, "beside-2", "of-2"), (4, "beside-4", "of-4")] {
+        succeeds(dir.path(), 1, &arguments(alone, count));
+        let output = succeeds(dir.path(), count, &arguments(name, count));
+        let [one, run] = [alone, name].map(|run| dir.path().join(run));
         for (kind, number) in [("train", "loss"), ("validation", "loss"), ("train", "epochs")] {
             let what = format!("{count} ranks, {kind} {number}");
             assert_near(&numbers(&run, kind, number), &numbers(&one, kind, number), 1e-5, &what);
@@ -186,7 +186,7 @@ fn the_number_of_ranks_changes_nothing_but_rounding() {
             "{said}"
         );
     }
-    succeeds(dir.path(), 4, &arguments("again"));
+    succeeds(dir.path(), 4, &arguments("again", 4));
     assert_same(&dir.path().join("of-4"), &dir.path().join("again"));
     assert_eq!(numbers(&dir.path().join("of-4"), "train", "loss"), numbers(&dir.path().join("again"), "train", "loss"));
 }

@@ -3,7 +3,7 @@
 use super::Prepared;
 use crate::distributed::Ranks;
 use crate::evaluate::EvaluationPlan;
-use crate::gpu::{Capabilities, Device, DeviceType};
+use crate::gpu::{Capabilities, Device, DeviceType, Gpu};
 use crate::graph::session::{KernelSelection, Tune};
 use crate::graph::{Plan, Rivals};
 use crate::memory::available_memory;
@@ -106,19 +106,23 @@ impl<'a> Paired<'a> {
         Self { model: prepared.state.model.as_ref(), options: settings.plan_options(), shape, device }
     }
 
+    /// The GPU, where nothing says yet whether layers run beside each other and kernels are measured.
+    fn undecided(&self, selection: &KernelSelection) -> Option<&Gpu> {
+        match self.device {
+            Device::Gpu(gpu) if selection.wanted_pairs().is_none() && selection.tune != Tune::Off => Some(gpu),
+            _ => None,
+        }
+    }
+
     /// `selection` with the answer that is remembered, if nothing else gives one.
     ///
     /// # Errors
     /// A configuration that cannot be built.
     pub fn remembered(&self, selection: &KernelSelection) -> Result<KernelSelection> {
-        let Device::Gpu(gpu) = self.device else { return Ok(selection.clone()) };
-        if selection.wanted_pairs().is_some() || selection.tune == Tune::Off {
-            return Ok(selection.clone());
-        }
+        let Some(gpu) = self.undecided(selection) else { return Ok(selection.clone()) };
         let plans = self.plans(&gpu.capabilities)?;
-        let rivals = Rivals::new([(BESIDE, &plans[0]), (AFTER, &plans[1])], &gpu.capabilities);
-        let faster = rivals.and_then(|rivals| rivals.remembered(selection, &gpu.capabilities));
-        Ok(KernelSelection { pairs: faster.map(|faster| faster == BESIDE), ..selection.clone() })
+        let faster = rivals(&plans, gpu).and_then(|rivals| rivals.remembered(selection, &gpu.capabilities));
+        Ok(with_faster(selection, faster))
     }
 
     /// The same, measured where it is not remembered: on hardware, and on other adapters by [`Tune::Force`].
@@ -126,21 +130,16 @@ impl<'a> Paired<'a> {
     /// # Errors
     /// A configuration that cannot be built, or a lost device.
     pub async fn measured(&self, selection: &KernelSelection) -> Result<KernelSelection> {
-        let known = self.remembered(selection)?;
-        let Device::Gpu(gpu) = self.device else { return Ok(known) };
-        let forced = selection.tune == Tune::Force;
-        let on_hardware = gpu.capabilities.device_type != DeviceType::Software;
-        let measures = selection.wanted_pairs().is_none()
-            && (forced || selection.tune == Tune::On && known.pairs.is_none() && on_hardware);
-        if !measures {
-            return Ok(known);
-        }
+        let Some(gpu) = self.undecided(selection) else { return Ok(selection.clone()) };
         let plans = self.plans(&gpu.capabilities)?;
-        let faster = match Rivals::new([(BESIDE, &plans[0]), (AFTER, &plans[1])], &gpu.capabilities) {
-            Some(rivals) => rivals.measure(gpu, selection).await?,
-            None => None,
+        let Some(rivals) = rivals(&plans, gpu) else { return Ok(selection.clone()) };
+        let known = rivals.remembered(selection, &gpu.capabilities).filter(|_| selection.tune != Tune::Force);
+        let on_hardware = gpu.capabilities.device_type != DeviceType::Software;
+        let faster = match known {
+            None if on_hardware || selection.tune == Tune::Force => rivals.measure(gpu, selection).await?,
+            known => known,
         };
-        Ok(KernelSelection { pairs: faster.map(|faster| faster == BESIDE), ..selection.clone() })
+        Ok(with_faster(selection, faster))
     }
 
     /// With pairs, and without.
@@ -151,6 +150,15 @@ impl<'a> Paired<'a> {
         };
         Ok([plan(true)?, plan(false)?])
     }
+}
+
+/// The plans with pairs and without, beside each other.
+fn rivals<'a>([beside, after]: &'a [Plan; 2], gpu: &Gpu) -> Option<Rivals<'a>> {
+    Rivals::new([(BESIDE, beside), (AFTER, after)], &gpu.capabilities)
+}
+
+fn with_faster(selection: &KernelSelection, faster: Option<&str>) -> KernelSelection {
+    KernelSelection { pairs: faster.map(|faster| faster == BESIDE), ..selection.clone() }
 }
 
 /// The plans of a run that can be on this device: enough memory, f16 in shaders where it is needed, kernels that exist.

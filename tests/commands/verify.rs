@@ -24,6 +24,25 @@ fn a_machine_without_adapters_gets_a_report_and_is_told_why() {
     assert_eq!(cpu.checks.iter().map(|row| row.cases).sum::<usize>(), 2, "{:?}", cpu.checks);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_machine_without_drivers_is_told_what_to_install() {
+    let dir = folder();
+    let mut program =
+        program(dir.path(), &["verify", "--device", "auto", "--only", "add/61", "--report", "report.json"]);
+    for drivers in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES", "__EGL_VENDOR_LIBRARY_FILENAMES"] {
+        program.env(drivers, "/nonexistent");
+    }
+    let output = program.env_remove("WGPU_BACKEND").output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    for system in ["Debian", "Fedora", "Arch", "Windows", "macOS"] {
+        assert!(errors.contains(system), "{errors}");
+    }
+    let report = Report::read(&dir.path().join("report.json")).unwrap();
+    assert!(report.notes.iter().any(|note| note.contains("mesa-vulkan-drivers")), "{:?}", report.notes);
+}
+
 #[test]
 fn every_adapter_is_verified() {
     let dir = folder();
