@@ -132,9 +132,9 @@ fn assert_same(one: &Path, other: &Path) {
     assert_eq!(one.progress, other.progress);
 }
 
-/// The flags of 200 updates of the small preset with a batch of 8 where the time is there, else of 60 of a tiny network.
-fn of_eight<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let length = ["--steps", if is_long() { "200" } else { "60" }, "--validate-every", "30", "--batch", "8"];
+/// The flags of 200 updates of the small preset with this batch where the time is there, else of 60 of a tiny network.
+fn of_batch<'a>(run: &'a str, batch: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let length = ["--steps", if is_long() { "200" } else { "60" }, "--validate-every", "30", "--batch", batch];
     let mut arguments = match is_long() {
         true => vec!["train", "--out", run, "--preset", "small", "--seq", "32", "--samples", "0"],
         false => {
@@ -149,32 +149,35 @@ fn of_eight<'a>(run: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments
 }
 
-/// With parts of the batch that are the same ones, however many ranks compute them.
+/// Whoever starts 1, 2 or 4 ranks, or no `mpirun` at all, trains the same network to the bit.
 #[test]
-fn the_number_of_ranks_changes_nothing_where_each_has_so_many_parts() {
+fn the_number_of_ranks_changes_nothing() {
     let dir = folder();
-    succeeds(dir.path(), 1, &of_eight("one", &["--accumulate", "4"]));
+    succeeds(dir.path(), 1, &of_batch("one", "8", &[]));
     let one = dir.path().join("one");
-    for (count, name, parts) in [(2, "of-2", "2"), (4, "of-4", "1")] {
-        succeeds(dir.path(), count, &of_eight(name, &["--accumulate", parts]));
+    for (count, name) in [("1", "of-1"), ("2", "of-2"), ("4", "of-4")] {
+        let output = mpirun(dir.path(), &["-n", count]).arg(program()).args(of_batch(name, "8", &[])).output().unwrap();
+        assert!(output.status.success(), "{count} ranks: {}", said(&output));
         let run = dir.path().join(name);
-        // Validation is divided by pieces, and its mean is not the same sum.
         let [of_ranks, of_one] = [&run, &one].map(|run| last(run));
         assert!(of_ranks.params == of_one.params && of_ranks.resume == of_one.resume, "{count} ranks");
         assert_eq!(numbers(&run, "train", "loss"), numbers(&one, "train", "loss"), "{count} ranks");
+        // Validation is divided by pieces, and its mean is not the same sum.
+        let [of_ranks, of_one] = [&run, &one].map(|run| numbers(run, "validation", "loss"));
+        assert_near(&of_ranks, &of_one, 1e-5, &format!("validation by {count} ranks"));
     }
 }
 
-/// At the default rate; over 200 updates that of four ranks is not near (docs/SCALE.md), so these are held against one process at a
-/// rate at which rounding does not grow.
+/// Where ranks do not share the parts of one process: three of them, and slots that are summed all at once.
 #[test]
-fn the_number_of_ranks_changes_nothing_but_rounding() {
+fn other_sums_change_nothing_but_rounding() {
     let dir = folder();
-    let arguments = |run, count| of_eight(run, if is_long() && count == 4 { &["--lr", "0.0005"] } else { &[] });
-    for (count, alone, name) in [(2, "beside-2", "of-2"), (4, "beside-4", "of-4")] {
-        succeeds(dir.path(), 1, &arguments(alone, count));
-        let output = succeeds(dir.path(), count, &arguments(name, count));
-        let [one, run] = [alone, name].map(|run| dir.path().join(run));
+    for (count, batch, more, name) in [(3, "9", &[][..], "three"), (2, "8", &["--accumulate", "1"], "at-once")] {
+        let names = [1, count].map(|count| format!("{name}-{count}"));
+        let arguments = names.each_ref().map(|run| of_batch(run, batch, more));
+        succeeds(dir.path(), 1, &arguments[0]);
+        let output = succeeds(dir.path(), count, &arguments[1]);
+        let [one, run] = names.each_ref().map(|run| dir.path().join(run));
         for (kind, number) in [("train", "loss"), ("validation", "loss"), ("train", "epochs")] {
             let what = format!("{count} ranks, {kind} {number}");
             assert_near(&numbers(&run, kind, number), &numbers(&one, kind, number), 1e-5, &what);
@@ -186,9 +189,17 @@ fn the_number_of_ranks_changes_nothing_but_rounding() {
             "{said}"
         );
     }
-    succeeds(dir.path(), 4, &arguments("again", 4));
-    assert_same(&dir.path().join("of-4"), &dir.path().join("again"));
-    assert_eq!(numbers(&dir.path().join("of-4"), "train", "loss"), numbers(&dir.path().join("again"), "train", "loss"));
+}
+
+#[test]
+fn ranks_that_train_again_make_the_same_bits() {
+    let dir = folder();
+    let [first, again] = ["first", "again"].map(|run| {
+        succeeds(dir.path(), 4, &of_batch(run, "12", &["--accumulate", "1"]));
+        dir.path().join(run)
+    });
+    assert_same(&first, &again);
+    assert_eq!(numbers(&first, "train", "loss"), numbers(&again, "train", "loss"));
 }
 
 #[test]
@@ -577,7 +588,9 @@ fn scaling_is_predicted_and_held_against_what_was_measured() {
     let report: Value = serde_json::from_slice(&succeeds(dir.path(), 2, &more).stdout).unwrap();
     let [halved, least_halved] = sent(&report);
     assert!((least_halved..least_halved + 4 * 2 * 1028 + 1000).contains(&halved), "{halved} bytes, of {least_halved}");
-    assert_eq!(least_halved, (least * 2052).div_ceil(4096));
+    // Each of two sums is rounded up to whole bytes.
+    let expected = (least * 2052).div_ceil(4096);
+    assert!((expected..=expected + 1).contains(&least_halved), "{least_halved} bytes, not {expected}");
     let output = ranks(dir.path(), 2, &["scale", "--updates", "18446744073709551615"]).output().unwrap();
     assert_refused(&output, &["--updates 18446744073709551615"]);
     let output = ranks(dir.path(), 1, &arguments).output().unwrap();

@@ -50,7 +50,7 @@ pub struct Settings {
     /// How the optimiser's learning rate changes; not at all in checkpoints from before this was stored.
     #[serde(default, skip_serializing_if = "RateSchedule::is_constant")]
     pub rate: RateSchedule,
-    /// In how many parts an update's batch is computed, one after the other; in one where it is not said.
+    /// In how many parts an update's batch is computed, one after the other, where it is said; see [`Settings::parts`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accumulate: Option<usize>,
     /// Decay of the running mean of the parameters, where there is one.
@@ -78,9 +78,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The parts in which a process computes its slots of a batch, one after the other.
-    pub fn parts(&self, own: Slots) -> Vec<Slots> {
-        let count = own.count / self.accumulate.unwrap_or(1);
+    /// The parts in which a process computes its slots of a batch, one after the other: as many as was said, or else one on a GPU
+    /// and some on the CPU, where that costs next to nothing.
+    pub fn parts(&self, own: Slots, on_cpu: bool) -> Vec<Slots> {
+        let parts = self.accumulate.unwrap_or(if on_cpu { own.parts_on_cpu() } else { 1 });
+        let count = own.count.div_ceil(parts).max(1);
         (0..own.count / count).map(|part| Slots { first: own.first + part * count, count, ..own }).collect()
     }
 

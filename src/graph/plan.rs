@@ -215,7 +215,7 @@ impl Plan {
                 best = (worth, i + 1);
             }
         }
-        let ranges: Vec<_> = done(best.1).map(|view| view.start..view.start + view.len).collect();
+        let ranges = joined(done(best.1).map(|view| view.start..view.start + view.len).collect());
         (best.0 > 0.0).then_some((best.1, ranges))
     }
 
@@ -225,6 +225,19 @@ impl Plan {
         let args = node.op.args();
         args.iter().zip(&node.operands).filter(|(a, _)| a.access == Access::ReadWrite).map(|(_, &v)| v).collect()
     }
+}
+
+/// Ranges in their order, those that meet as one.
+pub(crate) fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<usize>> = vec![];
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Addition in place: joins the gradients of a value that is used more than once.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::recorder::shader;
@@ -20,14 +21,13 @@ pub struct Add {
 impl Add {
     fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
-        vectorized(
-            #[inline(always)]
-            || {
-                for (y, &x) in y.iter_mut().zip(x) {
-                    *y += x;
-                }
-            },
-        );
+        const BLOCK: usize = 1 << 14;
+        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
+            vectorized(
+                #[inline(always)]
+                move || y.iter_mut().zip(x).for_each(|(y, &x)| *y += x),
+            );
+        });
     }
 }
 

@@ -1,6 +1,7 @@
 //! Copies, in another format or the same: the f16 weights that the products of a mixed-precision plan read, and LSTM states
 //! that go from window to window.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::recorder::shader;
@@ -46,7 +47,8 @@ pub struct Cast {
 impl Cast {
     fn run_on_cpu<R: Real>(&self, _: &Uniforms, args: Args<'_, R>) {
         let ([x], [y]) = args.take();
-        y.copy_from_slice(x);
+        const BLOCK: usize = 1 << 14;
+        y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| y.copy_from_slice(x));
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Link, Work};
 use crate::distributed::Ranks;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
+use crate::shape::Slots;
 use crate::train::{Prepared, RanksRecord, TrainOptions, Trainer, Update, prepare_among};
 use crate::{Error, Result};
 
@@ -73,11 +74,17 @@ pub async fn measure(
 ) -> Result<Measured> {
     // What ends a rank alone between two collective operations ends all: only what waits for nobody is agreed on.
     let alone = one()?.with_wire(ranks.wire());
-    let of = |batch: usize, among: &Ranks| {
-        prepare_among(&TrainOptions { batch: Some(batch), ..options.clone() }, device, among)
+    // As many parts alone as together, and equal ones; of a rank that is alone those of one among many.
+    let own = Slots::part(slots * ranks.size(), ranks.rank(), ranks.size());
+    let parts = match (options.accumulate, device) {
+        (Some(parts), _) => parts.max(1),
+        (None, Device::Cpu { .. }) if ranks.size() > 1 => own.parts_on_cpu(),
+        _ => 1,
     };
-    // Parts of a batch are equal, here too.
-    let parts = options.accumulate.unwrap_or(1).max(1);
+    let of = |batch: usize, among: &Ranks| {
+        let options = TrainOptions { batch: Some(batch), accumulate: Some(parts), ..options.clone() };
+        prepare_among(&options, device, among)
+    };
     let fewer = (slots / 2 / parts * parts).max(parts).min(slots);
     let mut times = vec![];
     let mut facts = None;

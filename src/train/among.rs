@@ -14,8 +14,9 @@ use super::trainer::Trainer;
 use crate::distributed::{Ranks, Sum, Summed, Wire, pairwise};
 use crate::evaluate::feed;
 use crate::gpu::Device;
+use crate::graph::plan::joined;
 use crate::graph::session::KernelSelection;
-use crate::graph::{Kind, Node, Session};
+use crate::graph::{Kind, Node, ProgramId, Session};
 use crate::music::Batch;
 use crate::ops::{Uniforms, View};
 use crate::shape::Slots;
@@ -88,24 +89,6 @@ impl Note {
     }
 }
 
-/// Which gradients can travel early, and how many nodes make them: those of a batch that is computed at once.
-fn early_gradients(plans: &Plans) -> (usize, Vec<Range<usize>>) {
-    plans.gradients.early_gradients().filter(|_| plans.parts == 1).unwrap_or_default()
-}
-
-/// Ranges in their order, those that meet as one.
-fn joined(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    ranges.sort_by_key(|range| range.start);
-    let mut joined: Vec<Range<usize>> = vec![];
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
 impl Among {
     /// What is known before the first update. Nothing that a rank does between this and the first update waits for others.
     ///
@@ -113,7 +96,7 @@ impl Among {
     /// A rank that is gone.
     pub fn new(ranks: Ranks, device: &Device, plans: &Plans) -> Result<Self> {
         let own = device.capabilities().map_or("cpu".into(), |adapter| format!("{adapter} {}", device.machine()));
-        let (cut, early) = early_gradients(plans);
+        let (cut, early) = plans.early.clone();
         let all: Vec<(String, Vec<Range<usize>>)> = ranks.all(&(own, early.clone()))?;
         let alike = all.iter().all(|(device, _)| *device == all[0].0);
         let cpu = || Session::new(Device::Cpu { why: String::new() }, KernelSelection::default());
@@ -121,8 +104,9 @@ impl Among {
         let early = if all.iter().all(|(_, other)| *other == early) { early } else { vec![] };
         let params = plans.gradients.layout.params().iter();
         let params = params.map(|param| param.view.start..param.view.start + param.view.len);
-        let late = joined(params.filter(|range| !early.contains(range)).collect());
-        let (early, none) = ((cut, joined(early)), Wishes::default());
+        let is_early = |range: &Range<usize>| early.iter().any(|of| of.start <= range.start && range.end <= of.end);
+        let late = joined(params.filter(|range| !is_early(range)).collect());
+        let (early, none) = ((cut, early), Wishes::default());
         Ok(Self { ranks, host: (!alike).then(cpu), wishes: none, agreed: none, early, late, seconds: 0.0 })
     }
 
@@ -162,9 +146,15 @@ impl Trainer {
         let among = self.among.as_ref().ok_or_else(none)?;
         let (ranks, wishes, seconds) = (among.ranks.clone(), among.wishes, among.seconds as f32);
         let waited_before = ranks.seconds_waited();
-        let (early, losses) = match batches {
-            [batch] => (self.gradients_among(batch, uniforms, &ranks).await?, None),
-            batches => (None, Some(self.accumulate(batches, uniforms).await?)),
+        let (losses, early) = match batches {
+            [batch] => {
+                feed(&mut self.session, self.gradients, &self.io, batch)?;
+                (None, self.gradients_among(uniforms, &ranks).await?)
+            }
+            batches => {
+                let (losses, early) = self.accumulate(batches, uniforms, Some(&ranks)).await?;
+                (Some(losses), early)
+            }
         };
         let mut views = self.views(LATE);
         views.push(self.io.losses);
@@ -202,28 +192,35 @@ impl Trainer {
         ranges.iter().map(|range| grads.slice(range.start, range.len())).collect()
     }
 
-    /// Makes the gradients of this rank's slots, and begins to sum those that are done early. Losses are left to be read.
-    async fn gradients_among(&mut self, batch: &Batch, uniforms: &Uniforms, ranks: &Ranks) -> Result<Option<Sum>> {
-        feed(&mut self.session, self.gradients, &self.io, batch)?;
+    /// Makes the gradients of the last part of this rank's slots, which was fed to the device, with their sum over its parts, and
+    /// begins to sum over all ranks those that are done early. Losses are left to be read.
+    pub(super) async fn gradients_among(&mut self, uniforms: &Uniforms, ranks: &Ranks) -> Result<Option<Sum>> {
         let views = self.views(EARLY);
-        let cut = self.among.as_ref().map_or(0, |among| among.early.0);
+        let programs = self.last_programs(self.among.as_ref().map_or(0, |among| among.early.0));
         if views.is_empty() {
-            self.session.run(self.gradients, 1, uniforms)?;
+            let programs: Vec<ProgramId> = programs.into_iter().map(|(program, _)| program).collect();
+            self.session.run_all(&programs, uniforms)?;
             return Ok(None);
         }
-        let nodes = self.session.plan(self.gradients).nodes.len();
-        self.session.run_nodes(self.gradients, 0..cut, uniforms)?;
+        for &(program, early) in &programs {
+            self.session.run_nodes(program, 0..early, uniforms)?;
+        }
         let views: Vec<_> = views.into_iter().map(|view| (self.gradients, view)).collect();
         let reading = self.session.begin_read(&views).await?;
         // A GPU goes on by itself; the CPU computes in the call, so the sum is to be under way before.
         let on_gpu = self.session.capabilities().is_some();
+        let run_rest = |session: &mut Session| {
+            programs.iter().try_for_each(|&(program, early)| {
+                session.run_nodes(program, early..session.plan(program).nodes.len(), uniforms)
+            })
+        };
         if on_gpu {
-            self.session.run_nodes(self.gradients, cut..nodes, uniforms)?;
+            run_rest(&mut self.session)?;
         }
         let values = self.session.finish_read(reading).await?.concat();
         let sum = ranks.begin_sum(values, vec![], EARLY)?;
         if !on_gpu {
-            self.session.run_nodes(self.gradients, cut..nodes, uniforms)?;
+            run_rest(&mut self.session)?;
         }
         Ok(Some(sum))
     }
@@ -301,7 +298,7 @@ impl Trainer {
             .as_ref()
             .filter(|among| !among.early.1.is_empty())
             .map_or(plan.nodes.len(), |among| among.early.0);
-        let after = flops(&plan.nodes[cut..]) as f64 / flops(&plan.nodes).max(1) as f64;
+        let after = flops(&plan.nodes[cut..]) as f64 / (flops(&plan.nodes) * self.parts.len() as u64).max(1) as f64;
         let all = plan.cost().flops * self.parts.len() as u64 + self.updating().plan(self.update).cost().flops;
         let wire = self.ranks().map(Ranks::wire).unwrap_or_default();
         let bytes = |vector: usize| wire.bytes(self.views(vector).iter().map(|view| view.len as u64).sum());
@@ -387,6 +384,8 @@ mod tests {
     use super::super::trainer::Start;
     use super::*;
     use crate::checkpoint::Checkpoint;
+    use crate::gpu::{DeviceChoice, OpenOptions, adapters, open};
+    use crate::graph::session::Tune;
     use crate::train::{Prepared, TrainOptions, Update, prepare, prepare_among};
 
     fn options(batch: usize) -> TrainOptions {
@@ -442,10 +441,30 @@ mod tests {
         }
     }
 
+    /// 8 slots in 4 parts, which 1, 2 and 4 ranks share; one of two slots after its first part begins to sum early.
+    #[test]
+    fn ranks_that_share_the_parts_of_a_batch_make_the_bits_of_one_process() {
+        const UPDATES: usize = 3;
+        let prepared = prepare(&options(8), &cpu()).unwrap();
+        let alone = block_on(Trainer::begin(prepared, cpu(), KernelSelection::default())).unwrap();
+        assert_eq!(alone.parts.len(), 4);
+        let alone = updates(alone, UPDATES).unwrap();
+        for size in [1, 2, 4] {
+            let of_ranks = on_ranks(size, |ranks| {
+                let prepared = prepare_among(&options(8), &cpu(), &ranks).unwrap();
+                let trainer = block_on(Trainer::begin(prepared, cpu(), KernelSelection::default())).unwrap();
+                let ([early, late], after, _) = trainer.sums();
+                assert!(early > 0 && late > 0 && after > 0.0, "{early} bytes early, {late} late, {after} is left");
+                updates(trainer, UPDATES).unwrap()
+            });
+            assert!(of_ranks.iter().all(|of_rank| *of_rank == alone), "{size} ranks");
+        }
+    }
+
     #[test]
     fn gradients_of_the_axis_of_notes_are_done_early() {
         let ranks = Ranks::threads(1).pop().unwrap();
-        let options = TrainOptions { preset: Some("small".into()), set: vec![], ..options(4) };
+        let options = TrainOptions { preset: Some("small".into()), set: vec![], accumulate: Some(1), ..options(4) };
         let prepared = prepare_among(&options, &cpu(), &ranks).unwrap();
         let trainer = block_on(Trainer::begin(prepared, cpu(), KernelSelection::default())).unwrap();
         let ([early, late], after, _) = trainer.sums();
@@ -469,7 +488,9 @@ mod tests {
             let mut plans = plans::checked(&prepared, &cpu(), &KernelSelection::default()).unwrap();
             let own = Among::new(ranks.clone(), &cpu(), &plans).unwrap().early.1;
             // As of a plan whose gradients are all done at its end.
-            plans.parts += ranks.rank();
+            if ranks.rank() == 1 {
+                plans.early = Default::default();
+            }
             let among = Among::new(ranks.clone(), &cpu(), &plans).unwrap();
             let all = plans.gradients.layout.params().iter().map(|param| param.view.len).sum::<usize>();
             assert_eq!(among.late.iter().map(Range::len).sum::<usize>(), all);
@@ -494,6 +515,28 @@ mod tests {
         for (what, agreed) in errors {
             assert!(what.contains("rank 0 on ") && what.contains("rank 2 on ") && agreed, "{what}");
         }
+    }
+
+    #[test]
+    fn a_rank_whose_device_is_lost_ends_all() {
+        if block_on(adapters()).is_empty() {
+            println!("skipped: no adapter here");
+            return;
+        }
+        let errors = on_ranks(2, |ranks| {
+            let device = block_on(open(&DeviceChoice::Index(0), OpenOptions::default())).unwrap();
+            let prepared = prepare_among(&options(4), &device, &ranks).unwrap();
+            let off = KernelSelection { tune: Tune::Off, ..KernelSelection::default() };
+            let mut trainer = block_on(Trainer::begin(prepared, device.clone(), off)).unwrap();
+            block_on(trainer.step()).unwrap();
+            if let (1, Device::Gpu(gpu)) = (ranks.rank(), &device) {
+                gpu.destroy();
+            }
+            (0..3).find_map(|_| block_on(trainer.step()).err()).map(|e| e.what)
+        });
+        let [first, second] = [0, 1].map(|rank| errors[rank].clone().unwrap_or_default());
+        assert!(second.contains("the device is lost"), "{second}");
+        assert!(!first.is_empty() && !first.contains("the device is lost"), "the other ends too: {first}");
     }
 
     #[test]

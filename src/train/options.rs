@@ -57,7 +57,8 @@ pub struct TrainOptions {
     pub bptt: Option<Bptt>,
     /// B, batch slots.
     pub batch: Option<usize>,
-    /// In how many parts a batch is computed, one after the other, which takes less memory: 1 unless given.
+    /// In how many parts a batch is computed, one after the other, which takes less memory. Unless given 1 on a GPU, and on the CPU 4 or
+    /// 2 of at least two slots, fewer by as many ranks as there are ([`Settings::parts`](crate::checkpoint::Settings::parts)).
     pub accumulate: Option<usize>,
     /// T, time steps of a window.
     pub seq: Option<usize>,
@@ -130,7 +131,6 @@ impl TrainOptions {
             notes: Some(self.notes.map_or_else(|| NoteRange::new(*pitches.start(), *pitches.end()), Ok)?),
             bptt: self.bptt.or(Some(Bptt::Stateful)),
             batch: self.batch.or(Some(preset.batch.0)),
-            accumulate: self.accumulate.or(Some(1)),
             seq: self.seq.or(Some(preset.batch.1)),
             optimizer: Some(optimizer.into()),
             lr: self.lr.or(number("lr")),

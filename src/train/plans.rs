@@ -1,5 +1,7 @@
 //! The plans of a run, and whether they fit the machine, found out before anything is allocated on the device.
 
+use std::ops::Range;
+
 use super::Prepared;
 use crate::distributed::Ranks;
 use crate::evaluate::EvaluationPlan;
@@ -8,7 +10,7 @@ use crate::graph::session::{KernelSelection, Tune};
 use crate::graph::{Plan, Rivals};
 use crate::memory::available_memory;
 use crate::models::{self, Model, PlanOptions, SequenceIo};
-use crate::nn::optimizer;
+use crate::nn::optimizer::{self, Accumulation};
 use crate::ops::View;
 use crate::shape::Slots;
 use crate::{Error, Result};
@@ -25,12 +27,14 @@ pub struct Plans {
     pub io: SequenceIo,
     /// How often it runs in an update.
     pub parts: usize,
+    /// The gradients that ranks sum while the rest is computed: how many nodes make them, and their ranges.
+    pub early: (usize, Vec<Range<usize>>),
     /// Updates the parameters from the gradients.
     pub update: Plan,
     /// Output `[1]` of the update: the squared global gradient norm.
     pub squared_norm: View,
-    /// Sum the gradients of the parts of a batch, where it has several ([`optimizer::accumulation`]).
-    pub accumulation: Vec<Plan>,
+    /// Sum the gradients of the parts of a batch, where it has several.
+    pub accumulation: Option<Accumulation>,
     /// Evaluates the held-out pieces, where there are any.
     pub evaluation: Option<EvaluationPlan>,
 }
@@ -46,7 +50,9 @@ impl Plans {
         (selection, adapter): (&KernelSelection, Option<&Capabilities>),
     ) -> Result<Self> {
         let (model, settings) = (prepared.state.model.as_ref(), &prepared.state.settings);
-        let slots = at_once(prepared, slots);
+        let own = own_slots(prepared, slots);
+        let parts = settings.parts(own, adapter.is_none());
+        let (slots, parts) = (parts[0].count, parts.len());
         let options = selection.plan_options(settings.plan_options(), adapter);
         let (gradients, io) = models::training(model, options, (slots, settings.seq), adapter)?.compile();
         let (update, squared_norm) = optimizer::plan(settings.optimizer.0.as_ref(), settings.ema, model.layout());
@@ -55,19 +61,17 @@ impl Plans {
             true => None,
             false => Some(crate::evaluate::plan(model, &validation, slots, settings.seq)?),
         };
-        let parts = settings.accumulate.unwrap_or(1);
-        let accumulation = match parts {
-            1 => vec![],
-            _ => optimizer::accumulation(settings.optimizer.0.as_ref(), model.layout(), parts),
-        };
-        Ok(Self { gradients, io, parts, update, squared_norm, accumulation, evaluation })
+        let early = prepared.ranks.as_ref().and_then(|_| gradients.early_gradients()).unwrap_or_default();
+        let accumulation = (parts > 1)
+            .then(|| optimizer::accumulation(settings.optimizer.0.as_ref(), model.layout(), parts, &early.1));
+        Ok(Self { gradients, io, parts, early, update, squared_norm, accumulation, evaluation })
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Plan> + Clone {
         [&self.gradients, &self.update]
             .into_iter()
-            .chain(&self.accumulation)
+            .chain(self.accumulation.iter().flat_map(|accumulation| &accumulation.plans))
             .chain(self.evaluation.iter().map(|built| &built.plan))
     }
 
@@ -83,10 +87,9 @@ impl Plans {
     }
 }
 
-/// How many of so many slots of a batch this process computes at once.
-fn at_once(prepared: &Prepared, slots: usize) -> usize {
-    let own = prepared.ranks.as_ref().map_or(Slots::all(slots), |ranks| ranks.slots(slots));
-    own.count.div_ceil(prepared.state.settings.accumulate.unwrap_or(1)).max(1)
+/// Which of so many slots of a batch this process computes.
+fn own_slots(prepared: &Prepared, slots: usize) -> Slots {
+    prepared.ranks.as_ref().map_or(Slots::all(slots), |ranks| ranks.slots(slots))
 }
 
 /// A training plan on a device, of which it is to be known whether two LSTM layers are to run beside each other.
@@ -102,7 +105,8 @@ impl<'a> Paired<'a> {
     /// That of a run.
     pub fn of(prepared: &'a Prepared, device: &'a Device) -> Self {
         let settings = &prepared.state.settings;
-        let shape = (at_once(prepared, settings.batch), settings.seq);
+        let parts = settings.parts(own_slots(prepared, settings.batch), device.capabilities().is_none());
+        let shape = (parts[0].count, settings.seq);
         Self { model: prepared.state.model.as_ref(), options: settings.plan_options(), shape, device }
     }
 
@@ -293,7 +297,7 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_said_with_the_batch_that_fits() {
-        let options = TrainOptions { batch: Some(16), seq: Some(32), ..TrainOptions::default() };
+        let options = TrainOptions { batch: Some(16), seq: Some(32), accumulate: Some(1), ..TrainOptions::default() };
         let prepared = prepare(&options, &Device::Cpu { why: String::new() }).unwrap();
         let needed = |batch| Plans::new(&prepared, batch, (&KernelSelection::default(), None)).unwrap().bytes(None);
         let check = |adapter: Option<&Capabilities>, available: Option<u64>| {

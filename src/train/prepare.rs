@@ -294,7 +294,7 @@ fn fresh(options: &TrainOptions, device: &Device, pieces: Option<&Pieces>, write
             seed,
             optimizer: optimizer::Stored(optimizer),
             rate,
-            accumulate: options.accumulate.filter(|parts| *parts != 1),
+            accumulate: options.accumulate,
             ema,
             precision: options.precision.unwrap_or_default(),
             recompute: options.recompute,
@@ -493,7 +493,7 @@ fn gone_on_with(
         settings.budget = StopConditions { patience: b.patience.or(settings.budget.patience), ..b.clone() };
     }
     settings.recompute |= options.recompute;
-    settings.accumulate = options.accumulate.or(settings.accumulate).filter(|parts| *parts != 1);
+    settings.accumulate = options.accumulate.or(settings.accumulate.filter(|_| !options.whole));
     settings.validate_every = options.validate_every.unwrap_or(settings.validate_every);
     settings.save_every = options.save_every.or(settings.save_every);
     settings.samples = options.samples.or(settings.samples);

@@ -138,6 +138,12 @@ pub fn explain(prepared: &Prepared, device: &Device, selection: &KernelSelection
     for plan in plans.iter() {
         text.push_str(&crate::graph::explain(plan, adapter, selection)?);
     }
+    if plans.parts > 1 {
+        let (parts, gflop) = (plans.parts, plans.flops() as f64 / 1e9);
+        text.push_str(&format!(
+            "an update runs the first plan {parts} times, for as many parts of its batch, and sums their gradients: {gflop:.2} GFLOP\n"
+        ));
+    }
     let mib = plans.bytes(adapter) as f64 / f64::from(1 << 20);
     text.push_str(&format!("all plans together: {mib:.1} MiB of memory\n"));
     Ok(text)

@@ -13,7 +13,7 @@ use super::among::Among;
 use super::observer::{RanksRecord, UpdateRecord};
 use super::plans::{self, Paired, Plans};
 use crate::checkpoint::{Checkpoint, Progress, Resume, Settings, averaged};
-use crate::distributed::pairwise;
+use crate::distributed::{Ranks, Sum, pairwise};
 use crate::evaluate::{self, Evaluator, Metrics, feed};
 use crate::gpu::Device;
 use crate::graph::session::{KernelSelection, Reading};
@@ -75,8 +75,10 @@ pub struct Trainer {
 
 /// What sums the gradients of the parts of a batch.
 struct Accumulation {
-    /// Sum gradients ([`optimizer::accumulation`]).
+    /// Of the plans of [`optimizer::Accumulation`].
     programs: Vec<ProgramId>,
+    /// See [`optimizer::Accumulation`].
+    early: usize,
     /// The carried states of all slots: the device has those of one part.
     states: Vec<Vec<f32>>,
 }
@@ -166,8 +168,8 @@ impl Trainer {
         let mut session = Session::new(device, selection);
         let Plans { gradients, io, update, squared_norm, accumulation, evaluation, .. } = plans;
         let (evaluation, handles) = evaluation.map(|built| built.split()).unzip();
-        let several = !accumulation.is_empty();
-        let others = evaluation.into_iter().chain(accumulation);
+        let early = accumulation.as_ref().map(|accumulation| accumulation.early);
+        let others = evaluation.into_iter().chain(accumulation.into_iter().flat_map(|accumulation| accumulation.plans));
         let mut host = among.as_mut().and_then(|among| among.host.as_mut());
         let (gradients, update, others) = match &mut host {
             None => {
@@ -181,7 +183,9 @@ impl Trainer {
         };
         let mut others = others.into_iter();
         let evaluator = handles.and_then(|io| Some(Evaluator::new(others.next()?, io, model.clone())));
-        let accumulation = several.then(|| Accumulation { programs: others.collect(), states: resume.states.clone() });
+        let states = &resume.states;
+        let accumulation =
+            early.map(|early| Accumulation { programs: others.collect(), early, states: states.clone() });
         session.write(gradients, session.plan(gradients).buffer(Kind::Params), &params)?;
         let updating = match host {
             None => &mut session,
@@ -203,7 +207,7 @@ impl Trainer {
                 session.write(gradients, view, values)?;
             }
         }
-        let parts = settings.parts(own);
+        let parts = settings.parts(own, session.capabilities().is_none());
         let (scale, in_flight) = (1.0, None);
         let mut trainer = Self {
             model,
@@ -320,7 +324,7 @@ impl Trainer {
                 (None, None)
             }
             batches => {
-                let losses = self.accumulate(batches, &uniforms).await?;
+                let (losses, _) = self.accumulate(batches, &uniforms, None).await?;
                 self.session.run(self.update, 1, &uniforms)?;
                 (Some(losses), None)
             }
@@ -341,17 +345,27 @@ impl Trainer {
     }
 
     /// Makes the gradients of all parts of a batch, one after the other, and their sum; returns the sum of the losses. Cells weigh as
-    /// in the whole batch, so both are what it would have.
-    pub(super) async fn accumulate(&mut self, batches: &[Batch], uniforms: &Uniforms) -> Result<Vec<f32>> {
+    /// in the whole batch, so both are what it would have. With `ranks` begins to sum over these what is done early of the last.
+    pub(super) async fn accumulate(
+        &mut self,
+        batches: &[Batch],
+        uniforms: &Uniforms,
+        ranks: Option<&Ranks>,
+    ) -> Result<(Vec<f32>, Option<Sum>)> {
         let none = || Error::run("the gradients of several parts of a batch have no sum", "");
         let programs = self.accumulation.as_ref().ok_or_else(none)?.programs.clone();
-        let mut losses = vec![];
+        let (mut losses, mut sum) = (vec![], None);
         for (part, batch) in batches.iter().enumerate() {
             self.write_states(part)?;
             feed(&mut self.session, self.gradients, &self.io, batch)?;
-            let program = if part + 1 < batches.len() { 1 + part.trailing_ones() as usize } else { 0 };
             let uniforms = Uniforms { slots: self.parts[part], ..*uniforms };
-            self.session.run_all(&[self.gradients, programs[program]], &uniforms)?;
+            match ranks.filter(|_| part + 1 == batches.len()) {
+                Some(ranks) => sum = self.gradients_among(&uniforms, ranks).await?,
+                None => {
+                    let program = if part + 1 < batches.len() { 1 + part.trailing_ones() as usize } else { 0 };
+                    self.session.run_all(&[self.gradients, programs[program]], &uniforms)?;
+                }
+            }
             let views: Vec<View> = [self.io.losses].into_iter().chain(self.io.states.iter().copied()).collect();
             let mut read = self.session.read(self.gradients, &views).await?.into_iter();
             losses.push(read.next().unwrap_or_default());
@@ -360,7 +374,14 @@ impl Trainer {
                 all[part * of_part.len()..][..of_part.len()].copy_from_slice(&of_part);
             }
         }
-        Ok(pairwise(&losses.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+        Ok((pairwise(&losses.iter().map(Vec::as_slice).collect::<Vec<_>>()), sum))
+    }
+
+    /// What runs after the last part of a batch has been fed: the program of its gradients and that which sums them with those
+    /// of other parts, where there are any, each with the number of its nodes that make the gradients which are done early.
+    pub(super) fn last_programs(&self, early: usize) -> Vec<(ProgramId, usize)> {
+        let sum = self.accumulation.as_ref().map(|accumulation| (accumulation.programs[0], accumulation.early));
+        [(self.gradients, early)].into_iter().chain(sum).collect()
     }
 
     /// Gives the device the carried states of a part of the batch, where it does not keep those of all.

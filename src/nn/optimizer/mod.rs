@@ -1,6 +1,7 @@
 //! Optimisers behind one type: which buffers they keep, how they update the parameters from the gradients, and how their
 //! schedule goes on. Those that there are register themselves by name ([`register`]); a checkpoint stores name and settings.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -60,21 +61,36 @@ pub fn mean_buffer(optimizer: &dyn Optimizer) -> Kind {
     Kind::Optimizer(optimizer.buffers().len() as u8)
 }
 
+/// How the gradients of the parts of a batch are summed.
+pub struct Accumulation {
+    /// The first plan follows the last part and leaves the sum of all in the gradients; after any other part, with the number
+    /// `part`, runs plan `1 + part.trailing_ones()`.
+    pub plans: Vec<Plan>,
+    /// So many nodes of the first plan sum the gradients that are wanted early.
+    pub early: usize,
+}
+
 /// The plans by which the gradients of so many parts of a batch are summed, those of neighbours, then such sums of neighbours, and
 /// so on: what ranks do that each have some of the parts, so the sum is the same bits. Sums of `2^i` parts wait in a buffer
-/// each, behind the running mean's. The first plan follows the last part and leaves the sum of all in the gradients; after any
-/// other part, with the number `part`, runs plan `1 + part.trailing_ones()`.
-pub fn accumulation(optimizer: &dyn Optimizer, layout: &Arc<Layout>, parts: usize) -> Vec<Plan> {
+/// each, behind the running mean's. The gradients in the ranges `early`, in their order, are summed first.
+pub fn accumulation(
+    optimizer: &dyn Optimizer,
+    layout: &Arc<Layout>,
+    parts: usize,
+    early: &[Range<usize>],
+) -> Accumulation {
     let last = parts.saturating_sub(1);
     let levels = last.checked_ilog2().map_or(0, |level| level + 1);
     let waiting = |level: u32| Kind::Optimizer((optimizer.buffers().len() as u32 + 1 + level) as u8);
     // `joined` has a bit for each level whose sum is added.
-    let plan = |name: &str, joined: usize, kept: Option<u32>| {
+    let plan = |name: &str, joined: usize, kept: Option<u32>, ranges: &[Range<usize>]| {
         let mut graph = Graph::new(layout.clone());
         let grads = graph.shared(Kind::Grads);
-        for level in (0..levels).filter(|level| joined >> level & 1 == 1) {
-            let sum = graph.shared(waiting(level));
-            graph.apply(Add { len: grads.len, stored: Format::F32 }, &[sum, grads]);
+        for range in ranges {
+            for level in (0..levels).filter(|level| joined >> level & 1 == 1) {
+                let operands = [graph.shared(waiting(level)), grads].map(|of| of.slice(range.start, range.len()));
+                graph.apply(Add { len: range.len(), stored: Format::F32 }, &operands);
+            }
         }
         if let Some(level) = kept {
             let sum = graph.shared(waiting(level));
@@ -82,8 +98,20 @@ pub fn accumulation(optimizer: &dyn Optimizer, layout: &Arc<Layout>, parts: usiz
         }
         Plan::compile(name, graph)
     };
-    let keep = |level: u32| plan("keep gradients", (1 << level) - 1, Some(level));
-    std::iter::once(plan("sum gradients", last, None)).chain((0..levels).map(keep)).collect()
+    let all = 0..layout.len();
+    let keep = |level: u32| plan("keep gradients", (1 << level) - 1, Some(level), std::slice::from_ref(&all));
+    let mut ranges = early.to_vec();
+    ranges.extend(others(early, layout.len()));
+    let sum = plan("sum gradients", last, None, &ranges);
+    let plans = std::iter::once(sum).chain((0..levels).map(keep)).collect();
+    Accumulation { plans, early: early.len() * last.count_ones() as usize }
+}
+
+/// What of `0..len` is in none of `ranges`, which are in their order.
+fn others(ranges: &[Range<usize>], len: usize) -> Vec<Range<usize>> {
+    let starts = std::iter::once(0).chain(ranges.iter().map(|range| range.end));
+    let ends = ranges.iter().map(|range| range.start).chain([len]);
+    starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
 }
 
 /// Makes an optimiser from its settings, a JSON object in which what is left out has its default.
