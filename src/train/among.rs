@@ -532,7 +532,10 @@ mod tests {
             if let (1, Device::Gpu(gpu)) = (ranks.rank(), &device) {
                 gpu.destroy();
             }
-            (0..3).find_map(|_| block_on(trainer.step()).err()).map(|e| e.what)
+            let failed = (0..3).find_map(|_| block_on(trainer.step()).err()).map(|e| e.what);
+            // As the program does.
+            ranks.abort(1);
+            failed
         });
         let [first, second] = [0, 1].map(|rank| errors[rank].clone().unwrap_or_default());
         assert!(second.contains("the device is lost"), "{second}");
