@@ -5,6 +5,7 @@
 pub mod kernels;
 
 mod collected;
+mod fingerprint;
 mod matrix;
 mod report;
 #[cfg(not(target_arch = "wasm32"))]
@@ -12,17 +13,14 @@ mod supervisor;
 mod worker;
 
 pub use collected::Collected;
+pub use fingerprint::fingerprint;
 pub use matrix::{Column, markdown, merged, merged_summary, summary};
 pub use report::{DeviceReport, FORMAT, Failure, Generation, Outcome, Report, Row, Timing, Training, VERSION};
 #[cfg(not(target_arch = "wasm32"))]
 pub use supervisor::{Supervisor, adapters, this_program};
 pub use worker::{Event, Extent, Pause, Target, Tell, work};
 
-use std::collections::BTreeSet;
-use std::sync::OnceLock;
-
 use crate::gpu::{Capabilities, DeviceType};
-use crate::ops::Recorder;
 use crate::{Error, Result};
 
 /// What to install where no adapter is found.
@@ -62,23 +60,4 @@ pub fn targets(choice: &str, adapters: &[Capabilities]) -> Result<Vec<usize>> {
         return Err(Error::usage(format!("no adapter is called `{choice}`"), remedy));
     }
     Ok(found)
-}
-
-/// Checksum of the files of all shaders that ops run on any device, with this crate's version: what computes on adapters.
-pub fn fingerprint() -> &'static str {
-    static SUM: OnceLock<String> = OnceLock::new();
-    SUM.get_or_init(|| {
-        let able = kernels::harness::adapters::everything();
-        let mut files = BTreeSet::from([env!("CARGO_PKG_VERSION")]);
-        for case in kernels::cases() {
-            let views = kernels::harness::kernel::views(&case, true);
-            for variant in case.op.supported(&able) {
-                if let Ok(recorded) = Recorder::record(case.op.as_ref(), variant, &able, &views) {
-                    files.extend(recorded.dispatches.iter().map(|dispatch| dispatch.shader.source));
-                }
-            }
-        }
-        let all = files.iter().chain([&crate::gpu::COMMON]);
-        format!("{:08x}", all.fold(0, |sum, text| crc32c::crc32c_append(sum, text.as_bytes())))
-    })
 }

@@ -31,7 +31,7 @@ pub struct Report {
     pub version: u32,
     /// Version of this crate.
     pub deepj: String,
-    /// Checksum (CRC-32C) of the text of all shaders, which tells builds apart.
+    /// The build's [`fingerprint`](super::fingerprint()). Reports have always called it `shaders`.
     pub shaders: String,
     /// Day (UTC), year first.
     pub date: String,
