@@ -39,7 +39,14 @@ pub fn merged(reports: &[Report]) -> Vec<Column<'_>> {
 impl<'a> Column<'a> {
     /// Takes in another of the same device and build.
     fn meet(&mut self, mut other: Self) {
-        let told = |column: &Self| format!("the one of {} with {} cases", column.report.date, column.cases());
+        let told = |column: &Self| {
+            let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+            let failures = match column.device.defects().len() {
+                0 => String::new(),
+                failures => format!(" and {}", counted(failures, "failure")),
+            };
+            format!("the one of {} with {}{failures}", column.report.date, counted(column.cases(), "case"))
+        };
         if !self.report.complete && !other.report.complete {
             self.others.push(format!("joined with {}", told(&other)));
             self.device.to_mut().join(&other.device);
@@ -133,6 +140,9 @@ fn names<'a>(columns: &'a [Column<'_>], name: impl Fn(&'a Row) -> &'a str) -> Ve
 /// The devices, whether they work, every op on every device, speeds, and what failed, in markdown.
 #[expect(clippy::too_many_lines, reason = "a row of the page after the other")]
 pub fn markdown(columns: &[Column]) -> String {
+    if columns.is_empty() {
+        return "No device was verified.\n".into();
+    }
     let mut text = String::new();
     let numbered = || columns.iter().enumerate().map(|(i, column)| (i + 1, column));
     let head = |first: &str| -> Vec<String> {

@@ -367,6 +367,14 @@ impl Report {
         self.notes.push(public(note));
     }
 
+    /// The devices on which not all is as it must be, by name; that there is none where nothing was verified.
+    pub fn failing(&self) -> Vec<String> {
+        if self.devices.is_empty() {
+            return vec!["no device in it: nothing was verified".into()];
+        }
+        self.devices.iter().filter(|device| !device.defects().is_empty()).map(DeviceReport::name).collect()
+    }
+
     /// Whether this and another are of one build of the program on one kind of system, so that what they say of a device is of one
     /// thing.
     pub fn is_of_build(&self, other: &Self) -> bool {

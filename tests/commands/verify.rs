@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use deepj::verify::Report;
+use deepj::gpu::Machine;
+use deepj::verify::kernels::Pass;
+use deepj::verify::kernels::harness::comparison::Margin;
+use deepj::verify::{DeviceReport, Outcome, Report};
 
-use super::{fails, folder, program, succeeds};
+use super::{deepj, fails, folder, program, succeeds};
 
 #[test]
 fn a_machine_without_adapters_gets_a_report_and_is_told_why() {
@@ -75,6 +78,48 @@ fn a_report_names_neither_machine_nor_user() {
     for name in private.iter().filter(|name| name.len() > 3) {
         assert!(!text.contains(name.as_str()), "the report contains {name}");
     }
+}
+
+/// A script that merges the reports of many machines learns of a failure by the exit code, and by the error of which one.
+#[test]
+fn merging_fails_where_a_report_does() {
+    let dir = folder();
+    let write = |name: &str, date: &str, devices: Vec<DeviceReport>| {
+        let report = Report { date: date.into(), complete: true, devices, ..Report::new() };
+        report.write(&dir.path().join(name)).unwrap();
+    };
+    let device = |outcome: Option<Outcome>| {
+        let mut device = DeviceReport::new(Machine::cpu(), None);
+        if let Some(outcome) = outcome {
+            device.row("add / mirror", Pass::Forward).enter("add/1", outcome, vec![]);
+        }
+        vec![device]
+    };
+    let passed = || Some(Outcome::Passed(Margin { share: 0.1, worst: "y[0]".into() }));
+    write("fine.json", "2026-01-02", device(passed()));
+    write("failed.json", "2026-01-01", device(Some(Outcome::Failed { error: "y[0] is 7".into(), known: None })));
+    write("without-checks.json", "2026-01-01", device(None));
+    write("without-devices.json", "2026-01-01", vec![]);
+    succeeds(dir.path(), &["verify", "--merge", "fine.json", "fine.json"]);
+    for (file, why, shown, in_words) in [
+        ("failed.json", "CPU backend", "| 1 failure |", "add/1: y[0] is 7"),
+        ("without-checks.json", "CPU backend", "`no check ran`", "no check ran"),
+        ("without-devices.json", "no device in it: nothing was verified", "No device was verified.", ""),
+    ] {
+        let said = format!("{file} ({why})");
+        for (arguments, shown) in
+            [(&["verify", "--merge", file, "--markdown"][..], shown), (&["verify", "--merge", file], in_words)]
+        {
+            fails(dir.path(), arguments, 1, &[&said]);
+            let output = String::from_utf8(deepj(dir.path(), arguments).stdout).unwrap();
+            assert!(output.contains(shown), "{output}");
+        }
+        // Also beside one of the same device in whose place it does not stand.
+        fails(dir.path(), &["verify", "--merge", "fine.json", file], 1, &[&said]);
+    }
+    let output = deepj(dir.path(), &["verify", "--merge", "fine.json", "failed.json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("taken instead of the one of 2026-01-01 with 1 case and 1 failure"), "{text}");
 }
 
 #[test]
