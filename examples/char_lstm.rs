@@ -6,6 +6,7 @@
 //!
 //! A model is made of layers and ops; the graph appends the backward pass; a session runs plans on a GPU or on the CPU.
 
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,6 +48,18 @@ impl Model {
     }
 }
 
+/// Prints at once. A reader that has gone, as in `… | head -1`, ends the program quietly.
+fn say(text: std::fmt::Arguments) {
+    let mut out = std::io::stdout().lock();
+    if let Err(e) = out.write_fmt(text).and_then(|()| out.flush()) {
+        let quiet = e.kind() == ErrorKind::BrokenPipe;
+        if !quiet {
+            let _ = writeln!(std::io::stderr(), "error: standard output: {e}");
+        }
+        std::process::exit(i32::from(!quiet));
+    }
+}
+
 fn main() -> deepj::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let device: DeviceChoice = arguments.first().map_or("auto", String::as_str).parse()?;
@@ -85,12 +98,8 @@ fn main() -> deepj::Result<()> {
     let nadam = optimizer::make("nadam", serde_json::json!({ "lr": 0.002, "clip_norm": 5.0 }))?;
     let (update, _) = optimizer::plan(nadam.as_ref(), None, &layout);
     let device = open_blocking(&device, OpenOptions::default())?;
-    println!(
-        "{}: {} characters, {} parameters",
-        device.machine(),
-        text.len(),
-        layout.params().iter().map(|param| param.view.len).sum::<usize>()
-    );
+    let parameters = layout.params().iter().map(|param| param.view.len).sum::<usize>();
+    say(format_args!("{}: {} characters, {parameters} parameters\n", device.machine(), text.len()));
     let mut session = Session::new(device, KernelSelection::default());
     let plans = vec![Plan::compile("train", graph), update, Plan::compile("write", writing)];
     let [train, update, write] = session.add_all_blocking(plans)?[..] else { unreachable!("three plans") };
@@ -114,7 +123,7 @@ fn main() -> deepj::Result<()> {
         mean = if mean.is_nan() { now } else { 0.98 * mean + 0.02 * now };
         if (i + 1) % 100 == 0 {
             let rate = (i + 1) as f64 / began.elapsed().as_secs_f64();
-            println!("update {}: {mean:.3} nats a character, {rate:.1} updates/s", i + 1);
+            say(format_args!("update {}: {mean:.3} nats a character, {rate:.1} updates/s\n", i + 1));
         }
     }
 
@@ -132,8 +141,8 @@ fn main() -> deepj::Result<()> {
             left < 0.0
         });
         character = drawn.unwrap_or(0);
-        print!("{}", alphabet[character]);
+        say(format_args!("{}", alphabet[character]));
     }
-    println!();
+    say(format_args!("\n"));
     Ok(())
 }
