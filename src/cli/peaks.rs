@@ -49,15 +49,19 @@ impl PeaksCommand {
         let seconds = began.elapsed().as_secs_f64();
         let mut remembered = peaks_file(self.tune);
         if let Some(path) = &remembered {
+            let before = peaks::recall(path, &machine).ok().flatten();
             let kept = match self.tune {
                 Tune::Force => peaks::replace(path, &machine, &peaks).map(|()| peaks.clone()),
                 _ => peaks::remember(path, &machine, &peaks),
             };
             match kept {
-                Ok(best) if best != peaks => {
-                    tell("note: a better figure than this time's was remembered, and stays (--tune force forgets it)");
+                Ok(kept) => {
+                    let changed = before.map_or(vec![], |before| changed(&before, &peaks, &kept));
+                    changed.iter().for_each(|line| tell(format_args!("note: {line}")));
+                    if !changed.is_empty() && kept != peaks {
+                        tell("note: the better figure of each is kept; --tune force keeps those of this time");
+                    }
                 }
-                Ok(_) => (),
                 Err(e) => {
                     tell(format_args!("note: {}", e.what));
                     remembered = None;
@@ -70,35 +74,19 @@ impl PeaksCommand {
         if self.json {
             return say_json(&Report { machine: &machine, peaks: &peaks, seconds, remembered });
         }
-        let RooflineLimits {
-            f32_gflops,
-            f16_gflops,
-            matrix_gflops,
-            bandwidth_gbs,
-            workgroup_gbs,
-            launch_us,
-            readback_us,
-            cache_gbs,
-            measurement: _,
-        } = peaks;
         let on_cpu = device.capabilities().is_none();
-        let readback_us = Some(readback_us).filter(|_| !on_cpu);
+        let how = [
+            "multiply-adds, each 2 FLOP",
+            "the same",
+            "f16 factors, f32 sums",
+            "read and written by a copy",
+            "read by all workgroups",
+            if on_cpu { "read and written by copies within them" } else { "read" },
+            if on_cpu { "a parallel loop" } else { "a dispatch after the one it needs" },
+            "from a submission to its result in host memory",
+        ];
         say(&machine);
-        for (what, figure, unit, how) in [
-            ("f32", Some(f32_gflops), "GFLOP/s", "multiply-adds, each 2 FLOP"),
-            ("f16", f16_gflops, "GFLOP/s", "the same"),
-            ("matrix units", matrix_gflops, "GFLOP/s", "f16 factors, f32 sums"),
-            ("device memory", Some(bandwidth_gbs), "GB/s", "read and written by a copy"),
-            ("workgroup memory", workgroup_gbs, "GB/s", "read by all workgroups"),
-            ("caches", cache_gbs, "GB/s", if on_cpu { "read and written by copies within them" } else { "read" }),
-            (
-                "launch",
-                Some(launch_us),
-                "us",
-                if on_cpu { "a parallel loop" } else { "a dispatch after the one it needs" },
-            ),
-            ("readback", readback_us, "us", "from a submission to its result in host memory"),
-        ] {
+        for ((what, figure, unit), how) in figures(&peaks).into_iter().zip(how) {
             match figure {
                 Some(figure) => say(format_args!("  {what:16} {figure:10.1} {unit:8} {how}")),
                 None => say(format_args!("  {what:16} {:>10}", "none")),
@@ -110,4 +98,30 @@ impl PeaksCommand {
         }
         Ok(())
     }
+}
+
+/// Each figure with its name and unit; a readback of 0 us is the CPU's, which has none.
+fn figures(peaks: &RooflineLimits) -> [(&'static str, Option<f64>, &'static str); 8] {
+    [
+        ("f32", Some(peaks.f32_gflops), "GFLOP/s"),
+        ("f16", peaks.f16_gflops, "GFLOP/s"),
+        ("matrix units", peaks.matrix_gflops, "GFLOP/s"),
+        ("device memory", Some(peaks.bandwidth_gbs), "GB/s"),
+        ("workgroup memory", peaks.workgroup_gbs, "GB/s"),
+        ("caches", peaks.cache_gbs, "GB/s"),
+        ("launch", Some(peaks.launch_us), "us"),
+        ("readback", Some(peaks.readback_us).filter(|us| *us > 0.0), "us"),
+    ]
+}
+
+/// What was remembered of each figure, what was measured now, and which of the two is kept, where they differ.
+fn changed(before: &RooflineLimits, now: &RooflineLimits, kept: &RooflineLimits) -> Vec<String> {
+    let all = figures(before).into_iter().zip(figures(now)).zip(figures(kept));
+    let said = |(((what, before, unit), (_, now, _)), (_, kept, _))| {
+        let which = if kept == now { "this time's" } else { "the remembered one" };
+        let [before, now] = [before, now]
+            .map(|figure: Option<f64>| figure.map_or("none".into(), |figure| format!("{figure:.1} {unit}")));
+        (before != now).then(|| format!("{what}: {before} remembered, {now} measured now; {which} is kept"))
+    };
+    all.filter_map(said).collect()
 }

@@ -107,10 +107,14 @@ fn the_program_measures_anew_and_remembers() {
     remember(&file, &Machine::cpu(), &PEAKS).unwrap();
     // What is remembered is better by far, and stays unless it is to be forgotten.
     let [_, errors] = run(path, &["peaks"]);
-    assert!(errors.contains("a better figure"), "{errors}");
+    let line = errors.lines().find(|line| line.starts_with("note: f32: ")).unwrap_or_else(|| panic!("{errors}"));
+    assert!(line.contains(&format!("{:.1} GFLOP/s remembered, ", PEAKS.f32_gflops)), "{line}");
+    assert!(line.ends_with(" measured now; the remembered one is kept"), "{line}");
     let kept = || recall(&file, &Machine::cpu()).unwrap().unwrap();
     assert_eq!((kept().f32_gflops, kept().matrix_gflops), (PEAKS.f32_gflops, PEAKS.matrix_gflops));
     let [out, errors] = run(path, &["peaks", "--tune", "force"]);
+    let line = "note: matrix units: 3.5 GFLOP/s remembered, none measured now; this time's is kept\n";
+    assert!(errors.contains(line), "{errors}");
     assert!(errors.contains("remembered in") && errors.contains("peaks.json"), "{errors}");
     let line =
         |what: &str| out.lines().find(|line| line.trim_start().starts_with(what)).unwrap_or_default().to_string();
