@@ -265,6 +265,12 @@ impl<'a> Pair<'a> {
         ((difference / z).powi(2) - self.variance).max(0.0).sqrt() / self.spread.max(f64::MIN_POSITIVE)
     }
 
+    /// The standard deviation of the difference between two profiles of one build, of what varies by `spread` from run to run and so
+    /// many times as much from process to process.
+    fn noise(&self, spread: f64, scale: f64) -> f64 {
+        (self.variance + (scale * spread).powi(2)).sqrt()
+    }
+
     fn p(&self, machine: f64, noise: f64) -> f64 {
         let beyond = self.difference - machine;
         if beyond * self.difference < 0.0 {
@@ -349,8 +355,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     let machine = machine(&names);
     let (change, scale) = machine.unwrap_or((0.0, 1.0));
     let scale = scale.clamp(LEAST_SCALE, 1e3);
-    let noise = |pair: &Pair, spread: f64| (pair.variance + (scale * spread).powi(2)).sqrt();
-    let noises: Vec<f64> = measured.iter().map(|pair| noise(pair, pair.spread)).collect();
+    let noises: Vec<f64> = measured.iter().map(|pair| pair.noise(pair.spread, scale)).collect();
 
     // The step varies as its kernels do, all of them together.
     let total =
@@ -359,7 +364,7 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
     let weight = |kernel: &Kernel| kernel.calls as f64 * median(&kernel.samples_us) / 1e3 / total_ms[0];
     let together: f64 = found.iter().zip(&measured).map(|(k, pair)| weight(k[0]) * pair.spread).sum();
     let step = Pair::new([&a.summary.samples_ms, &b.summary.samples_ms], clock / 1e3, SHORTEST_US / 1e3);
-    let step_noise = noise(&step, step.spread.max(if together.is_finite() { together } else { 0.0 }));
+    let step_noise = step.noise(step.spread.max(if together.is_finite() { together } else { 0.0 }), scale);
 
     let tests = (measured.iter().zip(&noises)).map(|(pair, &noise)| pair.p(change, noise));
     let p = holm(&tests.chain([step.p(change, step_noise)]).collect::<Vec<_>>());
@@ -394,6 +399,24 @@ pub fn compare(a: &Profile, b: &Profile) -> Comparison {
         machine: machine.map(|(change, _)| change.exp()),
         notes,
     }
+}
+
+/// What became of a time, and the bounds of first median / second with 95 % confidence, of all that were compared together.
+pub(super) type Gain = (Change, [f64; 2]);
+
+/// Compares the second kernel of each pair with the first as [`compare`] does where there are too few names to tell what the
+/// machine changed: of variants of an op, which one process has timed one after the other.
+pub(super) fn gains(pairs: &[[&Kernel; 2]], clock: Clock) -> Vec<Gain> {
+    let samples = pairs.iter().map(|kernels| kernels.map(|kernel| kernel.samples_us.as_slice()));
+    let measured: Vec<Pair> = samples.map(|samples| Pair::new(samples, clock_us(clock), SHORTEST_US)).collect();
+    let noises: Vec<f64> = measured.iter().map(|pair| pair.noise(pair.spread, 1.0)).collect();
+    let p = holm(&measured.iter().zip(&noises).map(|(pair, &noise)| pair.p(0.0, noise)).collect::<Vec<_>>());
+    let least = LEVEL / p.len() as f64;
+    let gain = |((pair, &noise), &p): ((&Pair, &f64), &f64)| {
+        let half = normal_z(least) * noise;
+        (pair.change(0.0, noise, p, least), [-half, half].map(|off| (off - pair.difference).exp()))
+    };
+    measured.iter().zip(&noises).zip(&p).map(gain).collect()
 }
 
 fn notes(rows: &[Row], step: &Change, machine: Option<f64>, least: f64) -> Vec<String> {

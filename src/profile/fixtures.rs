@@ -60,6 +60,7 @@ fn kernel(kernel: &str, shape: &str, samples: &[f64]) -> Kernel {
         kernel: kernel.into(),
         variant: "tiled".into(),
         shape: shape.into(),
+        is_default: false,
         calls: 1,
         dispatches: 1,
         total_ms: first / 1e3,

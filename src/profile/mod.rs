@@ -297,7 +297,7 @@ async fn profile_ops(
             selection.overrides.iter().filter(|(kernel, _)| [op.kernel(), op.name()].contains(&kernel.as_str()));
         let overridden: Vec<_> = overridden.map(|(_, variant)| variant.clone()).collect();
         match supported {
-            None => wanted.push((op, vec![])),
+            None => wanted.push((op, vec![], true)),
             Some(supported) if supported.is_empty() => {
                 let what =
                     format!("{} has no 16-bit floats in shaders, which {} needs", header.machine.adapter, op.label());
@@ -310,7 +310,9 @@ async fn profile_ops(
                     false => overridden.iter().any(|overridden| overridden == variant),
                 };
                 let by_user = |variant: &str| vec![(op.kernel().to_string(), variant.to_string())];
-                wanted.extend(supported.into_iter().filter(asked).map(|variant| (op.clone(), by_user(variant))));
+                let default = supported[0];
+                let asked = supported.into_iter().filter(asked);
+                wanted.extend(asked.map(|variant| (op.clone(), by_user(variant), variant == default)));
             }
         }
     }
@@ -318,7 +320,7 @@ async fn profile_ops(
     let mut whole: Option<Profile> = None;
     // That of the first is that of all.
     let mut clock = None;
-    for (i, (op, overrides)) in wanted.into_iter().enumerate() {
+    for (i, (op, overrides, is_default)) in wanted.into_iter().enumerate() {
         let label = op.label();
         let said = overrides.first().map_or(label.clone(), |(_, variant)| format!("{label}, {variant}"));
         progress(&said, i as f64 / all);
@@ -330,7 +332,8 @@ async fn profile_ops(
         workload.times = (OP_RUN.0 / once).clamp(1.0, OP_RUN.1) as u32;
         let total = 2.0 * settings.runs as f64;
         let done = |done: usize| progress(&said, (i as f64 + done as f64 / total) / all);
-        let profile = measure::measure(&mut workload, header.clone(), clock, done).await?;
+        let mut profile = measure::measure(&mut workload, header.clone(), clock, done).await?;
+        profile.kernels.iter_mut().for_each(|kernel| kernel.is_default = is_default);
         clock = match profile.header.clock {
             Clock::Device => Some(gpu::Clock::Device),
             Clock::Wall => Some(gpu::Clock::Wall),

@@ -100,6 +100,9 @@ pub struct Kernel {
     pub variant: String,
     /// Op, mode and shape: `gemm NN 768x1024x256`.
     pub shape: String,
+    /// Whether it is, of an op that was profiled alone, the variant that runs where none is measured or asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_default: bool,
     /// Calls in a run.
     pub calls: usize,
     /// Dispatches in a run; 0 on the CPU.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::compare::{Change, Gain, Verdict, gains};
 use super::report::Compiled;
 use super::{Bound, Clock, Header, Kernel, Profile};
 use crate::ops::order::COMPUTE_UNITS;
@@ -354,8 +355,8 @@ fn foot(profile: &Profile) -> Vec<(&'static str, Vec<String>)> {
     lines
 }
 
-/// Of an op that was profiled in several variants the fastest for each shape, and by how much it is faster than the first, which runs
-/// where nothing is measured or asked for.
+/// Of an op that was profiled in several variants the fastest for each shape, and by how much it is faster than the first, which is the
+/// default unless others were asked for; that no difference is shown where the runs do not tell the two apart.
 fn best(profile: &Profile) -> Vec<String> {
     let mut shapes: Vec<Vec<&Kernel>> = vec![];
     for kernel in profile.kernels.iter().filter(|_| profile.header.what.starts_with("op ")) {
@@ -364,13 +365,32 @@ fn best(profile: &Profile) -> Vec<String> {
             None => shapes.push(vec![kernel]),
         }
     }
+    let pairs: Vec<[&Kernel; 2]> =
+        shapes.iter().flat_map(|variants| variants[1..].iter().map(|other| [variants[0], *other])).collect();
+    let mut gains = gains(&pairs, profile.header.clock).into_iter();
     let said = |variants: &Vec<&Kernel>| {
-        let fastest = variants.iter().min_by(|a, b| a.p50_us.total_cmp(&b.p50_us))?;
-        let gain = variants[0].p50_us / fastest.p50_us;
-        let (shape, first) = (&fastest.shape, &variants[0].variant);
-        (variants.len() > 1).then(|| match fastest.variant == *first {
-            true => format!("{shape}: {first}, the default"),
-            false => format!("{shape}: {}, {gain:.2} x as fast as {first}, the default", fastest.variant),
+        let others: Vec<(&Kernel, Gain)> = variants[1..].iter().copied().zip(gains.by_ref()).collect();
+        let Kernel { shape, variant, is_default, .. } = variants[0];
+        let first = variant.clone() + if *is_default { ", the default" } else { "" };
+        let median = |(_, (change, _)): &&(&Kernel, Gain)| change.times[1].median;
+        let fastest = |of: &dyn Fn(&Change) -> bool| {
+            let of = others.iter().filter(|(_, (change, _))| of(change));
+            of.min_by(|a, b| median(a).total_cmp(&median(b)))
+        };
+        let parts = |(kernel, (change, [low, high])): &(&Kernel, Gain)| {
+            let interval = format!("95 % interval {low:.2} to {high:.2}");
+            (kernel.variant.clone(), format!("{:.2} x as fast", 1.0 / (1.0 + change.change)), interval)
+        };
+        if let Some((variant, gain, interval)) = fastest(&|change| change.verdict == Verdict::Faster).map(parts) {
+            return Some(format!("{shape}: {variant}, {gain} as {first} ({interval})"));
+        }
+        let fastest = fastest(&|_| true)?;
+        let (variant, gain, interval) = parts(fastest);
+        let Change { change, verdict, .. } = fastest.1.0;
+        Some(match verdict {
+            _ if change >= 0.0 => format!("{shape}: {first}"),
+            Verdict::Unknown => format!("{shape}: {first}; too few runs to tell whether {variant} is faster"),
+            _ => format!("{shape}: {first}; no difference to {variant} is shown: {gain} ({interval})"),
         })
     };
     shapes.iter().filter_map(said).collect()
@@ -559,7 +579,7 @@ pub fn csv(profile: &Profile) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::step;
+    use super::super::fixtures::{profile, step};
     use super::*;
     use crate::profile::Gap;
 
@@ -604,6 +624,39 @@ mod tests {
         assert!(
             text.contains("peaks     f32 51000 GFLOP/s, f16 98000 GFLOP/s, matrix 390000 GFLOP/s, memory 2900 GB/s,\n")
         );
+    }
+
+    #[test]
+    fn the_best_variant_is_one_that_the_runs_tell_from_the_default() {
+        let runs =
+            |us: f64, runs: usize| (0..runs).map(|i| us * (1.0 + 0.01 * (i * 7 % 5) as f64)).collect::<Vec<f64>>();
+        let best = |variants: &[(&str, f64)], n: usize| {
+            let times: Vec<Vec<f64>> = variants.iter().map(|(_, us)| runs(*us, n)).collect();
+            let kernels: Vec<_> = times.iter().map(|times| ("gemm", "gemm NN 8x8x8", &times[..])).collect();
+            let mut profile = profile(&kernels);
+            profile.header.what = "op gemm".into();
+            profile.kernels.iter_mut().zip(variants).for_each(|(kernel, (name, _))| {
+                kernel.variant = name.to_string();
+                kernel.is_default = *name == "tiled";
+            });
+            let text = table(&profile, None);
+            text.lines().find_map(|line| line.strip_prefix("best      gemm NN 8x8x8: ")).unwrap().to_string()
+        };
+        // A step of 2 % is within what two processes of one build differ by.
+        let line = best(&[("tiled", 102.0), ("vector", 100.0), ("naive", 200.0)], 20);
+        assert!(
+            line.starts_with("tiled, the default; no difference to vector is shown: 1.02 x as fast (95 % interval 0.9")
+        );
+        let line = best(&[("tiled", 150.0), ("vector", 100.0), ("naive", 200.0)], 20);
+        let (gain, interval) = line.split_once(" (95 % interval ").expect(&line);
+        assert_eq!(gain, "vector, 1.50 x as fast as tiled, the default");
+        let interval = interval.strip_suffix(')').unwrap();
+        let bounds: Vec<f64> = interval.split(" to ").map(|bound| bound.parse().unwrap()).collect();
+        assert!(1.3 < bounds[0] && bounds[0] < 1.48 && 1.52 < bounds[1] && bounds[1] < 1.7, "{line}");
+        assert_eq!(best(&[("tiled", 100.0), ("vector", 150.0)], 20), "tiled, the default");
+        assert_eq!(best(&[("naive", 100.0), ("vector", 150.0)], 20), "naive", "of those that were asked for");
+        let line = best(&[("tiled", 150.0), ("vector", 100.0)], 3);
+        assert_eq!(line, "tiled, the default; too few runs to tell whether vector is faster");
     }
 
     #[test]
