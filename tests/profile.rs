@@ -62,6 +62,11 @@ fn settings(runs: usize) -> Settings {
     }
 }
 
+/// Of an op whose shape says all sizes.
+fn runs(runs: usize) -> Settings {
+    Settings { runs, ..Settings::default() }
+}
+
 fn model() -> Arc<dyn Model> {
     let architecture = models::architecture(models::DEFAULT).unwrap();
     models::configure(architecture, "small", models::CorpusFacts::of(architecture, STYLES), &settings(1).set).unwrap()
@@ -187,7 +192,7 @@ fn ops_that_read_nothing_else_are_called_as_often_as_others() {
         {
             let what = What::Op { name: op.into(), shape: Some(shape.into()) };
             for (name, device) in devices() {
-                let found = run(&what, &settings(2), device, KernelSelection::default());
+                let found = run(&what, &runs(2), device, KernelSelection::default());
                 adds_up(&name, &found);
                 let Kernel { calls, flops, bytes, .. } = found.kernels[0];
                 assert_eq!((calls, flops, bytes), (1, found.summary.flops, found.summary.bytes), "{name}: {op}");
@@ -205,15 +210,54 @@ fn an_op_is_profiled_in_every_variant_or_in_the_overridden_one() {
                 let op = deepj::ops::gemm::Gemm::new(deepj::ops::gemm::Layout::NN, 192, 128, 64);
                 deepj::ops::Op::supported(&op, capabilities).len()
             });
-            let found = run(&what, &settings(2), device.clone(), KernelSelection::default());
+            let found = run(&what, &runs(2), device.clone(), KernelSelection::default());
             println!("{name}: {} variants", found.kernels.len());
             assert_eq!(found.kernels.len(), supported);
             assert!(found.kernels.iter().all(|kernel| kernel.calls == 1 && kernel.flops == 2 * 192 * 128 * 64));
             if device.capabilities().is_some() {
                 let overridden = KernelSelection::overriding(vec![("gemm".into(), "naive".into())]);
-                let found = run(&what, &settings(2), device, overridden);
+                let found = run(&what, &runs(2), device, overridden);
                 assert_eq!(found.kernels.iter().map(|kernel| kernel.variant.as_str()).collect::<Vec<_>>(), ["naive"]);
             }
         }
     });
+}
+
+/// An option for sizes on which nothing depends is refused, and no other.
+#[test]
+fn sizes_that_a_shape_gives_are_not_asked_of_the_network() {
+    let (device, selection) = (Device::Cpu { why: String::new() }, KernelSelection::default());
+    let refused = |name: &str, shape: Option<&str>, settings: Settings| {
+        let what = What::Op { name: name.into(), shape: shape.map(String::from) };
+        let checked = deepj::profile::check(&what, &Settings { runs: 1, ..settings }, &device, &selection);
+        checked.err().map(|e| e.what.split(' ').next().unwrap_or_default().to_string())
+    };
+    let batch = || Settings { batch: Some(3), ..Settings::default() };
+    let seq = || Settings { seq: Some(3), ..Settings::default() };
+    let preset = || Settings { preset: Some("small".into()), ..Settings::default() };
+    let set = || Settings { set: vec![("time_units".into(), "64".into())], ..Settings::default() };
+    let model = || Settings { model: Some("biaxial".into()), ..Settings::default() };
+    for (name, shape, settings, flag) in [
+        ("gemm", Some("m=8,n=8,k=8"), batch(), Some("--batch")),
+        ("gemm", Some("m=8,n=8,k=8"), seq(), Some("--seq")),
+        ("gemm", Some("m=8,n=8,k=8"), preset(), Some("--preset")),
+        ("gemm", Some("m=8,n=8,k=8"), set(), Some("--set")),
+        ("gemm", Some("m=8,n=8,k=8"), model(), Some("--model")),
+        ("gemm", Some("n=8,k=8"), batch(), None),
+        ("gemm", Some("n=8,k=8"), seq(), None),
+        ("gemm", Some("m=8,n=8"), preset(), None),
+        ("gemm", Some("m=8,n=8"), set(), None),
+        ("gemm", Some("m=8,n=8"), batch(), Some("--batch")),
+        // Which notes there are no field says.
+        ("features", Some("steps=2,batch=2,notes=12,octave=4,beats=4"), set(), None),
+        ("features", Some("steps=2,batch=2,notes=12,octave=4,beats=4"), batch(), Some("--batch")),
+        ("gemm", None, batch(), None),
+        ("gemm", None, seq(), None),
+        // Of parameters, and of generation, which is profiled as that of one piece.
+        ("nadam", None, batch(), Some("--batch")),
+        ("note_sweep", None, seq(), Some("--seq")),
+        ("note_sweep", None, set(), None),
+    ] {
+        assert_eq!(refused(name, shape, settings.clone()).as_deref(), flag, "{name} {shape:?} {settings:?}");
+    }
 }

@@ -187,7 +187,7 @@ enum Switch {
 }
 
 impl DeviceArguments {
-    /// Opens the device, which must be a GPU if a variant is overridden.
+    /// Opens the device, which must be a GPU if a variant is overridden or kernels are to be measured again.
     fn open(&self) -> Result<Device> {
         self.open_for(0)
     }
@@ -196,6 +196,13 @@ impl DeviceArguments {
     fn open_for(&self, process: usize) -> Result<Device> {
         let device = self.device.open_for(process)?;
         self.selection().check_device(device.capabilities())?;
+        // A variable is for whatever device there is.
+        if self.tune == Tune::Force && device.capabilities().is_none() && is_given("--tune") {
+            return Err(Error::usage(
+                "--tune force is for a GPU, but the CPU computes",
+                "leave it out, or choose a GPU with --device (`deepj adapters` lists them)",
+            ));
+        }
         Ok(device)
     }
 
@@ -299,10 +306,16 @@ fn command_line() -> clap::Command {
     command.mut_subcommand("help", |help| help.hide(true))
 }
 
+/// Whether a flag stands on the command line: what has its value from a variable or by default was not asked for here.
+fn is_given(flag: &str) -> bool {
+    let names =
+        |argument: &str| argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    std::env::args_os().any(|argument| argument.to_str().is_some_and(names))
+}
+
 /// The variable from which a flag has its value, with it, where the flag itself was not given.
 fn variable_of(flag: &str) -> Option<String> {
-    let given = std::env::args().any(|argument| argument == flag || argument.starts_with(&format!("{flag}=")));
-    let (_, variable) = VARIABLES.iter().find(|(known, _)| *known == flag && !given)?;
+    let (_, variable) = VARIABLES.iter().find(|(known, _)| *known == flag && !is_given(flag))?;
     let value = std::env::var_os(variable)?;
     Some(format!("{variable}={}", value.display()))
 }
@@ -471,7 +484,8 @@ impl Provenance {
     /// That of this process.
     fn of(device: impl Into<String>) -> Self {
         let quoted = |text: String| if text.contains([' ', '"', '\'']) { format!("{text:?}") } else { text };
-        let words = std::iter::once("deepj".into()).chain(std::env::args().skip(1).map(quoted));
+        let given = std::env::args_os().skip(1).map(|argument| quoted(argument.to_string_lossy().into()));
+        let words = std::iter::once("deepj".into()).chain(given);
         Self { command: words.collect::<Vec<_>>().join(" "), date: deepj::calendar::today(), device: device.into() }
     }
 }

@@ -11,7 +11,7 @@ use deepj::files::{Outputs, is_standard_stream};
 use deepj::verify::{self, Event, Extent, INSTALL, Report, Supervisor, Target, Tell, merged};
 use deepj::{Error, Result, gpu};
 
-use super::{bar, claim, say, say_json, signals::Signals, tell};
+use super::{bar, claim, is_given, say, say_json, signals::Signals, tell};
 
 /// Whether everything works on this machine's devices, and how fast
 #[derive(clap::Args)]
@@ -72,6 +72,12 @@ impl VerifyCommand {
     }
 
     fn show(&self) -> Result<()> {
+        if is_given("--device") {
+            return Err(Error::usage(
+                "--device has no effect here",
+                "leave it out: --merge shows the reports' devices",
+            ));
+        }
         let reports = self.merge.iter().map(|path| Report::read(path)).collect::<Result<Vec<_>>>()?;
         if self.markdown {
             say(verify::markdown(&merged(&reports)).trim_end());
@@ -89,7 +95,7 @@ impl VerifyCommand {
             true => Ok(()),
             false => {
                 let what = format!("not all is as it must be in {}", failing.join(", "));
-                Err(Error::run(what, "what failed is shown above; leave out a report that is not to count"))
+                Err(Error::run(what, "show such a report alone to see what failed; leave it out if it is not to count"))
             }
         }
     }

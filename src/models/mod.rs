@@ -239,6 +239,24 @@ pub struct TypicalSizes {
 }
 
 impl TypicalSizes {
+    /// Those of a network in which each is another: what is made of both alike depends on none.
+    pub(crate) fn all_other(self) -> Self {
+        Self {
+            lowest: self.lowest + 1,
+            notes: self.notes + 1,
+            beats: self.beats + 1,
+            filters: self.filters + 1,
+            taps: self.taps + 2,
+            time_units: 2 * self.time_units,
+            note_units: 2 * self.note_units,
+            upper_units: 3 * self.upper_units,
+            channels: if self.channels == 2 { 3 } else { 2 },
+            input_dropout: (self.input_dropout + 0.25).fract(),
+            dropout: (self.dropout + 0.25).fract(),
+            masked: !self.masked,
+        }
+    }
+
     /// The paper's, but for the rolls, which are these.
     pub fn of(roll: RollShape) -> Self {
         let RollShape { lowest, notes, beats, channels, .. } = roll;

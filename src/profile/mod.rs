@@ -173,9 +173,27 @@ pub fn check(what: &What, settings: &Settings, device: &Device, selection: &Kern
     let sizes = settings.sizes(what, device)?;
     sizes.options.precision.check(device.capabilities())?;
     let plan = match what {
-        What::Train => sizes.training_plan(device, selection)?,
+        What::Train => {
+            let plan = sizes.training_plan(device, selection)?;
+            if selection.pairs == Some(true) && !plan.nodes.iter().any(|node| node.op.name() == "lstm_pair") {
+                let remedy = "leave it out: with --recompute, and where units or memory do not fit, layers run one after the other";
+                return Err(Error::usage("--pairs on has no effect here", remedy));
+            }
+            plan
+        }
         What::Generate => sizes.model.generation(sizes.batch, sizes.seq)?.compile().0,
-        What::Op { name, shape } => workload::plan_of(name, &ops(name, shape.as_deref(), &sizes, (device, selection))?),
+        What::Op { name, shape } => {
+            let shape = shape.as_deref();
+            let ops = ops(name, shape, &sizes, (device, selection))?;
+            if let Some(flag) = idle(&ops, (name, shape), settings, &sizes, (device, selection)) {
+                let remedy = match shape {
+                    Some(_) => "leave it out: the shape says all that it could",
+                    None => "leave it out: no size of this op depends on it",
+                };
+                return Err(Error::usage(format!("{flag} has no effect here"), remedy));
+            }
+            workload::plan_of(name, &ops)
+        }
     };
     selection.check(&[&plan], device.capabilities())
 }
@@ -268,6 +286,35 @@ fn ops(
     match found.is_empty() {
         true => shapes::shaped(name, "", &typical, batch),
         false => Ok(found),
+    }
+}
+
+/// The first option for sizes that was given and of which `ops` do not depend: with another value they would be the same.
+fn idle(
+    made: &[Arc<dyn Op>],
+    (name, shape): (&str, Option<&str>),
+    settings: &Settings,
+    sizes: &Sizes,
+    on: (&Device, &KernelSelection),
+) -> Option<&'static str> {
+    let same =
+        |others: Result<Vec<Arc<dyn Op>>>| others.is_ok_and(|others| format!("{others:?}") == format!("{made:?}"));
+    let sized = |batch, seq| same(ops(name, shape, &Sizes { batch, seq, ..sizes.clone() }, on));
+    let Sizes { batch, seq, .. } = *sizes;
+    let of_network = [
+        (settings.model.is_some(), "--model"),
+        (settings.preset.is_some(), "--preset"),
+        (!settings.set.is_empty(), "--set"),
+    ];
+    let network = of_network.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag);
+    match shape {
+        _ if settings.batch.is_some() && sized(batch + 1, seq) => Some("--batch"),
+        _ if settings.seq.is_some() && sized(batch, seq + 1) => Some("--seq"),
+        Some(shape) => network.filter(|_| {
+            let other = sizes.model.typical_sizes().all_other();
+            same(shapes::shaped(name, shape, &other, (batch, seq)))
+        }),
+        None => None,
     }
 }
 

@@ -202,6 +202,15 @@ fn wrong_use_ends_with_two_and_a_remedy() {
     fails(path, &["train", "--resume", "--out", "run", "--batch", "4"], 2, &["--batch 2, not 4"]);
     #[cfg(target_os = "linux")]
     fails(path, &["train", "--set", "time_units=65536"], 1, &["more than the system has left", "--set"]);
+    // A name that is no Unicode is as good as any.
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(b"no\xff");
+        let output = program(path, &["roll", "--device", "cpu"]).arg(name).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("--device") && !said.contains("panicked"), "{said}");
+    }
     // The variable stands for the flag.
     let with = |name: &str, value: &str| program(path, &["train", "--explain"]).env(name, value).output().unwrap();
     for (name, value) in [("DEEPJ_DEVICE", "nonsense"), ("DEEPJ_TUNE", "sometimes")] {
@@ -209,7 +218,9 @@ fn wrong_use_ends_with_two_and_a_remedy() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(&format!("{name}={value}")), "{said}");
     }
-    for (name, value) in [("DEEPJ_TUNE", ""), ("DEEPJ_DEVICE", ""), ("DEEPJ_DEVICE", "CPU")] {
+    // One that has no effect on the CPU is refused as a flag, but the variable is for whatever device there is.
+    fails(path, &["train", "--explain", "--tune", "force"], 2, &["--tune force is for a GPU", "the CPU computes"]);
+    for (name, value) in [("DEEPJ_TUNE", ""), ("DEEPJ_TUNE", "force"), ("DEEPJ_DEVICE", ""), ("DEEPJ_DEVICE", "CPU")] {
         assert!(with(name, value).status.success(), "{name}={value}");
     }
     for (name, value) in [("WGPU_BACKEND", "directx"), ("WGPU_ADAPTER_NAME", "some card")] {

@@ -79,6 +79,14 @@ fn wrong_use_is_answered() {
         (&["profile", "compare", "none.jsonl", "none.jsonl"], 1, &["none.jsonl"]),
         (&["profile", "generate", "--pairs", "on"], 2, &["--pairs has no effect here", "plans of training"]),
         (&["profile", "train", "--pairs", "on"], 2, &["--pairs has no effect here", "the CPU computes"]),
+        (&["profile", "train", "--tune", "force"], 2, &["--tune force is for a GPU", "the CPU computes"]),
+        (&["profile", "train", "--isa", "none.tsv"], 2, &["--isa has no effect here", "the CPU runs no shaders"]),
+        (
+            &["profile", "op", "gemm", "--shape", "m=8,n=8,k=8", "--batch", "4"],
+            2,
+            &["--batch has no effect here", "the shape says"],
+        ),
+        (&["profile", "op", "nadam", "--seq", "4"], 2, &["--seq has no effect here", "no size of this op"]),
     ] {
         fails(at, arguments, code, texts);
     }
@@ -119,9 +127,13 @@ fn what_an_adapter_cannot_do_is_refused_before_anything_is_measured() {
         refused(&["profile", "op", "gemm", "--variant", "gemm=tile"], 2, &["no variant `tile`", "`tiled`"]);
         refused(&["profile", "train", "--variant", "gem=tiled"], 2, &["no kernel `gem`", "`gemm`"]);
         if adapter.max_buffer_size < 4 * 65_000 * 65_000 {
-            let large = &["profile", "op", "gemm", "--shape", "m=65000,n=65000,k=8"];
-            refused(large, 1, &["MiB more than the largest buffer", "smaller --shape"]);
+            let large = ["profile", "op", "gemm", "--shape", "m=65000,n=65000,k=8", "--device", &device];
+            fails(dir.path(), &large, 1, &["MiB more than the largest buffer", "smaller --shape"]);
         }
+        refused(&["profile", "op", "gemm", "--tune", "force"], 2, &["--tune force has no effect here"]);
+        let trace = ["profile", "train", "--isa", "none.tsv", "--format", "trace"];
+        refused(&trace, 2, &["--isa has no effect here", "a trace"]);
+        refused(&["profile", "train", "--pairs", "on"], 2, &["--pairs on has no effect here", "units"]);
         let half = &["profile", "train", "--precision", "mixed"];
         if !adapter.shader_f16 {
             refused(half, 2, &["16-bit floats"]);

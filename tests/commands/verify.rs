@@ -137,6 +137,7 @@ fn wrong_use_is_refused_before_anything_runs() {
         fails(dir.path(), arguments, code, texts);
     }
     fails(dir.path(), &["verify", "--markdown"], 2, &["--merge"]);
+    fails(dir.path(), &["verify", "--device", "cpu", "--merge", "broken.json"], 2, &["--device has no effect here"]);
 }
 
 #[cfg(unix)]

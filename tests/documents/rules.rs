@@ -70,7 +70,7 @@ const RULES: &[Rule] = &[
     Rule::Replaced { word: "LAYER", by: "time.1", because: "a placeholder" },
     Rule::Told { shown: "`--device` with an adapter that is not here, or is software", run: "`--device cpu`" },
     Rule::Told {
-        shown: "`--variant`, which no CPU has",
+        shown: "`--variant` or `--isa`, which no CPU has",
         run: "on the machine's first adapter, and there `op gemm --shape m=64,n=64,k=64`; without an adapter not at all",
     },
     Rule::Told {
@@ -121,7 +121,7 @@ pub struct Adapters {
 }
 
 /// Why a command does not run here: it needs an adapter, and there is none.
-pub const NO_ADAPTER: &str = "--variant needs an adapter, and none is here";
+pub const NO_ADAPTER: &str = "--variant and --isa need an adapter, and none is here";
 
 /// Puts words in the place of others.
 pub fn replace(words: &mut [Word]) {
@@ -149,7 +149,7 @@ pub fn apply(words: &mut Vec<Word>, help: &Help, adapters: &Adapters) -> Result<
         silence(words);
     }
     if verb != "profile ab" {
-        if whole.contains("--variant") {
+        if whole.contains("--variant") || whole.contains("--isa") {
             on_an_adapter(words, adapters)?;
             let shape = !whole.contains("--shape") && verb == "profile op";
             words.extend(shape.then(|| ["--shape", SMALL_SHAPE].map(Word::new)).into_iter().flatten());

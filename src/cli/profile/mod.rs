@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
-use deepj::Result;
 use deepj::files::{Outputs, write_output};
+use deepj::graph::session::Tune;
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
+use deepj::{Error, Result};
 
-use super::{TrainingDeviceArguments, bar, claim, pair, say, tell};
+use super::{TrainingDeviceArguments, bar, claim, is_given, pair, say, tell};
 
 mod ab;
 mod compare;
@@ -144,9 +145,17 @@ impl ProfileOptions {
         let device = self.device.open()?;
         let selection = self.device.selection();
         check(what, &settings, &device, &selection)?;
-        let on_cpu = device.capabilities().is_none();
-        if self.isa.is_some() && on_cpu {
-            tell("note: --isa has no effect: the CPU runs no shaders");
+        let without_registers = match self.format {
+            _ if device.capabilities().is_none() => Some("leave it out: the CPU runs no shaders"),
+            Format::Trace => Some("leave it out: a trace shows times alone"),
+            _ => None,
+        };
+        if let (Some(remedy), true) = (without_registers, self.isa.is_some()) {
+            return Err(Error::usage("--isa has no effect here", remedy));
+        }
+        if matches!(what, What::Op { .. }) && self.device.tune == Tune::Force && is_given("--tune") {
+            let remedy = "leave it out: every variant is timed, and none is chosen by what was measured before";
+            return Err(Error::usage("--tune force has no effect here", remedy));
         }
         let compiled = self.isa.as_deref().map(|table| deepj::profile::compiled(table, &self.isa_chip)).transpose()?;
         let mut peaks = self.device.peaks(&device)?;
@@ -174,7 +183,6 @@ impl ProfileOptions {
         let mut profiled = profiled?;
         if let (Some(table), Some(compiled)) = (&self.isa, &compiled)
             && profiled.add_compiled(compiled) == 0
-            && !on_cpu
         {
             tell(format_args!("note: {} knows none of these kernels", table.display()));
         }
