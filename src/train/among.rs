@@ -16,7 +16,7 @@ use crate::evaluate::feed;
 use crate::gpu::Device;
 use crate::graph::plan::joined;
 use crate::graph::session::KernelSelection;
-use crate::graph::{Kind, Node, ProgramId, Session};
+use crate::graph::{Kind, ProgramId, Session};
 use crate::music::Batch;
 use crate::ops::{Uniforms, View};
 use crate::shape::Slots;
@@ -290,9 +290,10 @@ impl Trainer {
 
     /// Bytes of the gradients that are summed early and of the others, as they travel, the part of the computing that is left when the former are
     /// done, and the operations of an update.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn sums(&self) -> ([u64; 2], f64, u64) {
         let plan = self.session.plan(self.gradients);
-        let flops = |nodes: &[Node]| nodes.iter().map(|node| node.op.cost().flops).sum::<u64>();
+        let flops = |nodes: &[crate::graph::Node]| nodes.iter().map(|node| node.op.cost().flops).sum::<u64>();
         let cut = self
             .among
             .as_ref()
