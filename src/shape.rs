@@ -143,12 +143,12 @@ impl Slots {
         Self { first: number * count, count, total }
     }
 
-    /// In how many parts the CPU computes them unless it is said: of 4 or 2 equal parts of the whole batch, with two slots or more
-    /// each, those that are this process'. Gradients are summed by pairs of parts, then of processes
-    /// ([`pairwise`](crate::distributed::pairwise)), so 1, 2 and 4 processes make the same sums.
+    /// In how many parts the CPU computes them unless it is said: of 4 equal parts of the whole batch, or 2 where it has no 4,
+    /// those that are this process'. Gradients are summed by pairs of parts, then of processes
+    /// ([`pairwise`](crate::distributed::pairwise)), so 1, 2 and 4 processes make the same sums of a batch that 4 divides.
     pub fn parts_on_cpu(self) -> usize {
         let Self { count, total, .. } = self;
-        let of_all = [4, 2].into_iter().find(|parts| total.is_multiple_of(*parts) && total / parts >= 2).unwrap_or(1);
+        let of_all = [4, 2].into_iter().find(|parts| total.is_multiple_of(*parts)).unwrap_or(1);
         let processes = total / count.max(1);
         if processes > 0 && of_all.is_multiple_of(processes) { of_all / processes } else { 1 }
     }
@@ -223,8 +223,9 @@ mod tests {
         }
         let parts = |total: usize, processes: usize| Slots::part(total, 0, processes).parts_on_cpu();
         assert_eq!([1, 2, 4, 8].map(|processes| parts(8, processes)), [4, 2, 1, 1]);
+        assert_eq!([1, 2, 4].map(|processes| parts(4, processes)), [4, 2, 1]);
         assert_eq!([1, 3, 4].map(|processes| parts(12, processes)), [4, 1, 1]);
-        assert_eq!([1, 2, 3, 4, 6, 7, 64].map(|total| parts(total, 1)), [1, 1, 1, 2, 2, 1, 4]);
+        assert_eq!([1, 2, 3, 4, 6, 7, 64].map(|total| parts(total, 1)), [1, 2, 1, 4, 2, 1, 4]);
         for bad in [
             Slots::all(0),
             Slots { first: 0, count: 0, total: 4 },

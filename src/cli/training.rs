@@ -21,8 +21,8 @@ pub struct TrainingArguments {
     /// Pieces side by side in a batch [default: with the paper's sizes 16, for biaxial 10; with the small ones 4]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
-    /// Compute a batch in so many parts, one after the other, which takes less memory [default: on the CPU 4 or 2 parts of at
-    /// least two pieces, on a GPU 1]
+    /// Compute a batch in so many parts, one after the other, which takes less memory [default: 1 on a GPU; on
+    /// the CPU 4, or 2 where 4 does not divide the batch]
     #[arg(long, value_name = "N")]
     accumulate: Option<usize>,
     /// Time steps of a window, 16 a bar [default: 128 with the paper's sizes, 64 with the small ones]

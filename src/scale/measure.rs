@@ -7,7 +7,6 @@ use super::{Link, Work};
 use crate::distributed::Ranks;
 use crate::gpu::Device;
 use crate::graph::session::KernelSelection;
-use crate::shape::Slots;
 use crate::train::{Prepared, RanksRecord, TrainOptions, Trainer, Update, prepare_among};
 use crate::{Error, Result};
 
@@ -74,13 +73,8 @@ pub async fn measure(
 ) -> Result<Measured> {
     // What ends a rank alone between two collective operations ends all: only what waits for nobody is agreed on.
     let alone = one()?.with_wire(ranks.wire());
-    // As many parts alone as together, and equal ones; of a rank that is alone those of one among many.
-    let own = Slots::part(slots * ranks.size(), ranks.rank(), ranks.size());
-    let parts = match (options.accumulate, device) {
-        (Some(parts), _) => parts.max(1),
-        (None, Device::Cpu { .. }) if ranks.size() > 1 => own.parts_on_cpu(),
-        _ => 1,
-    };
+    // As many parts alone as together, and equal ones: unless it was said the one that a rank among many computes.
+    let parts = options.accumulate.unwrap_or(1).max(1);
     let of = |batch: usize, among: &Ranks| {
         let options = TrainOptions { batch: Some(batch), accumulate: Some(parts), ..options.clone() };
         prepare_among(&options, device, among)

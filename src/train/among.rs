@@ -442,23 +442,42 @@ mod tests {
         }
     }
 
-    /// 8 slots in 4 parts, which 1, 2 and 4 ranks share; one of two slots after its first part begins to sum early.
+    /// 8 slots in 4 parts, which 1, 2 and 4 ranks share: on the CPU by themselves, on an adapter because they are told to. What is
+    /// done early of the last part of several is summed early.
     #[test]
     fn ranks_that_share_the_parts_of_a_batch_make_the_bits_of_one_process() {
-        const UPDATES: usize = 3;
-        let prepared = prepare(&options(8), &cpu()).unwrap();
-        let alone = block_on(Trainer::begin(prepared, cpu(), KernelSelection::default())).unwrap();
-        assert_eq!(alone.parts.len(), 4);
-        let alone = updates(alone, UPDATES).unwrap();
-        for size in [1, 2, 4] {
-            let of_ranks = on_ranks(size, |ranks| {
-                let prepared = prepare_among(&options(8), &cpu(), &ranks).unwrap();
-                let trainer = block_on(Trainer::begin(prepared, cpu(), KernelSelection::default())).unwrap();
-                let ([early, late], after, _) = trainer.sums();
-                assert!(early > 0 && late > 0 && after > 0.0, "{early} bytes early, {late} late, {after} is left");
-                updates(trainer, UPDATES).unwrap()
-            });
-            assert!(of_ranks.iter().all(|of_rank| *of_rank == alone), "{size} ranks");
+        let adapter = (!block_on(adapters()).is_empty()).then_some(DeviceChoice::Index(0));
+        for choice in [Some(DeviceChoice::Cpu), adapter].into_iter().flatten() {
+            let made = |ranks: Option<&Ranks>| {
+                let device = block_on(open(&choice, OpenOptions::default())).unwrap();
+                let on_cpu = device.capabilities().is_none();
+                let accumulate = (!on_cpu).then_some(4 / ranks.map_or(1, Ranks::size));
+                let options = TrainOptions { accumulate, ..options(8) };
+                let prepared = match ranks {
+                    None => prepare(&options, &device),
+                    Some(ranks) => prepare_among(&options, &device, ranks),
+                };
+                let off = KernelSelection { tune: Tune::Off, ..KernelSelection::default() };
+                let mut trainer = block_on(Trainer::begin(prepared.unwrap(), device, off)).unwrap();
+                assert_eq!(trainer.parts.len(), 4 / ranks.map_or(1, Ranks::size));
+                if ranks.is_some() {
+                    let ([early, late], after, _) = trainer.sums();
+                    assert!(early > 0 && late > 0 && after > 0.0, "{early} bytes early, {late} late, {after} is left");
+                }
+                let mut losses = vec![];
+                while losses.len() < 3 {
+                    if let Some(Update::Made(record)) = block_on(trainer.step()).unwrap() {
+                        losses.push(record.losses.total());
+                    }
+                }
+                block_on(trainer.finish()).unwrap();
+                (losses, block_on(trainer.snapshot()).unwrap().params)
+            };
+            let alone = made(None);
+            for size in [1, 2, 4] {
+                let of_ranks = on_ranks(size, |ranks| made(Some(&ranks)));
+                assert!(of_ranks.iter().all(|of_rank| *of_rank == alone), "{size} ranks on {choice:?}");
+            }
         }
     }
 

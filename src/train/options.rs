@@ -57,8 +57,8 @@ pub struct TrainOptions {
     pub bptt: Option<Bptt>,
     /// B, batch slots.
     pub batch: Option<usize>,
-    /// In how many parts a batch is computed, one after the other, which takes less memory. Unless given 1 on a GPU, and on the CPU 4 or
-    /// 2 of at least two slots, fewer by as many ranks as there are ([`Settings::parts`](crate::checkpoint::Settings::parts)).
+    /// In how many parts a batch is computed, one after the other, which takes less memory. By default 1 on a GPU; on the
+    /// CPU 4, 2 or 1, as many as divide the batch, divided by the number of ranks ([`Settings::parts`](crate::checkpoint::Settings::parts)).
     pub accumulate: Option<usize>,
     /// T, time steps of a window.
     pub seq: Option<usize>,

@@ -59,7 +59,11 @@ impl Plans {
         let validation = prepared.own_validation();
         let evaluation = match validation.is_empty() {
             true => None,
-            false => Some(crate::evaluate::plan(model, &validation, slots, settings.seq)?),
+            // As `evaluate` does, unless less at once was asked for.
+            false => {
+                let slots = settings.accumulate.map_or(own.count, |_| slots);
+                Some(crate::evaluate::plan(model, &validation, slots, settings.seq)?)
+            }
         };
         let early = prepared.ranks.as_ref().and_then(|_| gradients.early_gradients()).unwrap_or_default();
         let accumulation = (parts > 1)
@@ -207,7 +211,11 @@ fn fitting_within(
                 }
                 _ => e,
             };
-            Err(with_remedy(e, (wanted, ranks), |slots| fits(&Plans::new(prepared, slots, on)?)))
+            // Batches that 4 divides take least on the CPU, which computes them in parts.
+            let in_parts = on.1.is_none() && prepared.state.settings.accumulate.is_none();
+            let fours = [4, 2, 1].into_iter().find(|k| ranks.is_multiple_of(*k)).map_or(ranks, |k| 4 / k * ranks);
+            let units = if in_parts { vec![fours, ranks] } else { vec![ranks] };
+            Err(with_remedy(e, wanted, &units, |slots| fits(&Plans::new(prepared, slots, on)?)))
         }
     }
 }
@@ -226,7 +234,7 @@ pub fn fitting_plan<T>(
     let built = build(batch)?;
     match fit([&built.0].into_iter(), adapter, available) {
         Ok(()) => Ok(built),
-        Err(e) => Err(with_remedy(e, (batch, 1), |batch| fit([&build(batch)?.0].into_iter(), adapter, available))),
+        Err(e) => Err(with_remedy(e, batch, &[1], |batch| fit([&build(batch)?.0].into_iter(), adapter, available))),
     }
 }
 
@@ -268,14 +276,18 @@ pub fn check_beginning(model: &dyn Model, buffers: usize, slots: usize) -> Resul
     })
 }
 
-/// The error with the largest batch that fits, a multiple of `unit`, found by bisection: memory grows with the batch.
-fn with_remedy(e: Error, (batch, unit): (usize, usize), fits: impl Fn(usize) -> Result<()>) -> Error {
-    let (mut good, mut bad) = (0, batch / unit);
-    while bad - good > 1 {
-        let middle = good + (bad - good) / 2;
-        if fits(middle * unit).is_ok() { good = middle } else { bad = middle }
-    }
-    let remedy = match good * unit {
+/// The error with the largest batch that fits, a multiple of the first unit of which one does, found by bisection: memory grows with
+/// the batch from multiple to multiple.
+fn with_remedy(e: Error, batch: usize, units: &[usize], fits: impl Fn(usize) -> Result<()>) -> Error {
+    let largest = |unit: &usize| {
+        let (mut good, mut bad) = (0, batch.div_ceil(*unit));
+        while bad - good > 1 {
+            let middle = good + (bad - good) / 2;
+            if fits(middle * unit).is_ok() { good = middle } else { bad = middle }
+        }
+        good * unit
+    };
+    let remedy = match units.iter().map(largest).find(|good| *good > 0).unwrap_or(0) {
         0 => "use a smaller --seq or --preset".to_string(),
         good => format!("--batch {good} would fit; a smaller --seq helps as well, and in training --accumulate"),
     };
@@ -310,6 +322,16 @@ mod tests {
         assert!(error.contains("`batch` 7 would fit"), "{error}");
         let error = check(None, Some(1 << 10)).unwrap_err().to_string();
         assert!(error.contains("smaller `seq`"), "{error}");
+        // In parts 8 slots take less than 5 at once.
+        let prepared =
+            prepare(&TrainOptions { accumulate: None, ..options }, &Device::Cpu { why: String::new() }).unwrap();
+        let plans = |batch| Plans::new(&prepared, batch, (&KernelSelection::default(), None)).unwrap();
+        assert!(plans(8).bytes(None) < plans(5).bytes(None));
+        for (available, good) in [(plans(8).bytes(None), 8), (plans(2).bytes(None), 2)] {
+            let on = (&KernelSelection::default(), None);
+            let error = fitting_within(&prepared, on, Some(available)).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(&format!("`batch` {good} would fit")), "{error}");
+        }
         let mut small = Capabilities::portable();
         small.max_buffer_size = needed(4) / 20;
         let error = check(Some(&small), None).unwrap_err().to_string();

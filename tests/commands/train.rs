@@ -315,10 +315,10 @@ fn a_batch_in_parts_makes_the_update_of_the_whole() {
             }
         }
     };
-    // Unless it is said, the CPU takes two slots at a time.
+    // Unless it is said, the CPU takes a quarter of the slots at a time.
     let prepared = prepare(&TrainOptions { accumulate: None, ..of(1, 1, "explained") }, &cpu()).unwrap();
     let explained = deepj::train::explain(&prepared, &cpu(), &KernelSelection::default()).unwrap();
-    assert!(explained.contains("plan `train B=2 ") && explained.contains("runs the first plan 2 times"), "{explained}");
+    assert!(explained.contains("plan `train B=1 ") && explained.contains("runs the first plan 4 times"), "{explained}");
     for parts in [2, 4] {
         let (made, _) = record(&of(parts, 8, &format!("{parts}-parts")), None);
         near(&whole, &made.steps);
