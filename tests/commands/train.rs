@@ -514,3 +514,19 @@ fn a_loss_counts_as_often_as_it_is_said() {
     fails(dir.path(), &with("play=-1"), 2, &["`play` counts -1"]);
     fails(dir.path(), &with("play=much"), 2, &["`much` is no number"]);
 }
+
+/// Also of threads that would have a row of an LSTM each.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let dir = folder();
+    let params = |threads: usize| {
+        let options = TrainOptions { out: Some(dir.path().join(threads.to_string())), ..tiny(dir.path(), 4) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run_quietly(&options)).unwrap();
+        last(&options).params
+    };
+    let one = params(1);
+    for threads in [2, 24, 100] {
+        assert!(params(threads) == one, "{threads} threads");
+    }
+}
