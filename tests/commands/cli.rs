@@ -54,7 +54,15 @@ fn explain_prints_the_plan_and_leaves_nothing_behind() {
     let dir = folder();
     corpus(&dir.path().join("corpus"), 4, 4, 48);
     let plan = succeeds(dir.path(), &tiny_arguments(&["--explain"]));
-    for text in ["plan `train B=2 T=16`", "plan `evaluate", "nadam", "GFLOP", "all plans together", "MiB of memory"] {
+    for text in [
+        "plan `train B=1 T=16`",
+        "the first plan 2 times",
+        "plan `evaluate",
+        "nadam",
+        "GFLOP",
+        "all plans together",
+        "MiB of memory",
+    ] {
         assert!(plan.contains(text), "{text}: {plan}");
     }
     assert!(!dir.path().join("run").exists());
