@@ -30,7 +30,7 @@
 //! graph.backward(y, error)?;
 //!
 //! // The update is a plan of its own on the same buffers.
-//! let nadam = optimizer::make("nadam", serde_json::json!({ "lr": 0.02 }))?;
+//! let nadam = optimizer::make("nadam", json!({ "lr": 0.02 }))?;
 //! let (update, _) = optimizer::plan(nadam.as_ref(), None, &layout);
 //!
 //! let device = open_blocking(&DeviceChoice::Cpu, OpenOptions::default())?; // DeviceChoice::Auto takes a GPU
@@ -124,4 +124,6 @@ pub mod prelude {
     pub use crate::ops::softmax_loss::SoftmaxLoss;
     pub use crate::ops::{Op, Uniforms, View};
     pub use crate::{Error, Result};
+    /// What settings of an optimiser are written with.
+    pub use serde_json::json;
 }

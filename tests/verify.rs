@@ -49,9 +49,14 @@ fn supervised_until(
         command
     };
     let supervisor = Supervisor { command: &command, stop, silence: Some(Duration::from_secs(5)) };
-    supervisor.verify(Target::Adapter(0), Some(Capabilities::portable()), |report, _, _| {
+    let mut first = None;
+    let report = supervisor.verify(Target::Adapter(0), Some(Capabilities::portable()), |report, _, _| {
+        first.get_or_insert_with(|| report.running.clone());
         progress(report.counts().values().map(|[_, passed]| passed).sum());
-    })
+    });
+    // What the report on the disk says of a machine that stands still at once.
+    assert_eq!(first, Some(Some("opening the device".into())));
+    report
 }
 
 /// Begins check number `task`, then does `end`.

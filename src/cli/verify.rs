@@ -143,12 +143,12 @@ impl VerifyCommand {
         for (place, (target, capabilities)) in (1..).zip(targets) {
             let name = capabilities.as_ref().map_or_else(|| "CPU backend".into(), ToString::to_string);
             let mut shown = Shown::new(format!("{place}/{all} {name}"));
-            let mut saved = Instant::now();
+            let mut saved: Option<Instant> = None;
             let device = supervisor.verify(target, capabilities, |device, done, tasks| {
                 shown.progress(device.running.as_deref().unwrap_or_default(), done, tasks);
                 // Where a machine stands still, what is on the disk is all there is.
-                if saved.elapsed() > Shown::SAVED {
-                    saved = Instant::now();
+                if saved.is_none_or(|saved| saved.elapsed() > Shown::SAVED) {
+                    saved = Some(Instant::now());
                     let so_far = report.devices.iter().cloned().chain([device.clone()]).collect();
                     // The end tells of a file that cannot be written.
                     let _ = self.save(&Report { devices: so_far, ..report.clone() });
@@ -226,7 +226,7 @@ struct Shown {
 
 impl Shown {
     /// Between two reports on the disk.
-    const SAVED: Duration = Duration::from_secs(5);
+    const SAVED: Duration = Duration::from_secs(1);
     /// Between two lines where there is no terminal.
     const PAUSE: Duration = Duration::from_secs(20);
 

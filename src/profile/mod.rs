@@ -151,15 +151,18 @@ impl Settings {
 /// # Errors
 /// Sizes, shapes, names or variants that do not exist or do not fit; settings that would change nothing.
 pub fn check(what: &What, settings: &Settings, device: &Device, selection: &KernelSelection) -> Result<()> {
-    let remedy = match what {
-        What::Generate => Some("leave it out: generation computes in f32 and keeps nothing for a backward pass"),
-        What::Op { shape: Some(_), .. } => {
-            Some("leave it out: a shape says itself what is stored (--shape …,format=f16)")
-        }
+    let remedies = match what {
+        What::Generate => Some(["leave it out: generation computes in f32 and keeps nothing for a backward pass"; 2]),
+        What::Op { shape: Some(_), .. } => Some([
+            "leave it out: an op alone has no forward pass that could be computed again",
+            "leave it out: a shape says itself what is stored as f16, such as a=f16 of gemm",
+        ]),
         What::Train | What::Op { shape: None, .. } => None,
     };
     let given = [(settings.recompute, "--recompute"), (settings.precision != Precision::F32, "--precision")];
-    if let (Some(remedy), Some((_, flag))) = (remedy, given.into_iter().find(|(given, _)| *given)) {
+    if let Some(remedies) = remedies
+        && let Some(((_, flag), remedy)) = given.into_iter().zip(remedies).find(|((given, _), _)| *given)
+    {
         return Err(Error::usage(format!("{flag} has no effect here"), remedy));
     }
     let remedy = match (what, device) {
@@ -234,11 +237,12 @@ pub async fn profile(
     measure::measure(&mut workload, header, None, |done| progress(&plan, done as f64 / total)).await
 }
 
-/// An excerpt of an op that a software adapter, or the CPU, runs in about a tenth of a second in its first variant, or all of it where
-/// that does. It begins small, since how far a kernel stays below the device's peak is not known before it has run.
+/// An excerpt of an op that a software adapter, or the CPU, runs in about a tenth of a second in its first variant, less where there are
+/// many, or all of it where that does. It begins small, since how far a kernel stays below the device's peak is not known before it has run.
 async fn fitting(op: Arc<dyn Op>, device: &Device, selection: &KernelSelection) -> Result<Arc<dyn Op>> {
-    const SECONDS: f64 = 0.1;
     const FIRST: u64 = 1 << 22;
+    let variants = device.capabilities().map_or(1, |able| op.supported(able).len());
+    let most_seconds = 0.1_f64.min(0.4 / variants.max(1) as f64);
     if device.capabilities().is_some_and(|able| able.device_type != gpu::DeviceType::Software) {
         return Ok(op);
     }
@@ -252,10 +256,10 @@ async fn fitting(op: Arc<dyn Op>, device: &Device, selection: &KernelSelection) 
         let mut workload = Workload::op(excerpt.clone(), device.clone(), first).await?;
         workload.run().await?;
         let seconds = workload.run().await?.wall.as_secs_f64();
-        if seconds >= SECONDS / 4.0 {
+        if seconds >= most_seconds / 4.0 {
             return Ok(excerpt);
         }
-        most = most.saturating_mul((SECONDS / seconds.max(1e-6)).clamp(2.0, 16.0) as u64);
+        most = most.saturating_mul((most_seconds / seconds.max(1e-6)).clamp(2.0, 16.0) as u64);
     }
 }
 

@@ -280,7 +280,10 @@ fn yes_no(has: bool) -> String {
 
 /// What came of a device, for a terminal, and what there is to know of its reports.
 pub fn merged_summary(column: &Column) -> String {
-    let notes = column.notes().map(|note| format!("  {:12} {note}\n", "note"));
+    let incomplete =
+        "the report is of chosen checks, or did not come to its end: other checks and devices may be missing";
+    let incomplete = (!column.report.complete).then(|| incomplete.to_string());
+    let notes = column.notes().chain(&incomplete).map(|note| format!("  {:12} {note}\n", "note"));
     summary(&column.device) + &notes.collect::<String>()
 }
 
@@ -313,7 +316,8 @@ pub fn summary(device: &DeviceReport) -> String {
         line("generation", generation.other_draws.first().map_or(same, ToString::to_string));
     }
     if let Some(peaks) = &device.peaks {
-        line("limits", format!("{:.0} GFLOP/s in f32, {:.1} GB/s", peaks.f32_gflops, peaks.bandwidth_gbs));
+        let doubt = peaks.doubt().map_or(String::new(), |doubt| format!("; perhaps too low: {doubt}"));
+        line("limits", format!("{:.0} GFLOP/s in f32, {:.1} GB/s{doubt}", peaks.f32_gflops, peaks.bandwidth_gbs));
     }
     for timing in &device.timings {
         line("time", format!("{}: {:.1} ms, {:.0} GFLOP/s, {}", timing.name, timing.ms, timing.gflops, timing.rate));

@@ -60,6 +60,9 @@ impl Supervisor<'_> {
         let machine = capabilities.as_ref().map_or_else(Machine::cpu, Machine::of);
         let mut state = Collected::new(DeviceReport::new(machine, capabilities));
         let began = Instant::now();
+        // A machine may stand still as soon as its driver is asked for the device.
+        state.report.running = Some("opening the device".into());
+        progress(&state.report, 0, 0);
         let (mut crashes, mut retries) = (0, 0);
         loop {
             let from = state.next;

@@ -24,7 +24,7 @@ mod generated;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  deepj evaluate
+  deepj evaluate --data midi
   deepj evaluate --checkpoint runs/first --data midi --split test --json
   deepj evaluate --generated pieces --svg quality.svg
   deepj evaluate --generated pieces --against midi --csv quality.csv")]

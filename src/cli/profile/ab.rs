@@ -158,7 +158,13 @@ impl Ab {
             Verdict::Slower => "verdict: B is slower".into(),
             Verdict::Same => format!("verdict: the same to {} %", self.precision),
             Verdict::Undecided => {
-                format!("verdict: undecided; more pairs (--pairs) or a coarser --precision than {} %", self.precision)
+                let (precision, needed) = (self.precision, pairs.needed(self.precision / 100.0));
+                let enough = if needed > pairs.times.len() && needed < 10_000 {
+                    format!(", about {needed} if they vary as these did,")
+                } else {
+                    String::new()
+                };
+                format!("verdict: undecided; more pairs (--pairs){enough} or a coarser --precision than {precision} %")
             }
         });
     }

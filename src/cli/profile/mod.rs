@@ -9,6 +9,7 @@ use deepj::files::{Outputs, write_output};
 use deepj::graph::session::Tune;
 use deepj::models::Precision;
 use deepj::profile::{Profile, Settings, What, check, csv, markdown, profile, roofline, table, trace};
+use deepj::shape::Slots;
 use deepj::{Error, Result};
 
 use super::{TrainingDeviceArguments, bar, claim, is_given, pair, say, tell};
@@ -145,8 +146,9 @@ impl ProfileOptions {
         let device = self.device.open()?;
         let selection = self.device.selection();
         check(what, &settings, &device, &selection)?;
+        let on_cpu = device.capabilities().is_none();
         let without_registers = match self.format {
-            _ if device.capabilities().is_none() => Some("leave it out: the CPU runs no shaders"),
+            _ if on_cpu => Some("leave it out: the CPU runs no shaders"),
             Format::Trace => Some("leave it out: a trace shows times alone"),
             _ => None,
         };
@@ -185,6 +187,12 @@ impl ProfileOptions {
             && profiled.add_compiled(compiled) == 0
         {
             tell(format_args!("note: {} knows none of these kernels", table.display()));
+        }
+        let parts = Slots::all(profiled.header.batch).parts_on_cpu();
+        if on_cpu && matches!(what, What::Train) && parts > 1 {
+            tell(format_args!(
+                "note: profiled is a batch at once; `train` on the CPU computes it in {parts} parts (--accumulate)"
+            ));
         }
         let text = self.format.text(&profiled, self.output.is_none());
         match &self.output {
