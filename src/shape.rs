@@ -144,8 +144,8 @@ impl Slots {
     }
 
     /// In how many parts the CPU computes them unless it is said: of 4 equal parts of the whole batch, or 2 where it has no 4,
-    /// those that are this process'. Gradients are summed by pairs of parts, then of processes
-    /// ([`pairwise`](crate::distributed::pairwise)), so 1, 2 and 4 processes make the same sums of a batch that 4 divides.
+    /// those that are this process'. Gradients are summed by pairs of parts, then of processes, so 1, 2 and 4 processes make the same
+    /// sums of a batch that 4 divides.
     pub fn parts_on_cpu(self) -> usize {
         let Self { count, total, .. } = self;
         let of_all = [4, 2].into_iter().find(|parts| total.is_multiple_of(*parts)).unwrap_or(1);
