@@ -409,13 +409,14 @@ impl Observer for Progress {
             tell(format_args!("note: {notice}"));
         }
         tell(format_args!(
-            "{}: {} parameters on {}, {} training and {} validation pieces, {:.1} GFLOP an update, {:.0} MiB",
+            "{}: {} parameters on {}, {} training and {} validation pieces, {:.1} GFLOP an update{}, {:.0} MiB",
             s.out,
             s.parameters,
             s.device,
             s.train_files,
             s.validation_files,
             s.flops as f64 / 1e9,
+            if s.parts > 1 { format!(" in {} parts", s.parts) } else { String::new() },
             s.memory_bytes as f64 / f64::from(1 << 20)
         ));
         // Once, where several runs follow one another.

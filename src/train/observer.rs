@@ -28,6 +28,8 @@ pub struct Started {
     pub flops: u64,
     /// Bytes of device memory for buffers.
     pub memory_bytes: u64,
+    /// In how many parts this process computes its batch, one after the other.
+    pub parts: usize,
     /// The part of the run's limits that is used up, 0 to 1; `None` without limits.
     pub done: Option<f64>,
     /// What the losses are.

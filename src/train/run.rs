@@ -208,6 +208,7 @@ impl<'a> Run<'a> {
             step: progress.step,
             flops: plans.flops() * ranks.as_ref().map_or(1, Ranks::size) as u64,
             memory_bytes: plans.bytes(device.capabilities()),
+            parts: plans.parts,
             done: None,
             losses: model.losses(),
             notices,

@@ -228,7 +228,8 @@ fn a_second_signal_ends_at_once() {
     let arguments = [&["train", "--data", "corpus", "--out", "run"], &paper[..]].concat();
     let mut child = program(path, &arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    lines.by_ref().find(|line| line.contains("parameters on cpu")).expect("the beginning");
+    let beginning = lines.by_ref().find(|line| line.contains("parameters on cpu")).expect("the beginning");
+    assert!(beginning.contains(" an update in 4 parts, "), "{beginning}");
     send(&child, "TERM");
     lines.by_ref().find(|line| line.contains("stopping and saving")).expect("an answer");
     let began = Instant::now();
