@@ -172,14 +172,20 @@ fn the_number_of_ranks_changes_nothing() {
     }
 }
 
-/// Where ranks do not share the parts of one process: three of them, and slots that are summed all at once. For 60 updates; what
-/// becomes of rounding later is another matter (docs/SCALE.md).
+/// Where ranks do not share the parts of one process: three of them, and slots that are summed all at once. Over 200 updates at the
+/// default rate those of four ranks are not near (docs/SCALE.md), so these are made at a rate at which rounding does not grow.
 #[test]
 fn other_sums_change_nothing_but_rounding() {
     let dir = folder();
-    for (count, batch, more, name) in [(3, "9", &[][..], "three"), (2, "8", &["--accumulate", "1"], "at-once")] {
+    let (at_once, slowly) = (["--accumulate", "1"], ["--accumulate", "1", "--lr", "0.0005"]);
+    let of_four = if is_long() { &slowly[..] } else { &at_once };
+    for (count, batch, long, more, name) in [
+        (3, "9", false, &[][..], "three"),
+        (2, "8", is_long(), &at_once, "two-at-once"),
+        (4, "8", is_long(), of_four, "four-at-once"),
+    ] {
         let names = [1, count].map(|count| format!("{name}-{count}"));
-        let arguments = names.each_ref().map(|run| of_batch(run, batch, false, more));
+        let arguments = names.each_ref().map(|run| of_batch(run, batch, long, more));
         succeeds(dir.path(), 1, &arguments[0]);
         let output = succeeds(dir.path(), count, &arguments[1]);
         let [one, run] = names.each_ref().map(|run| dir.path().join(run));
@@ -588,14 +594,16 @@ fn scaling_is_predicted_and_held_against_what_was_measured() {
     // Bytes are those of the wire. What a rank of two sends may be padded to blocks of 1,024 numbers, twice in each of two sums.
     let sent = |report: &Value| [0, 1].map(|i| report["check"]["bytes"][i].as_u64().unwrap());
     let [whole, least] = sent(&report);
+    let sums = [0, 1].map(|i| report["measured"]["work"]["bytes"][i].as_u64().unwrap());
+    assert!(sums[0] > 0 && sums[0] + sums[1] == least, "{sums:?} of {least}");
     assert!((least..least + 4 * 4 * 1024 + 1000).contains(&whole), "{whole} bytes, of {least}");
     let more = [&arguments[..], &["--allreduce", "f16", "--accumulate", "2"]].concat();
     let report: Value = serde_json::from_slice(&succeeds(dir.path(), 2, &more).stdout).unwrap();
     let [halved, least_halved] = sent(&report);
     assert!((least_halved..least_halved + 4 * 2 * 1028 + 1000).contains(&halved), "{halved} bytes, of {least_halved}");
-    // Each of two sums is rounded up to whole bytes.
-    let expected = (least * 2052).div_ceil(4096);
-    assert!((expected..=expected + 1).contains(&least_halved), "{least_halved} bytes, not {expected}");
+    // Each of two sums, of the gradients that travel early and of the others, has whole bytes.
+    let halved: u64 = sums.map(|bytes| (bytes * 2052).div_ceil(4096)).iter().sum();
+    assert_eq!(least_halved, halved);
     let output = ranks(dir.path(), 2, &["scale", "--updates", "18446744073709551615"]).output().unwrap();
     assert_refused(&output, &["--updates 18446744073709551615"]);
     let output = ranks(dir.path(), 1, &arguments).output().unwrap();

@@ -213,7 +213,7 @@ fn fitting_within(
             };
             // Batches that 4 divides take least on the CPU, which computes them in parts.
             let in_parts = on.1.is_none() && prepared.state.settings.accumulate.is_none();
-            let fours = [4, 2, 1].into_iter().find(|k| ranks.is_multiple_of(*k)).map_or(ranks, |k| 4 / k * ranks);
+            let fours = (1..4).map(|k| k * ranks).find(|batch| batch.is_multiple_of(4)).unwrap_or(4 * ranks);
             let units = if in_parts { vec![fours, ranks] } else { vec![ranks] };
             Err(with_remedy(e, wanted, &units, |slots| fits(&Plans::new(prepared, slots, on)?)))
         }
